@@ -1,0 +1,262 @@
+"""The sprite world: clips of sprites that move over painted backgrounds, with exact ground truth.
+
+A scene is a function of its index: the same index gives the same scene in any process, and a scene can be rendered at
+any size and at any moments. Sizes differ only in resolution: a small rendering is the area average of a large one.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from show1.data.backgrounds import paint_background
+from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS, Split, combinations, is_held_out
+from show1.errors import InputError
+
+ASPECT = 1.6
+"""Width over height of the frames that the scenes are laid out for: 20x32, 80x128, 160x256."""
+
+CELL = 256
+"""Side of a cell of the sprite sheet in pixels."""
+
+MARGIN = 2
+"""Empty pixels round the drawn part of a cell."""
+
+FACES_LEFT = frozenset({"turtle", "fish", "bee", "penguin", "whale", "car", "taxi", "bus", "helicopter"})
+"""Subjects drawn looking left; they are mirrored when they move right."""
+
+FACES_RIGHT = frozenset({"rocket"})
+"""Subjects drawn looking right; they are mirrored when they move left."""
+
+_SPLIT_KEYS = {"train": 0, "held_out": 1, "all": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """All that is to know about a clip: what it shows and how that moves. Time runs from 0 to 1 over the clip."""
+
+    subject: int
+    """Index into `SUBJECTS`."""
+
+    motion: int
+    """Index into `MOTIONS`."""
+
+    background: int
+    """Index into `BACKGROUNDS`."""
+
+    start: tuple[float, float]
+    """Centre (x, y) at time 0, in fractions of the frame's width and height."""
+
+    end: tuple[float, float]
+    """Centre (x, y) at time 1."""
+
+    size: float
+    """Side of the sprite's box at scale 1, in fractions of the frame's height."""
+
+    scales: tuple[float, float] = (1.0, 1.0)
+    """Scale at time 0 and at time 1."""
+
+    turns: float = 0.0
+    """Full turns over the clip; positive is clockwise."""
+
+    flip: bool = False
+    """Whether the sprite is mirrored left to right."""
+
+    paint_seed: int = 0
+    """Picks the variation of the background."""
+
+    def pose(self, time: float) -> tuple[float, float, float, float]:
+        """Centre x, centre y (fractions of the frame), scale and clockwise angle (radians) at a time in [0, 1]."""
+        x = self.start[0] + (self.end[0] - self.start[0]) * time
+        y = self.start[1] + (self.end[1] - self.start[1]) * time
+        return x, y, self.scales[0] + (self.scales[1] - self.scales[0]) * time, 2 * np.pi * self.turns * time
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpriteWorld:
+    """An endless, deterministic sequence of scenes."""
+
+    seed: int = 0
+    """Picks the sequence."""
+
+    split: Split = "train"
+    """"train" never shows a held-out pair, "held_out" shows only scenes with at least one, "all" shows every scene."""
+
+    def __post_init__(self) -> None:
+        if self.split not in _SPLIT_KEYS:
+            raise InputError(f"split must be one of {', '.join(_SPLIT_KEYS)}, got {self.split!r}")
+
+    def scene(self, index: int) -> Scene:
+        """The scene at an index from 0 up: an allowed combination of this split, uniformly drawn."""
+        rng = self._rng(index)
+        allowed = _combinations(self.split)
+        return self._lay_out(*allowed[int(rng.integers(len(allowed)))], rng)
+
+    def compose(self, subject: int, motion: int, background: int, index: int = 0) -> Scene:
+        """A scene of a given combination; the index picks its trajectory and paint.
+
+        Raises:
+            InputError: This split does not show the combination, or there is no such subject, motion or background.
+        """
+        for name, value, names in (
+            ("subject", subject, SUBJECTS),
+            ("motion", motion, MOTIONS),
+            ("background", background, BACKGROUNDS),
+        ):
+            if not 0 <= value < len(names):
+                raise InputError(f"{name} must be from 0 to {len(names) - 1}, got {value}")
+        return self._lay_out(subject, motion, background, self._rng(index))
+
+    def _rng(self, index: int) -> np.random.Generator:
+        if index < 0:
+            raise InputError(f"scene index must not be negative, got {index}")
+        return np.random.default_rng((self.seed, _SPLIT_KEYS[self.split], index))
+
+    def _lay_out(self, subject: int, motion: int, background: int, rng: np.random.Generator) -> Scene:
+        # The one place through which all scenes pass: no other check keeps held-out pairs out of training.
+        if self.split != "all" and is_held_out(subject, motion, background) != (self.split == "held_out"):
+            raise InputError(
+                f"split {self.split!r} does not show {SUBJECTS[subject]!r} with {MOTIONS[motion]!r} over "
+                f"{BACKGROUNDS[background]!r}; use split 'all' to see every combination"
+            )
+        return _draw_scene(subject, motion, background, rng)
+
+
+@cache
+def _combinations(split: Split) -> list[tuple[int, int, int]]:
+    return combinations(split)
+
+
+def _draw_scene(subject: int, motion: int, background: int, rng: np.random.Generator) -> Scene:
+    """Draws the numbers of a scene; the sprite stays at least three quarters inside the frame."""
+    phrase = MOTIONS[motion]
+    size = float(rng.uniform(0.5, 0.8))
+    scales = {"grows": (0.6, 1.4), "shrinks": (1.4, 0.6)}.get(phrase, (1.0, 1.0))
+    largest = size * max(scales)
+    half_x, half_y = min(0.5 * largest / ASPECT, 0.5), min(0.5 * largest, 0.5)
+    start = end = (float(rng.uniform(half_x, 1 - half_x)), float(rng.uniform(half_y, 1 - half_y)))
+    # At either end of its way at most a fifth of the box is outside.
+    if phrase in ("moves left", "moves right"):
+        near = 0.3 * size / ASPECT
+        travel = float(rng.uniform(0.5, 0.7))
+        left = float(rng.uniform(near, 1 - near - travel))
+        start, end = (left, start[1]), (left + travel, start[1])
+    elif phrase in ("moves up", "moves down"):
+        near = 0.3 * size
+        travel = float(rng.uniform(0.4, min(0.6, 1 - 2 * near)))
+        top = float(rng.uniform(near, 1 - near - travel))
+        start, end = (start[0], top), (start[0], top + travel)
+    if phrase in ("moves left", "moves up"):
+        start, end = end, start
+    name = SUBJECTS[subject]
+    return Scene(
+        subject=subject,
+        motion=motion,
+        background=background,
+        start=start,
+        end=end,
+        size=size,
+        scales=scales,
+        turns=float(rng.choice((-1.0, 1.0))) if phrase == "spins" else 0.0,
+        flip=(phrase == "moves right" and name in FACES_LEFT) or (phrase == "moves left" and name in FACES_RIGHT),
+        paint_seed=int(rng.integers(2**31)),
+    )
+
+
+def frame_times(num_frames: int) -> NDArray[np.float64]:
+    """Times of a clip's frames, evenly from 0 to 1; the 8 keyframes are exactly frames 0, 4, ... 28 of 29."""
+    if num_frames < 1:
+        raise InputError(f"num_frames must be at least 1, got {num_frames}")
+    return np.arange(num_frames) / max(num_frames - 1, 1)
+
+
+@cache
+def _mip_levels() -> list[torch.Tensor]:
+    """The sprites at sizes 256, 128, ... 4: each (32, 4, S, S) float32 in [0, 1], colour multiplied by alpha."""
+    with (files("show1.data") / "assets" / "sprites.png").open("rb") as file, Image.open(file) as image:
+        sheet = torch.from_numpy(np.asarray(image.convert("RGBA")).copy())
+    rows, columns = sheet.shape[0] // CELL, sheet.shape[1] // CELL
+    cells = sheet.reshape(rows, CELL, columns, CELL, 4).permute(0, 2, 4, 1, 3).reshape(-1, 4, CELL, CELL)
+    level = cells[: len(SUBJECTS)].float() / 255
+    level[:, :3] *= level[:, 3:]
+    levels = [level]
+    while level.shape[-1] > 4:
+        level = F.avg_pool2d(level, 2)
+        levels.append(level)
+    return levels
+
+
+def _draw_sprite(scene: Scene, time: float, height: int, width: int) -> tuple[int, int, torch.Tensor]:
+    """Draws the sprite of one frame: top row and left column of a patch, and the patch (4, h, w), premultiplied."""
+    x, y, scale, angle = scene.pose(time)
+    side = scene.size * scale * height  # of the box, in pixels
+    reach = 0.5 * side * (np.sqrt(2.0) if scene.turns else 1.0) + 1
+    left, right = max(int(x * width - reach), 0), min(int(np.ceil(x * width + reach)), width)
+    top, bottom = max(int(y * height - reach), 0), min(int(np.ceil(y * height + reach)), height)
+    samples = 4 if height < 64 else 2  # per pixel and axis
+    levels = _mip_levels()
+    level = round(np.log2(max((CELL - 2 * MARGIN) / (side * samples), 1)))
+    texture = levels[min(level, len(levels) - 1)][scene.subject : scene.subject + 1]
+    half = 0.5 * side * CELL / (CELL - 2 * MARGIN)
+    steps_x = (torch.arange((right - left) * samples, dtype=torch.float32) + 0.5) / samples
+    steps_y = (torch.arange((bottom - top) * samples, dtype=torch.float32) + 0.5) / samples
+    dx = ((steps_x + (left - x * width)) / half)[None, :]
+    dy = ((steps_y + (top - y * height)) / half)[:, None]
+    cos, sin, mirror = float(np.cos(angle)), float(np.sin(angle)), -1.0 if scene.flip else 1.0
+    grid = torch.stack((mirror * (cos * dx + sin * dy), cos * dy - sin * dx), dim=-1)
+    patch = F.grid_sample(texture, grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)
+    return top, left, F.avg_pool2d(patch, samples)[0]
+
+
+def sprite_layer(scene: Scene, time: float, height: int, width: int) -> torch.Tensor:
+    """The sprite alone: (4, height, width) float32, colour multiplied by alpha, then alpha; all in [0, 1]."""
+    layer = torch.zeros(4, height, width)
+    top, left, patch = _draw_sprite(scene, time, height, width)
+    layer[:, top : top + patch.shape[1], left : left + patch.shape[2]] = patch
+    return layer
+
+
+def render_tensor(scene: Scene, times: NDArray[np.float64], height: int, width: int) -> torch.Tensor:
+    """Renders a scene for a network.
+
+    Args:
+        scene: What to render.
+        times: (F,) moments in [0, 1]; see `frame_times`.
+        height: Rows of pixels.
+        width: Columns of pixels; the scenes are laid out for a width of 1.6 times the height.
+
+    Returns:
+        (3, F, height, width) float32 in [-1, 1].
+    """
+    background = torch.from_numpy(paint_background(scene.background, scene.paint_seed, height, width))
+    video = background[:, None].repeat(1, len(times), 1, 1)
+    for frame, time in enumerate(times):
+        top, left, patch = _draw_sprite(scene, float(time), height, width)
+        window = video[:, frame, top : top + patch.shape[1], left : left + patch.shape[2]]
+        window.mul_(1 - patch[3:]).add_(patch[:3])
+    return video.mul_(2).sub_(1)
+
+
+def render(
+    scene: Scene, num_frames: int, height: int, width: int, times: NDArray[np.float64] | None = None
+) -> NDArray[np.uint8]:
+    """Renders a scene to frames.
+
+    Args:
+        scene: What to render.
+        num_frames: Frames of the whole clip, evenly spaced from its first moment to its last.
+        height: Rows of pixels.
+        width: Columns of pixels.
+        times: (F,) moments in [0, 1] to render instead of the whole clip's.
+
+    Returns:
+        (F, height, width, 3) uint8, RGB.
+    """
+    video = render_tensor(scene, frame_times(num_frames) if times is None else times, height, width)
+    frames: NDArray[np.uint8] = ((video + 1) * 127.5).round().byte().permute(1, 2, 3, 0).contiguous().numpy()
+    return frames
