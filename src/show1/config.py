@@ -16,6 +16,16 @@ Seeding = Literal["independent", "published"]
 STAGES: tuple[StageName, ...] = ("keyframes", "interpolation", "super_resolution", "translation")
 
 
+def _require(ok: bool, name: str, value: object, expected: str) -> None:
+    if not ok:
+        raise InputError(f"{name} must be {expected}, got {value!r}")
+
+
+def _require_size(height: int, width: int) -> None:
+    for name, value in (("height", height), ("width", width)):
+        _require(isinstance(value, int) and 8 <= value <= 4096, name, value, "a whole number from 8 to 4096")
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageSettings:
     """What all stages share."""
@@ -231,13 +241,3 @@ PUBLISHED = CascadeSettings(
     ),
 )
 """The settings of the published run (SPEC of arXiv:2309.15818's released inference)."""
-
-
-def _require(ok: bool, name: str, value: object, expected: str) -> None:
-    if not ok:
-        raise InputError(f"{name} must be {expected}, got {value!r}")
-
-
-def _require_size(height: int, width: int) -> None:
-    for name, value in (("height", height), ("width", width)):
-        _require(isinstance(value, int) and 8 <= value <= 4096, name, value, "a whole number from 8 to 4096")

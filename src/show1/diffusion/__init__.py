@@ -1,1 +1,28 @@
+"""Seeds, windows, schedulers, guidance, the denoiser and the one sampling loop: functions of tensors."""
 
+from show1.diffusion.denoiser import Denoiser, Network
+from show1.diffusion.guidance import Guidance, guide
+from show1.diffusion.sampling import fold_frames, sample, unfold_frames
+from show1.diffusion.schedulers import build_scheduler, learns_variance, set_timesteps
+from show1.diffusion.seeds import IndependentSeeds, PublishedSeeds, randn
+from show1.diffusion.windows import Window, interpolated_length, segments, sliding_windows
+
+__all__ = [
+    "Denoiser",
+    "Guidance",
+    "IndependentSeeds",
+    "Network",
+    "PublishedSeeds",
+    "Window",
+    "build_scheduler",
+    "fold_frames",
+    "guide",
+    "interpolated_length",
+    "learns_variance",
+    "randn",
+    "sample",
+    "segments",
+    "set_timesteps",
+    "sliding_windows",
+    "unfold_frames",
+]

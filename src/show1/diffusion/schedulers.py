@@ -1,0 +1,103 @@
+"""diffusers' schedulers: built from a checkpoint's config, or swapped for another on the same noise schedule."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+from diffusers import SchedulerMixin
+from torch import Tensor
+
+from show1.config import SchedulerName
+from show1.errors import CheckpointError, InputError
+
+_CLASSES: dict[str, str] = {
+    "dpmsolver++": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+}
+
+
+def build_scheduler(config: Mapping[str, Any], name: SchedulerName = "checkpoint", **overrides: Any) -> SchedulerMixin:
+    """Makes a scheduler on the noise schedule and prediction type of `config`.
+
+    DPM-Solver++ ends at the first training timestep (`final_sigmas_type="sigma_min"`), as it did in the diffusers
+    release of the published run, unless the config or `overrides` say otherwise.
+
+    Args:
+        config: A saved scheduler config with `_class_name`.
+        name: `checkpoint` for the class that the config names, else another sampler.
+        overrides: Options that take precedence over the config.
+
+    Raises:
+        CheckpointError: The config names no scheduler of diffusers.
+        InputError: The name is unknown.
+    """
+    config = dict(config)
+    given = set(config) - set(config.pop("_use_default_values", ()))
+    class_name = config.get("_class_name") if name == "checkpoint" else _CLASSES.get(name)
+    if name != "checkpoint" and class_name is None:
+        raise InputError(f"unknown scheduler {name!r}; the schedulers are checkpoint, {', '.join(_CLASSES)}")
+    cls = getattr(diffusers, str(class_name), None)
+    if cls is None:
+        raise CheckpointError(
+            f"the scheduler config names the class {class_name!r}, which diffusers {diffusers.__version__} does not "
+            "have; correct `_class_name` in scheduler_config.json or choose another scheduler"
+        )
+    if class_name == "DPMSolverMultistepScheduler" and "final_sigmas_type" not in given:
+        config["final_sigmas_type"] = "sigma_min"
+    if class_name != config.get("_class_name"):
+        config.update(_swapped_options(str(class_name), config, given))
+    return cls.from_config({**config, **overrides})
+
+
+def _swapped_options(class_name: str, config: Mapping[str, Any], given: set[str]) -> dict[str, Any]:
+    """Options of a sampler that the checkpoint was not published with."""
+    if class_name not in ("DDIMScheduler", "DDPMScheduler"):
+        return {}
+    # these two clip unless told otherwise, which the others do not, and latents must not be clipped
+    options: dict[str, Any] = {"clip_sample": config.get("clip_sample", False) if "clip_sample" in given else False}
+    # DDIM steps down by a fixed stride: of the spacings that begin at the last timestep, only this one fits
+    # (Table 2 of arXiv:2305.08891)
+    options["timestep_spacing"] = "trailing"
+    if class_name == "DDPMScheduler" and config.get("variance_type") is None:
+        options["variance_type"] = "fixed_small"
+    return options
+
+
+def learns_variance(scheduler: SchedulerMixin) -> bool:
+    """Whether `scheduler.step` takes the network's variance channels."""
+    known = "variance_type" in inspect.signature(type(scheduler).__init__).parameters
+    return known and scheduler.config.variance_type in ("learned", "learned_range")
+
+
+def set_timesteps(
+    scheduler: SchedulerMixin, num_inference_steps: int, *, strength: float = 1.0, max_timestep: int | None = None
+) -> Tensor:
+    """Prepares the scheduler for a run and returns the run's timesteps, descending.
+
+    Args:
+        scheduler: Changed in place.
+        num_inference_steps: Steps of the whole schedule.
+        strength: Fraction of the steps to run, from the noisy end cut off (SDEdit, arXiv:2108.01073); rounded down
+            as in diffusers, but to one step at least.
+        max_timestep: No step begins above it.
+
+    Raises:
+        InputError: All steps lie above `max_timestep`.
+    """
+    scheduler.set_timesteps(num_inference_steps)
+    timesteps: Tensor = scheduler.timesteps
+    order = scheduler.order
+    steps = max(1, min(int(num_inference_steps * strength), num_inference_steps))
+    start = (num_inference_steps - steps) * order
+    while max_timestep is not None and start < len(timesteps) and timesteps[start] > max_timestep:
+        start += order
+    if start >= len(timesteps):
+        raise InputError(
+            f"all {num_inference_steps} steps begin above timestep {max_timestep}; ask for more num_inference_steps"
+        )
+    if start and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(start)
+    return timesteps[start:]

@@ -1,0 +1,58 @@
+"""Windows over frames: pure functions of lengths."""
+
+from dataclasses import dataclass
+
+from show1.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Frames `start` to `stop` (exclusive) of a video."""
+
+    start: int
+    """First frame."""
+    stop: int
+    """Frame after the last."""
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def sliding_windows(num_frames: int, window: int, stride: int) -> list[Window]:
+    """Covers `num_frames` frames with windows whose neighbours share one frame or more.
+
+    The last window is moved back to the end of the video, so that it is as long as the others; a video shorter
+    than the window is one short window.
+
+    Args:
+        num_frames: Frames of the video, 1 or more.
+        window: Frames of a window, 1 or more.
+        stride: Frames from a window's start to the next one's; less than `window`, so that they share a frame.
+
+    Raises:
+        InputError: A window would have no frame in common with the one before.
+    """
+    if num_frames < 1 or window < 1 or stride < 1:
+        raise InputError(f"frames, window and stride must be 1 or more, got {num_frames}, {window}, {stride}")
+    if num_frames <= window:
+        return [Window(start=0, stop=num_frames)]
+    if stride >= window:
+        raise InputError(
+            f"stride must be less than the window of {window} frames so that windows overlap, got {stride}"
+        )
+    last = num_frames - window
+    return [Window(start=s, stop=s + window) for s in [*range(0, last, stride), last]]
+
+
+def segments(num_keyframes: int, factor: int) -> list[Window]:
+    """Segments between neighbouring keyframes, in frames of the interpolated video.
+
+    Segment k has `factor + 1` frames, from `factor * k`; neighbours share the keyframe between them. One keyframe
+    has no segment.
+    """
+    return [Window(start=k * factor, stop=(k + 1) * factor + 1) for k in range(num_keyframes - 1)]
+
+
+def interpolated_length(num_keyframes: int, factor: int) -> int:
+    """Frames of the interpolated video: n keyframes become (n - 1) * factor + 1."""
+    return (num_keyframes - 1) * factor + 1
