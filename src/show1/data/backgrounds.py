@@ -23,7 +23,7 @@ class Canvas:
         self.aspect = width / height
         self.y: Array = ((np.arange(height, dtype=np.float32) + 0.5) / height)[:, None]  # (H, 1)
         self.x: Array = ((np.arange(width, dtype=np.float32) + 0.5) / height)[None, :]  # (1, W)
-        self.tint = 1 + 0.07 * self.rng.uniform(-1, 1, (3, 1, 1)).astype(np.float32)
+        self.tint = ((1 + 0.07 * self.rng.uniform(-1, 1, (3, 1, 1))) / 255).astype(np.float32)
         self.image: Array = np.zeros((3, height, width), dtype=np.float32)
 
     def uniform(self, low: float, high: float) -> float:
@@ -36,8 +36,9 @@ class Canvas:
 
     def cover(self, distance: Array, softness: float = 0.0) -> Array:
         """Share of each pixel that is inside, from the signed distance to an edge (positive inside)."""
-        alpha: Array = np.clip(distance / (self.pixel + softness) + 0.5, 0, 1)
-        return alpha
+        alpha: Array = distance * (1 / (self.pixel + softness)) + 0.5
+        np.maximum(alpha, 0, out=alpha)
+        return np.minimum(alpha, 1, out=alpha)
 
     def band(self, distance: Array, half_width: float | Array) -> Array:
         """Share of each pixel within `half_width` of a line, also for lines thinner than a pixel."""
@@ -46,8 +47,10 @@ class Canvas:
     def fill(self, stops: Sequence[tuple[float, Colour]], alpha: Array | float = 1.0) -> None:
         """Paints a vertical gradient through `stops` of (y, colour in 0..255)."""
         ys = [stop[0] for stop in stops]
-        column = np.stack([np.interp(self.y[:, 0], ys, [stop[1][c] for stop in stops]) for c in range(3)])
-        self.paint((column[:, :, None] / 255).astype(np.float32) * self.tint, alpha)
+        column = np.empty((3, len(self.y), 1), dtype=np.float32)
+        for channel in range(3):
+            column[channel, :, 0] = np.interp(self.y[:, 0], ys, [stop[1][channel] for stop in stops])
+        self.paint(column * self.tint, alpha)
 
     def paint(self, colour: Colour | Array, alpha: Array | float) -> None:
         """Paints a colour (0..255), or an array that broadcasts to the image, through `alpha`."""
@@ -80,7 +83,7 @@ class Canvas:
         line = np.full_like(self.x, level)
         for k in range(1, waves + 1):
             phase, frequency = self.uniform(0, 2 * np.pi), self.uniform(1.2, 2.2) * k
-            line = line + height / k * np.sin(frequency * self.x + phase)
+            line += height / k * np.sin(frequency * self.x + phase)
         return self.cover(self.y - line)
 
 
@@ -209,4 +212,4 @@ def paint_background(background: int, seed: int, height: int, width: int) -> Arr
     """
     canvas = Canvas(height, width, seed)
     PAINTERS[background](canvas)
-    return np.clip(canvas.image, 0, 1, out=canvas.image)
+    return np.minimum(canvas.image, 1, out=canvas.image)

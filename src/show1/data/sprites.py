@@ -4,6 +4,7 @@ A scene is a function of its index: the same index gives the same scene in any p
 any size and at any moments. Sizes differ only in resolution: a small rendering is the area average of a large one.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -32,6 +33,9 @@ FACES_LEFT = frozenset({"turtle", "fish", "bee", "penguin", "whale", "car", "tax
 
 FACES_RIGHT = frozenset({"rocket"})
 """Subjects drawn looking right; they are mirrored when they move left."""
+
+BOTTOM_HEAVY = {"sailboat": 0.12, "robot": 0.16}
+"""Share of the box that may be below the frame, for subjects with much of their area at the bottom; others 0.2."""
 
 _SPLIT_KEYS = {"train": 0, "held_out": 1, "all": 2}
 
@@ -74,7 +78,7 @@ class Scene:
         """Centre x, centre y (fractions of the frame), scale and clockwise angle (radians) at a time in [0, 1]."""
         x = self.start[0] + (self.end[0] - self.start[0]) * time
         y = self.start[1] + (self.end[1] - self.start[1]) * time
-        return x, y, self.scales[0] + (self.scales[1] - self.scales[0]) * time, 2 * np.pi * self.turns * time
+        return x, y, self.scales[0] + (self.scales[1] - self.scales[0]) * time, 2 * math.pi * self.turns * time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,16 +144,16 @@ def _draw_scene(subject: int, motion: int, background: int, rng: np.random.Gener
     largest = size * max(scales)
     half_x, half_y = min(0.5 * largest / ASPECT, 0.5), min(0.5 * largest, 0.5)
     start = end = (float(rng.uniform(half_x, 1 - half_x)), float(rng.uniform(half_y, 1 - half_y)))
-    # At either end of its way at most a fifth of the box is outside.
+    # At either end of its way at most a fifth of the box is outside, so that at most a quarter of the drawn area is.
     if phrase in ("moves left", "moves right"):
         near = 0.3 * size / ASPECT
         travel = float(rng.uniform(0.5, 0.7))
         left = float(rng.uniform(near, 1 - near - travel))
         start, end = (left, start[1]), (left + travel, start[1])
     elif phrase in ("moves up", "moves down"):
-        near = 0.3 * size
-        travel = float(rng.uniform(0.4, min(0.6, 1 - 2 * near)))
-        top = float(rng.uniform(near, 1 - near - travel))
+        highest, lowest = 0.3 * size, 1 - (0.5 - BOTTOM_HEAVY.get(SUBJECTS[subject], 0.2)) * size
+        travel = float(rng.uniform(0.4, min(0.6, lowest - highest)))
+        top = float(rng.uniform(highest, lowest - travel))
         start, end = (start[0], top), (start[0], top + travel)
     if phrase in ("moves left", "moves up"):
         start, end = end, start
@@ -195,21 +199,21 @@ def _draw_sprite(scene: Scene, time: float, height: int, width: int) -> tuple[in
     """Draws the sprite of one frame: top row and left column of a patch, and the patch (4, h, w), premultiplied."""
     x, y, scale, angle = scene.pose(time)
     side = scene.size * scale * height  # of the box, in pixels
-    reach = 0.5 * side * (np.sqrt(2.0) if scene.turns else 1.0) + 1
-    left, right = max(int(x * width - reach), 0), min(int(np.ceil(x * width + reach)), width)
-    top, bottom = max(int(y * height - reach), 0), min(int(np.ceil(y * height + reach)), height)
-    samples = 4 if height < 64 else 2  # per pixel and axis
+    reach = 0.5 * side * (math.sqrt(2.0) if scene.turns else 1.0) + 1
+    left, right = max(int(x * width - reach), 0), min(int(math.ceil(x * width + reach)), width)
+    top, bottom = max(int(y * height - reach), 0), min(int(math.ceil(y * height + reach)), height)
+    samples = 4 if height <= 80 else 2  # per pixel and axis
     levels = _mip_levels()
-    level = round(np.log2(max((CELL - 2 * MARGIN) / (side * samples), 1)))
+    level = round(math.log2(max((CELL - 2 * MARGIN) / (side * samples), 1)))
     texture = levels[min(level, len(levels) - 1)][scene.subject : scene.subject + 1]
     half = 0.5 * side * CELL / (CELL - 2 * MARGIN)
-    steps_x = (torch.arange((right - left) * samples, dtype=torch.float32) + 0.5) / samples
-    steps_y = (torch.arange((bottom - top) * samples, dtype=torch.float32) + 0.5) / samples
-    dx = ((steps_x + (left - x * width)) / half)[None, :]
-    dy = ((steps_y + (top - y * height)) / half)[:, None]
-    cos, sin, mirror = float(np.cos(angle)), float(np.sin(angle)), -1.0 if scene.flip else 1.0
-    grid = torch.stack((mirror * (cos * dx + sin * dy), cos * dy - sin * dx), dim=-1)
-    patch = F.grid_sample(texture, grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)
+    dx = ((np.arange((right - left) * samples) + 0.5) / samples + (left - x * width)) / half
+    dy = ((np.arange((bottom - top) * samples) + 0.5) / samples + (top - y * height)) / half
+    cos, sin, mirror = math.cos(angle), math.sin(angle), -1.0 if scene.flip else 1.0
+    grid = np.empty((1, len(dy), len(dx), 2), dtype=np.float32)
+    np.add.outer(mirror * sin * dy, mirror * cos * dx, out=grid[0, :, :, 0], casting="same_kind")
+    np.add.outer(cos * dy, -sin * dx, out=grid[0, :, :, 1], casting="same_kind")
+    patch = F.grid_sample(texture, torch.from_numpy(grid), mode="bilinear", padding_mode="zeros", align_corners=False)
     return top, left, F.avg_pool2d(patch, samples)[0]
 
 
@@ -234,7 +238,7 @@ def render_tensor(scene: Scene, times: NDArray[np.float64], height: int, width: 
         (3, F, height, width) float32 in [-1, 1].
     """
     background = torch.from_numpy(paint_background(scene.background, scene.paint_seed, height, width))
-    video = background[:, None].repeat(1, len(times), 1, 1)
+    video = background[:, None].expand(-1, len(times), -1, -1).contiguous()
     for frame, time in enumerate(times):
         top, left, patch = _draw_sprite(scene, float(time), height, width)
         window = video[:, frame, top : top + patch.shape[1], left : left + patch.shape[2]]
