@@ -1,0 +1,165 @@
+"""Convolutional layers of the pixel UNet, on frames folded into the batch.
+
+Shapes: `x` is (B*F, C, H, W), either in the default or in the channels-last memory layout; layers keep the layout that
+they get. Inflated layers (names with `Temporal`) see the frames of one video together.
+"""
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.activations import get_activation
+from torch import Tensor, nn
+
+TEMPORAL_NORM_GROUPS = 32
+"""Groups of the normalisation in temporal convolutions; fixed in the published networks."""
+
+
+def unfold_frames(x: Tensor, num_frames: int) -> Tensor:
+    """Gathers the frames of each video: (B*F, C, H, W) -> (B, C, F, H*W).
+
+    A view in the channels-last layout, one copy in the default one; the layout is kept.
+    """
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    out = x.unflatten(0, (-1, num_frames)).transpose(1, 2).flatten(3)  # (B, C, F, H*W)
+    return out if channels_last else out.contiguous()
+
+
+def fold_frames(x: Tensor, height: int, width: int) -> Tensor:
+    """Inverse of `unfold_frames`: (B, C, F, H*W) -> (B*F, C, H, W)."""
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    out = x.transpose(1, 2).flatten(0, 1).unflatten(2, (height, width))
+    return out if channels_last else out.contiguous()
+
+
+class TemporalConvLayer(nn.Module):
+    """Four convolutions over frames with a residual round all of them; the identity at initialisation.
+
+    The kernel of (3, 1, 1) runs as a 2D convolution of (3, 1) over (frames, pixels): equal, and several times faster.
+    """
+
+    def __init__(self, channels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        for i in range(1, 5):
+            drop = [nn.Dropout(dropout)] if i > 1 else []
+            conv = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+            norm = nn.GroupNorm(TEMPORAL_NORM_GROUPS, channels)
+            self.add_module(f"conv{i}", nn.Sequential(norm, nn.SiLU(), *drop, conv))
+        self.zero_init()
+
+    def zero_init(self) -> None:
+        """Makes the layer the identity."""
+        nn.init.zeros_(self.conv4[-1].weight)  # type: ignore[index, arg-type]
+        nn.init.zeros_(self.conv4[-1].bias)  # type: ignore[index, arg-type]
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        h = unfold_frames(x, num_frames)
+        for stack in (self.conv1, self.conv2, self.conv3, self.conv4):
+            for layer in stack:  # type: ignore[union-attr]
+                if isinstance(layer, nn.Conv3d):
+                    h = F.conv2d(h, layer.weight.squeeze(-1), layer.bias, padding=(1, 0))
+                else:
+                    h = layer(h)
+        return x + fold_frames(h, x.shape[2], x.shape[3])
+
+
+class ResnetBlock(nn.Module):
+    """Residual block on single frames that sees the time embedding; can halve or double the frame (DeepFloyd IF)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        time_embed_dim: int,
+        groups: int,
+        eps: float,
+        act_fn: str,
+        time_scale_shift: str = "default",
+        skip_time_act: bool = False,
+        output_scale_factor: float = 1.0,
+        up: bool = False,
+        down: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, in_channels, eps=eps)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.scale_shift = time_scale_shift == "scale_shift"
+        self.time_emb_proj = nn.Linear(time_embed_dim, out_channels * (2 if self.scale_shift else 1))
+        self.norm2 = nn.GroupNorm(groups, out_channels, eps=eps)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.nonlinearity = get_activation(act_fn)
+        self.skip_time_act = skip_time_act
+        self.output_scale_factor = output_scale_factor
+        self.up, self.down = up, down
+        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+
+    def forward(self, x: Tensor, temb: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Args:
+        x: (B*F, C_in, H, W).
+        temb: (B, time_embed_dim): one time embedding a video, shared by its frames.
+        size: Height and width to upsample to (`up=True` alone).
+
+        Returns:
+            (B*F, C_out, H', W').
+        """
+        h = self.nonlinearity(self.norm1(x))
+        if self.up:
+            assert size is not None
+            x, h = upsample_to(x, size), upsample_to(h, size)
+        elif self.down:
+            x, h = halve(x), halve(h)
+        h = self.conv1(h)
+        t = self.time_emb_proj(temb if self.skip_time_act else self.nonlinearity(temb))
+        t = per_frame(t, h.shape[0])[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = t.chunk(2, dim=1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + t)
+        h = self.conv2(self.nonlinearity(h))
+        if self.conv_shortcut is not None:
+            x = self.conv_shortcut(x)
+        h = x + h
+        return h if self.output_scale_factor == 1.0 else h / self.output_scale_factor
+
+
+class Downsample(nn.Module):
+    """Strided convolution (Stable Diffusion family)."""
+
+    def __init__(self, channels: int, padding: int = 1) -> None:
+        super().__init__()
+        self.padding = padding
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.padding == 0:
+            x = F.pad(x, (0, 1, 0, 1))
+        out: Tensor = self.conv(x)
+        return out
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour upsampling and a convolution (Stable Diffusion family)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        out: Tensor = self.conv(upsample_to(x, size))
+        return out
+
+
+def halve(x: Tensor) -> Tensor:
+    """Averages 2x2 pixels; the last row or column of an odd size is averaged over what there is."""
+    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+
+
+def upsample_to(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Doubles the size by repetition, then cuts the row or column that an odd size does not have."""
+    x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+    return x if x.shape[2:] == size else x[:, :, : size[0], : size[1]]
+
+
+def per_frame(x: Tensor, batch_frames: int) -> Tensor:
+    """Repeats a row a video for each of its frames: (B, C) -> (B*F, C)."""
+    return x if x.shape[0] == batch_frames else x.repeat_interleave(batch_frames // x.shape[0], dim=0)

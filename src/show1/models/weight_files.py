@@ -1,0 +1,211 @@
+"""The weight files of one component: which to read, what is in them, and what is wrong with them."""
+
+import json
+import pickle
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from show1.errors import CheckpointError
+
+_NAME = re.compile(
+    r"(?P<stem>diffusion_pytorch_model|pytorch_model|model)"
+    r"(?:\.(?P<variant>\w+))?"
+    r"(?:-(?P<part>\d{5})-of-(?P<parts>\d{5})(?:\.(?P<late_variant>\w+))?)?"
+    r"\.(?P<kind>safetensors|bin)"
+)
+_AGAIN = "delete it and download it again (`show1 models download`)"
+
+
+@dataclass(frozen=True)
+class _WeightName:
+    """A weight file's name taken apart: `diffusion_pytorch_model.fp16-00001-of-00002.safetensors`."""
+
+    name: str
+    stem: str
+    variant: str | None
+    parts: int
+    kind: str
+
+
+def weight_variants(names: Collection[str]) -> dict[tuple[str, str | None], list[str]]:
+    """Groups the weight files among `names` by (`safetensors` or `bin`, variant); an incomplete group names all its parts."""
+    groups: dict[tuple[str, str | None], list[str]] = {}
+    for item in (parsed for name in sorted(names) if (parsed := _parse(name)) is not None):
+        files = groups.setdefault((item.kind, item.variant), [])
+        if item.parts:
+            files.extend(n for n in _parts_of(item) if n not in files)
+        else:
+            files[:] = [item.name]  # one whole file wins over shards
+    return groups
+
+
+def pick_weights(names: Collection[str], variant: str | None = None) -> list[str]:
+    """Chooses which weight files of a component to use.
+
+    Safetensors come before pickles; among them the variant asked for, then the plain files, then any other variant.
+
+    Args:
+        names: File names in the component's folder, on this disk or on the Hub.
+        variant: Variant to prefer, such as `fp16`.
+
+    Returns:
+        The file, or all shards (also those that are missing); empty if there are none.
+    """
+    groups = weight_variants(names)
+
+    def rank(key: tuple[str, str | None]) -> tuple[bool, int, str]:
+        kind, name = key
+        return kind != "safetensors", 0 if name == variant else 1 if name is None else 2, name or ""
+
+    return groups[min(groups, key=rank)] if groups else []
+
+
+def find_weights(folder: Path, variant: str | None = None) -> list[Path]:
+    """Chooses the weight files of a component's folder, and makes sure that all are there.
+
+    Raises:
+        CheckpointError: The folder, or a weight file in it, is missing.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is missing; download the model again (`show1 models download`)")
+    names = [p.name for p in folder.iterdir()]
+    files = [folder / name for name in pick_weights(names, variant)]
+    if not files:
+        raise CheckpointError(
+            f"{folder} holds no weights (expected a file such as diffusion_pytorch_model.safetensors or "
+            f"model.safetensors, found {', '.join(sorted(names)) or 'nothing'}); {_download_hint(names)}"
+        )
+    for file in files + _indexed(folder, files):
+        if not file.exists():
+            raise CheckpointError(
+                f"{file} is missing: {folder.name} is only partly there; download the model again "
+                "(`show1 models download`)"
+            )
+    return files
+
+
+def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Reads the names and shapes of a file's tensors, without the tensors where it is a safetensors file.
+
+    Raises:
+        CheckpointError: The file is truncated, corrupt or no weight file.
+    """
+    if file.suffix == ".bin":
+        return {name: tuple(t.shape) for name, t in _read_pickle(file).items()}
+    with _open_safetensors(file) as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+
+
+def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """Reads a file's tensors one after another.
+
+    Raises:
+        CheckpointError: The file is truncated, corrupt or no weight file.
+    """
+    if file.suffix == ".bin":
+        yield from _read_pickle(file).items()
+        return
+    with _open_safetensors(file) as opened:
+        for name in opened.keys():  # noqa: SIM118
+            yield name, opened.get_tensor(name)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Reads a component's JSON file.
+
+    Raises:
+        CheckpointError: The file is missing or no JSON object.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{file} is missing; download the model again (`show1 models download`), or correct the folder"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{file} is no readable JSON ({error}); {_AGAIN}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{file} must hold a JSON object, got {type(value).__name__}; {_AGAIN}")
+    return value
+
+
+def _parse(name: str) -> _WeightName | None:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    variant = match["variant"] or match["late_variant"]
+    return _WeightName(name, match["stem"], variant, int(match["parts"] or 0), match["kind"])
+
+
+def _parts_of(item: _WeightName) -> list[str]:
+    width = f"-of-{item.parts:05d}"
+    return [re.sub(r"-\d{5}-of-\d{5}", f"-{i + 1:05d}{width}", item.name) for i in range(item.parts)]
+
+
+def _indexed(folder: Path, files: list[Path]) -> list[Path]:
+    """The files that the shards' index names; an index may list shards whose absence the names do not show."""
+    if len(files) < 2:
+        return []
+    chosen = {f.name for f in files}
+    for index in folder.glob("*.index*.json"):
+        named = set(read_json(index).get("weight_map", {}).values())
+        if named & chosen:
+            return [folder / name for name in sorted(named)]
+    return []
+
+
+def _open_safetensors(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{file} {_why_unreadable(file)} ({error}); {_remedy(file)}") from error
+
+
+def _read_pickle(file: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{file} {_why_unreadable(file)}, or holds more than plain tensors, which show1 refuses to run "
+            f"({str(error).splitlines()[0]}); {_remedy(file)}"
+        ) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise CheckpointError(f"{file} must hold a mapping of names to tensors; {_remedy(file)}")
+    return state
+
+
+def _is_zip(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(4) == b"PK\x03\x04"
+
+
+def _why_unreadable(file: Path) -> str:
+    if _is_lfs_pointer(file):
+        return "is a Git LFS pointer, not the weights themselves"
+    return f"is truncated or corrupt ({file.stat().st_size if file.exists() else 0} bytes)"
+
+
+def _remedy(file: Path) -> str:
+    return "run `git lfs pull` in the repository" if _is_lfs_pointer(file) else _AGAIN
+
+
+def _is_lfs_pointer(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(40).startswith(b"version https://git-lfs.github.com")
+    except OSError:
+        return False
+
+
+def _download_hint(names: list[str]) -> str:
+    if any(n.endswith(".incomplete") for n in names):
+        return "a download was interrupted: repeat it (`show1 models download`)"
+    return "download the model again (`show1 models download`)"
