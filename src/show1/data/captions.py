@@ -1,0 +1,183 @@
+"""Captions of sprite scenes in plain English, and their reading back.
+
+A canonical caption is "a|an SUBJECT MOTION over BACKGROUND". Training mixes in paraphrases, so that the text encoder
+learns words and not positions. Captions of single frames leave the motion out.
+"""
+
+import random
+import re
+from typing import Literal
+
+from show1.data.sprites import Scene
+from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
+
+VERBS: dict[str, tuple[tuple[str, str], ...]] = {
+    "moves left": (
+        ("moves left", "moving left"),
+        ("goes left", "going left"),
+        ("moves to the left", "moving to the left"),
+        ("travels to the left", "travelling to the left"),
+        ("slides left", "sliding left"),
+    ),
+    "moves right": (
+        ("moves right", "moving right"),
+        ("goes right", "going right"),
+        ("moves to the right", "moving to the right"),
+        ("travels to the right", "travelling to the right"),
+        ("slides right", "sliding right"),
+    ),
+    "moves up": (
+        ("moves up", "moving up"),
+        ("goes up", "going up"),
+        ("moves upwards", "moving upwards"),
+        ("rises", "rising"),
+    ),
+    "moves down": (
+        ("moves down", "moving down"),
+        ("goes down", "going down"),
+        ("moves downwards", "moving downwards"),
+        ("sinks", "sinking"),
+    ),
+    "spins": (
+        ("spins", "spinning"),
+        ("turns around", "turning around"),
+        ("rotates", "rotating"),
+        ("spins around", "spinning around"),
+    ),
+    "grows": (
+        ("grows", "growing"),
+        ("gets bigger", "getting bigger"),
+        ("becomes larger", "becoming larger"),
+    ),
+    "shrinks": (
+        ("shrinks", "shrinking"),
+        ("gets smaller", "getting smaller"),
+        ("becomes smaller", "becoming smaller"),
+    ),
+    "stays still": (
+        ("stays still", "staying still"),
+        ("does not move", "not moving"),
+        ("stands still", "standing still"),
+        ("keeps still", "keeping still"),
+    ),
+}
+"""For each canonical motion its wordings: present tense and progressive, the canonical one first."""
+
+PLACES: dict[str, tuple[str, ...]] = {
+    "the blue sky": ("the blue sky", "a blue sky", "the sky with clouds"),
+    "a green field": ("a green field", "the green field", "a field of grass"),
+    "the night sky": ("the night sky", "a night sky", "a starry night"),
+    "a sunset": ("a sunset", "the sunset", "the setting sun"),
+    "the sea": ("the sea", "the blue sea", "the waves of the sea"),
+    "the desert": ("the desert", "a desert", "the sand of the desert"),
+    "the snow": ("the snow", "the white snow", "a snowy land"),
+    "a pink room": ("a pink room", "the pink room", "a room with pink walls"),
+}
+"""For each canonical background its wordings, the canonical one first."""
+
+CLIP_TEMPLATES: tuple[str, ...] = (
+    "{a_subject} {verb} over {place}",
+    "over {place}, {a_subject} {verb}",
+    "{a_subject} {doing} over {place}",
+    "{a_subject} is {doing} over {place}",
+    "the {subject} is {doing} over {place}",
+    "the {subject} {verb} over {place}",
+    "a video of {a_subject} {doing} over {place}",
+    "a clip of {a_subject} that {verb} over {place}",
+    "{a_subject} that {verb}, with {place} behind it",
+    "{place} and {a_subject} {doing}",
+)
+"""Sentences for clips, the canonical one first."""
+
+IMAGE_TEMPLATES: tuple[str, ...] = (
+    "{a_subject} over {place}",
+    "over {place}, {a_subject}",
+    "the {subject} over {place}",
+    "a picture of {a_subject} over {place}",
+    "an image of {a_subject} over {place}",
+    "{a_subject}, with {place} behind it",
+    "{place} and {a_subject}",
+    "there is {a_subject} over {place}",
+)
+"""Sentences for single frames, the canonical one first."""
+
+
+def with_article(noun: str) -> str:
+    """ "a panda", "an owl"."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def caption(scene: Scene, rng: random.Random | None = None, *, kind: Literal["clip", "image"] = "clip") -> str:
+    """Describes a scene.
+
+    Args:
+        scene: What to describe.
+        rng: Draws a training caption: canonical half of the time, else a paraphrase. None gives the canonical one.
+        kind: "image" leaves the motion out.
+
+    Returns:
+        A lower-case caption.
+    """
+    templates = CLIP_TEMPLATES if kind == "clip" else IMAGE_TEMPLATES
+    verbs, places = VERBS[MOTIONS[scene.motion]], PLACES[BACKGROUNDS[scene.background]]
+    template, (verb, doing), place = templates[0], verbs[0], places[0]
+    if rng is not None and rng.random() < 0.5:
+        template, (verb, doing), place = rng.choice(templates), rng.choice(verbs), rng.choice(places)
+    subject = SUBJECTS[scene.subject]
+    return template.format(a_subject=with_article(subject), subject=subject, verb=verb, doing=doing, place=place)
+
+
+# What tells a motion or a background in a text, beyond the wordings above; whole words.
+_MOTION_CUES: dict[str, tuple[str, ...]] = {
+    "moves left": ("left", "leftward", "leftwards"),
+    "moves right": ("right", "rightward", "rightwards"),
+    "moves up": ("up", "upward", "upwards", "rises", "rising"),
+    "moves down": ("down", "downward", "downwards", "sinks", "sinking"),
+    "spins": ("spins", "spinning", "rotates", "rotating", "turns around", "turning around"),
+    "grows": ("grows", "growing", "bigger", "larger"),
+    "shrinks": ("shrinks", "shrinking", "smaller"),
+    "stays still": ("still", "not move", "not moving"),
+}
+_BACKGROUND_CUES: dict[str, tuple[str, ...]] = {
+    "the blue sky": ("blue sky", "sky with clouds"),
+    "a green field": ("field",),
+    "the night sky": ("night",),
+    "a sunset": ("sunset", "setting sun"),
+    "the sea": ("sea",),
+    "the desert": ("desert",),
+    "the snow": ("snow", "snowy"),
+    "a pink room": ("room",),
+}
+
+
+def _found(text: str, cues: list[tuple[str, ...]]) -> list[int]:
+    """Indices of the entries that have a cue in the text."""
+    return [i for i, words in enumerate(cues) if re.search(rf"\b(?:{'|'.join(map(re.escape, words))})\b", text)]
+
+
+def parse_caption(text: str) -> tuple[int, int | None, int] | None:
+    """Reads what a caption asks for, by searching it for the words of the world.
+
+    Args:
+        text: Any text, upper or lower case.
+
+    Returns:
+        Indices (subject, motion, background), the motion None where the text names none; or None where it does not
+        name exactly one subject and one background, or names several motions.
+    """
+    text = " ".join(re.findall(r"[a-z]+", text.lower()))
+    subjects = _found(text, [(name,) for name in SUBJECTS])
+    motions = _found(text, [_MOTION_CUES[name] for name in MOTIONS])
+    backgrounds = _found(text, [_BACKGROUND_CUES[name] for name in BACKGROUNDS])
+    if len(subjects) != 1 or len(motions) > 1 or len(backgrounds) != 1:
+        return None
+    return subjects[0], motions[0] if motions else None, backgrounds[0]
+
+
+def vocabulary() -> list[str]:
+    """All words that captions can hold, sorted, in lower case and without punctuation."""
+    parts: list[str] = ["a", "an", *SUBJECTS]
+    parts += [wording for verbs in VERBS.values() for pair in verbs for wording in pair]
+    parts += [wording for places in PLACES.values() for wording in places]
+    parts += [re.sub(r"{\w+}", " ", template) for template in CLIP_TEMPLATES + IMAGE_TEMPLATES]
+    return sorted({word for part in parts for word in re.findall(r"[a-z]+", part)})
