@@ -45,9 +45,9 @@ def sample(
     size = group_size(len(latents), generators)
     schedulers = [copy.deepcopy(scheduler) for _ in generators]
     for i, t in enumerate(timesteps):
-        groups = zip(schedulers, latents.split(size), strict=True)
+        groups = zip(schedulers, torch.split(latents, size), strict=True)
         prediction = denoiser(torch.cat([s.scale_model_input(x, t) for s, x in groups]), t)
-        parts = zip(schedulers, prediction.split(size), latents.split(size), generators, strict=True)
+        parts = zip(schedulers, torch.split(prediction, size), torch.split(latents, size), generators, strict=True)
         latents = torch.cat([_step(s, p, t, x, g) for s, p, x, g in parts])
         if on_step is not None:
             on_step(i + 1, len(timesteps), latents)
@@ -70,4 +70,4 @@ def fold_frames(video: Tensor) -> Tensor:
 
 def unfold_frames(frames: Tensor, batch: int) -> Tensor:
     """(B*F, C, H, W) to (B, C, F, H, W)."""
-    return frames.unflatten(0, (batch, -1)).transpose(1, 2).contiguous()
+    return frames.view(batch, -1, *frames.shape[1:]).transpose(1, 2).contiguous()

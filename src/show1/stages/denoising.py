@@ -1,0 +1,158 @@
+"""What all stages of the cascade share: a network, its scheduler config, and a run of the sampling loop."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import torch
+from diffusers import SchedulerMixin
+from torch import Tensor, nn
+
+from show1.config import StageName, StageSettings
+from show1.diffusion import Denoiser, Guidance, Network, build_scheduler, learns_variance, sample, set_timesteps
+from show1.errors import InputError
+from show1.stages.base import PromptEmbeddings, StepCallback
+from show1.stages.loading import load_scheduler_config, load_unet
+
+SchedulerLike: TypeAlias = Mapping[str, Any] | SchedulerMixin
+"""A scheduler, or its saved config with `_class_name`."""
+
+
+class DenoisingStage:
+    """A network and the noise schedule that it was trained on."""
+
+    name: StageName
+
+    def __init__(self, unet: nn.Module, scheduler: SchedulerLike) -> None:
+        """Takes a network and a scheduler, or the scheduler's config."""
+        self.unet = unet
+        self.scheduler_config = scheduler_config(scheduler)
+
+    @classmethod
+    def from_folder(
+        cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Self:
+        """Loads the stage from the layout of the published repos: subfolders `unet/` and `scheduler/`.
+
+        Raises:
+            CheckpointError: A file is missing, partial, corrupt or of the wrong shape.
+        """
+        return cls(load_unet(path, dtype=dtype, device=device), load_scheduler_config(path))
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules that must be resident while the stage runs, by their subfolder's name."""
+        return {"unet": self.unet}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the stage computes."""
+        return next(self.unet.parameters()).device
+
+    def scheduler(self, settings: StageSettings) -> SchedulerMixin:
+        """A fresh scheduler of the kind that the settings ask for."""
+        return build_scheduler(self.scheduler_config, settings.scheduler)
+
+    def denoise(
+        self,
+        network: Network,
+        noise: Tensor,
+        prompts: PromptEmbeddings,
+        *,
+        settings: StageSettings,
+        generators: Sequence[torch.Generator],
+        condition: Tensor | None = None,
+        prompt_index: Sequence[int] | None = None,
+        on_step: StepCallback | None = None,
+    ) -> Tensor:
+        """Samples from pure noise.
+
+        Args:
+            network: The stage's network.
+            noise: (N, C, F, H, W) on the CPU.
+            prompts: B prompts.
+            settings: Steps, guidance, scheduler, batch limit.
+            generators: Of the stochastic schedulers' noise.
+            condition: (N, C', F, H, W) on the CPU.
+            prompt_index: Prompt of each of the N samples; None: sample i has prompt i.
+            on_step: Called after every step.
+
+        Returns:
+            (N, C, F, H, W) float32 on the CPU.
+        """
+        scheduler = self.scheduler(settings)
+        timesteps = set_timesteps(scheduler, settings.num_inference_steps)
+        denoiser = self.denoiser(
+            network, prompts, scheduler, settings=settings, condition=condition, prompt_index=prompt_index
+        )
+        latents = noise.to(self.device) * scheduler.init_noise_sigma
+        with evaluating(self.unet):
+            out = sample(denoiser, scheduler, latents, timesteps=timesteps, generators=generators, on_step=on_step)
+        return out.cpu()
+
+    def denoiser(
+        self,
+        network: Network,
+        prompts: PromptEmbeddings,
+        scheduler: SchedulerMixin,
+        *,
+        settings: StageSettings,
+        condition: Tensor | None = None,
+        prompt_index: Sequence[int] | None = None,
+    ) -> Denoiser:
+        """The guided denoiser of a run."""
+        guidance = Guidance(
+            scale=settings.guidance_scale,
+            interval=settings.guidance_interval,
+            num_train_timesteps=scheduler.config.num_train_timesteps,
+        )
+        return Denoiser(
+            network,
+            prompts.prompt_embeds,
+            prompts.negative_prompt_embeds,
+            guidance=guidance,
+            learned_variance=learns_variance(scheduler),
+            condition=condition.to(self.device) if condition is not None else None,
+            prompt_index=prompt_index,
+            max_batch=settings.max_batch,
+        )
+
+
+def scheduler_config(scheduler: SchedulerLike) -> dict[str, Any]:
+    """The saved form of a scheduler."""
+    if isinstance(scheduler, Mapping):
+        return dict(scheduler)
+    return {"_class_name": type(scheduler).__name__, **scheduler.config}
+
+
+def require_video(video: Tensor | None, prompts: PromptEmbeddings, stage: str) -> Tensor:
+    """Checks a stage's input video.
+
+    Raises:
+        InputError: There is none, it is not (B, 3, F, H, W), or B is not the number of prompts.
+    """
+    expected = f"the stage {stage!r} needs a video of shape (B, 3, F, H, W) with one sample a prompt"
+    if video is None:
+        raise InputError(f"{expected}, got none; run the stage before it first")
+    if video.ndim != 5 or video.shape[1] != 3 or video.shape[2] < 1 or len(video) != len(prompts.prompt_embeds):
+        raise InputError(f"{expected}, got {tuple(video.shape)} for {len(prompts.prompt_embeds)} prompts")
+    return video.float().cpu()
+
+
+def shifted(on_step: StepCallback | None, done: int, total: int) -> StepCallback | None:
+    """Counts a run's steps as a part of the stage's, of which `done` are done."""
+    if on_step is None:
+        return None
+    callback = on_step
+    return lambda step, _steps, samples: callback(done + step, total, samples)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Switches dropout off for a while (the published run left it on by accident)."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)

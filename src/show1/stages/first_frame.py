@@ -1,0 +1,120 @@
+"""Image super-resolution of the first frame by DeepFloyd IF-II, through diffusers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from show1.config import FirstFrameSettings
+from show1.diffusion import build_scheduler
+from show1.errors import CheckpointError
+from show1.stages.base import PromptEmbeddings, StepCallback
+from show1.stages.denoising import SchedulerLike, scheduler_config
+from show1.stages.loading import load_scheduler_config
+
+
+class FirstFrameModel(Protocol):
+    """Upscales single images."""
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules that must be resident while it runs."""
+        ...
+
+    def __call__(
+        self,
+        frame: Tensor,
+        prompts: PromptEmbeddings,
+        *,
+        size: tuple[int, int],
+        settings: FirstFrameSettings,
+        generators: Sequence[torch.Generator],
+        on_step: StepCallback | None = None,
+    ) -> Tensor:
+        """Upscales images (B, 3, h, w) in [-1, 1] to `size` (height, width); returns (B, 3, H, W) on the CPU."""
+        ...
+
+
+class DeepFloydFirstFrame:
+    """`IFSuperResolutionPipeline` of diffusers, called with the pixel stages' text states."""
+
+    def __init__(self, unet: nn.Module, scheduler: SchedulerLike, noising_scheduler: SchedulerLike) -> None:
+        """Takes DeepFloyd IF-II's `UNet2DConditionModel`, its scheduler, and that of its condition's noise."""
+        self.unet = unet
+        self.scheduler_config = scheduler_config(scheduler)
+        self.noising_config = scheduler_config(noising_scheduler)
+
+    @classmethod
+    def from_folder(
+        cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Self:
+        """Loads `unet/`, `scheduler/` and `image_noising_scheduler/` of the layout of `DeepFloyd/IF-II-L-v1.0`.
+
+        Raises:
+            CheckpointError: A file is missing, partial, corrupt or of the wrong shape.
+        """
+        from diffusers import UNet2DConditionModel
+
+        folder = Path(path)
+        try:
+            unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise CheckpointError(f"{folder / 'unet'} cannot be loaded: {error}; download the model again") from error
+        noising = load_scheduler_config(folder, "image_noising_scheduler")
+        return cls(unet.to(device).eval(), load_scheduler_config(folder), noising)
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"first_frame_unet": self.unet}
+
+    def __call__(
+        self,
+        frame: Tensor,
+        prompts: PromptEmbeddings,
+        *,
+        size: tuple[int, int],
+        settings: FirstFrameSettings,
+        generators: Sequence[torch.Generator],
+        on_step: StepCallback | None = None,
+    ) -> Tensor:
+        pipeline = self._pipeline(settings)
+        parameter = next(self.unet.parameters())
+        embeds = prompts.to(parameter.device, parameter.dtype)
+        steps = settings.num_inference_steps
+
+        def callback(i: int, _timestep: Any, samples: Tensor) -> None:
+            if on_step is not None:
+                on_step(i + 1, steps, samples[:, :, None])
+
+        images: Tensor = pipeline(
+            image=frame,
+            prompt_embeds=embeds.prompt_embeds,
+            negative_prompt_embeds=embeds.negative_prompt_embeds,
+            height=size[0],
+            width=size[1],
+            num_inference_steps=steps,
+            guidance_scale=settings.guidance_scale,
+            noise_level=settings.noise_level,
+            generator=generators[0] if len(generators) == 1 else list(generators),
+            output_type="pt",
+            return_dict=False,
+            callback=callback,
+        )[0]
+        return images.float().cpu().clamp(-1, 1)
+
+    def _pipeline(self, settings: FirstFrameSettings) -> Any:
+        from diffusers import IFSuperResolutionPipeline
+
+        pipeline = IFSuperResolutionPipeline(
+            tokenizer=None,
+            text_encoder=None,
+            unet=self.unet,
+            scheduler=build_scheduler(self.scheduler_config, settings.scheduler),
+            image_noising_scheduler=build_scheduler(self.noising_config),
+            safety_checker=None,
+            feature_extractor=None,
+            watermarker=None,
+            requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline

@@ -1,0 +1,89 @@
+"""Keyframes to a smooth video, in pixel space."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from show1.config import InterpolationSettings
+from show1.diffusion import interpolated_length, randn, segments
+from show1.stages.base import PromptEmbeddings, Seeds, StepCallback
+from show1.stages.denoising import DenoisingStage, require_video
+from show1.stages.networks import PixelNetwork
+
+
+class InterpolationStage(DenoisingStage):
+    """Fills in the frames between neighbouring keyframes.
+
+    All segments go through the network as one batch, which is exact: each has its own generators.
+    """
+
+    name = "interpolation"
+
+    def __call__(
+        self,
+        video: Tensor | None,
+        prompts: PromptEmbeddings,
+        *,
+        seeds: Seeds,
+        settings: InterpolationSettings,
+        on_step: StepCallback | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Interpolates.
+
+        Args:
+            video: (B, 3, F, H, W) keyframes.
+            prompts: B prompts.
+            seeds: Where noise comes from.
+            settings: Factor and sampling.
+            on_step: Called after every step; may raise to stop the run.
+            noise: (B, 3, factor + 1, H, W), initial noise shared by all segments; None: drawn for each.
+
+        Returns:
+            (B, 3, (F - 1) * factor + 1, H, W) float32 in about [-1, 1], on the CPU. A single keyframe is given back.
+        """
+        keyframes = require_video(video, prompts, self.name)
+        batch, channels, num_keyframes, height, width = keyframes.shape
+        parts = segments(num_keyframes, settings.factor)
+        if not parts:
+            return keyframes
+        # samples are ordered by segment, then by prompt
+        shape = (batch, channels, settings.factor + 1, height, width)
+        if noise is None:
+            # initial and step noise are streams of their own: the published run starts both from the same seed
+            initial = [randn(shape, seeds.generators("interpolation/initial", k)) for k in range(len(parts))]
+        else:
+            initial = [noise.float().cpu()] * len(parts)
+        samples = self.denoise(
+            PixelNetwork(self.unet),
+            torch.cat(initial),
+            prompts,
+            settings=settings,
+            generators=[g for k in range(len(parts)) for g in seeds.generators(self.name, k)],
+            condition=condition(keyframes, settings.factor),
+            prompt_index=list(range(batch)) * len(parts),
+            on_step=on_step,
+        )
+        out = keyframes.new_empty(batch, channels, interpolated_length(num_keyframes, settings.factor), height, width)
+        for part, segment in zip(parts, torch.split(samples, batch), strict=True):
+            out[:, :, part.start : part.stop] = segment  # a shared keyframe is the later segment's
+        return out
+
+
+def condition(keyframes: Tensor, factor: int) -> Tensor:
+    """The network's extra channels for all segments.
+
+    Args:
+        keyframes: (B, 3, F, H, W).
+        factor: Frames from one keyframe to the next.
+
+    Returns:
+        (S*B, 4, factor + 1, H, W) with S = F - 1 segments, ordered by segment: the linear blend of the segment's two
+        keyframes, and a mask that is 1 on the keyframes.
+    """
+    size = (factor + 1, *keyframes.shape[-2:])
+    pairs = [keyframes[:, :, k : k + 2] for k in range(keyframes.shape[2] - 1)]
+    blend = F.interpolate(torch.cat(pairs), size=size, mode="trilinear", align_corners=True)
+    mask = torch.zeros_like(blend[:, :1])
+    mask[:, :, [0, -1]] = 1.0
+    return torch.cat([blend, mask], dim=1)

@@ -1,0 +1,168 @@
+"""Pixel-space super-resolution: an image model for the first frame, the video network for windows of frames."""
+
+import logging
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from show1.config import SuperResolutionSettings
+from show1.diffusion import build_scheduler, fold_frames, randn, sliding_windows, unfold_frames
+from show1.stages.base import PromptEmbeddings, Seeds, StepCallback
+from show1.stages.denoising import DenoisingStage, SchedulerLike, require_video, scheduler_config, shifted
+from show1.stages.first_frame import FirstFrameModel
+from show1.stages.loading import load_scheduler_config, load_unet
+from show1.stages.networks import PixelNetwork
+
+logger = logging.getLogger(__name__)
+
+# the noise schedule on which DeepFloyd IF and the published network noise their low-resolution condition
+NOISING: dict[str, Any] = {
+    "_class_name": "DDPMScheduler",
+    "beta_schedule": "squaredcos_cap_v2",
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "num_train_timesteps": 1000,
+}
+
+
+class SuperResolutionStage(DenoisingStage):
+    """Upscales windows of frames one after another, each led by a clean frame that is there already."""
+
+    name = "super_resolution"
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        scheduler: SchedulerLike,
+        noising_scheduler: SchedulerLike | None = None,
+        first_frame_model: FirstFrameModel | None = None,
+    ) -> None:
+        """Takes the network and its scheduler.
+
+        Args:
+            unet: The video network.
+            scheduler: Its scheduler, or the config.
+            noising_scheduler: Noises the low-resolution condition; None: DeepFloyd IF's cosine schedule.
+            first_frame_model: Image super-resolution of frame 0; None: the video network on that frame alone.
+        """
+        super().__init__(unet, scheduler)
+        self.noising_config = scheduler_config(noising_scheduler) if noising_scheduler is not None else dict(NOISING)
+        self.first_frame_model = first_frame_model
+
+    @classmethod
+    def from_folder(
+        cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Self:
+        """Loads `unet/`, `scheduler/` and, where there is one, `image_noising_scheduler/`."""
+        noising = "image_noising_scheduler"
+        config = load_scheduler_config(path, noising) if (Path(path) / noising).is_dir() else None
+        return cls(load_unet(path, dtype=dtype, device=device), load_scheduler_config(path), config)
+
+    def modules(self) -> dict[str, nn.Module]:
+        first = self.first_frame_model.modules() if self.first_frame_model is not None else {}
+        return {**super().modules(), **first}
+
+    def __call__(
+        self,
+        video: Tensor | None,
+        prompts: PromptEmbeddings,
+        *,
+        seeds: Seeds,
+        settings: SuperResolutionSettings,
+        on_step: StepCallback | None = None,
+        first_frame: Tensor | None = None,
+    ) -> Tensor:
+        """Upscales.
+
+        Args:
+            video: (B, 3, F, h, w), any number of frames.
+            prompts: B prompts.
+            seeds: Where noise comes from.
+            settings: Size, windows and sampling.
+            on_step: Called after every step; may raise to stop the run.
+            first_frame: (B, 3, 1, H, W) in [-1, 1], frame 0 in high resolution; None: it is made here.
+
+        Returns:
+            (B, 3, F, H, W) float32 in about [-1, 1], on the CPU.
+        """
+        low = require_video(video, prompts, self.name)
+        windows = sliding_windows(low.shape[2], settings.window, settings.stride) if low.shape[2] > 1 else []
+        first_steps = 0 if first_frame is not None else self._first_frame_steps(settings)
+        steps = settings.num_inference_steps
+        total = first_steps + len(windows) * steps
+        if first_frame is None:
+            first_frame = self._make_first_frame(low[:, :, :1], prompts, seeds, settings, shifted(on_step, 0, total))
+        out = low.new_zeros(*low.shape[:3], settings.height, settings.width)
+        out[:, :, :1] = first_frame.float().cpu()
+        for k, window in enumerate(windows):
+            out[:, :, window.start : window.stop] = self._window(
+                low[:, :, window.start : window.stop],
+                out[:, :, window.start : window.start + 1],
+                prompts,
+                settings=settings,
+                generators=seeds.generators(self.name, k),
+                on_step=shifted(on_step, first_steps + k * steps, total),
+            )
+        return out
+
+    def _first_frame_steps(self, settings: SuperResolutionSettings) -> int:
+        if self.first_frame_model is not None and settings.first_frame is not None:
+            return settings.first_frame.num_inference_steps
+        return settings.num_inference_steps
+
+    def _make_first_frame(
+        self,
+        frame: Tensor,
+        prompts: PromptEmbeddings,
+        seeds: Seeds,
+        settings: SuperResolutionSettings,
+        on_step: StepCallback | None,
+    ) -> Tensor:
+        """Upscales one frame (B, 3, 1, h, w)."""
+        generators = seeds.generators("super_resolution/first_frame", 0)
+        options, model = settings.first_frame, self.first_frame_model
+        if model is None or options is None:
+            logger.info("the first frame is made by the video network")
+            return self._window(frame, None, prompts, settings=settings, generators=generators, on_step=on_step)
+        size = (settings.height, settings.width)
+        image = model(frame[:, :, 0], prompts, size=size, settings=options, generators=generators, on_step=on_step)
+        return image[:, :, None]
+
+    def _window(
+        self,
+        low: Tensor,
+        clean: Tensor | None,
+        prompts: PromptEmbeddings,
+        *,
+        settings: SuperResolutionSettings,
+        generators: list[torch.Generator],
+        on_step: StepCallback | None,
+    ) -> Tensor:
+        """Upscales frames (B, 3, F, h, w) whose first one is known in high resolution (B, 3, 1, H, W), if any is."""
+        upsampled = upsample(low, settings.height, settings.width)
+        # the published order of draws: initial noise, then the condition's
+        noise = randn(upsampled.shape, generators)
+        condition_noise = randn(upsampled.shape, generators)
+        scheduler: DDPMScheduler = build_scheduler(self.noising_config)
+        condition = scheduler.add_noise(upsampled, condition_noise, torch.full((len(low),), settings.noise_level))
+        if clean is not None:
+            condition[:, :, :1] = clean
+        return self.denoise(
+            PixelNetwork(self.unet, noise_level=settings.noise_level),
+            noise,
+            prompts,
+            settings=settings,
+            generators=generators,
+            condition=condition,
+            on_step=on_step,
+        )
+
+
+def upsample(video: Tensor, height: int, width: int) -> Tensor:
+    """Resizes frames (B, 3, F, h, w) bilinearly with aligned corners; returns (B, 3, F, H, W)."""
+    frames = F.interpolate(fold_frames(video), size=(height, width), mode="bilinear", align_corners=True)
+    return unfold_frames(frames, len(video))

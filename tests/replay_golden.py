@@ -1,0 +1,87 @@
+"""Replays a published sampling run through the stages and prints the largest absolute difference as its last line.
+
+    python tests/replay_golden.py DIR
+
+DIR holds `unet/`, `call.json` (all arguments of the run) and `io.safetensors` (its inputs and its output).
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from show1.config import PUBLISHED, StageName
+from show1.diffusion import PublishedSeeds
+from show1.models import UNet3DConditionModel
+from show1.stages import InterpolationStage, KeyframesStage, PromptEmbeddings, SuperResolutionStage
+
+
+def replay(folder: Path) -> tuple[Tensor, Tensor]:
+    """Returns our output and the published one, (B, 3, F, H, W) both."""
+    call = json.loads((folder / "call.json").read_text())
+    tensors = {name: tensor.float() for name, tensor in load_file(folder / "io.safetensors").items()}
+    unet = UNet3DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    scheduler = {**call["scheduler"], "_class_name": call["scheduler_class"]}
+    name = kind(call, tensors)
+    settings: Any = settings_of(name, call, tensors)
+    prompts = prompts_of(tensors)
+    run: dict[str, Any] = {"seeds": PublishedSeeds(call["seed"]), "settings": settings}
+    if name == "keyframes":
+        ours = KeyframesStage(unet, scheduler)(None, prompts, **run)
+    elif name == "interpolation":
+        run["noise"] = tensors.get("init_noise")
+        ours = InterpolationStage(unet, scheduler)(tensors["keyframes"], prompts, **run)
+    else:
+        noising = {"_class_name": "DDPMScheduler", **call["image_noising_scheduler"]}
+        run["first_frame"] = tensors.get("first_frame")
+        ours = SuperResolutionStage(unet, scheduler, noising)(tensors["video"], prompts, **run)
+    return ours, tensors["output"]
+
+
+def kind(call: dict[str, Any], tensors: dict[str, Tensor]) -> StageName:
+    """The stage of a run, by its inputs."""
+    if "keyframes" in tensors:
+        return "interpolation"
+    if "video" in tensors or "noise_level" in call:
+        return "super_resolution"
+    return "keyframes"
+
+
+def settings_of(name: StageName, call: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
+    """The stage's settings, from the call's arguments and the sizes of its tensors."""
+    published = getattr(PUBLISHED, name)
+    options = {f.name: call[f.name] for f in dataclasses.fields(published) if f.name in call and f.name != "scheduler"}
+    # diffusers guides above 1 only
+    options["guidance_scale"] = max(1.0, float(call["guidance_scale"]))
+    output = tensors["output"]
+    if name == "interpolation":
+        gaps = tensors["keyframes"].shape[2] - 1
+        options["factor"] = (output.shape[2] - 1) // gaps if gaps else published.factor
+    else:
+        options["height"], options["width"] = output.shape[-2:]
+    if name == "keyframes":
+        options["num_frames"] = output.shape[2]
+    return dataclasses.replace(published, **options)
+
+
+def prompts_of(tensors: dict[str, Tensor]) -> PromptEmbeddings:
+    """The text states, with one negative prompt for each prompt."""
+    positive, negative = tensors["prompt_embeds"], tensors["negative_prompt_embeds"]
+    return PromptEmbeddings(prompt_embeds=positive, negative_prompt_embeds=negative.expand_as(positive))
+
+
+def main() -> None:
+    """Replays the folder named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    ours, published = replay(parser.parse_args().folder)
+    print(float((ours - published).abs().max()))
+
+
+if __name__ == "__main__":
+    main()
