@@ -1,0 +1,111 @@
+"""Files written whole or not at all, their hashes, and the cache folder."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from show1.errors import OutputError
+
+
+def cache_dir() -> Path:
+    """Where show1 keeps what it can compute again: `SHOW1_CACHE`, else the system's folder for caches."""
+    if chosen := os.environ.get("SHOW1_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "show1"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "show1" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "show1"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` fill a file beside `path`, makes it durable and moves it into place.
+
+    A crash at any moment leaves the old file or the new one, never a part.
+
+    Raises:
+        OutputError: No permission, or the disk is full; nothing is left behind.
+    """
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        os.close(handle)
+        partial = Path(name)
+        write(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.chmod(0o666 & ~_umask())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, readable and atomically.
+
+    Raises:
+        OutputError: No permission, or the disk is full.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, lambda partial: _write_text(partial, text))
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cached_sha256(path: Path) -> str:
+    """Hash of a large file's bytes, remembered by path, size and time of change.
+
+    A file in the Hugging Face cache is named by its hash already.
+    """
+    real = path.resolve()
+    if real.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", real.name):
+        return real.name
+    state = real.stat()
+    if state.st_size < 1 << 20:
+        return sha256(real)
+    key = hashlib.sha256(f"{real}\n{state.st_size}\n{state.st_mtime_ns}".encode()).hexdigest()
+    entry = cache_dir() / "hashes" / key
+    with contextlib.suppress(OSError):
+        known = entry.read_text()
+        if re.fullmatch(r"[0-9a-f]{64}", known):
+            return known
+    digest = sha256(real)
+    with contextlib.suppress(OutputError):  # a cache that cannot be written costs time, not the run
+        write_atomically(entry, lambda partial: _write_text(partial, digest))
+    return digest
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
