@@ -48,7 +48,8 @@ def load_unet(
     Raises:
         CheckpointError: A file is missing, partial, corrupt, or does not fit the config.
     """
-    return _load(UNet3DConditionModel, Path(folder), dtype, device, variant)
+    model: UNet3DConditionModel = _load(UNet3DConditionModel, Path(folder), dtype, device, variant)
+    return model
 
 
 def load_latent_unet(
@@ -157,7 +158,9 @@ def check_weights(
                 problems.append(Problem(file, f"holds {name}, which the config's network does not have; {_OTHER}"))
             elif expected[target] != shape:
                 wanted = list(expected[target])
-                problems.append(Problem(file, f"{name} has shape {list(shape)}, the config asks for {wanted}; {_OTHER}"))
+                problems.append(
+                    Problem(file, f"{name} has shape {list(shape)}, the config asks for {wanted}; {_OTHER}")
+                )
     where = files[0] if len(files) == 1 else files[0].parent
     missing = [n for n in expected if n not in seen and n not in optional]
     return problems + [Problem(where, f"lacks {name}; {_OTHER}") for name in missing]
@@ -173,9 +176,7 @@ def rename_old_attention(name: str) -> str | None:
     )
 
 
-def _load(
-    cls: type[Any], folder: Path, dtype: torch.dtype, device: torch.device | str, variant: str | None
-) -> Any:
+def _load(cls: type[Any], folder: Path, dtype: torch.dtype, device: torch.device | str, variant: str | None) -> Any:
     files = find_weights(folder, variant)
     model = build_empty(cls, folder)
     load_weights(model, files, dtype=dtype, device=device, rename=rename_old_attention)

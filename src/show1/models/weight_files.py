@@ -35,7 +35,10 @@ class _WeightName:
 
 
 def weight_variants(names: Collection[str]) -> dict[tuple[str, str | None], list[str]]:
-    """Groups the weight files among `names` by (`safetensors` or `bin`, variant); an incomplete group names all its parts."""
+    """Groups the weight files among `names` by kind (`safetensors`, `bin`) and variant.
+
+    Of a group of shards, all that belong to it are listed, also those that are not among `names`.
+    """
     groups: dict[tuple[str, str | None], list[str]] = {}
     for item in (parsed for name in sorted(names) if (parsed := _parse(name)) is not None):
         files = groups.setdefault((item.kind, item.variant), [])
