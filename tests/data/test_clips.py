@@ -1,0 +1,79 @@
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from show1.data.captions import caption
+from show1.data.clips import MINI_VIEWS, ClipDataset, ClipView, SpriteClips
+from show1.data.sprites import SpriteWorld, frame_times, render_tensor
+from show1.data.world import MOTIONS
+from show1.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("keyframe_images", (3, 1, 20, 32)),
+        ("keyframes", (3, 8, 20, 32)),
+        ("interpolation", (3, 5, 20, 32)),
+        ("super_resolution", (3, 8, 80, 128)),
+        ("translation_images", (3, 1, 160, 256)),
+        ("translation", (3, 29, 160, 256)),
+    ],
+)
+def test_what_the_stages_see(name: str, shape: tuple[int, ...]) -> None:
+    item = ClipDataset(SpriteClips(), MINI_VIEWS[name], length=4)[2]
+    assert item["video"].shape == shape and item["video"].dtype == torch.float32
+    assert ("low" in item) == (name == "super_resolution")
+    assert isinstance(item["caption"], str)
+
+
+def test_windows_are_parts_of_the_whole_clip() -> None:
+    source = SpriteClips()
+    starts = set()
+    for index in range(24):
+        item = ClipDataset(source, MINI_VIEWS["interpolation"], length=24)[index]
+        whole = render_tensor(source.world.scene(index), frame_times(29), 20, 32)
+        torch.testing.assert_close(item["video"], whole[:, item["start"] : item["start"] + 5])
+        starts.add(item["start"])
+    assert starts == {0, 4, 8, 12, 16, 20, 24}
+
+
+def test_super_resolution_pairs_show_the_same_moments() -> None:
+    source = SpriteClips()
+    index = next(i for i in range(100) if source.world.scene(i).motion == MOTIONS.index("moves left"))
+    item = ClipDataset(source, MINI_VIEWS["super_resolution"], length=100)[index]
+    assert item["low"].shape == (3, 8, 20, 32)
+    averaged = F.avg_pool2d(item["video"], 4)
+    assert float((averaged - item["low"]).abs().mean()) < 0.01
+    assert float((averaged - item["low"].flip(1)).abs().mean()) > 0.03  # other moments differ
+
+
+def test_captions_of_items() -> None:
+    source = SpriteClips(world=SpriteWorld(seed=3), paraphrase=False)
+    scene = source.world.scene(1)
+    assert ClipDataset(source, MINI_VIEWS["keyframes"], length=2)[1]["caption"] == caption(scene)
+    assert ClipDataset(source, MINI_VIEWS["keyframe_images"], length=2)[1]["caption"] == caption(scene, kind="image")
+    paraphrased = SpriteClips()
+    assert [paraphrased.caption(i) for i in range(20)] == [SpriteClips().caption(i) for i in range(20)]
+    assert any(paraphrased.caption(i) != caption(paraphrased.world.scene(i)) for i in range(20))
+
+
+def test_a_loader_collates_and_workers_can_take_it() -> None:
+    dataset = ClipDataset(SpriteClips(), MINI_VIEWS["super_resolution"], length=4)
+    batch = next(iter(DataLoader(dataset, batch_size=2)))
+    assert batch["video"].shape == (2, 3, 8, 80, 128) and batch["low"].shape == (2, 3, 8, 20, 32)
+    assert len(batch["caption"]) == 2
+    copy = pickle.loads(pickle.dumps(dataset))
+    torch.testing.assert_close(copy[1]["video"], batch["video"][1], atol=0, rtol=0)
+    with pytest.raises(IndexError, match="outside the dataset of 4"):
+        dataset[4]
+
+
+def test_views_that_cannot_be() -> None:
+    with pytest.raises(InputError, match="window must be from 1 to num_frames"):
+        ClipView(num_frames=8, height=20, width=32, window=9)
+    with pytest.raises(InputError, match="window_stride"):
+        ClipView(num_frames=8, height=20, width=32, window=2, window_stride=0)

@@ -1,0 +1,189 @@
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from show1.data.clips import MINI_VIEWS, ClipDataset
+from show1.data.folder import ClipFolder
+from show1.errors import InputError, MediaError
+
+
+def write_video(path: Path, *, frames: int, fps: int = 8, size: tuple[int, int] = (48, 64)) -> None:
+    """Writes a video whose frame number i is grey level 5 * i."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"qp": "0"})
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        for number in range(frames):
+            picture = np.full((*size, 3), 5 * number, dtype=np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+
+
+def write_captions(folder: Path, *rows: dict[str, object]) -> None:
+    (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def frame_numbers(video: torch.Tensor) -> list[int]:
+    """Reads the number of each frame off its grey level."""
+    return [round(float((frame.mean() + 1) * 127.5 / 5)) for frame in video.unbind(1)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_video(tmp_path / "a.mp4", frames=29)
+    write_captions(tmp_path, {"file": "a.mp4", "caption": "grey gets lighter"})
+    return tmp_path
+
+
+def test_a_clip_at_its_own_rate(folder: Path) -> None:
+    clips = ClipFolder(folder)
+    assert len(clips) == 1 and clips.caption(0) == "grey gets lighter"
+    video = clips.clip(0, num_frames=29, height=20, width=32)
+    assert video.shape == (3, 29, 20, 32) and video.dtype == torch.float32
+    assert -1 <= float(video.min()) and float(video.max()) <= 1
+    assert frame_numbers(video) == list(range(29))
+    assert frame_numbers(clips.clip(0, num_frames=8, height=20, width=32)) == list(range(0, 29, 4))
+    assert frame_numbers(clips.clip(0, num_frames=29, height=20, width=32, frames=slice(20, 25))) == [
+        20,
+        21,
+        22,
+        23,
+        24,
+    ]
+
+
+def test_other_frame_rates_are_resampled(tmp_path: Path) -> None:
+    write_video(tmp_path / "fast.mp4", frames=30, fps=24)
+    write_captions(tmp_path, {"file": "fast.mp4", "caption": "x"})
+    video = ClipFolder(tmp_path, num_frames=9, fps=8).clip(0, num_frames=9, height=16, width=16)
+    numbers = frame_numbers(video)
+    assert np.diff(numbers).tolist() == [3] * 8
+
+
+def test_long_videos_give_different_parts_that_repeat_by_index(tmp_path: Path) -> None:
+    write_video(tmp_path / "long.mp4", frames=48)
+    write_captions(tmp_path, {"file": "long.mp4", "caption": "x"})
+    clips = ClipFolder(tmp_path, num_frames=5)
+    parts = [frame_numbers(clips.clip(index, num_frames=5, height=16, width=16)) for index in range(8)]
+    assert all(np.diff(part).tolist() == [1] * 4 for part in parts)
+    assert len({part[0] for part in parts}) > 3
+    again = ClipFolder(tmp_path, num_frames=5).clip(6, num_frames=5, height=16, width=16)
+    assert frame_numbers(again) == parts[6]
+
+
+def test_frames_are_resized_and_cropped_at_the_centre(tmp_path: Path) -> None:
+    picture = np.zeros((64, 192, 3), dtype=np.uint8)
+    picture[:, 64:128] = 255  # the middle third, which a square crop shows
+    with av.open(str(tmp_path / "wide.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=8, options={"qp": "0"})
+        stream.height, stream.width, stream.pix_fmt = 64, 192, "yuv420p"
+        for packet in [*stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")), *stream.encode(None)]:
+            container.mux(packet)
+    write_captions(tmp_path, {"file": "wide.mp4", "caption": "x"})
+    video = ClipFolder(tmp_path, num_frames=1).clip(0, num_frames=1, height=16, width=16)
+    assert float(video[..., 1:-1].min()) > 0.97
+
+
+def test_a_csv_list_and_the_stages_views(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", frames=29)
+    write_video(tmp_path / "b.mp4", frames=40)
+    (tmp_path / "captions.csv").write_text('file,caption\na.mp4,"grey, lighter"\nb.mp4,more grey\n')
+    dataset = ClipDataset(ClipFolder(tmp_path), MINI_VIEWS["super_resolution"], length=6)
+    item = dataset[4]
+    assert item["caption"] == "grey, lighter"
+    assert item["video"].shape == (3, 8, 80, 128) and item["low"].shape == (3, 8, 20, 32)
+    assert frame_numbers(item["video"]) == frame_numbers(item["low"])
+
+
+def test_a_missing_folder_or_list(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a folder"):
+        ClipFolder(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="neither captions.jsonl nor captions.csv"):
+        ClipFolder(tmp_path)
+    (tmp_path / "captions.jsonl").write_text("\n")
+    with pytest.raises(InputError, match="lists no videos"):
+        ClipFolder(tmp_path)
+    (tmp_path / "captions.csv").write_text("file,caption\n")
+    with pytest.raises(InputError, match="both captions.jsonl and captions.csv"):
+        ClipFolder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("not json", "line 2 is not JSON"),
+        ('["a.mp4"]', "line 2 must be a JSON object"),
+        ('{"file": "a.mp4"}', "line 2 has no text for 'caption'"),
+        ('{"file": 3, "caption": "x"}', "line 2 has no text for 'file'"),
+        ('{"file": "a.mp4", "caption": " "}', "line 2 has no text for 'caption'"),
+        ('{"file": "gone.mp4", "caption": "x"}', "line 2 names 'gone.mp4'.*does not exist"),
+    ],
+)
+def test_faulty_lines_of_a_jsonl_list(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "captions.jsonl").write_text('{"file": "a.mp4", "caption": "x"}\n' + line + "\n")
+    with pytest.raises(InputError, match=message):
+        ClipFolder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,text\na.mp4,x\n", "no column 'caption', only file, text"),
+        ("", "no column 'file'"),
+        ("file,caption\na.mp4\n", "line 2 has no text for 'caption'"),
+        ("file,caption\na.mp4,x\n\ngone.mp4,y\n", "line 4 names 'gone.mp4'"),
+    ],
+)
+def test_faulty_csv_lists(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "captions.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        ClipFolder(tmp_path)
+
+
+def test_a_list_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "captions.csv").write_bytes("file,caption\ncafé.mp4,x\n".encode("latin-1"))
+    with pytest.raises(InputError, match="not UTF-8"):
+        ClipFolder(tmp_path)
+
+
+def test_a_video_that_is_too_short(tmp_path: Path) -> None:
+    write_video(tmp_path / "short.mp4", frames=10)
+    write_captions(tmp_path, {"file": "short.mp4", "caption": "x"})
+    with pytest.raises(InputError, match=r"short.mp4 \(captions.jsonl, line 1\) lasts 1.25 s.*need 3.50 s"):
+        ClipFolder(tmp_path).clip(0, num_frames=8, height=16, width=16)
+
+
+@pytest.mark.parametrize("kind", ["empty", "noise", "cut", "sound"])
+def test_a_video_that_cannot_be_decoded(folder: Path, kind: str) -> None:
+    bad = folder / "bad.mkv"
+    if kind == "sound":
+        with av.open(str(bad), "w") as container:
+            stream = container.add_stream("pcm_s16le", rate=8000)
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 8000), dtype=np.int16), format="s16", layout="mono")
+            sound.sample_rate = 8000
+            for packet in [*stream.encode(sound), *stream.encode(None)]:
+                container.mux(packet)
+    else:
+        data = np.random.default_rng(0).bytes(5000) if kind == "noise" else (folder / "a.mp4").read_bytes()
+        bad.write_bytes({"empty": b"", "cut": data[: len(data) // 2]}.get(kind, data))
+    write_captions(folder, {"file": "a.mp4", "caption": "x"}, {"file": "bad.mkv", "caption": "x"})
+    with pytest.raises(MediaError, match=r"bad.mkv \(captions.jsonl, line 2\) cannot be decoded: .*drop the line"):
+        ClipFolder(folder).clip(1, num_frames=8, height=16, width=16)
+
+
+def test_a_video_whose_end_is_missing(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.mkv"
+    write_video(whole, frames=40)
+    data = whole.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: int(len(data) * 0.6)])
+    write_captions(tmp_path, {"file": "cut.mkv", "caption": "x"})
+    with pytest.raises(MediaError, match="cut.mkv"):
+        ClipFolder(tmp_path).clip(0, num_frames=29, height=16, width=16)
