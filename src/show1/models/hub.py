@@ -1,11 +1,12 @@
 """Downloads from the Hugging Face Hub, and its errors as ours."""
 
 import difflib
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from show1.errors import GatedModelError, ModelNotFoundError, Show1Error
+from show1.errors import GatedModelError, ModelNotFoundError, OutputError, Show1Error
 from show1.models.weight_files import pick_weights
 
 PUBLISHED_REPOS: dict[str, str] = {
@@ -87,9 +88,7 @@ def fetch(repo: str, components: Sequence[str], options: HubOptions, extra: Sequ
             names = [s.rfilename for s in info.siblings or []]
             patterns = select_files(names, components, options.variant, extra)
         except Exception as error:  # the transport's own errors are of no fixed class
-            if _is_answer(error):
-                raise _explain(error, repo) from error
-            offline_reason = error
+            offline_reason = error  # no access, or no connection: the cache may have it nevertheless
     if patterns is None:  # what is in the cache, without a list of what there should be
         patterns = ["model_index.json", *extra, *(f"{c}/*.json" for c in components)]
     elif not patterns:
@@ -99,7 +98,7 @@ def fetch(repo: str, components: Sequence[str], options: HubOptions, extra: Sequ
             repo,
             revision=options.revision,
             allow_patterns=patterns,
-            local_files_only=local_files_only or offline_reason is not None,
+            local_files_only=options.local_files_only or offline_reason is not None,
         )
     except Exception as error:
         raise _explain(offline_reason or error, repo) from error
@@ -108,13 +107,6 @@ def fetch(repo: str, components: Sequence[str], options: HubOptions, extra: Sequ
 
 def _not_a_model(repo: str) -> tuple[Path, str]:
     raise ModelNotFoundError(f"{repo} on the Hub holds no files of a Show-1 stage or cascade{near_name(repo)}")
-
-
-def _is_answer(error: Exception) -> bool:
-    """Whether the Hub answered (so that looking into the cache would hide the answer)."""
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-
-    return isinstance(error, GatedRepoError | HFValidationError | RepositoryNotFoundError | RevisionNotFoundError)
 
 
 def _explain(error: Exception, repo: str) -> Show1Error:
@@ -145,6 +137,8 @@ def _explain(error: Exception, repo: str) -> Show1Error:
         )
     if isinstance(error, LocalEntryNotFoundError):
         return ModelNotFoundError(f"{repo} is not on this disk; {download_advice(repo)}")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+        return OutputError(f"{repo} cannot be stored in the Hub's cache ({error}); make room, or set HF_HOME elsewhere")
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return ModelNotFoundError(
         f"{repo} is not on this disk and the Hub cannot be reached ({reason}); check the connection, or "

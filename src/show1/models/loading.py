@@ -7,7 +7,7 @@ weights themselves, and a wrong file is found before any work is done.
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,7 @@ def load_weights(
     device: torch.device | str,
     rename: Rename = lambda name: name,
     optional: frozenset[str] = frozenset(),
+    float32_modules: Sequence[str] = (),
 ) -> None:
     """Fills a network that was made on the meta device.
 
@@ -115,6 +116,7 @@ def load_weights(
         device: Where they go.
         rename: See `Rename`.
         optional: Names that no file needs to hold (tied to others).
+        float32_modules: Modules that stay in float32 whatever `dtype` is.
 
     Raises:
         CheckpointError: The first problem of `check_weights`, or a file that cannot be read.
@@ -127,7 +129,8 @@ def load_weights(
         state = {}
         for name, tensor in read_tensors(file):
             if (target := rename(name)) is not None:
-                state[target] = tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)
+                kept = torch.float32 if set(target.split(".")) & set(float32_modules) else dtype
+                state[target] = tensor.to(device, kept) if tensor.is_floating_point() else tensor.to(device)
         model.load_state_dict(state, strict=False, assign=True)
 
 

@@ -1,1 +1,24 @@
+"""Where weights live and how they compute: device, precision, memory, cost."""
 
+from show1.runtime.accounting import Cost, measure
+from show1.runtime.placement import (
+    MemoryPolicy,
+    Residency,
+    choose_device,
+    choose_dtype,
+    choose_memory,
+    empty_cache,
+    free_memory,
+)
+
+__all__ = [
+    "Cost",
+    "MemoryPolicy",
+    "Residency",
+    "choose_device",
+    "choose_dtype",
+    "choose_memory",
+    "empty_cache",
+    "free_memory",
+    "measure",
+]

@@ -1,0 +1,58 @@
+"""Text states on disk, by content: the same prompt and the same text encoder are never computed twice."""
+
+import contextlib
+import hashlib
+import json
+import logging
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from show1.errors import OutputError
+from show1.files import cache_dir, write_atomically
+
+logger = logging.getLogger(__name__)
+
+
+class EmbeddingCache:
+    """Embeddings of single prompts. A damaged entry counts as absent; a folder that cannot be written is no error."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Keeps them in `folder`; None: in the cache folder of show1 (`SHOW1_CACHE`)."""
+        self.folder = folder if folder is not None else cache_dir() / "embeddings"
+
+    def key(self, *, encoder: str, prompt: str, max_tokens: int, dtype: torch.dtype, device: str) -> str:
+        """Names an entry by all that its content depends on.
+
+        Args:
+            encoder: Identity of text encoder and tokenizer.
+            prompt: As the tokenizer gets it.
+            max_tokens: Length to pad to.
+            dtype: Of the computation.
+            device: Kind of device, since kinds differ in the last digits.
+        """
+        parts = [encoder, prompt, max_tokens, str(dtype), device]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def get(self, key: str) -> Tensor | None:
+        """Returns the embeddings (L, D), or None."""
+        file = self._file(key)
+        try:
+            return load_file(file)["embeds"]
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, OSError, KeyError) as error:
+            logger.debug("cache entry %s is damaged and is made again: %s", file, error)
+            return None
+
+    def put(self, key: str, embeds: Tensor) -> None:
+        """Keeps embeddings (L, D)."""
+        tensors = {"embeds": embeds.detach().cpu().contiguous()}
+        with contextlib.suppress(OutputError):
+            write_atomically(self._file(key), lambda partial: save_file(tensors, partial))
+
+    def _file(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.safetensors"

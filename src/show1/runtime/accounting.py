@@ -1,0 +1,62 @@
+"""What a part of a run costs: seconds and peak memory."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass
+class Cost:
+    """Filled in when `measure` ends."""
+
+    seconds: float = 0.0
+    """Wall-clock time."""
+    peak_memory: int = 0
+    """Bytes: on CUDA the most that was allocated, else the process's largest resident set."""
+
+    def to_dict(self) -> dict[str, float | int]:
+        """The saved form."""
+        return {"seconds": round(self.seconds, 3), "peak_memory_bytes": self.peak_memory}
+
+
+@contextlib.contextmanager
+def measure(device: torch.device) -> Iterator[Cost]:
+    """Measures the time and the peak memory of the block's run."""
+    cost = Cost()
+    _reset_peak(device)
+    start = time.perf_counter()
+    try:
+        yield cost
+    finally:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        cost.seconds = time.perf_counter() - start
+        cost.peak_memory = _peak(device)
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):  # Linux alone can reset it; elsewhere the peak is that of the process so far
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

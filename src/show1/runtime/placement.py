@@ -1,0 +1,146 @@
+"""On which device and in which precision to compute, and how much to keep in memory."""
+
+import gc
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+import torch
+
+from show1.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+MemoryPolicy = Literal["auto", "low", "high"]
+T = TypeVar("T")
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for; else CUDA, else MPS, else the CPU.
+
+    Raises:
+        InputError: There is no such device.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {device!r}; use cpu, cuda, cuda:1 or mps") from error
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if chosen.type in there and not there[chosen.type]():
+        raise InputError(f"the device {device!r} is not there: torch {torch.__version__} sees none; use cpu")
+    if chosen.type == "cuda" and chosen.index is not None and chosen.index >= torch.cuda.device_count():
+        raise InputError(
+            f"the device {device!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    return chosen
+
+
+def choose_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The precision asked for; else bfloat16 on CUDA (float16 on cards without it), float32 elsewhere."""
+    if dtype is not None:
+        return dtype
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def choose_memory(policy: MemoryPolicy, device: torch.device, needed: int) -> Literal["low", "high"]:
+    """`auto` keeps all networks if their weights fill at most half of the free memory.
+
+    Args:
+        policy: What was asked for.
+        device: Where the weights go.
+        needed: Bytes of all weights.
+    """
+    if policy != "auto":
+        return policy
+    free = free_memory(device)
+    return "high" if free is not None and needed <= free // 2 else "low"
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be allocated, or None where that is unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    limits = [value for value in (_memory_available(), _cgroup_available()) if value is not None]
+    return min(limits, default=None)
+
+
+class Residency(Generic[T]):
+    """Holds loaded stages: with `low` at most one, with `high` all."""
+
+    def __init__(self, policy: Literal["low", "high"], device: torch.device) -> None:
+        """Starts empty."""
+        self.policy = policy
+        self.device = device
+        self._loaded: dict[str, T] = {}
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Names of what is in memory."""
+        return tuple(self._loaded)
+
+    def get(self, name: str, load: Callable[[], T]) -> T:
+        """The thing called `name`, loaded by `load` if it is not there; frees the others first with `low`."""
+        if name not in self._loaded:
+            if self.policy == "low":
+                self.clear()
+            self._loaded[name] = load()
+        return self._loaded[name]
+
+    def peek(self, name: str) -> T | None:
+        """The thing called `name` if it is in memory."""
+        return self._loaded.get(name)
+
+    def release(self, name: str) -> None:
+        """Frees one thing if the policy is `low`; the caller must not hold it any more."""
+        if self.policy == "low" and self._loaded.pop(name, None) is not None:
+            empty_cache(self.device)
+
+    def clear(self) -> None:
+        """Frees everything."""
+        if self._loaded:
+            self._loaded.clear()
+            empty_cache(self.device)
+
+
+def empty_cache(device: torch.device) -> None:
+    """Gives unused memory back to the system."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def _memory_available() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _cgroup_available() -> int | None:
+    """What a container's limit leaves (cgroup v2, then v1)."""
+    root = Path("/sys/fs/cgroup")
+    for limit, used in (
+        (root / "memory.max", root / "memory.current"),
+        (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            return max(0, int(limit.read_text()) - int(used.read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return None
