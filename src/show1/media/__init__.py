@@ -1,1 +1,16 @@
+"""Reading and writing video files with their metadata, and contact sheets."""
 
+from show1.media.files import probe_output, probe_sheet
+from show1.media.read import read_metadata, read_video
+from show1.media.sheet import contact_sheet, save_sheet
+from show1.media.write import write_video
+
+__all__ = [
+    "contact_sheet",
+    "probe_output",
+    "probe_sheet",
+    "read_metadata",
+    "read_video",
+    "save_sheet",
+    "write_video",
+]

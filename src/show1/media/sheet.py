@@ -1,0 +1,132 @@
+"""Contact sheets: frames of one or many videos side by side in one image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from show1.errors import InputError
+from show1.media.files import probe_sheet, replacing
+from show1.video import Video
+
+GAP = 4
+"""Pixels between cells."""
+
+FONT_SIZE = 16
+MAX_CAPTION_LINES = 3
+BACKGROUND = (24, 24, 27)
+INK = (228, 228, 231)
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def contact_sheet(
+    videos: Video | Sequence[Video],
+    *,
+    columns: int = 8,
+    rows: int = 1,
+    labels: Sequence[str] | None = None,
+    max_width: int = 2100,
+) -> Image.Image:
+    """Draws evenly spaced frames of each video in rows, with a caption below them.
+
+    Small frames are enlarged by a whole factor without smoothing, so that the pixels of a 20x32 video can be judged;
+    large ones are reduced to fit.
+
+    Args:
+        videos: One video or several; of each, `columns * rows` frames are shown (all, if it has fewer).
+        columns: Frames in a row.
+        rows: Rows of a video.
+        labels: A caption for each video; by default its prompt and seed, if its metadata has them.
+        max_width: Greatest width of the image in pixels.
+
+    Raises:
+        InputError: No video, or numbers that make no sheet.
+    """
+    videos = [videos] if isinstance(videos, Video) else list(videos)
+    if not videos or any(len(video) == 0 for video in videos):
+        raise InputError("a contact sheet needs at least one video, each with at least one frame")
+    if columns < 1 or rows < 1 or max_width < columns * (GAP + 1) + GAP:
+        raise InputError(f"columns {columns}, rows {rows}, max_width {max_width} leave no room for frames")
+    if labels is not None and len(labels) != len(videos):
+        raise InputError(f"{len(videos)} videos need as many labels, got {len(labels)}")
+    columns = min(columns, max(len(video) for video in videos))
+    cell_width = (max_width - GAP) // columns - GAP
+    strips = [_strip(video, columns, rows, cell_width) for video in videos]
+    width = max(strip.width for strip in strips)
+    captions = list(labels) if labels is not None else [_default_label(video) for video in videos]
+    return _stack(strips, captions, width)
+
+
+def save_sheet(image: Image.Image, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Saves a contact sheet as PNG, JPEG or WebP; the file appears when it is whole.
+
+    Raises:
+        InputError: Another suffix.
+        OutputError: The file exists, or cannot be written.
+    """
+    path = Path(path)
+    probe_sheet(path, overwrite)
+    suffix = path.suffix.lower()
+    kind = {".png": "PNG", ".webp": "WEBP"}.get(suffix, "JPEG")
+    with replacing(path, overwrite=overwrite) as partial:
+        image.convert("RGB").save(partial, format=kind)
+    return path
+
+
+def _strip(video: Video, columns: int, rows: int, cell_width: int) -> Image.Image:
+    """Returns the frames of one video in rows."""
+    count = min(len(video), columns * rows)
+    picked = np.linspace(0, len(video) - 1, count).round().astype(int)
+    cells = [_fit(Image.fromarray(video.frames[index]), cell_width) for index in picked]
+    width, height = cells[0].size
+    used_rows = -(-count // columns)
+    strip = Image.new("RGB", (min(count, columns) * (width + GAP) - GAP, used_rows * (height + GAP) - GAP), BACKGROUND)
+    for place, cell in enumerate(cells):
+        strip.paste(cell, (place % columns * (width + GAP), place // columns * (height + GAP)))
+    return strip
+
+
+def _fit(image: Image.Image, width: int) -> Image.Image:
+    factor = width // image.width
+    if factor >= 1:
+        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    return image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
+
+
+def _default_label(video: Video) -> str:
+    prompt, seed = video.metadata.get("prompt"), video.metadata.get("seed")
+    parts = [str(prompt) if prompt else "", f"(seed {seed})" if seed is not None else ""]
+    return " ".join(part for part in parts if part)
+
+
+def _stack(strips: list[Image.Image], captions: list[str], width: int) -> Image.Image:
+    font = ImageFont.load_default(size=FONT_SIZE)
+    line_height = round(FONT_SIZE * 1.4)
+    texts = [_wrap(caption, font, width) for caption in captions]
+    heights = [strip.height + GAP + len(lines) * line_height for strip, lines in zip(strips, texts, strict=True)]
+    spacing = 3 * GAP
+    sheet = Image.new("RGB", (width + 2 * GAP, sum(heights) + spacing * (len(strips) - 1) + GAP), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    top = GAP
+    for strip, lines, height in zip(strips, texts, heights, strict=True):
+        sheet.paste(strip, (GAP, top))
+        for number, line in enumerate(lines):
+            draw.text((GAP, top + strip.height + GAP // 2 + number * line_height), line, fill=INK, font=font)
+        top += height + spacing
+    return sheet
+
+
+def _wrap(text: str, font: _Font, width: int) -> list[str]:
+    """Breaks a caption between words; what is over `MAX_CAPTION_LINES` ends in dots."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > MAX_CAPTION_LINES:
+        lines = [*lines[: MAX_CAPTION_LINES - 1], lines[MAX_CAPTION_LINES - 1] + " ..."]
+    return lines
