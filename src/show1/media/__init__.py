@@ -1,6 +1,6 @@
 """Reading and writing video files with their metadata, and contact sheets."""
 
-from show1.media.files import probe_output, probe_sheet
+from show1.media.output import probe_output, probe_sheet
 from show1.media.read import read_metadata, read_video
 from show1.media.sheet import contact_sheet, save_sheet
 from show1.media.write import write_video

@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # Playlists, which open other files and addresses, and text, which FFmpeg draws as a video, are left out.
 _DEMUXERS = (
     "mov,matroska,avi,gif,mpeg,mpegts,flv,ogg,asf,mxf,nut,ivf,dv,yuv4mpegpipe,mpegvideo,h264,hevc,obu,apng,"
-    "png_pipe,jpeg_pipe,image2"
+    "png_pipe,jpeg_pipe"
 )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from show1.errors import InputError
-from show1.media.files import probe_sheet, replacing
+from show1.media.output import probe_sheet, replacing
 from show1.video import Video
 
 GAP = 4
@@ -51,7 +51,6 @@ def contact_sheet(
         raise InputError(f"columns {columns}, rows {rows}, max_width {max_width} leave no room for frames")
     if labels is not None and len(labels) != len(videos):
         raise InputError(f"{len(videos)} videos need as many labels, got {len(labels)}")
-    columns = min(columns, max(len(video) for video in videos))
     cell_width = (max_width - GAP) // columns - GAP
     strips = [_strip(video, columns, rows, cell_width) for video in videos]
     width = max(strip.width for strip in strips)

@@ -13,9 +13,9 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from PIL import Image
 
 from show1.errors import InputError
-from show1.media.files import replacing
 from show1.media.formats import OutputFormat, choose_format
 from show1.media.metadata import EXIF_IMAGE_DESCRIPTION, add_gif_comment, container_tags, dump_record, png_text
+from show1.media.output import replacing
 from show1.video import Video
 
 logger = logging.getLogger(__name__)

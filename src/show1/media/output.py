@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import av
+
 from show1.errors import InputError, OutputError, Show1Error
 from show1.media.formats import choose_format
 
@@ -127,7 +129,7 @@ def output_errors(path: Path) -> Iterator[None]:
         yield
     except Show1Error:
         raise
-    except OSError as error:
+    except (OSError, av.error.FFmpegError) as error:
         if error.errno in _NO_ROOM:
             message = f"no room left on the disk for {path}: free some space, or choose another folder"
         elif error.errno in _NO_PERMISSION:
