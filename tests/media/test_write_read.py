@@ -196,13 +196,13 @@ def test_not_a_video(tmp_path: Path, name: str, content: bytes) -> None:
             read(path)
 
 
-@pytest.mark.parametrize("name", ["v.mp4", "v.webp", "frames/00001.png"])
+@pytest.mark.parametrize("name", ["v.mp4", "v.webm", "v.mkv", "v.webp", "frames/00001.png"])
 def test_cut_off_file(tmp_path: Path, name: str) -> None:
     written = write_video(make(height=64, width=96), tmp_path / name.split("/")[0])
     path = tmp_path / name
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 3])
-    with pytest.raises(MediaError, match="damaged"):
+    path.write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(MediaError, match="damaged|incomplete"):
         read_video(written)
 
 

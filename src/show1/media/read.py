@@ -79,26 +79,33 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 def _read_container(path: Path, max_frames: int | None) -> Video:
     with _opened(path) as container:
-        metadata, fps = _container_metadata(container), None
         stream = container.streams.video[0]
         frames, times = [], []
         for frame in islice(container.decode(stream), max_frames):
             frames.append(_pixels(frame))
             times.append(frame.time)
-        rate, expected, is_gif = (
-            stream.average_rate or stream.guessed_rate,
-            stream.frames,
-            container.format.name == "gif",
-        )
+        rate = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
+        metadata, is_gif = _container_metadata(container), container.format.name == "gif"
+        announced = stream.frames or round((container.duration or 0) / 1e6 * rate)
     if not frames:
         raise MediaError(f"{path} holds no frame that can be decoded: the file is empty or damaged; get a fresh copy")
-    if max_frames is None and len(frames) < expected:
-        logger.warning("%s announces %d frames, %d could be read", path, expected, len(frames))
+    if max_frames is None and not is_gif:
+        _check_complete(path, len(frames), announced, ours=bool(metadata))
     if is_gif:
-        metadata, fps = image_record(path)
-        fps = fps or _steady_rate(times, tick=0.01)
+        metadata, told = image_record(path)
+        rate = told or _steady_rate(times, tick=0.01) or rate
     frames = [frame for frame in frames if frame.shape == frames[0].shape]
-    return Video(frames=np.stack(frames), fps=fps or float(rate or DEFAULT_FPS), metadata=metadata)
+    return Video(frames=np.stack(frames), fps=rate, metadata=metadata)
+
+
+def _check_complete(path: Path, frames: int, announced: int, *, ours: bool) -> None:
+    """A file cut off in the middle reads without an error. Other programs' files may announce more than they show."""
+    if frames >= announced:
+        return
+    message = f"{path} is incomplete: {frames} of {announced} frames could be read"
+    if ours:
+        raise MediaError(f"{message}; get a fresh copy, or write it again")
+    logger.warning(message)
 
 
 @contextmanager
