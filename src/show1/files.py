@@ -9,9 +9,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from show1.errors import OutputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def cache_dir() -> Path:
@@ -60,6 +63,37 @@ def write_json(path: Path, value: Any) -> None:
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, lambda partial: _write_text(partial, text))
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        ValueError: The file holds no JSON, or another kind of value.
+        OSError: The file cannot be read.
+    """
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def write_tensors(path: Path, tensors: "dict[str, Tensor]") -> None:
+    """Writes a safetensors file atomically.
+
+    Raises:
+        OutputError: No permission, or the disk is full.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    def write(partial: Path) -> None:
+        try:
+            save_file(tensors, partial)
+        except SafetensorError as error:  # what its writer makes of a full disk
+            raise OSError(str(error)) from error
+
+    write_atomically(path, write)
 
 
 def sha256(path: Path) -> str:

@@ -1,29 +1,37 @@
 """The cascade: the only place that knows all four stages and their order."""
 
+import importlib.metadata
+import logging
+import platform
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
+import diffusers
 import torch
-from numpy.typing import NDArray
-from PIL import Image
+import transformers
 from torch import Tensor
 
 from show1.config import CascadeSettings, Seeding, StageName
-from show1.runs import Run
+from show1.diffusion import IndependentSeeds, PublishedSeeds
+from show1.errors import CheckpointError, InputError, RunError
+from show1.loader import CascadeLoader
+from show1.models.cascade import Cascade, ModelLike, resolve
+from show1.models.convert import save_cascade
+from show1.models.embedding_cache import EmbeddingCache
+from show1.models.text import clean_prompt
+from show1.models.weight_files import count_parameters
+from show1.progress import StageEnd, StageStart, StepEnd, Watch
+from show1.requests import GeneratorLike, PromptLike, SeedLike, VideoLike, make_request, video_tensor
+from show1.runs import MANIFEST, Run, RunRequest
+from show1.runtime import MemoryPolicy, choose_device, choose_dtype, choose_memory, explained_memory, measure
+from show1.stages import PromptEmbeddings, Seeds
 from show1.video import Video
 
+logger = logging.getLogger(__name__)
+
 OutputType = Literal["video", "np", "pt", "pil"]
-Output = Video | NDArray[np.uint8] | Tensor | list[Image.Image]
-Memory = Literal["auto", "low", "high"]
-StepEnd = Callable[[StageName, int, int, Tensor], None]
-"""Called after each denoising step with (stage, steps done, steps in all of the stage, current noisy samples)."""
-StageStart = Callable[[str], None]
-"""Called before a stage is loaded and run, with its name; `text` for the encoding of the prompts."""
-StageEnd = Callable[[StageName, list[Video]], None]
-"""Called after a stage with its name and its videos, one a sample."""
 
 
 class Show1Pipeline:
@@ -36,23 +44,44 @@ class Show1Pipeline:
         video.save("panda.mp4")
     """
 
-    settings: CascadeSettings
-    """The settings a call starts from."""
-    stages: tuple[StageName, ...]
-    """The stages this pipeline can run, in order."""
+    def __init__(
+        self,
+        cascade: Cascade,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        memory: Literal["low", "high"],
+        embedding_cache: EmbeddingCache | None = None,
+    ) -> None:
+        """Use `from_pretrained`.
+
+        Args:
+            cascade: The files of the stages.
+            device: Where to compute.
+            dtype: Precision of the networks.
+            memory: `low` holds one network at a time, `high` keeps all.
+            embedding_cache: Text states on disk; None: none are kept.
+        """
+        self.cascade = cascade
+        self.device = device
+        self.dtype = dtype
+        self._loader = CascadeLoader(
+            cascade, device=device, dtype=dtype, memory=memory, embedding_cache=embedding_cache
+        )
 
     @classmethod
     def from_pretrained(
         cls,
-        model: str | Path | Mapping[str, str | Path] = "mini",
+        model: ModelLike = "mini",
         *,
         stages: Sequence[StageName] | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
-        memory: Memory = "auto",
+        memory: MemoryPolicy = "auto",
         variant: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
+        cache_embeddings: bool = True,
     ) -> Self:
         """Finds (and downloads, where it is on the Hub) a cascade. Weights are read when a call needs them.
 
@@ -68,30 +97,70 @@ class Show1Pipeline:
             variant: Weight files to prefer, such as `fp16`; None: `fp16` where the computation is half precision.
             revision: Branch, tag or commit on the Hub.
             local_files_only: Never ask the Hub.
+            cache_embeddings: Keep text states on disk (`SHOW1_CACHE`).
 
         Raises:
             ModelNotFoundError: No such model, or it is neither on this disk nor reachable.
             CheckpointError: A file of it is missing or damaged.
+            InputError: No such device, stage or memory policy.
         """
-        raise NotImplementedError
+        if memory not in ("auto", "low", "high"):
+            raise InputError(f"memory must be 'auto', 'low' or 'high', got {memory!r}")
+        place = choose_device(device)
+        precision = choose_dtype(dtype, place)
+        if variant is None and precision.itemsize == 2:
+            variant = "fp16"
+        cascade = resolve(model, stages=stages, variant=variant, revision=revision, local_files_only=local_files_only)
+        files = set(cascade.weight_files().values()) if memory == "auto" else set()
+        policy = choose_memory(memory, place, count_parameters(files) * precision.itemsize)
+        cache = EmbeddingCache() if cache_embeddings else None
+        return cls(cascade, device=place, dtype=precision, memory=policy, embedding_cache=cache)
+
+    @property
+    def settings(self) -> CascadeSettings:
+        """The settings a call starts from."""
+        return self.cascade.settings
+
+    @property
+    def stages(self) -> tuple[StageName, ...]:
+        """The stages this pipeline can run, in order."""
+        return self.cascade.stages
+
+    @property
+    def memory(self) -> Literal["low", "high"]:
+        """What became of `auto`."""
+        return self._loader.memory
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The stages in memory, and `text` if a text encoder is."""
+        return self._loader.loaded
+
+    def free(self) -> None:
+        """Drops all networks from memory; the next call reads them again."""
+        self._loader.free()
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Writes the cascade as a folder that `from_pretrained` reads: `show1.json` and a folder a stage."""
-        raise NotImplementedError
+        """Writes the cascade as a folder that `from_pretrained` reads: `show1.json` and a folder a stage.
+
+        Raises:
+            OutputError: The folder exists, or cannot be written.
+        """
+        return save_cascade(self.cascade, Path(folder))
 
     def __call__(
         self,
-        prompt: str | Sequence[str],
+        prompt: PromptLike,
         *,
         negative_prompt: str | None = None,
-        seed: int | Sequence[int] | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        seed: SeedLike = None,
+        generator: GeneratorLike = None,
         count: int = 1,
         num_keyframes: int | None = None,
         settings: CascadeSettings | Mapping[str, Any] | None = None,
         start_from: StageName | None = None,
         until: StageName | None = None,
-        video: Video | Tensor | Sequence[Video] | None = None,
+        video: VideoLike | None = None,
         seeding: Seeding = "independent",
         run: Run | str | Path | None = None,
         output_type: OutputType = "video",
@@ -105,8 +174,8 @@ class Show1Pipeline:
         Args:
             prompt: What to show; or several, generated as one batch.
             negative_prompt: What to avoid, for every stage; None: as each stage's settings say.
-            seed: A whole number: sample i of each prompt uses seed + i. A list: one a sample. None: random (recorded in
-                the video's metadata).
+            seed: A whole number: draft i of each prompt uses seed + i. A list: one a sample (with one prompt: as many
+                drafts). None: random, and recorded in the video's metadata.
             generator: Instead of a seed: the seeds are drawn from it (or from each of several, one a sample).
             count: Drafts of each prompt.
             num_keyframes: n keyframes become (n - 1) * factor + 1 frames (factor 4: 8 give 29); None: as the settings.
@@ -114,9 +183,10 @@ class Show1Pipeline:
             start_from: First stage to run; needs `video` if it is not `keyframes`.
             until: Last stage to run; None: the last one there is.
             video: What `start_from` works on: Video(s), or a tensor (3, F, H, W) or (B, 3, F, H, W) in [-1, 1].
-            seeding: `published` reproduces the published run's draws.
+            seeding: `published` reproduces the published run's draws (one sample at a time).
             run: A run (or the folder of one, new or begun): finished stages are kept there and not computed again.
-            output_type: `video`: `Video`; `np`: uint8 (F, H, W, 3); `pt`: float32 (3, F, H, W) in [-1, 1]; `pil`: images.
+            output_type: `video`: `Video`; `np`: uint8 (F, H, W, 3); `pt`: float32 (3, F, H, W) in [-1, 1]; `pil`:
+                images.
             callback_on_stage_start: See `StageStart`.
             callback_on_step_end: See `StepEnd`.
             callback_on_stage_end: See `StageEnd`.
@@ -130,7 +200,41 @@ class Show1Pipeline:
             RunError: The run folder belongs to another request.
             Cancelled: `cancel` was set.
         """
-        raise NotImplementedError
+        _check_output_type(output_type)
+        request = make_request(
+            prompt,
+            defaults=self.settings,
+            available=self.stages,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            generator=generator,
+            count=count,
+            num_keyframes=num_keyframes,
+            settings=settings,
+            start_from=start_from,
+            until=until,
+            video=video,
+            seeding=seeding,
+        )
+        begin = None if video is None else video_tensor(video, len(request.prompts))
+        watch = Watch(
+            stage_start=callback_on_stage_start,
+            step_end=callback_on_step_end,
+            stage_end=callback_on_stage_end,
+            cancel=cancel,
+        )
+        if run is None:
+            outputs = self._generate(request, begin, None, watch, output_type)
+        else:
+            with _as_run(run) as opened:
+                opened.begin(
+                    request,
+                    model=self._loader.model_record(request.stages),
+                    environment=self._environment(),
+                    video=begin,
+                )
+                outputs = self._generate(request, begin, opened, watch, output_type)
+        return outputs[0] if isinstance(prompt, str) and len(outputs) == 1 else outputs
 
     def resume(
         self,
@@ -149,9 +253,189 @@ class Show1Pipeline:
 
         Raises:
             RunError: The run is damaged, was made by other weights, or is being written by another process.
+            InputError: This pipeline lacks a stage of the run.
         """
-        raise NotImplementedError
+        _check_output_type(output_type)
+        watch = Watch(
+            stage_start=callback_on_stage_start,
+            step_end=callback_on_step_end,
+            stage_end=callback_on_stage_end,
+            cancel=cancel,
+        )
+        with run if isinstance(run, Run) else Run.open(run) as opened:
+            request = opened.request
+            if request is None:
+                raise RunError(f"{opened.path} was stopped before it began; generate again (`show1 generate`)")
+            lacking = [s for s in request.stages if s not in self.stages]
+            if lacking:
+                raise InputError(f"the run needs the stage {lacking[0]!r}; this model has {', '.join(self.stages)}")
+            begin, environment = opened.load_input(), self._environment()
+            opened.begin(request, model=self._loader.model_record(request.stages), environment=environment, video=begin)
+            before = opened.manifest
+            for key in ("device", "dtype"):
+                if before.get(key) != environment[key]:
+                    logger.warning(
+                        "The run began with %s %s and goes on with %s: the last digits will differ.",
+                        key,
+                        before.get(key),
+                        environment[key],
+                    )
+            return self._generate(request, begin, opened, watch, output_type)
 
-    def prompt_warnings(self, prompt: str) -> list[str]:
-        """What the user should know: words cut beyond the token limit, words the model has never seen."""
-        raise NotImplementedError
+    def prompt_warnings(self, prompt: str, settings: CascadeSettings | None = None) -> list[str]:
+        """What the user should know of a prompt: words that do not fit, words that the model does not know.
+
+        Args:
+            prompt: As the user wrote it.
+            settings: Of the call; None: the pipeline's.
+        """
+        options = settings or self.settings
+        found: dict[str, None] = {}
+        for stage in self.stages:
+            encoder = self._loader.encoder(stage)
+            text, limit = _stage_text(stage, prompt, options)
+            limit = limit or encoder.max_tokens
+            if (cut := encoder.truncated(text, limit)) is not None:
+                found[f"the prompt is longer than {limit} tokens; this part has no effect: {cut!r}"] = None
+            if unknown := encoder.unknown_words(text):
+                words = ", ".join(repr(w) for w in unknown)
+                found[f"the model {self.cascade.name!r} does not know {words}; the video will not show it"] = None
+        return list(found)
+
+    def _generate(
+        self, request: RunRequest, begin: Tensor | None, run: Run | None, watch: Watch, output_type: OutputType
+    ) -> list[Any]:
+        done = run.finished_stages if run is not None else ()
+        pending = [s for s in request.stages if s not in done]
+        for prompt in dict.fromkeys(request.prompts) if pending else ():
+            for warning in self.prompt_warnings(prompt, request.settings):
+                logger.warning("%s", warning)
+        texts = self._encode_prompts(request, pending, run, watch) if pending else {}
+        video, fps = begin, request.fps
+        for i, stage in enumerate(request.stages):
+            if stage == "interpolation":
+                fps *= request.settings.interpolation.factor
+            if stage in pending:
+                video = self._run_stage(stage, video, texts.pop(stage), request, run, watch)
+                if watch.stage_end is not None:
+                    watch.stage_end(stage, self._videos(video, fps, request, request.stages[: i + 1]))
+            elif run is not None and (i + 1 == len(request.stages) or request.stages[i + 1] in pending):
+                video = run.load(stage)
+        assert video is not None, "at least one stage runs"
+        videos = self._videos(video, fps, request, request.stages)
+        return [_convert(v, frames, output_type) for v, frames in zip(videos, video, strict=True)]
+
+    def _run_stage(
+        self,
+        stage: StageName,
+        video: Tensor | None,
+        prompts: PromptEmbeddings,
+        request: RunRequest,
+        run: Run | None,
+        watch: Watch,
+    ) -> Tensor:
+        """Runs one stage: (B, 3, F, H, W) float32 in [-1, 1], in and out."""
+        watch.start(stage)
+        seeds: Seeds = IndependentSeeds(request.seeds)
+        if request.seeding == "published":
+            seeds = PublishedSeeds(request.seeds[0])
+        with measure(self.device) as cost, explained_memory(stage):
+            network: Any = self._loader.stage(stage)
+            _check_text_width(stage, network.unet.config, prompts.prompt_embeds.shape[-1])
+            out: Tensor = network(
+                video,
+                prompts,
+                seeds=seeds,
+                settings=getattr(request.settings, stage),
+                on_step=lambda done, total, samples: watch.step(stage, done, total, samples),
+            )
+        del network  # so that it can be freed
+        self._loader.release(stage)
+        logger.info("%s took %.1f s, peak memory %.2f GB", stage, cost.seconds, cost.peak_memory / 1e9)
+        if run is not None:
+            run.keep(stage, out, cost.to_dict())
+        return out
+
+    def _encode_prompts(
+        self, request: RunRequest, stages: Sequence[StageName], run: Run | None, watch: Watch
+    ) -> dict[StageName, PromptEmbeddings]:
+        """Encodes all prompts for all stages, one text encoder after another, before any other network is loaded."""
+        watch.start("text")
+        encoders = {stage: self._loader.encoder(stage) for stage in stages}
+        texts: dict[StageName, PromptEmbeddings] = {}
+        with measure(self.device) as cost, explained_memory("text"):
+            for encoder in dict.fromkeys(encoders.values()):
+                for stage in (s for s in stages if encoders[s] is encoder):
+                    prompts = [_stage_text(stage, p, request.settings)[0] for p in request.prompts]
+                    negative_prompt = getattr(request.settings, stage).negative_prompt
+                    negative, length = _stage_text(stage, negative_prompt, request.settings)
+                    texts[stage] = PromptEmbeddings(
+                        prompt_embeds=encoder.encode(prompts, length),
+                        negative_prompt_embeds=encoder.encode([negative] * len(prompts), length),
+                    )
+                self._loader.release_text(encoder)
+        if run is not None:
+            run.record(text=cost.to_dict())
+        return texts
+
+    def _videos(self, video: Tensor, fps: float, request: RunRequest, stages: Sequence[StageName]) -> list[Video]:
+        model = self._loader.model_record(request.stages)
+        record = {
+            "seeding": request.seeding,
+            "stages": list(stages),
+            "settings": request.settings.to_dict(),
+            "model": {key: model[key] for key in ("name", "model", "sha256")},
+            **self._environment(),
+        }
+        return [
+            Video.from_tensor(frames, fps=fps, metadata={"prompt": prompt, "seed": seed, **record})
+            for frames, prompt, seed in zip(video, request.prompts, request.seeds, strict=True)
+        ]
+
+    def _environment(self) -> dict[str, Any]:
+        return {
+            "versions": {
+                "show1": importlib.metadata.version("show1"),
+                "torch": torch.__version__,
+                "diffusers": diffusers.__version__,
+                "transformers": transformers.__version__,
+                "python": platform.python_version(),
+            },
+            "device": self.device.type,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+
+def _stage_text(stage: StageName, prompt: str, settings: CascadeSettings) -> tuple[str, int | None]:
+    """The text for a stage and its length in tokens; the expert takes the prompt as it is, to its tokenizer's limit."""
+    if stage == "translation":
+        return prompt, None
+    return (clean_prompt(prompt, settings.clean_prompt) if prompt else ""), settings.max_text_tokens
+
+
+def _check_text_width(stage: StageName, config: Any, got: int) -> None:
+    width = getattr(config, "encoder_hid_dim", None) or config.cross_attention_dim
+    if isinstance(width, int) and width != got:
+        raise CheckpointError(
+            f"the network of the stage {stage!r} takes text states of width {width}, its text encoder gives {got}: they are "
+            "not of the same model; give the stage's folder its own text_encoder/ and tokenizer/"
+        )
+
+
+def _check_output_type(output_type: str) -> None:
+    if output_type not in ("video", "np", "pt", "pil"):
+        raise InputError(f"output_type must be 'video', 'np', 'pt' or 'pil', got {output_type!r}")
+
+
+def _convert(video: Video, tensor: Tensor, output_type: OutputType) -> Any:
+    if output_type == "np":
+        return video.frames
+    if output_type == "pil":
+        return video.to_pil()
+    return tensor.clamp(-1, 1) if output_type == "pt" else video
+
+
+def _as_run(run: Run | str | Path) -> Run:
+    if isinstance(run, Run):
+        return run
+    return Run.open(run) if (Path(run) / MANIFEST).is_file() else Run.create(run)

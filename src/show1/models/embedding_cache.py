@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from show1.errors import OutputError
-from show1.files import cache_dir, write_atomically
+from show1.files import cache_dir, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ class EmbeddingCache:
         """Returns the embeddings (L, D), or None."""
         file = self._file(key)
         try:
-            return load_file(file)["embeds"]
+            embeds: Tensor = load_file(file)["embeds"]
+            return embeds
         except FileNotFoundError:
             return None
         except (SafetensorError, OSError, KeyError) as error:
@@ -52,7 +53,7 @@ class EmbeddingCache:
         """Keeps embeddings (L, D)."""
         tensors = {"embeds": embeds.detach().cpu().contiguous()}
         with contextlib.suppress(OutputError):
-            write_atomically(self._file(key), lambda partial: save_file(tensors, partial))
+            write_tensors(self._file(key), tensors)
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"

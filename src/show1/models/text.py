@@ -109,6 +109,11 @@ class PromptEncoder:
         return self._text_encoder
 
     @property
+    def loaded(self) -> bool:
+        """Whether the network is in memory."""
+        return self._text_encoder is not None
+
+    @property
     def identity(self) -> str:
         """Hash of the text encoder's and the tokenizer's files."""
         if self._identity is None:

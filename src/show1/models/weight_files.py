@@ -1,9 +1,9 @@
 """The weight files of one component: which to read, what is in them, and what is wrong with them."""
 
-import json
+import math
 import pickle
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from show1.errors import CheckpointError
+from show1.files import read_json_object
 
 _NAME = re.compile(
     r"(?P<stem>diffusion_pytorch_model|pytorch_model|model)"
@@ -106,6 +107,15 @@ def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
 
 
+def count_parameters(files: Iterable[Path]) -> int:
+    """Numbers in all tensors of the files.
+
+    Raises:
+        CheckpointError: A file is truncated, corrupt or no weight file.
+    """
+    return sum(math.prod(shape) for file in files for shape in read_shapes(file).values())
+
+
 def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     """Reads a file's tensors one after another.
 
@@ -127,16 +137,13 @@ def read_json(file: Path) -> dict[str, Any]:
         CheckpointError: The file is missing or no JSON object.
     """
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        return read_json_object(file)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{file} is missing; download the model again (`show1 models download`), or correct the folder"
         ) from error
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{file} is no readable JSON ({error}); {_AGAIN}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{file} must hold a JSON object, got {type(value).__name__}; {_AGAIN}")
-    return value
 
 
 def _parse(name: str) -> _WeightName | None:

@@ -8,6 +8,7 @@ from show1.runtime.placement import (
     choose_dtype,
     choose_memory,
     empty_cache,
+    explained_memory,
     free_memory,
 )
 
@@ -19,6 +20,7 @@ __all__ = [
     "choose_dtype",
     "choose_memory",
     "empty_cache",
+    "explained_memory",
     "free_memory",
     "measure",
 ]

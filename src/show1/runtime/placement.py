@@ -1,15 +1,16 @@
 """On which device and in which precision to compute, and how much to keep in memory."""
 
+import contextlib
 import gc
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 import torch
 
-from show1.errors import InputError
+from show1.errors import InputError, Show1Error
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"unknown device {device!r}; use cpu, cuda, cuda:1 or mps") from error
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    there: dict[str, Callable[[], bool]] = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if chosen.type in there and not there[chosen.type]():
         raise InputError(f"the device {device!r} is not there: torch {torch.__version__} sees none; use cpu")
     if chosen.type == "cuda" and chosen.index is not None and chosen.index >= torch.cuda.device_count():
@@ -117,6 +118,21 @@ def empty_cache(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+@contextlib.contextmanager
+def explained_memory(stage: str) -> Iterator[None]:
+    """Says what to do when memory runs out in a stage, as a `Show1Error`."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
+            if "allocate memory" not in str(error):
+                raise
+        raise Show1Error(
+            f"memory ran out in the stage {stage!r}; use memory='low', max_batch=1, fewer frames or a smaller size "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        ) from error
 
 
 def _memory_available() -> int | None:

@@ -1,0 +1,170 @@
+"""Reads a cascade's stages and text encoders when they are needed, and frees them by the memory policy."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from show1.config import StageName
+from show1.errors import CheckpointError
+from show1.files import cached_sha256
+from show1.models.cascade import FIRST_FRAME, Cascade, Part
+from show1.models.embedding_cache import EmbeddingCache
+from show1.models.loading import load_image_unet, load_latent_unet, load_unet, load_vae, read_scheduler_config
+from show1.models.text import PromptEncoder
+from show1.runtime import Residency
+from show1.stages import (
+    DeepFloydFirstFrame,
+    InterpolationStage,
+    KeyframesStage,
+    SuperResolutionStage,
+    TranslationStage,
+)
+
+Stage = KeyframesStage | InterpolationStage | SuperResolutionStage | TranslationStage
+
+IN_CHANNELS: dict[str, int] = {"keyframes": 3, "interpolation": 7, "super_resolution": 6, FIRST_FRAME: 6}
+"""Channels that a stage hands to its network; the expert's are those of its autoencoder."""
+
+
+class CascadeLoader:
+    """The cascade's parts, in memory when needed."""
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        memory: Literal["low", "high"],
+        embedding_cache: EmbeddingCache | None,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            cascade: The files.
+            device: Where the weights go.
+            dtype: Their precision.
+            memory: `low` holds one network at a time, `high` keeps all.
+            embedding_cache: Text states on disk; None: none are kept.
+        """
+        self.cascade = cascade
+        self.device = device
+        self.dtype = dtype
+        self._cache = embedding_cache
+        self._stages: Residency[Stage] = Residency(memory, device)
+        self._encoders: dict[Path, PromptEncoder] = {}
+        self._hashes: dict[str, str] = {}
+
+    @property
+    def memory(self) -> Literal["low", "high"]:
+        """The policy."""
+        return self._stages.policy
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """What is in memory: stages, and `text` if a text encoder is."""
+        text = ("text",) if any(e.loaded for e in self._encoders.values()) else ()
+        return (*text, *self._stages.loaded)
+
+    def stage(self, name: StageName) -> Stage:
+        """A stage with its networks.
+
+        Raises:
+            CheckpointError: A file is damaged, or the network is one of another stage.
+        """
+        return self._stages.get(name, lambda: self._load(name))
+
+    def release(self, name: StageName) -> None:
+        """Frees a stage if the policy is `low`; the caller must not hold it any more."""
+        self._stages.release(name)
+
+    def encoder(self, stage: StageName) -> PromptEncoder:
+        """The text encoder of a stage; pixel stages share one."""
+        folder = self.cascade.parts[stage].text
+        assert folder is not None, "a resolved cascade gives every stage a text encoder"
+        if folder not in self._encoders:
+            self._encoders[folder] = PromptEncoder.from_folder(
+                folder, dtype=self.dtype, device=self.device, variant=self.cascade.variant, cache=self._cache
+            )
+        return self._encoders[folder]
+
+    def release_text(self, encoder: PromptEncoder) -> None:
+        """Frees a text encoder's network if the policy is `low`."""
+        if self.memory == "low":
+            encoder.free()
+
+    def free(self) -> None:
+        """Frees everything."""
+        for encoder in self._encoders.values():
+            encoder.free()
+        self._stages.clear()
+
+    def model_record(self, stages: Sequence[StageName]) -> dict[str, Any]:
+        """The model's identity: hashes of the weight files of these stages and of their text encoders."""
+        wanted = (*stages, FIRST_FRAME) if "super_resolution" in stages else stages
+        files = self.cascade.weight_files(wanted)
+        for name, file in files.items():
+            if name not in self._hashes:
+                self._hashes[name] = cached_sha256(file)
+        hashes = {name: self._hashes[name] for name in files}
+        lines = "\n".join(f"{name} {value}" for name, value in sorted(hashes.items()))
+        return {
+            "name": self.cascade.name,
+            "model": self.cascade.model,
+            "stages": list(self.cascade.stages),
+            "sources": {name: part.source for name, part in self.cascade.parts.items()},
+            "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+            "files": hashes,
+        }
+
+    def _load(self, name: StageName) -> Stage:
+        path = self.cascade.parts[name].path
+        scheduler = read_scheduler_config(path / "scheduler")
+        if name == "translation":
+            unet = load_latent_unet(path / "unet", **self._place)
+            vae = load_vae(path / "vae", **self._place)
+            check_channels(name, path / "unet", unet.config.in_channels, vae.config.latent_channels)
+            return TranslationStage(unet, vae, scheduler)
+        pixel = load_unet(path / "unet", **self._place)
+        check_channels(name, path / "unet", pixel.config.in_channels, IN_CHANNELS[name])
+        if name == "keyframes":
+            return KeyframesStage(pixel, scheduler)
+        if name == "interpolation":
+            return InterpolationStage(pixel, scheduler)
+        return SuperResolutionStage(pixel, scheduler, _noising_config(path), self._first_frame_model())
+
+    def _first_frame_model(self) -> DeepFloydFirstFrame | None:
+        part: Part | None = self.cascade.parts.get(FIRST_FRAME)
+        if part is None:
+            return None
+        scheduler = read_scheduler_config(part.path / "scheduler")
+        unet = load_image_unet(part.path / "unet", **self._place)
+        check_channels(FIRST_FRAME, part.path / "unet", unet.config.in_channels, IN_CHANNELS[FIRST_FRAME])
+        return DeepFloydFirstFrame(unet, scheduler, _noising_config(part.path) or scheduler)
+
+    @property
+    def _place(self) -> dict[str, Any]:
+        return {"dtype": self.dtype, "device": self.device, "variant": self.cascade.variant}
+
+
+def check_channels(name: str, folder: Path, got: int, expected: int) -> None:
+    """Makes sure that a network is one of this stage.
+
+    Raises:
+        CheckpointError: It takes another number of channels.
+    """
+    if got != expected:
+        kinds = {channels: stage for stage, channels in reversed(IN_CHANNELS.items())}
+        other = f" (as one of the stage {kinds[got]!r} does)" if got in kinds else ""
+        raise CheckpointError(
+            f"{folder} takes {got} channels{other}, a network of the stage {name!r} takes {expected}; give the folder "
+            "of that stage"
+        )
+
+
+def _noising_config(path: Path) -> dict[str, Any] | None:
+    folder = path / "image_noising_scheduler"
+    return read_scheduler_config(folder) if folder.is_dir() else None
