@@ -417,8 +417,8 @@ def _check_text_width(stage: StageName, config: Any, got: int) -> None:
     width = getattr(config, "encoder_hid_dim", None) or config.cross_attention_dim
     if isinstance(width, int) and width != got:
         raise CheckpointError(
-            f"the network of the stage {stage!r} takes text states of width {width}, its text encoder gives {got}: they are "
-            "not of the same model; give the stage's folder its own text_encoder/ and tokenizer/"
+            f"the network of the stage {stage!r} takes text states of width {width}, its text encoder gives {got}: "
+            "they are not of the same model; give the stage's folder its own text_encoder/ and tokenizer/"
         )
 
 
