@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from show1.config import StageName, StageSettings
 from show1.diffusion import Denoiser, Guidance, Network, build_scheduler, learns_variance, sample, set_timesteps
 from show1.errors import InputError
+from show1.models.loading import load_unet, read_scheduler_config
 from show1.stages.base import PromptEmbeddings, StepCallback
-from show1.stages.loading import load_scheduler_config, load_unet
 
 SchedulerLike: TypeAlias = Mapping[str, Any] | SchedulerMixin
 """A scheduler, or its saved config with `_class_name`."""
@@ -38,7 +38,9 @@ class DenoisingStage:
         Raises:
             CheckpointError: A file is missing, partial, corrupt or of the wrong shape.
         """
-        return cls(load_unet(path, dtype=dtype, device=device), load_scheduler_config(path))
+        folder = Path(path)
+        unet = load_unet(folder / "unet", dtype=dtype, device=device)
+        return cls(unet, read_scheduler_config(folder / "scheduler"))
 
     def modules(self) -> dict[str, nn.Module]:
         """The modules that must be resident while the stage runs, by their subfolder's name."""

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from show1.config import FirstFrameSettings
 from show1.diffusion import build_scheduler
-from show1.errors import CheckpointError
+from show1.models.loading import load_image_unet, read_scheduler_config
 from show1.stages.base import PromptEmbeddings, StepCallback
 from show1.stages.denoising import SchedulerLike, scheduler_config
-from show1.stages.loading import load_scheduler_config
 
 
 class FirstFrameModel(Protocol):
@@ -54,15 +53,12 @@ class DeepFloydFirstFrame:
         Raises:
             CheckpointError: A file is missing, partial, corrupt or of the wrong shape.
         """
-        from diffusers import UNet2DConditionModel
-
         folder = Path(path)
-        try:
-            unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise CheckpointError(f"{folder / 'unet'} cannot be loaded: {error}; download the model again") from error
-        noising = load_scheduler_config(folder, "image_noising_scheduler")
-        return cls(unet.to(device).eval(), load_scheduler_config(folder), noising)
+        return cls(
+            load_image_unet(folder / "unet", dtype=dtype, device=device),
+            read_scheduler_config(folder / "scheduler"),
+            read_scheduler_config(folder / "image_noising_scheduler"),
+        )
 
     def modules(self) -> dict[str, nn.Module]:
         return {"first_frame_unet": self.unet}

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from show1.config import SuperResolutionSettings
 from show1.diffusion import build_scheduler, fold_frames, randn, sliding_windows, unfold_frames
+from show1.models.loading import load_unet, read_scheduler_config
 from show1.stages.base import PromptEmbeddings, Seeds, StepCallback
 from show1.stages.denoising import DenoisingStage, SchedulerLike, require_video, scheduler_config, shifted
 from show1.stages.first_frame import FirstFrameModel
-from show1.stages.loading import load_scheduler_config, load_unet
 from show1.stages.networks import PixelNetwork
 
 logger = logging.getLogger(__name__)
@@ -58,9 +58,11 @@ class SuperResolutionStage(DenoisingStage):
         cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Self:
         """Loads `unet/`, `scheduler/` and, where there is one, `image_noising_scheduler/`."""
-        noising = "image_noising_scheduler"
-        config = load_scheduler_config(path, noising) if (Path(path) / noising).is_dir() else None
-        return cls(load_unet(path, dtype=dtype, device=device), load_scheduler_config(path), config)
+        folder = Path(path)
+        noising = folder / "image_noising_scheduler"
+        unet = load_unet(folder / "unet", dtype=dtype, device=device)
+        config = read_scheduler_config(noising) if noising.is_dir() else None
+        return cls(unet, read_scheduler_config(folder / "scheduler"), config)
 
     def modules(self) -> dict[str, nn.Module]:
         first = self.first_frame_model.modules() if self.first_frame_model is not None else {}

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from show1.config import TranslationSettings
 from show1.diffusion import fold_frames, randn, sample, set_timesteps, unfold_frames
+from show1.models.loading import load_latent_unet, load_vae, read_scheduler_config
 from show1.stages.base import PromptEmbeddings, Seeds, StepCallback
 from show1.stages.denoising import DenoisingStage, SchedulerLike, evaluating, require_video
-from show1.stages.loading import load_latent_unet, load_scheduler_config, load_vae
 from show1.stages.networks import LatentNetwork
 
 
@@ -46,8 +46,12 @@ class TranslationStage(DenoisingStage):
         Raises:
             CheckpointError: A file is missing, partial, corrupt or of the wrong shape.
         """
-        unet = load_latent_unet(path, dtype=dtype, device=device)
-        return cls(unet, load_vae(path, dtype=dtype, device=device), load_scheduler_config(path))
+        folder = Path(path)
+        return cls(
+            load_latent_unet(folder / "unet", dtype=dtype, device=device),
+            load_vae(folder / "vae", dtype=dtype, device=device),
+            read_scheduler_config(folder / "scheduler"),
+        )
 
     def modules(self) -> dict[str, nn.Module]:
         return {**super().modules(), "vae": self.vae}
