@@ -8,12 +8,12 @@ from typing import Any, Literal
 import torch
 
 from show1.config import StageName
-from show1.errors import CheckpointError
 from show1.files import cached_sha256
 from show1.models.cascade import FIRST_FRAME, Cascade, Part
 from show1.models.embedding_cache import EmbeddingCache
 from show1.models.loading import load_image_unet, load_latent_unet, load_unet, load_vae, read_scheduler_config
 from show1.models.text import PromptEncoder
+from show1.models.verify import IN_CHANNELS, check_channels
 from show1.runtime import Residency
 from show1.stages import (
     DeepFloydFirstFrame,
@@ -24,9 +24,6 @@ from show1.stages import (
 )
 
 Stage = KeyframesStage | InterpolationStage | SuperResolutionStage | TranslationStage
-
-IN_CHANNELS: dict[str, int] = {"keyframes": 3, "interpolation": 7, "super_resolution": 6, FIRST_FRAME: 6}
-"""Channels that a stage hands to its network; the expert's are those of its autoencoder."""
 
 
 class CascadeLoader:
@@ -148,21 +145,6 @@ class CascadeLoader:
     @property
     def _place(self) -> dict[str, Any]:
         return {"dtype": self.dtype, "device": self.device, "variant": self.cascade.variant}
-
-
-def check_channels(name: str, folder: Path, got: int, expected: int) -> None:
-    """Makes sure that a network is one of this stage.
-
-    Raises:
-        CheckpointError: It takes another number of channels.
-    """
-    if got != expected:
-        kinds = {channels: stage for stage, channels in reversed(IN_CHANNELS.items())}
-        other = f" (as one of the stage {kinds[got]!r} does)" if got in kinds else ""
-        raise CheckpointError(
-            f"{folder} takes {got} channels{other}, a network of the stage {name!r} takes {expected}; give the folder "
-            "of that stage"
-        )
 
 
 def _noising_config(path: Path) -> dict[str, Any] | None:

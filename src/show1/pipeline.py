@@ -15,12 +15,13 @@ from torch import Tensor
 
 from show1.config import CascadeSettings, Seeding, StageName
 from show1.diffusion import IndependentSeeds, PublishedSeeds
-from show1.errors import CheckpointError, InputError, RunError
+from show1.errors import InputError, RunError
 from show1.loader import CascadeLoader
 from show1.models.cascade import Cascade, ModelLike, resolve
 from show1.models.convert import save_cascade
 from show1.models.embedding_cache import EmbeddingCache
 from show1.models.text import clean_prompt
+from show1.models.verify import check_text_width
 from show1.models.weight_files import count_parameters
 from show1.progress import StageEnd, StageStart, StepEnd, Watch
 from show1.requests import GeneratorLike, PromptLike, SeedLike, VideoLike, make_request, video_tensor
@@ -341,7 +342,9 @@ class Show1Pipeline:
             seeds = PublishedSeeds(request.seeds[0])
         with measure(self.device) as cost, explained_memory(stage):
             network: Any = self._loader.stage(stage)
-            _check_text_width(stage, network.unet.config, prompts.prompt_embeds.shape[-1])
+            check_text_width(
+                self.cascade.parts[stage].path / "unet", network.unet.config, prompts.prompt_embeds.shape[-1]
+            )
             out: Tensor = network(
                 video,
                 prompts,
@@ -411,15 +414,6 @@ def _stage_text(stage: StageName, prompt: str, settings: CascadeSettings) -> tup
     if stage == "translation":
         return prompt, None
     return (clean_prompt(prompt, settings.clean_prompt) if prompt else ""), settings.max_text_tokens
-
-
-def _check_text_width(stage: StageName, config: Any, got: int) -> None:
-    width = getattr(config, "encoder_hid_dim", None) or config.cross_attention_dim
-    if isinstance(width, int) and width != got:
-        raise CheckpointError(
-            f"the network of the stage {stage!r} takes text states of width {width}, its text encoder gives {got}: "
-            "they are not of the same model; give the stage's folder its own text_encoder/ and tokenizer/"
-        )
 
 
 def _check_output_type(output_type: str) -> None:

@@ -99,6 +99,7 @@ def resolve(
     variant: str | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
+    check: bool = True,
 ) -> Cascade:
     """Finds a cascade's files, downloads those that are on the Hub, and checks that none is missing.
 
@@ -108,6 +109,7 @@ def resolve(
         variant: Weight files to prefer, such as `fp16`.
         revision: Branch, tag or commit on the Hub.
         local_files_only: Never ask the Hub.
+        check: Make sure that no file is missing.
 
     Raises:
         ModelNotFoundError: No such model, or it is neither on this disk nor reachable.
@@ -129,7 +131,8 @@ def resolve(
         raise ModelNotFoundError(
             f"the model {cascade.name!r} has no stage {missing[0]!r}; it has {', '.join(cascade.stages) or 'none'}"
         )
-    _check_parts(cascade)
+    if check:
+        _check_parts(cascade)
     if FIRST_FRAME not in cascade.parts and cascade.settings.super_resolution.first_frame is not None:
         cascade = replace(cascade, settings=cascade.settings.replace(super_resolution={"first_frame": None}))
     return cascade

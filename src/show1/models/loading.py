@@ -37,7 +37,7 @@ class Problem:
     """What is wrong, and what to do."""
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.message}"
+        return self.message if self.message.startswith(str(self.file)) else f"{self.file}: {self.message}"
 
 
 def load_unet(
