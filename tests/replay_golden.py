@@ -17,7 +17,7 @@ from torch import Tensor
 
 from show1.config import PUBLISHED, StageName
 from show1.diffusion import PublishedSeeds
-from show1.models import UNet3DConditionModel
+from show1.models.loading import load_unet
 from show1.stages import InterpolationStage, KeyframesStage, PromptEmbeddings, SuperResolutionStage
 
 
@@ -25,7 +25,7 @@ def replay(folder: Path) -> tuple[Tensor, Tensor]:
     """Returns our output and the published one, (B, 3, F, H, W) both."""
     call = json.loads((folder / "call.json").read_text())
     tensors = {name: tensor.float() for name, tensor in load_file(folder / "io.safetensors").items()}
-    unet = UNet3DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    unet = load_unet(folder / "unet", dtype=torch.float32, device="cpu")
     scheduler = {**call["scheduler"], "_class_name": call["scheduler_class"]}
     name = kind(call, tensors)
     settings: Any = settings_of(name, call, tensors)

@@ -1,0 +1,94 @@
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+
+from show1.diffusion import build_scheduler, learns_variance, set_timesteps
+from show1.errors import CheckpointError, InputError
+
+PUBLISHED = {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "beta_schedule": "squaredcos_cap_v2",
+    "dynamic_thresholding_ratio": 0.95,
+    "lambda_min_clipped": -5.1,
+    "sample_max_value": 1.5,
+    "thresholding": True,
+    "timestep_spacing": "linspace",
+    "variance_type": "fixed_small",
+}
+LATENT = {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+}
+
+
+def test_the_published_scheduler_ends_at_the_first_training_timestep():
+    scheduler = build_scheduler(PUBLISHED)
+    assert isinstance(scheduler, DPMSolverMultistepScheduler)
+    timesteps = set_timesteps(scheduler, 75)
+    assert len(timesteps) == 75 and timesteps[0] < 999  # lambda_min_clipped
+    alpha = scheduler.alphas_cumprod[0]
+    torch.testing.assert_close(scheduler.sigmas[-1], ((1 - alpha) / alpha) ** 0.5)
+
+
+def test_a_default_that_diffusers_filled_in_is_not_taken_for_the_checkpoint_s_word():
+    loaded = DPMSolverMultistepScheduler.from_config(PUBLISHED)
+    config = {"_class_name": "DPMSolverMultistepScheduler", **loaded.config}
+    assert config["final_sigmas_type"] == "zero"
+    assert build_scheduler(config).config.final_sigmas_type == "sigma_min"
+    assert build_scheduler({**PUBLISHED, "final_sigmas_type": "zero"}).config.final_sigmas_type == "zero"
+    assert build_scheduler(PUBLISHED, final_sigmas_type="zero").config.final_sigmas_type == "zero"
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [
+        ("dpmsolver++", DPMSolverMultistepScheduler),
+        ("unipc", UniPCMultistepScheduler),
+        ("ddim", DDIMScheduler),
+        ("ddpm", DDPMScheduler),
+    ],
+)
+def test_samplers_are_swapped_on_the_same_noise_schedule(name, cls):
+    for config in (PUBLISHED, LATENT, {**LATENT, "prediction_type": "v_prediction"}):
+        scheduler = build_scheduler(config, name)
+        assert type(scheduler) is cls
+        torch.testing.assert_close(scheduler.alphas_cumprod, build_scheduler(config).alphas_cumprod)
+        assert scheduler.config.prediction_type == config.get("prediction_type", "epsilon")
+        # latents are not clipped to [-1, 1], pixels are thresholded
+        assert not scheduler.config.get("clip_sample", False)
+        assert scheduler.config.thresholding == config.get("thresholding", False)
+
+
+def test_learned_variance_is_for_schedulers_that_take_it():
+    learned = {**PUBLISHED, "_class_name": "DDPMScheduler", "variance_type": "learned_range"}
+    assert learns_variance(build_scheduler(learned))
+    assert not learns_variance(build_scheduler(learned, "ddim"))
+    assert not learns_variance(build_scheduler(PUBLISHED))
+
+
+def test_an_unknown_scheduler_is_refused():
+    with pytest.raises(CheckpointError, match="NoSuchScheduler"):
+        build_scheduler({"_class_name": "NoSuchScheduler"})
+    with pytest.raises(CheckpointError, match="None"):
+        build_scheduler({})
+    with pytest.raises(InputError, match="unknown scheduler 'euler'"):
+        build_scheduler(PUBLISHED, "euler")
+
+
+def test_strength_cuts_the_noisy_end():
+    scheduler = build_scheduler(LATENT)
+    whole = set_timesteps(scheduler, 50)
+    part = set_timesteps(scheduler, 50, strength=0.8)
+    assert torch.equal(part, whole[10:]) and scheduler.begin_index == 10
+    assert len(set_timesteps(scheduler, 50, strength=0.001)) == 1
+
+
+def test_no_step_begins_above_the_highest_timestep():
+    scheduler = build_scheduler(LATENT)
+    timesteps = set_timesteps(scheduler, 50, max_timestep=900)
+    assert timesteps[0] <= 900 < set_timesteps(scheduler, 50)[50 - len(timesteps) - 1]
+    with pytest.raises(InputError, match="num_inference_steps"):
+        set_timesteps(scheduler, 1, max_timestep=900)
