@@ -50,8 +50,8 @@ class TextCache:
 class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """UNet over videos with text, of two families of blocks (`show1.models.blocks`).
 
-    The keys of the config are the published ones, `transfromer_in_opt` with its misspelling among them. Two keys are our
-    own: `temporal` (false: an image network, whose weights a video network of the same config takes over) and
+    The keys of the config are the published ones, `transfromer_in_opt` with its misspelling among them. Two keys are
+    our own: `temporal` (false: an image network, whose weights a video network of the same config takes over) and
     `temporal_head_dim` (channels a head of the temporal transformers; null: as published).
 
     Raises:
