@@ -1,0 +1,162 @@
+"""Options of a training run."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from show1.errors import InputError
+
+TaskName = Literal[
+    "keyframe_images", "keyframes", "interpolation", "super_resolution", "vae", "translation_images", "translation"
+]
+"""What can be trained. The `_images` tasks are the image pretraining of the stage that they are named after."""
+
+TASKS: tuple[TaskName, ...] = (
+    "keyframe_images",
+    "keyframes",
+    "interpolation",
+    "super_resolution",
+    "vae",
+    "translation_images",
+    "translation",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Everything that decides a training run; saved as `config.json` in its folder."""
+
+    task: TaskName
+    """What to train."""
+
+    out: str
+    """Folder of the run: config, logs, sample sheets, checkpoints, and `export/` with the averaged weights."""
+
+    data: str = "sprites"
+    """`sprites`, or a folder with videos and captions.jsonl or captions.csv."""
+
+    network: str = "mini"
+    """Preset of a fresh network (`show1.training.networks.PRESETS`). Not used where `init` has the network."""
+
+    init: str | None = None
+    """Stage folder to start from: keyframes from keyframe_images, interpolation from keyframes, and so on."""
+
+    text: str | None = None
+    """Stage folder whose text encoder is used frozen. None: the one of `init`, else a fresh one, trained along."""
+
+    vae: str | None = None
+    """Stage folder (or training export) whose VAE the translation tasks use, frozen."""
+
+    steps: int = 10_000
+    """Optimizer steps."""
+
+    batch_size: int = 32
+    """Samples a step of one process, in all its accumulated parts."""
+
+    accumulate: int = 1
+    """Parts of a batch whose gradients are added up before a step; divides `batch_size`."""
+
+    learning_rate: float = 7e-4
+    """Peak of the schedule, for the new (temporal, where there are any) parameters."""
+
+    inherited_lr_scale: float = 1.0
+    """Factor on the learning rate of the other parameters: those that `init` brought."""
+
+    lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """After the warm-up: to 0 at the last step, or constant."""
+
+    warmup_steps: int = 100
+    """Steps of linear rise from 0."""
+
+    weight_decay: float = 0.01
+    """Of AdamW."""
+
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+
+    ema_decay: float = 0.998
+    """Of the averaged weights, which are what is exported; rises to this from 0.1 over the first steps."""
+
+    prediction_type: Literal["v_prediction", "epsilon"] = "v_prediction"
+    """What a fresh network predicts; with `init`, its scheduler's."""
+
+    min_snr_gamma: float | None = None
+    """Loss weights of arXiv:2303.09556; None: none."""
+
+    prompt_dropout: float = 0.1
+    """Chance that a caption is replaced by the empty one, for guidance."""
+
+    max_timestep: int = 999
+    """Highest noise level that is drawn; 900 makes the expert of the translation stage."""
+
+    noise_level: tuple[int, int] = (0, 400)
+    """Range of noise levels of the low-resolution condition (super-resolution)."""
+
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """Arithmetic of the networks."""
+
+    gradient_checkpointing: bool = False
+    """Computes activations twice, to hold fewer."""
+
+    workers: int = 0
+    """Processes that render or decode clips; 0: in the training process."""
+
+    seed: int = 0
+    """Of weights, data order, noise."""
+
+    log_every: int = 20
+    """Steps from one line of `log.jsonl` to the next."""
+
+    checkpoint_every: int = 200
+    """Steps from one checkpoint to the next."""
+
+    sample_every: int = 1000
+    """Steps from one sample sheet (and export) to the next; 0: only at the end."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "task": (self.task in TASKS, f"one of {', '.join(TASKS)}"),
+            "steps": (self.steps >= 1, "1 or more"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "accumulate": (self.accumulate >= 1 and self.batch_size % self.accumulate == 0, "a divisor of batch_size"),
+            "learning_rate": (self.learning_rate > 0, "more than 0"),
+            "ema_decay": (0 <= self.ema_decay < 1, "at least 0, less than 1"),
+            "prompt_dropout": (0 <= self.prompt_dropout <= 1, "from 0 to 1"),
+            "max_timestep": (0 <= self.max_timestep <= 999, "0 to 999"),
+            "noise_level": (0 <= self.noise_level[0] <= self.noise_level[1] <= 999, "a range within 0 to 999"),
+        }
+        for name, (ok, expected) in checks.items():
+            if not ok:
+                raise InputError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+        if self.task.startswith("translation") and self.vae is None:
+            raise InputError(
+                "vae: the translation tasks need a trained VAE; train the task 'vae' first and name its export"
+            )
+        if self.task == "interpolation" and self.init is None:
+            raise InputError("init: interpolation starts from a keyframes stage; name its folder")
+
+    @property
+    def folder(self) -> Path:
+        """`out` as a path."""
+        return Path(self.out)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The saved form: JSON types only."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Reads the saved form.
+
+        Raises:
+            InputError: An option is unknown, missing, or out of its range.
+        """
+        names = [f.name for f in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(names))
+        if unknown:
+            raise InputError(f"unknown training option {unknown[0]!r}; the options are {', '.join(names)}")
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        except TypeError as error:
+            raise InputError(f"training options: {error}") from error

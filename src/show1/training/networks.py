@@ -1,0 +1,192 @@
+"""Fresh networks for training, and networks made from others (inflation, added inputs)."""
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers import UNet3DConditionModel as LatentUNet
+from torch import nn
+
+from show1.errors import InputError
+from show1.models import UNet3DConditionModel
+
+MINI_TEXT_TOKENS = 24
+"""Tokens of a prompt of the embedded cascade."""
+
+_SIMPLE: dict[str, Any] = {
+    "down_block_types": ["ResnetDownsampleBlock3D", "SimpleCrossAttnDownBlock3D", "SimpleCrossAttnDownBlock3D"],
+    "mid_block_type": "UNetMidBlock3DSimpleCrossAttn",
+    "up_block_types": ["SimpleCrossAttnUpBlock3D", "SimpleCrossAttnUpBlock3D", "ResnetUpsampleBlock3D"],
+    "act_fn": "silu",
+    "norm_num_groups": 32,
+    "cross_attention_dim": 128,
+    "encoder_hid_dim": 128,
+    "encoder_hid_dim_type": "text_proj",
+    "addition_embed_type": "text",
+    "addition_embed_type_num_heads": 4,
+    "attention_head_dim": 32,
+    "temporal_head_dim": 32,
+    "resnet_time_scale_shift": "scale_shift",
+    "cross_attention_norm": "layer_norm",
+    "out_channels": 3,
+}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "mini": {
+        "keyframes": _SIMPLE
+        | {"sample_size": 32, "in_channels": 3, "block_out_channels": [32, 64, 128], "layers_per_block": [1, 2, 2]},
+        "super_resolution": _SIMPLE
+        | {
+            "sample_size": 128,
+            "in_channels": 6,
+            "block_out_channels": [32, 32, 64, 128],
+            "layers_per_block": [1, 1, 1, 2],
+            "down_block_types": ["ResnetDownsampleBlock3D"] * 3 + ["SimpleCrossAttnDownBlock3D"],
+            "up_block_types": ["SimpleCrossAttnUpBlock3D"] + ["ResnetUpsampleBlock3D"] * 3,
+            "only_cross_attention": True,
+            "class_embed_type": "timestep",
+        },
+        "translation": {
+            "sample_size": 32,
+            "in_channels": 4,
+            "out_channels": 4,
+            "block_out_channels": [32, 64, 128],
+            "down_block_types": ["DownBlock3D", "CrossAttnDownBlock3D", "CrossAttnDownBlock3D"],
+            "up_block_types": ["CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "UpBlock3D"],
+            "layers_per_block": 1,
+            "cross_attention_dim": 128,
+            "attention_head_dim": 32,
+        },
+        "vae": {
+            "in_channels": 3,
+            "out_channels": 3,
+            "latent_channels": 4,
+            "block_out_channels": [32, 32, 64, 64],
+            "down_block_types": ["DownEncoderBlock2D"] * 4,
+            "up_block_types": ["UpDecoderBlock2D"] * 4,
+            "layers_per_block": 1,
+            "norm_num_groups": 32,
+            "mid_block_add_attention": False,
+            "sample_size": 256,
+        },
+        "text": {
+            "d_model": 128,
+            "d_kv": 32,
+            "d_ff": 256,
+            "num_layers": 2,
+            "num_heads": 4,
+            "feed_forward_proj": "gated-gelu",
+            "dropout_rate": 0.0,
+        },
+    }
+}
+"""Configs of fresh networks: preset -> part -> config."""
+
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "pixel": {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2"},
+    "latent": {
+        "num_train_timesteps": 1000,
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+    },
+}
+"""Noise schedules: those of the published stages (pixel: cosine, latent: scaled linear)."""
+
+
+def preset(name: str, part: str) -> dict[str, Any]:
+    """The config of a part of a preset.
+
+    Raises:
+        InputError: There is no such preset.
+    """
+    if name not in PRESETS:
+        raise InputError(f"network: unknown preset {name!r}; the presets are {', '.join(PRESETS)}")
+    return PRESETS[name][part]
+
+
+def fresh_pixel_unet(name: str, part: str, *, temporal: bool) -> UNet3DConditionModel:
+    """A pixel UNet with random weights."""
+    return UNet3DConditionModel(**preset(name, part), temporal=temporal)
+
+
+def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DConditionModel:
+    """A network of another config that starts as `source`: inflation, or more input channels.
+
+    New temporal layers start as the identity, weights of new input channels as zero: so the new network computes what
+    the old one did (section 3.2 of arXiv:2309.15818; arXiv:2209.14792 for inflation).
+
+    Args:
+        source: An image or video network.
+        changes: Config keys that differ, such as `temporal=True`, `in_channels=7`.
+    """
+    config = {k: v for k, v in source.config.items() if not k.startswith("_")}
+    model = UNet3DConditionModel(**{**config, **changes})
+    state = dict(source.state_dict())
+    weight = state["conv_in.weight"]
+    if model.conv_in.weight.shape[1] > weight.shape[1]:
+        wide = torch.zeros_like(model.conv_in.weight)
+        wide[:, : weight.shape[1]] = weight
+        state["conv_in.weight"] = wide
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    new = set(model.temporal_parameters()) - set(source.temporal_parameters())
+    if unexpected or set(missing) - new:
+        raise InputError(
+            f"init: the network cannot become one with {changes}: {sorted(set(missing) - new) or sorted(unexpected)}"
+        )
+    return model
+
+
+def fresh_latent_unet(name: str) -> nn.Module:
+    """A latent video UNet of diffusers whose temporal layers start as the identity."""
+    model = LatentUNet(**preset(name, "translation"))
+    for module in model.modules():
+        if type(module).__name__ == "TransformerTemporalModel":
+            nn.init.zeros_(module.proj_out.weight)
+            nn.init.zeros_(module.proj_out.bias)
+    return model  # type: ignore[no-any-return]
+
+
+def fresh_vae(name: str) -> nn.Module:
+    """An image autoencoder with random weights."""
+    return AutoencoderKL(**preset(name, "vae"))  # type: ignore[no-any-return]
+
+
+def fresh_text_encoder(name: str, vocab_size: int) -> nn.Module:
+    """A T5 encoder with random weights."""
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(**preset(name, "text"), vocab_size=vocab_size, is_encoder_decoder=False, use_cache=False)
+    model = T5EncoderModel(config)
+    nn.init.normal_(model.shared.weight, std=1.0)
+    return model
+
+
+def word_tokenizer(words: list[str]) -> Any:
+    """A word-level tokenizer in lower case: `<pad>`, `</s>`, `<unk>`, then the words; every text ends with `</s>`."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    specials = ["<pad>", "</s>", "<unk>"]
+    vocabulary = {word: i for i, word in enumerate([*specials, *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Split(pattern=_punctuation(), behavior="removed")]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", vocabulary["</s>"])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=MINI_TEXT_TOKENS,
+    )
+
+
+def _punctuation() -> Any:
+    from tokenizers import Regex
+
+    return Regex(r"[^\w]+")

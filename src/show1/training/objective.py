@@ -1,0 +1,149 @@
+"""Training objective of diffusion models: noise, targets, weights, losses. Functions of tensors.
+
+Tensors are (B, C, F, H, W); `t` is (B,) integer timesteps; `alphas_cumprod` is (T,).
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Prediction = Literal["epsilon", "v_prediction"]
+
+VLB_WEIGHT = 1e-3
+"""Weight of the variational bound in the hybrid loss (Eq. 16 of arXiv:2102.09672)."""
+
+
+def extract(values: Tensor, t: Tensor) -> Tensor:
+    """Picks a value a sample, shaped to broadcast over videos: (T,), (B,) -> (B, 1, 1, 1, 1)."""
+    return values.to(t.device)[t].float().view(-1, 1, 1, 1, 1)
+
+
+def add_noise(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (Eq. 4 of arXiv:2006.11239)."""
+    a = extract(alphas_cumprod, t)
+    return a.sqrt() * x0 + (1 - a).sqrt() * noise
+
+
+def target(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction: Prediction) -> Tensor:
+    """What the network should predict: the noise, or v = sqrt(a_t) noise - sqrt(1 - a_t) x_0 (arXiv:2202.00512)."""
+    if prediction == "epsilon":
+        return noise
+    a = extract(alphas_cumprod, t)
+    return a.sqrt() * noise - (1 - a).sqrt() * x0
+
+
+def denoised(x_t: Tensor, predicted: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction: Prediction) -> Tensor:
+    """The estimate of x_0 from a prediction."""
+    a = extract(alphas_cumprod, t)
+    if prediction == "epsilon":
+        return (x_t - (1 - a).sqrt() * predicted) / a.sqrt()
+    return a.sqrt() * x_t - (1 - a).sqrt() * predicted
+
+
+def min_snr_weight(t: Tensor, alphas_cumprod: Tensor, gamma: float, prediction: Prediction) -> Tensor:
+    """Loss weights min(SNR, gamma) on x_0, expressed for the prediction (section 3.4 of arXiv:2303.09556).
+
+    Returns:
+        (B,).
+    """
+    a = alphas_cumprod.to(t.device)[t].float()
+    snr = a / (1 - a)
+    clipped = snr.clamp(max=gamma)
+    return clipped / snr if prediction == "epsilon" else clipped / (snr + 1)
+
+
+def prediction_loss(
+    predicted: Tensor,
+    x0: Tensor,
+    noise: Tensor,
+    t: Tensor,
+    alphas_cumprod: Tensor,
+    *,
+    prediction: Prediction,
+    min_snr_gamma: float | None = None,
+) -> Tensor:
+    """Mean squared error of the prediction, weighted; with twice the channels plus the variational bound.
+
+    Args:
+        predicted: (B, C, F, H, W), or (B, 2C, F, H, W) with the learned variance in the second half.
+        x0: (B, C, F, H, W) clean.
+        noise: As x0.
+        t: (B,).
+        alphas_cumprod: (T,).
+        prediction: What the network predicts.
+        min_snr_gamma: See `min_snr_weight`.
+
+    Returns:
+        Scalar.
+    """
+    channels = x0.shape[1]
+    predicted = predicted.float()
+    wanted = target(x0, noise, t, alphas_cumprod, prediction)
+    errors = (predicted[:, :channels] - wanted).square().flatten(1).mean(1)
+    if min_snr_gamma is not None:
+        errors = errors * min_snr_weight(t, alphas_cumprod, min_snr_gamma, prediction)
+    loss = errors.mean()
+    if predicted.shape[1] == 2 * channels:
+        steps = len(alphas_cumprod)
+        bound = variational_bound(predicted, x0, noise, t, alphas_cumprod, prediction).mean()
+        loss = loss + VLB_WEIGHT * steps * bound
+    return loss
+
+
+def variational_bound(
+    predicted: Tensor, x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction: Prediction
+) -> Tensor:
+    """One term of the variational bound, in bits a dimension, for the learned range of variances.
+
+    The variance channels v in [-1, 1] interpolate between the posterior's variance and beta_t in the logarithm
+    (Eq. 15 of arXiv:2102.09672). The mean gets no gradient from here.
+
+    Returns:
+        (B,): KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)); at t = 0 the discretised negative log-likelihood.
+    """
+    channels = x0.shape[1]
+    a = extract(alphas_cumprod, t)
+    previous = torch.where(
+        t > 0, alphas_cumprod.to(t.device)[(t - 1).clamp(min=0)].float(), torch.ones_like(t, dtype=torch.float32)
+    )
+    a_prev = previous.view(-1, 1, 1, 1, 1)
+    beta = 1 - a / a_prev
+    posterior_variance = beta * (1 - a_prev) / (1 - a)
+    # at t = 0 the posterior's variance is 0: take that of t = 1, as in arXiv:2102.09672
+    a0, a1 = alphas_cumprod[0].float(), alphas_cumprod[1].float()
+    floor = (1 - a1 / a0) * (1 - a0) / (1 - a1)
+    min_log = posterior_variance.clamp(min=float(floor)).log()
+    max_log = beta.log()
+    fraction = (predicted[:, channels:] + 1) / 2
+    log_variance = fraction * max_log + (1 - fraction) * min_log
+
+    x_t = add_noise(x0, noise, t, alphas_cumprod)
+    estimate = denoised(x_t, predicted[:, :channels].detach(), t, alphas_cumprod, prediction).clamp(-1, 1)
+    weight0 = beta * a_prev.sqrt() / (1 - a)
+    weight_t = (1 - a_prev) * (a / a_prev).sqrt() / (1 - a)
+    true_mean = weight0 * x0 + weight_t * x_t
+    mean = weight0 * estimate + weight_t * x_t
+
+    kl = 0.5 * (
+        log_variance
+        - min_log
+        - 1
+        + (min_log - log_variance).exp()
+        + (true_mean - mean).square() * (-log_variance).exp()
+    )
+    likelihood = -discretised_gaussian_log_likelihood(x0, mean, 0.5 * log_variance)
+    per_sample = torch.where(t > 0, kl.flatten(1).mean(1), likelihood.flatten(1).mean(1))
+    return per_sample / math.log(2.0)
+
+
+def discretised_gaussian_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Log-probability of 8-bit values in [-1, 1] under a Gaussian (section 3.3 of arXiv:2006.11239)."""
+    half = 1 / 255
+    inverse = (-log_scale).exp()
+    upper = torch.special.ndtr((x - mean + half) * inverse)
+    lower = torch.special.ndtr((x - mean - half) * inverse)
+    inside = (upper - lower).clamp(min=1e-12).log()
+    low_end, high_end = upper.clamp(min=1e-12).log(), (1 - lower).clamp(min=1e-12).log()
+    return torch.where(x < -0.999, low_end, torch.where(x > 0.999, high_end, inside))

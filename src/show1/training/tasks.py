@@ -1,0 +1,385 @@
+"""What each stage learns: networks, a loss on a batch, samples to look at, and the folder that inference loads.
+
+A task is one module whose forward gives the loss, so that it can be wrapped for many processes as a whole. All its
+randomness comes from the global generator, which the trainer seeds for every step.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings
+from show1.data.captions import vocabulary
+from show1.diffusion import IndependentSeeds
+from show1.errors import InputError
+from show1.models.loading import load_latent_unet, load_unet, load_vae, read_scheduler_config
+from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage
+from show1.stages.base import PromptEmbeddings
+from show1.stages.interpolation import condition as interpolation_condition
+from show1.stages.super_resolution import upsample
+from show1.training import networks
+from show1.training.config import TrainingConfig
+from show1.training.objective import add_noise, prediction_loss
+
+Batch = dict[str, Any]
+"""A collated batch of `show1.data.ClipDataset`: "video" (B, 3, F, H, W), "caption" (list), "low" (B, 3, F, h, w)."""
+
+
+class TextConditioner(nn.Module):
+    """Captions to text states with a small T5."""
+
+    def __init__(self, tokenizer: Any, text_encoder: nn.Module) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.text_encoder = text_encoder
+
+    @classmethod
+    def fresh(cls, preset: str) -> "TextConditioner":
+        tokenizer = networks.word_tokenizer(vocabulary())
+        return cls(tokenizer, networks.fresh_text_encoder(preset, len(tokenizer)))
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> "TextConditioner":
+        from transformers import AutoTokenizer, T5EncoderModel
+
+        folder = Path(folder)
+        if not (folder / "text_encoder").is_dir():
+            raise InputError(f"text: {folder} holds no text_encoder/; name the export of a keyframes training")
+        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+        return cls(tokenizer, T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32))
+
+    def forward(self, captions: list[str]) -> Tensor:
+        """Returns (B, L, D)."""
+        tokens = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        device = next(self.text_encoder.parameters()).device
+        out = self.text_encoder(
+            input_ids=tokens.input_ids.to(device), attention_mask=tokens.attention_mask.to(device)
+        ).last_hidden_state
+        return out  # type: ignore[no-any-return]
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        self.text_encoder.save_pretrained(folder / "text_encoder")  # type: ignore[operator]
+
+
+class Task(nn.Module, ABC):
+    """Common part of all tasks."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalars of a batch: "loss", which is minimised, and others for the log."""
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Writes the stage folder that inference loads."""
+
+    @abstractmethod
+    def preview(self, batch: Batch) -> list[Tensor]:
+        """Videos (3, F, H, W) in [-1, 1] to look at, for the first captions of a batch."""
+
+    def new_parameters(self) -> set[str]:
+        """Names of the parameters that no `init` brought: they get the full learning rate."""
+        return {name for name, _ in self.named_parameters()}
+
+
+class DenoisingTask(Task):
+    """A task with text, a noise schedule and a denoising network."""
+
+    unet: nn.Module
+
+    def __init__(self, config: TrainingConfig, schedule: str) -> None:
+        super().__init__(config)
+        text_folder = config.text or config.init
+        if text_folder is None:
+            self.text = TextConditioner.fresh(config.network)
+        else:
+            self.text = TextConditioner.from_folder(text_folder)
+        if not self._trains_text():
+            self.text.requires_grad_(False)
+        if config.init is not None and (Path(config.init) / "scheduler").is_dir():
+            saved = read_scheduler_config(Path(config.init) / "scheduler")
+        else:
+            saved = {**networks.SCHEDULERS[schedule], "prediction_type": config.prediction_type}
+        self.scheduler_config = {k: v for k, v in saved.items() if not k.startswith("_")}
+        noise_schedule = DDPMScheduler.from_config({**self.scheduler_config, "clip_sample": False})
+        self.prediction = noise_schedule.config.prediction_type
+        self.register_buffer("alphas_cumprod", noise_schedule.alphas_cumprod, persistent=False)
+
+    def _trains_text(self) -> bool:
+        return self.config.text is None and self.config.task in ("keyframe_images", "keyframes")
+
+    def encode_captions(self, captions: list[str]) -> Tensor:
+        """Text states (B, L, D), some of them of the empty caption."""
+        drop = torch.rand(len(captions)) < self.config.prompt_dropout
+        kept = ["" if gone else caption for caption, gone in zip(captions, drop.tolist(), strict=True)]
+        if self._trains_text():
+            return self.text(kept)  # type: ignore[no-any-return]
+        with torch.no_grad():
+            return self.text(kept)  # type: ignore[no-any-return]
+
+    def denoising_loss(
+        self, x0: Tensor, captions: list[str], condition: Tensor | None = None, noise_level: Tensor | None = None
+    ) -> Tensor:
+        """The loss on clean samples (B, C, F, H, W) with a condition (B, C', F, H, W) beside the noisy ones."""
+        text = self.encode_captions(captions)
+        noise = torch.randn(x0.shape).to(x0.device)
+        t = torch.randint(0, self.config.max_timestep + 1, (len(x0),)).to(x0.device)
+        x_t = add_noise(x0, noise, t, self.alphas_cumprod)  # type: ignore[arg-type]
+        inputs = x_t if condition is None else torch.cat([x_t, condition], dim=1)
+        labels = {} if noise_level is None else {"class_labels": noise_level}
+        predicted = self.unet(inputs, t, encoder_hidden_states=text, return_dict=False, **labels)[0]
+        return prediction_loss(
+            predicted,
+            x0,
+            noise,
+            t,
+            self.alphas_cumprod,  # type: ignore[arg-type]
+            prediction=self.prediction,
+            min_snr_gamma=self.config.min_snr_gamma,
+        )
+
+    def export(self, folder: Path) -> None:
+        self.unet.save_pretrained(folder / "unet")  # type: ignore[operator]
+        config = {"_class_name": "DPMSolverMultistepScheduler", **self.scheduler_config}
+        (folder / "scheduler").mkdir(parents=True, exist_ok=True)
+        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config, indent=2) + "\n")
+        if self.config.task not in ("interpolation", "super_resolution"):  # pixel stages share the keyframes' text
+            self.text.save(folder)
+
+    def prompts(self, captions: list[str]) -> PromptEmbeddings:
+        """Text states for sampling."""
+        with torch.no_grad():
+            empty = self.text([""]).expand(len(captions), -1, -1)
+            return PromptEmbeddings(prompt_embeds=self.text(captions), negative_prompt_embeds=empty)
+
+
+class KeyframesTask(DenoisingTask):
+    """Text to images, then text to keyframes: the same network, inflated."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config, "pixel")
+        temporal = config.task == "keyframes"
+        self._inherited: set[str] = set()
+        if config.init is None:
+            self.unet = networks.fresh_pixel_unet(config.network, "keyframes", temporal=temporal)
+        else:
+            source = load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
+            self.unet = networks.adapt_pixel_unet(source, temporal=temporal)
+            brought = set(source.state_dict())
+            self._inherited = {f"unet.{name}" for name in brought} | {
+                n for n, _ in self.named_parameters() if n.startswith("text.")
+            }
+
+    def new_parameters(self) -> set[str]:
+        return super().new_parameters() - self._inherited
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self.denoising_loss(batch["video"], batch["caption"])}
+
+    def preview(self, batch: Batch) -> list[Tensor]:
+        captions = batch["caption"][:8]
+        frames, height, width = batch["video"].shape[2:]
+        settings = KeyframesSettings(
+            num_inference_steps=25, guidance_scale=3.0, num_frames=frames, height=height, width=width
+        )
+        stage = KeyframesStage(self.unet, {"_class_name": "DDIMScheduler", **self.scheduler_config})
+        seeds = IndependentSeeds(list(range(len(captions))))
+        return list(stage(None, self.prompts(captions), seeds=seeds, settings=settings))
+
+
+class InterpolationTask(DenoisingTask):
+    """Two keyframes to the frames between them."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config, "pixel")
+        assert config.init is not None
+        source = load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
+        channels = source.config.in_channels
+        changes = {"temporal": True} if channels == 7 else {"temporal": True, "in_channels": 7}
+        self.unet = networks.adapt_pixel_unet(source, **changes)
+
+    def new_parameters(self) -> set[str]:
+        return {name for name in super().new_parameters() if "temp_" in name or "conv_in" in name}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        video = batch["video"]  # (B, 3, factor + 1, H, W)
+        condition = interpolation_condition(video[:, :, [0, -1]], video.shape[2] - 1)
+        return {"loss": self.denoising_loss(video, batch["caption"], condition)}
+
+    def preview(self, batch: Batch) -> list[Tensor]:
+        captions = batch["caption"][:8]
+        video = batch["video"][: len(captions)]
+        settings = InterpolationSettings(num_inference_steps=15, guidance_scale=1.0, factor=video.shape[2] - 1)
+        stage = InterpolationStage(self.unet, {"_class_name": "DDIMScheduler", **self.scheduler_config})
+        seeds = IndependentSeeds(list(range(len(captions))))
+        return list(stage(video[:, :, [0, -1]], self.prompts(captions), seeds=seeds, settings=settings))
+
+
+class SuperResolutionTask(DenoisingTask):
+    """A low-resolution window, noised, and a clean first frame, to the high-resolution window."""
+
+    SINGLE_FRAMES = 0.2
+    """Share of batches of one frame without a clean one beside it: so the network can begin a video."""
+
+    CROP = (48, 64)
+    """Height and width of training crops of the high-resolution window."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config, "pixel")
+        if config.init is None:
+            self.unet = networks.fresh_pixel_unet(config.network, "super_resolution", temporal=True)
+        else:
+            self.unet = networks.adapt_pixel_unet(
+                load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu"), temporal=True
+            )
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        video = batch["video"]
+        low = upsample(batch["low"], *video.shape[-2:])
+        video, low = self._crop(video, low)
+        levels = torch.randint(self.config.noise_level[0], self.config.noise_level[1] + 1, (len(video),))
+        levels = levels.to(video.device)
+        if torch.rand(()) < self.SINGLE_FRAMES:
+            # every frame of the window as a video of one frame
+            frames = video.shape[2]
+            video, low = (x.transpose(1, 2).flatten(0, 1)[:, :, None] for x in (video, low))
+            levels = levels.repeat_interleave(frames)
+            captions = [caption for caption in batch["caption"] for _ in range(frames)]
+            condition = self._noised(low, levels)
+        else:
+            captions = batch["caption"]
+            condition = torch.cat([video[:, :, :1], self._noised(low, levels)[:, :, 1:]], dim=2)
+        return {"loss": self.denoising_loss(video, captions, condition, levels)}
+
+    def _noised(self, low: Tensor, levels: Tensor) -> Tensor:
+        return add_noise(low, torch.randn(low.shape).to(low.device), levels, self.alphas_cumprod)  # type: ignore[arg-type]
+
+    def _crop(self, *videos: Tensor) -> list[Tensor]:
+        height, width = (min(c, s) for c, s in zip(self.CROP, videos[0].shape[-2:], strict=True))
+        top = int(torch.randint(0, videos[0].shape[-2] - height + 1, ()))
+        left = int(torch.randint(0, videos[0].shape[-1] - width + 1, ()))
+        return [video[..., top : top + height, left : left + width] for video in videos]
+
+    def preview(self, batch: Batch) -> list[Tensor]:
+        captions = batch["caption"][:2]
+        height, width = batch["video"].shape[-2:]
+        low = batch["low"][: len(captions)]
+        settings = SuperResolutionSettings(
+            num_inference_steps=10, guidance_scale=1.0, height=height, width=width, noise_level=100
+        )
+        stage = SuperResolutionStage(self.unet, {"_class_name": "DDIMScheduler", **self.scheduler_config})
+        seeds = IndependentSeeds(list(range(len(captions))))
+        made = stage(low, self.prompts(captions), seeds=seeds, settings=settings)
+        return [video for pair in zip(upsample(low, height, width), made, strict=True) for video in pair]
+
+
+class VAETask(Task):
+    """An image autoencoder with a weak pull towards a normal latent distribution (arXiv:2112.10752)."""
+
+    KL_WEIGHT = 1e-5
+    EDGE_WEIGHT = 1.0
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config)
+        self.vae: Any = (
+            load_vae(Path(config.init) / "vae", dtype=torch.float32, device="cpu")
+            if config.init
+            else networks.fresh_vae(config.network)
+        )
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        images = batch["video"].transpose(1, 2).flatten(0, 1)  # (B*F, 3, H, W)
+        posterior = self.vae.encode(images).latent_dist
+        noise = torch.randn(posterior.mean.shape).to(images.device)
+        made = self.vae.decode(posterior.mean + posterior.std * noise).sample
+        l1 = (made - images).abs().mean()
+        edges = sum(((made - images).diff(dim=d)).abs().mean() for d in (2, 3))
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        return {"loss": l1 + self.EDGE_WEIGHT * edges + self.KL_WEIGHT * kl, "l1": l1.detach(), "kl": kl.detach()}
+
+    @torch.no_grad()
+    def set_scaling_factor(self, images: Tensor) -> None:
+        """Chooses the factor that gives latents unit variance on some images (N, 3, H, W)."""
+        std = self.vae.encode(images).latent_dist.mean.std()
+        self.vae.register_to_config(scaling_factor=round(1 / max(float(std), 1e-6), 5))
+
+    def export(self, folder: Path) -> None:
+        self.vae.save_pretrained(folder / "vae")
+
+    def preview(self, batch: Batch) -> list[Tensor]:
+        images = batch["video"][:4, :, 0]
+        self.set_scaling_factor(batch["video"][:, :, 0])
+        with torch.no_grad():
+            made = self.vae.decode(self.vae.encode(images).latent_dist.mean).sample
+        return [torch.stack([a, b], dim=1) for a, b in zip(images, made, strict=True)]
+
+
+class TranslationTask(DenoisingTask):
+    """Text to high-resolution latents at noise levels up to `max_timestep`: with 900, the expert of section 3.4."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(config, "latent")
+        assert config.vae is not None
+        self.unet = (
+            load_latent_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
+            if config.init and (Path(config.init) / "unet").is_dir()
+            else networks.fresh_latent_unet(config.network)
+        )
+        self.vae: Any = load_vae(Path(config.vae) / "vae", dtype=torch.float32, device="cpu").requires_grad_(False)
+
+    @torch.no_grad()
+    def encode(self, video: Tensor) -> Tensor:
+        """(B, 3, F, H, W) -> scaled latents (B, 4, F, H/8, W/8), drawn from the posterior."""
+        images = video.transpose(1, 2).flatten(0, 1)
+        posterior = self.vae.encode(images).latent_dist
+        latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape).to(images.device)
+        scaled: Tensor = latents * self.vae.config.scaling_factor
+        return scaled.unflatten(0, (len(video), -1)).transpose(1, 2)
+
+    def new_parameters(self) -> set[str]:
+        return {name for name in super().new_parameters() if name.startswith("unet.")}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self.denoising_loss(self.encode(batch["video"]), batch["caption"])}
+
+    def export(self, folder: Path) -> None:
+        super().export(folder)
+        self.vae.save_pretrained(folder / "vae")
+
+    def preview(self, batch: Batch) -> list[Tensor]:
+        from show1.config import TranslationSettings
+        from show1.stages import TranslationStage
+
+        video = batch["video"][:2, :, :8]
+        height, width = video.shape[-2:]
+        small = F.interpolate(video, size=(video.shape[2], height // 4, width // 4), mode="area")
+        settings = TranslationSettings(
+            num_inference_steps=15, guidance_scale=1.0, strength=0.6, height=height, width=width, max_timestep=999
+        )
+        scheduler = {"_class_name": "DDIMScheduler", **self.scheduler_config, "clip_sample": False}
+        stage = TranslationStage(self.unet, self.vae, scheduler)
+        seeds = IndependentSeeds(list(range(len(video))))
+        made = stage(small, self.prompts(batch["caption"][:2]), seeds=seeds, settings=settings)
+        return [x for pair in zip(video, made, strict=True) for x in pair]
+
+
+TASK_CLASSES: dict[str, type[Task]] = {
+    "keyframe_images": KeyframesTask,
+    "keyframes": KeyframesTask,
+    "interpolation": InterpolationTask,
+    "super_resolution": SuperResolutionTask,
+    "vae": VAETask,
+    "translation_images": TranslationTask,
+    "translation": TranslationTask,
+}
+"""The class of each task's name."""
