@@ -21,26 +21,45 @@ from show1.models.loading import load_unet
 from show1.stages import InterpolationStage, KeyframesStage, PromptEmbeddings, SuperResolutionStage
 
 
-def replay(folder: Path) -> tuple[Tensor, Tensor]:
-    """Returns our output and the published one, (B, 3, F, H, W) both."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Replay:
+    """A published run, ready to be repeated."""
+
+    stage: Any
+    """One of the stages, with the run's network."""
+    video: Tensor | None
+    """Its input."""
+    prompts: PromptEmbeddings
+    """Text states."""
+    options: dict[str, Any]
+    """The other arguments of the stage's call."""
+    output: Tensor
+    """What the published run gave, (B, 3, F, H, W)."""
+
+    def run(self) -> Tensor:
+        """Our output."""
+        ours: Tensor = self.stage(self.video, self.prompts, **self.options)
+        return ours
+
+
+def load(folder: Path) -> Replay:
+    """Reads a published run's folder."""
     call = json.loads((folder / "call.json").read_text())
     tensors = {name: tensor.float() for name, tensor in load_file(folder / "io.safetensors").items()}
     unet = load_unet(folder / "unet", dtype=torch.float32, device="cpu")
     scheduler = {**call["scheduler"], "_class_name": call["scheduler_class"]}
     name = kind(call, tensors)
-    settings: Any = settings_of(name, call, tensors)
-    prompts = prompts_of(tensors)
-    run: dict[str, Any] = {"seeds": PublishedSeeds(call["seed"]), "settings": settings}
-    if name == "keyframes":
-        ours = KeyframesStage(unet, scheduler)(None, prompts, **run)
-    elif name == "interpolation":
-        run["noise"] = tensors.get("init_noise")
-        ours = InterpolationStage(unet, scheduler)(tensors["keyframes"], prompts, **run)
-    else:
+    options = {"seeds": PublishedSeeds(call["seed"]), "settings": settings_of(name, call, tensors)}
+    stage: Any = KeyframesStage(unet, scheduler)
+    if name == "interpolation":
+        stage = InterpolationStage(unet, scheduler)
+        options["noise"] = tensors.get("init_noise")
+    elif name == "super_resolution":
         noising = {"_class_name": "DDPMScheduler", **call["image_noising_scheduler"]}
-        run["first_frame"] = tensors.get("first_frame")
-        ours = SuperResolutionStage(unet, scheduler, noising)(tensors["video"], prompts, **run)
-    return ours, tensors["output"]
+        stage = SuperResolutionStage(unet, scheduler, noising)
+        options["first_frame"] = tensors.get("first_frame")
+    video = tensors.get({"interpolation": "keyframes", "super_resolution": "video"}.get(name, ""))
+    return Replay(stage=stage, video=video, prompts=prompts_of(tensors), options=options, output=tensors["output"])
 
 
 def kind(call: dict[str, Any], tensors: dict[str, Tensor]) -> StageName:
@@ -79,8 +98,8 @@ def main() -> None:
     """Replays the folder named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    ours, published = replay(parser.parse_args().folder)
-    print(float((ours - published).abs().max()))
+    replay = load(parser.parse_args().folder)
+    print(float((replay.run() - replay.output).abs().max()))
 
 
 if __name__ == "__main__":

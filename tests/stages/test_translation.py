@@ -1,0 +1,111 @@
+import dataclasses
+
+import pytest
+import torch
+from diffusers import VideoToVideoSDPipeline
+
+from show1.config import TranslationSettings
+from show1.diffusion import IndependentSeeds, PublishedSeeds, build_scheduler
+from show1.stages import PromptEmbeddings, TranslationStage
+
+SETTINGS = TranslationSettings(num_inference_steps=6, guidance_scale=5.0, height=16, width=24, max_timestep=1000)
+
+
+@pytest.fixture(scope="module")
+def stage(published):
+    return TranslationStage.from_folder(published / "show-1-sr2")
+
+
+@pytest.fixture(scope="module")
+def prompts(stage):
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, 7, stage.unet.config.cross_attention_dim)
+    positive, negative = (torch.randn(shape, generator=generator) for _ in range(2))
+    return PromptEmbeddings(prompt_embeds=positive, negative_prompt_embeds=negative)
+
+
+def one(prompts, i):
+    return PromptEmbeddings(
+        prompt_embeds=prompts.prompt_embeds[i : i + 1],
+        negative_prompt_embeds=prompts.negative_prompt_embeds[i : i + 1],
+    )
+
+
+def clip(batch, frames=3, height=16, width=24):
+    return torch.rand(batch, 3, frames, height, width, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.mark.parametrize(
+    ("strength", "guidance_scale", "scheduler"),
+    [
+        (0.8, 15.0, "checkpoint"),
+        (0.5, 5.0, "ddim"),
+        (1.0, 5.0, "ddpm"),
+        (0.34, 1.0, "unipc"),
+    ],
+)
+def test_agrees_with_diffusers_pipeline(stage, prompts, strength, guidance_scale, scheduler):
+    settings = dataclasses.replace(SETTINGS, strength=strength, guidance_scale=guidance_scale, scheduler=scheduler)
+    ours = stage(clip(1), one(prompts, 0), seeds=PublishedSeeds(345), settings=settings)
+    pipeline = VideoToVideoSDPipeline(
+        vae=stage.vae,
+        text_encoder=None,
+        tokenizer=None,
+        unet=stage.unet,
+        scheduler=build_scheduler(stage.scheduler_config, scheduler),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        video=(clip(1).transpose(1, 2) + 1) / 2,
+        prompt_embeds=prompts.prompt_embeds[:1],
+        negative_prompt_embeds=prompts.negative_prompt_embeds[:1],
+        strength=strength,
+        guidance_scale=guidance_scale,
+        num_inference_steps=6,
+        generator=torch.Generator().manual_seed(345),
+        output_type="pt",
+    ).frames.transpose(1, 2)
+    torch.testing.assert_close((ours / 2 + 0.5).clamp(0, 1), theirs, atol=1e-3, rtol=0)
+    assert theirs.std() > 0.01
+
+
+def test_a_batch_equals_the_singles(stage, prompts):
+    video = clip(2, height=8, width=12)
+    both = stage(video, prompts, seeds=IndependentSeeds([5, 9]), settings=SETTINGS)
+    assert both.shape == (2, 3, 3, 16, 24)
+    limited = dataclasses.replace(SETTINGS, max_batch=1)
+    split = stage(video, prompts, seeds=IndependentSeeds([5, 9]), settings=limited)
+    torch.testing.assert_close(split, both, atol=1e-4, rtol=1e-4)
+    for i, seed in enumerate((5, 9)):
+        single = stage(video[i : i + 1], one(prompts, i), seeds=IndependentSeeds([seed]), settings=SETTINGS)
+        torch.testing.assert_close(both[i : i + 1], single, atol=1e-4, rtol=1e-4)
+
+
+def test_slices_through_the_autoencoder_change_nothing(stage, prompts):
+    run = {"seeds": IndependentSeeds([5]), "settings": SETTINGS}
+    sliced = stage(clip(1), one(prompts, 0), **run)
+    whole = TranslationStage(stage.unet, stage.vae, stage.scheduler_config, frames_per_slice=8)
+    torch.testing.assert_close(whole(clip(1), one(prompts, 0), **run), sliced, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_the_expert_never_sees_noise_above_its_highest_level(stage, prompts, strength, monkeypatch):
+    seen = []
+    forward = stage.unet.forward
+
+    def spy(sample, timestep, *args, **kwargs):
+        seen.append(int(timestep))
+        return forward(sample, timestep, *args, **kwargs)
+
+    monkeypatch.setattr(stage.unet, "forward", spy)
+    settings = dataclasses.replace(SETTINGS, strength=strength, max_timestep=700)
+    steps = []
+    stage(
+        clip(1),
+        one(prompts, 0),
+        seeds=IndependentSeeds([5]),
+        settings=settings,
+        on_step=lambda done, total, _: steps.append((done, total)),
+    )
+    assert max(seen) <= 700 and seen == sorted(seen, reverse=True)
+    assert steps[-1] == (len(seen), len(seen))
