@@ -1,0 +1,72 @@
+"""What the command line writes: results on stdout; progress, warnings and errors on stderr."""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+OUT = Console(highlight=False, soft_wrap=True)
+"""Results, and nothing else, so that they can be piped."""
+ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Everything for people to read while they wait."""
+
+_QUIET_LIBRARIES = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_VERBOSITY": "error",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+}
+
+
+def debugging() -> bool:
+    """Whether `SHOW1_DEBUG` asks for tracebacks and for everything that is logged."""
+    return os.environ.get("SHOW1_DEBUG", "0") not in ("", "0")
+
+
+def say(text: str) -> None:
+    """Writes a result to stdout, as it is."""
+    OUT.print(text, markup=False, emoji=False)
+
+
+def tell(text: str, *, style: str | None = None) -> None:
+    """Writes a line for people to stderr."""
+    ERR.print(text, markup=False, emoji=False, style=style)
+
+
+def say_json(value: Any) -> None:
+    """Writes JSON to stdout."""
+    say(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def own_messages_only() -> Iterator[None]:
+    """Shows the warnings of show1 on stderr and hides the noise of other packages, unless `SHOW1_DEBUG` is set."""
+    logger, root = logging.getLogger("show1"), logging.getLogger()
+    handler, silent = _ConsoleHandler(), logging.NullHandler()
+    level = logger.level
+    logger.addHandler(handler)
+    root.addHandler(silent)  # without any handler, Python prints the warnings of every logger
+    try:
+        with warnings.catch_warnings():
+            if debugging():
+                logger.setLevel(logging.DEBUG)
+            else:
+                warnings.simplefilter("ignore")
+                for name, value in _QUIET_LIBRARIES.items():
+                    os.environ.setdefault(name, value)
+            yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        root.removeHandler(silent)
+
+
+class _ConsoleHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        styles = {"WARNING": "yellow", "ERROR": "red"}
+        tell(f"{record.levelname.lower()}: {record.getMessage()}", style=styles.get(record.levelname))

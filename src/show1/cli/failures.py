@@ -1,0 +1,91 @@
+"""Errors as one message and an exit code.
+
+====  ==============================================================================
+code  meaning
+====  ==============================================================================
+0     done
+1     a failure while it ran: disk full, memory, a damaged checkpoint, a bug
+2     bad input: an option, a prompt, a file name, a model's name, a run's folder
+130   stopped with Ctrl-C
+====  ==============================================================================
+"""
+
+import errno
+from typing import Any
+
+from show1.cli.console import debugging, tell
+from show1.errors import Cancelled, InputError, MediaError, ModelNotFoundError, OutputError, RunError, Show1Error
+
+RUNTIME, BAD_INPUT, STOPPED = 1, 2, 130
+
+_BAD_INPUT = (InputError, MediaError, ModelNotFoundError, RunError)
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_BAD_PATH = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.ELOOP,
+}
+
+
+def report(error: BaseException) -> int:
+    """Writes one message for an error to stderr (the traceback too with `SHOW1_DEBUG`) and returns the exit code."""
+    if debugging():
+        from show1.cli.console import ERR
+
+        ERR.print_exception()
+    code = exit_code(error)
+    tell(f"show1: {'stopped' if code == STOPPED else 'error'}: {describe(error)}", style="bold red")
+    for note in getattr(error, "__notes__", ()):
+        tell(note)
+    return code
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for an error."""
+    if isinstance(error, KeyboardInterrupt | Cancelled):
+        return STOPPED
+    if isinstance(error, OutputError):
+        cause = error.__cause__
+        bad_path = cause is None or getattr(cause, "errno", None) in _BAD_PATH
+        return BAD_INPUT if bad_path else RUNTIME
+    if isinstance(error, _BAD_INPUT) or is_usage_error(error):
+        return BAD_INPUT
+    return RUNTIME
+
+
+def describe(error: BaseException) -> str:
+    """What to tell people of an error."""
+    if is_usage_error(error):
+        usage: Any = error
+        command = getattr(getattr(usage, "ctx", None), "command_path", "show1")
+        return f"{usage.format_message().rstrip('.')}; see `{command} --help`"
+    if isinstance(error, Show1Error):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "by Ctrl-C"
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return f"no room left on the disk{_for(error)}: free some space, or choose another folder"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.strerror}{_for(error)}"
+    if isinstance(error, MemoryError):
+        return "memory ran out: use `--memory low`, fewer frames (`--keyframes`) or a smaller size"
+    first = (str(error).strip().splitlines() or [""])[0]
+    return (
+        f"{type(error).__name__}: {first}\nThis is a bug in show1. Please report it with the output of `show1 env` "
+        "and of the same command with SHOW1_DEBUG=1 set."
+    )
+
+
+def is_usage_error(error: BaseException) -> bool:
+    """Whether the command line's parser raised it (its classes are in click or in typer, depending on the version)."""
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")
+
+
+def _for(error: OSError) -> str:
+    return f" ({error.filename})" if error.filename else ""

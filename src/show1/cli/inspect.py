@@ -1,0 +1,111 @@
+"""`show1 inspect`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from show1.cli.console import say, say_json
+from show1.cli.generate import say_settings
+from show1.cli.progress import duration
+from show1.cli.session import quoted
+from show1.config import STAGES, CascadeSettings
+from show1.errors import InputError, Show1Error
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="FILE|RUN", help="A video by show1, or a run folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Show how a video was made: prompt, seed, model, settings; or what is in a run folder.
+
+    Examples:
+
+    \b
+      show1 inspect panda.mp4
+      show1 inspect runs/20261122-101502-3f2a --json
+    """
+    if (path / "manifest.json").is_file():
+        _inspect_run(path, as_json=as_json)
+    else:
+        _inspect_video(path, as_json=as_json)
+
+
+def _inspect_video(path: Path, *, as_json: bool) -> None:
+    from show1.media import read_metadata, read_video
+
+    metadata = read_metadata(path)
+    if not metadata:
+        raise InputError(
+            f"{path} holds no record of how it was made: it is not by show1, or another program re-wrote it"
+        )
+    video = read_video(path)
+    frames, height, width = video.frames.shape[:3]
+    if as_json:
+        facts = {"file": str(path), "frames": frames, "height": height, "width": width, "fps": video.fps}
+        say_json({**facts, "metadata": metadata})
+        return
+    _say("prompt", metadata.get("prompt"))
+    _say("seed", metadata.get("seed"))
+    _say("video", f"{frames} frames of {height}x{width} (height x width), {video.fps:g} frames/s")
+    _say_origin(metadata)
+    _say("stages", ", ".join(metadata.get("stages", ())))
+    _say_settings(metadata.get("settings"), metadata.get("stages", STAGES))
+    _say("again", f"show1 generate --from {quoted(path)}")
+
+
+def _inspect_run(path: Path, *, as_json: bool) -> None:
+    from show1.runs import Run
+
+    run = Run.open(path)
+    manifest, done = run.manifest, run.finished_stages
+    if as_json:
+        say_json({"run": str(path), "finished": run.finished, "finished_stages": list(done), **manifest})
+        return
+    request = run.request
+    _say("run", str(path))
+    _say("created", manifest.get("created"))
+    if request is None:
+        _say("state", "stopped before it began")
+        return
+    drafts = len(request.prompts)
+    for prompt in dict.fromkeys(request.prompts):
+        _say("prompt", prompt)
+    _say("seeds" if drafts > 1 else "seed", ", ".join(str(seed) for seed in request.seeds))
+    _say_origin(manifest)
+    for stage in request.stages:
+        cost = manifest["stages"].get(stage, {})
+        state = "to do" if stage not in done else f"done in {duration(cost.get('seconds'))}"
+        memory = cost.get("peak_memory_bytes") if stage in done else None
+        _say("stage", f"{stage:18} {state}" + (f", peak memory {memory / 1e9:.2f} GB" if memory else ""))
+    if run.output is not None:
+        _say("output", run.output["path"])
+    _say_settings(request.settings.to_dict(), request.stages)
+    if not run.finished:
+        _say("go on", f"show1 resume {quoted(path)}")
+    elif drafts > 1:
+        _say("go on", f"show1 resume {quoted(path)} --pick N   (N from 1 to {drafts})")
+
+
+def _say_origin(record: dict[str, Any]) -> None:
+    model = record.get("model")
+    if isinstance(model, dict):
+        _say("model", f"{model.get('name')} (weights sha256 {str(model.get('sha256'))[:12]})")
+    versions = record.get("versions")
+    if isinstance(versions, dict):
+        named = ", ".join(f"{name} {version}" for name, version in versions.items())
+        _say("made by", f"{named}; {record.get('device')} {record.get('dtype')}")
+
+
+def _say_settings(settings: Any, stages: Any) -> None:
+    try:
+        known = CascadeSettings.from_dict(settings)
+    except (Show1Error, KeyError, TypeError):  # of another version
+        _say("settings", str(settings))
+        return
+    say("settings")
+    say_settings(known, tuple(stages))
+
+
+def _say(name: str, value: object) -> None:
+    say(f"{name:10} {value}")

@@ -1,0 +1,93 @@
+"""The command `show1`."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from show1.cli.console import own_messages_only, say
+from show1.cli.env import env
+from show1.cli.failures import RUNTIME, report
+from show1.cli.generate import generate
+from show1.cli.inspect import inspect
+from show1.cli.models import models
+from show1.cli.resume import resume
+
+app = typer.Typer(
+    name="show1",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(generate)
+app.command()(resume)
+app.command()(inspect)
+app.add_typer(models, name="models")
+app.command()(env)
+if importlib.util.find_spec("show1.cli.train") is not None:
+    app.add_typer(importlib.import_module("show1.cli.train").app, name="train")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        say(f"show1 {version('show1')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Text to video by the four stages of Show-1, on any laptop.
+
+    Examples:
+
+    \b
+      show1 generate "a panda spins over the snow" -o panda.mp4
+      show1 generate "a panda spins over the snow" --until keyframes --count 8 --sheet drafts.png
+      show1 resume runs/20261122-101502-3f2a --pick 5
+      show1 inspect panda.mp4
+
+    Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped with Ctrl-C. SHOW1_DEBUG=1 shows tracebacks.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line.
+
+    Args:
+        arguments: Words after `show1`; None: those of the process.
+
+    Returns:
+        The exit code. Errors have been told on stderr.
+    """
+    try:
+        with own_messages_only():
+            try:
+                code = app(args=arguments, prog_name="show1", standalone_mode=False)
+                sys.stdout.flush()
+                return code if isinstance(code, int) else 0
+            except BrokenPipeError:
+                return _broken_pipe()
+            except SystemExit as error:  # of rich or typer, when the reader of a pipe went away
+                return error.code if isinstance(error.code, int) else RUNTIME
+            except BaseException as error:
+                return report(error)
+    except BrokenPipeError:
+        return _broken_pipe()
+
+
+def _broken_pipe() -> int:
+    """The reader went away (`show1 ... | head`): no message, and none from Python at its end either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return RUNTIME

@@ -1,0 +1,155 @@
+"""`show1 models`."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from show1.cli.console import say, say_json, tell
+from show1.cli.failures import RUNTIME
+from show1.cli.settings import parse_model
+from show1.config import StageName
+from show1.errors import Show1Error
+
+if TYPE_CHECKING:
+    from show1.models.cascade import Cascade
+
+models = typer.Typer(no_args_is_help=True, help="List, download, check and convert models.")
+
+_ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A name, a folder, a Hub repository, or STAGE=WHERE,STAGE=WHERE.")
+]
+_Stages = Annotated[
+    list[str] | None, typer.Option("--stage", metavar="STAGE", help="Only this stage; can be repeated.")
+]
+_Variant = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Weight files to prefer, such as fp16 (half the size).")
+]
+
+
+@models.command("list")
+def list_models(as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False) -> None:
+    """List the known models, and whether they are on this disk.
+
+    Example:
+
+    \b
+      show1 models list
+    """
+    from show1.models.hub import KNOWN_MODELS
+
+    rows = [{"name": name, "about": about, **_local_state(name)} for name, about in KNOWN_MODELS.items()]
+    if as_json:
+        say_json(rows)
+        return
+    for row in rows:
+        say(f"{row['name']:16} {row['about']}")
+        say(f"{'':16} {_state_line(row)}")
+
+
+@models.command()
+def download(
+    model: _ModelArgument,
+    stage: _Stages = None,
+    variant: _Variant = None,
+    revision: Annotated[str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the Hub.")] = None,
+) -> None:
+    """Download a model ahead, so that it can be used without a connection.
+
+    Examples:
+
+    \b
+      show1 models download showlab/show-1
+      show1 models download showlab/show-1 --variant fp16
+      show1 models download showlab/show-1-base
+    """
+    from show1.models.cascade import resolve
+    from show1.models.hub import PUBLISHED_REPOS
+
+    of_stage = {repo: name for name, repo in PUBLISHED_REPOS.items()}
+    what: Any = {of_stage[model]: model} if model in of_stage else parse_model(model)
+    cascade = resolve(what, stages=cast("list[StageName] | None", stage), variant=variant, revision=revision)
+    for name, part in cascade.parts.items():
+        say(f"{name:18} {part.source}")
+    size = sum(file.stat().st_size for file in set(cascade.weight_files().values()))
+    tell(f"{size / 1e9:.2f} GB of weights are on this disk")
+
+
+@models.command()
+def verify(
+    model: _ModelArgument = "mini",
+    stage: _Stages = None,
+    variant: _Variant = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Also read every weight, and check the Hub's hashes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Check a model's files on this disk: all there, readable, of the right shapes. Exit code 1 if not.
+
+    Examples:
+
+    \b
+      show1 models verify mini
+      show1 models verify showlab/show-1 --deep
+      show1 models verify my-cascade/
+    """
+    from show1.models.verify import verify as find_problems
+
+    problems = find_problems(
+        parse_model(model), stages=cast("list[StageName] | None", stage), variant=variant, deep=deep
+    )
+    if as_json:
+        listed = [{"file": str(problem.file), "message": problem.message} for problem in problems]
+        say_json({"model": model, "sound": not problems, "problems": listed})
+    elif problems:
+        for problem in problems:
+            say(str(problem))
+        tell(f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {model}", style="bold red")
+    else:
+        say(f"{model}: all is well")
+    if problems:
+        raise typer.Exit(RUNTIME)
+
+
+@models.command()
+def convert(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model's folder, or one of its components.")],
+) -> None:
+    """Write a safetensors file beside every pickled weight file (.bin). Code in pickles is never run.
+
+    Example:
+
+    \b
+      show1 models convert show-1-base/
+    """
+    from show1.models.convert import convert_to_safetensors
+
+    written = convert_to_safetensors(folder)
+    for file in written:
+        say(str(file))
+    if not written:
+        tell(f"nothing to do: {folder} holds no pickled weights without a safetensors file beside them")
+
+
+def _local_state(name: str) -> dict[str, Any]:
+    """Whether a known model can be used without a connection."""
+    from show1.models.cascade import resolve
+
+    logger = logging.getLogger("show1.models.cascade")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # the optional network of the first frame may be missing
+    try:
+        cascade: Cascade = resolve(name, local_files_only=True)
+    except Show1Error as error:
+        return {"on_disk": False, "reason": str(error)}
+    finally:
+        logger.setLevel(level)
+    size = sum(file.stat().st_size for file in set(cascade.weight_files().values()))
+    folder = str(next(iter(cascade.parts.values())).path)
+    return {"on_disk": True, "bytes": size, "stages": list(cascade.parts), "folder": folder}
+
+
+def _state_line(row: dict[str, Any]) -> str:
+    if not row["on_disk"]:
+        return "not on this disk"
+    return f"on this disk, {row['bytes'] / 1e6:.0f} MB: {', '.join(row['stages'])}"

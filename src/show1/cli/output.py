@@ -1,0 +1,133 @@
+"""The files that a generation writes: their names, the checks before the work, and the writing."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from show1.errors import MediaError
+
+if TYPE_CHECKING:
+    from show1.video import Video
+
+_NAME_LENGTH = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What was asked for; a run folder remembers it."""
+
+    path: str
+    """Absolute path of the video; with several drafts, `panda.mp4` stands for `panda-1.mp4`, `panda-2.mp4`, ..."""
+    overwrite: bool = False
+    """Whether existing files may be replaced."""
+    codec: str | None = None
+    """As for `write_video`."""
+    quality: int | None = None
+    """As for `write_video`."""
+    sheet: str | None = None
+    """Absolute path of a contact sheet."""
+
+    def to_output(self) -> dict[str, Any]:
+        """The form that `Run.create` takes."""
+        options = {"codec": self.codec, "quality": self.quality, "sheet": self.sheet}
+        kept: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+        if self.overwrite:
+            kept["overwrite"] = True
+        return {"path": self.path, "options": kept}
+
+    @classmethod
+    def from_output(cls, output: dict[str, Any]) -> Self:
+        """Reads the form of `to_output`; options of other programs are left out."""
+        names = ("overwrite", "codec", "quality", "sheet")
+        return cls(path=output["path"], **{k: v for k, v in output.get("options", {}).items() if k in names})
+
+    def files(self, count: int) -> list[str]:
+        """A file a draft."""
+        return [self.path] if count == 1 else [numbered(self.path, i + 1) for i in range(count)]
+
+    def probe(self, count: int, *, size: tuple[int, int] | None = None, fps: float = 8.0) -> None:
+        """Raises now what `write` would raise after the work.
+
+        Args:
+            count: Drafts.
+            size: (height, width) in pixels, where known.
+            fps: Frames a second.
+
+        Raises:
+            InputError: A suffix, codec or size cannot be used.
+            OutputError: A file exists, or a folder cannot be written.
+        """
+        from show1.media import probe_output, probe_sheet
+
+        for file in self.files(count):
+            probe_output(file, self.overwrite, codec=self.codec, quality=self.quality, size=size, fps=fps)
+        if self.sheet is not None:
+            probe_sheet(self.sheet, self.overwrite)
+
+    def write(self, videos: "Sequence[Video]", *, keep_same: bool = False) -> list[str]:
+        """Writes the videos and the contact sheet.
+
+        Args:
+            videos: One a draft.
+            keep_same: A file that is the same video already (a run resumed once more) is left as it is.
+
+        Raises:
+            OutputError: A file exists, or cannot be written.
+        """
+        from show1.media import contact_sheet, save_sheet
+
+        files = self.files(len(videos))
+        for file, video in zip(files, videos, strict=True):
+            if not (keep_same and _holds(file, video)):
+                video.save(file, overwrite=self.overwrite, codec=self.codec, quality=self.quality)
+        if self.sheet is not None and not (keep_same and Path(self.sheet).exists() and not self.overwrite):
+            save_sheet(contact_sheet(videos), self.sheet, overwrite=self.overwrite)
+        return files
+
+
+def absolute(path: str) -> str:
+    """An absolute path, with the slash at its end that stands for a folder of frames."""
+    is_folder = path.endswith(("/", os.sep))
+    return str(Path(path).expanduser().absolute()) + ("/" if is_folder else "") if path.strip() else path
+
+
+def default_path(prompt: str, *, count: int, overwrite: bool) -> str:
+    """A file name from the prompt, in the current folder; a number is added where it is taken, unless `overwrite`."""
+    words = re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")
+    name = words[:_NAME_LENGTH].rpartition("-")[0] or words[:_NAME_LENGTH] if len(words) > _NAME_LENGTH else words
+    path = absolute(f"{name or 'video'}.mp4")
+    return path if overwrite else free_path(path, count)
+
+
+def free_path(path: str, count: int = 1) -> str:
+    """The path, or with the first number from 2 up at which none of its files exists."""
+    candidate, number = path, 1
+    while any(os.path.lexists(file) for file in (candidate, *Target(path=candidate).files(count))):
+        number += 1
+        candidate = numbered(path, number)
+    return candidate
+
+
+def numbered(path: str, label: int | str) -> str:
+    """`panda.mp4` -> `panda-3.mp4`; `frames/` -> `frames-3/`."""
+    if path.endswith(("/", os.sep)):
+        return f"{path.rstrip('/' + os.sep)}-{label}/"
+    stem, suffix = os.path.splitext(path)
+    return f"{stem}-{label}{suffix}"
+
+
+def _holds(file: str, video: "Video") -> bool:
+    """Whether the file carries the record of this very video."""
+    from show1.media import read_metadata
+
+    if not os.path.lexists(file):
+        return False
+    try:
+        known = read_metadata(file)
+    except MediaError:
+        return False
+    return bool(known) and known == json.loads(json.dumps(video.metadata))

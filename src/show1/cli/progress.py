@@ -1,0 +1,153 @@
+"""Progress of a generation on stderr: bars on a terminal, lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
+
+from show1.cli.console import ERR, tell
+from show1.config import StageName
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from show1.video import Video
+
+SECONDS_BETWEEN_LINES = 30.0
+"""Least time between two lines of one stage."""
+
+
+class Reporter(Protocol):
+    """Is told of the progress; its methods are the pipeline's callbacks."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def stage_start(self, name: str) -> None:
+        """A stage is about to be loaded and run; `text`: the prompt is encoded."""
+
+    def step_end(self, stage: StageName, done: int, total: int, samples: "Tensor") -> None:
+        """A step is done."""
+
+    def stage_end(self, stage: StageName, videos: "list[Video]") -> None:
+        """A stage is done."""
+
+
+def choose_reporter(*, quiet: bool) -> Reporter:
+    """Bars on a terminal, lines in a log, nothing if quiet."""
+    if quiet:
+        return Silence()
+    return StageBars() if ERR.is_terminal else StageLines()
+
+
+class Silence:
+    """Tells nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def stage_start(self, name: str) -> None:
+        pass
+
+    def step_end(self, stage: StageName, done: int, total: int, samples: "Tensor") -> None:
+        pass
+
+    def stage_end(self, stage: StageName, videos: "list[Video]") -> None:
+        pass
+
+
+class StageLines(Silence):
+    """A line a stage, and one now and then within a long stage."""
+
+    def __init__(self) -> None:
+        self._began = self._last_line = time.monotonic()
+
+    def stage_start(self, name: str) -> None:
+        self._began = self._last_line = time.monotonic()
+
+    def step_end(self, stage: StageName, done: int, total: int, samples: "Tensor") -> None:
+        now = time.monotonic()
+        if done < total and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            left = (now - self._began) / done * (total - done)
+            tell(f"{stage}: step {done} of {total}, about {duration(left)} left")
+
+    def stage_end(self, stage: StageName, videos: "list[Video]") -> None:
+        tell(f"{stage}: done in {duration(time.monotonic() - self._began)}")
+
+
+class StageBars(Silence):
+    """A bar a stage, with steps, time spent and time left."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<18}", markup=False),
+            BarColumn(bar_width=30),
+            _StepsColumn(),
+            console=ERR,
+            refresh_per_second=4,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._progress.stop_task(self._task)
+        self._progress.stop()
+
+    def stage_start(self, name: str) -> None:
+        self._finish()
+        self._task = self._progress.add_task("prompt" if name == "text" else name, total=None)
+
+    def step_end(self, stage: StageName, done: int, total: int, samples: "Tensor") -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total)
+
+    def stage_end(self, stage: StageName, videos: "list[Video]") -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        """Completes the bar of the stage before."""
+        if self._task is None:
+            return
+        task = self._progress.tasks[self._task]
+        total = task.total or 1
+        self._progress.update(self._task, total=total, completed=total)
+        self._task = None
+
+
+class _StepsColumn(ProgressColumn):
+    """`step 3/25, 0:12 left`, then the time that the stage took."""
+
+    def render(self, task: Task) -> Text:
+        spent = duration(task.finished_time if task.finished else task.elapsed)
+        if task.finished:
+            return Text(spent, style="green")
+        if task.total is None:
+            return Text(f"loading, {spent}", style="dim")
+        left = f", {duration(task.time_remaining)} left" if task.time_remaining is not None else ""
+        return Text(f"step {task.completed:.0f}/{task.total:.0f}{left}")
+
+
+def duration(seconds: float | None) -> str:
+    """`8.1 s`, `3:07 min`, `1:03:07 h`; empty if unknown."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"

@@ -1,0 +1,113 @@
+"""`show1 resume`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from show1.cli.generate import Memory
+from show1.cli.output import Target, absolute, default_path, free_path, numbered
+from show1.cli.progress import choose_reporter
+from show1.cli.session import Clock, final_shape, keeping, load_pipeline, tell_result
+from show1.errors import RunError
+
+if TYPE_CHECKING:
+    from show1.runs import Run
+
+
+def resume(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder, such as runs/20261122-101502-3f2a.")],
+    pick: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Carry draft N alone on, to the model's last stage.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Video to write. By default the one first asked for."),
+    ] = None,
+    sheet: Annotated[str | None, typer.Option(metavar="FILE.png", help="Also write a contact sheet.")] = None,
+    memory: Annotated[Memory, typer.Option(help="low holds one network at a time, high keeps all.")] = "auto",
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default as the run began.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the file's name.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, as `show1 generate --json`.")] = False,
+) -> None:
+    """Finish a run that was stopped, or carry one of its drafts on.
+
+    Finished stages are read, not computed again; the result is the same to the last bit.
+
+    Examples:
+
+    \b
+      show1 resume runs/20261122-101502-3f2a
+      show1 resume runs/20261122-101502-3f2a --pick 5 -o panda.mp4
+    """
+    from show1.runs import Run
+
+    clock = Clock()
+    run = Run.open(directory)
+    if run.request is None or run.model is None:
+        raise RunError(f"{directory} was stopped before it began; begin again with `show1 generate`")
+    pipe = load_pipeline(run.model, quiet=quiet or as_json, memory=memory, **_placement(run, device))
+    if pick is not None:
+        run = _pick(run, pick, output, pipe.stages)
+    assert run.request is not None, "a picked run has the request of its parent"
+    target = _target(run, output=output, sheet=sheet, overwrite=overwrite)
+    count = len(run.request.prompts)
+    if not run.finished:
+        _, height, width, fps = final_shape(run.request)
+        target.probe(count, size=(height, width), fps=fps)
+    with keeping(run):
+        with choose_reporter(quiet=quiet or as_json) as reporter:
+            videos = pipe.resume(
+                run,
+                callback_on_stage_start=reporter.stage_start,
+                callback_on_step_end=reporter.step_end,
+                callback_on_stage_end=reporter.stage_end,
+            )
+        files = target.write(videos, keep_same=True)
+    tell_result(run, videos, files, target, clock=clock, available=pipe.stages, quiet=quiet, as_json=as_json)
+
+
+def _placement(run: "Run", device: str | None) -> dict[str, Any]:
+    """Device and precision: those of the run's beginning, for the same result to the last bit."""
+    import torch
+
+    if device is not None:
+        return {"device": device}
+    manifest = run.manifest
+    dtype = getattr(torch, str(manifest.get("dtype")), None)
+    return {"device": manifest.get("device"), "dtype": dtype if isinstance(dtype, torch.dtype) else None}
+
+
+def _pick(run: "Run", number: int, output: str | None, stages: tuple[Any, ...]) -> "Run":
+    """The run of one draft; its file is that of the whole run, or one with the draft's number if that is taken."""
+    asked = Target.from_output(run.output) if run.output is not None else None
+    if output is not None:
+        path = absolute(output)
+    elif asked is not None:
+        path = free_path(asked.path)
+        path = path if path == asked.path else free_path(numbered(asked.path, f"pick-{number}"))
+    else:
+        assert run.request is not None, "checked by the caller"
+        path = default_path(run.request.prompts[0], count=1, overwrite=False)
+    target = Target(path=path) if asked is None else Target(path=path, codec=asked.codec, quality=asked.quality)
+    return run.pick(number - 1, output=target.to_output())
+
+
+def _target(run: "Run", *, output: str | None, sheet: str | None, overwrite: bool) -> Target:
+    """What the run was asked for, with this command's changes."""
+    assert run.request is not None, "checked by the caller"
+    known = run.output
+    if known is None or "path" not in known:
+        count = len(run.request.prompts)
+        known = {"path": default_path(run.request.prompts[0], count=count, overwrite=overwrite), "options": {}}
+    asked = Target.from_output(known)
+    return Target(
+        path=asked.path if output is None else absolute(output),
+        overwrite=overwrite or asked.overwrite,
+        codec=asked.codec if output is None else None,
+        quality=asked.quality if output is None else None,
+        sheet=asked.sheet if sheet is None else absolute(sheet),
+    )

@@ -1,0 +1,152 @@
+"""`--set keyframes.guidance_scale=5` and `--model`: text to settings."""
+
+import difflib
+import math
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from show1.config import STAGE_SETTINGS, STAGES, CascadeSettings, FirstFrameSettings
+from show1.errors import InputError
+
+_COMMON = ("clean_prompt", "max_text_tokens")
+_FIRST_FRAME = ("super_resolution", "first_frame")
+_MODEL_PARTS = (*STAGES, "first_frame")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One `--set`."""
+
+    path: tuple[str, ...]
+    """Such as ("keyframes", "guidance_scale")."""
+    value: Any
+    """Of the option's type, in its JSON form."""
+
+
+def parse_changes(pairs: Sequence[str]) -> list[Change]:
+    """Reads the values of `--set`.
+
+    Raises:
+        InputError: No `KEY=VALUE`, an unknown key, or a value of another type.
+    """
+    return [_parse_change(pair) for pair in pairs]
+
+
+def as_mapping(changes: Sequence[Change], base: CascadeSettings) -> dict[str, Any]:
+    """The changes in the form that the pipeline's `settings` takes.
+
+    Args:
+        changes: Later ones win.
+        base: The settings to be changed: those of the first frame are changed as a whole.
+
+    Raises:
+        InputError: An option of the first frame's network is set, and the model has none.
+    """
+    out: dict[str, Any] = {}
+    for change in changes:
+        if len(change.path) == 1:
+            out[change.path[0]] = change.value
+        elif change.path[:2] != _FIRST_FRAME or len(change.path) == 2:
+            out.setdefault(change.path[0], {})[change.path[1]] = change.value
+        else:
+            stage = out.setdefault("super_resolution", {})
+            known = stage.get("first_frame", base.to_dict()["super_resolution"]["first_frame"])
+            if known is None:
+                raise InputError(
+                    f"--set {'.'.join(change.path)}: this model has no network of its own for the first frame; leave "
+                    "it out"
+                )
+            stage["first_frame"] = {**known, change.path[2]: change.value}
+    return out
+
+
+def parse_model(text: str) -> str | dict[str, str]:
+    """Reads `--model`: a name, a folder, or `STAGE=WHERE,STAGE=WHERE`.
+
+    Raises:
+        InputError: A part of a mapping is no `STAGE=WHERE`.
+    """
+    if not text.strip():
+        raise InputError("--model is empty: give a name such as mini, a folder or a Hub repository")
+    if text.partition("=")[0].strip() not in _MODEL_PARTS:
+        return text
+    mapping = {}
+    for part in text.split(","):
+        name, equals, where = (piece.strip() for piece in part.partition("="))
+        if not equals or not where or name not in _MODEL_PARTS:
+            raise InputError(f"--model {text}: expected STAGE=WHERE,..., got {part!r}; {_near(name, _MODEL_PARTS)}")
+        mapping[name] = where
+    return mapping
+
+
+def _parse_change(pair: str) -> Change:
+    key, equals, text = pair.partition("=")
+    if not equals:
+        raise InputError(f"--set {pair}: expected KEY=VALUE, such as --set keyframes.guidance_scale=5")
+    path = tuple(key.strip().split("."))
+    hints = _hints(pair, path[:-1])
+    if path[-1] not in hints:
+        raise InputError(f"--set {pair}: unknown option {path[-1]!r}; {_near(path[-1], hints)}")
+    return Change(path=path, value=_convert(pair, text.strip(), hints[path[-1]]))
+
+
+def _hints(pair: str, parents: tuple[str, ...]) -> dict[str, Any]:
+    """Types of the options at a place in the settings."""
+    if not parents:
+        return {name: get_type_hints(CascadeSettings)[name] for name in _COMMON}
+    if parents == _FIRST_FRAME:
+        return get_type_hints(FirstFrameSettings)
+    if len(parents) == 1 and parents[0] in STAGE_SETTINGS:
+        return get_type_hints(STAGE_SETTINGS[parents[0]])
+    where = ".".join(parents)
+    raise InputError(f"--set {pair}: unknown stage {where!r}; {_near(where, STAGES)}")
+
+
+def _convert(pair: str, text: str, hint: Any) -> Any:
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if types.NoneType in kinds and text.lower() in ("none", "null"):
+        return None
+    kind = next(k for k in kinds if k is not types.NoneType)
+    if kind is FirstFrameSettings:
+        raise InputError(f"--set {pair}: set its options, such as super_resolution.first_frame.noise_level, or none")
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise InputError(f"--set {pair}: expected one of {', '.join(get_args(kind))}")
+        return text
+    if get_origin(kind) is tuple:
+        return _numbers(pair, text, len(get_args(kind)))
+    if kind is int:
+        return _whole(pair, text)
+    return _number(pair, text) if kind is float else text
+
+
+def _whole(pair: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"--set {pair}: expected a whole number, got {text!r}") from None
+
+
+def _number(pair: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"--set {pair}: expected a number, got {text!r}")
+    return value
+
+
+def _numbers(pair: str, text: str, count: int) -> list[float]:
+    parts = text.strip("[]() ").split(",")
+    if len(parts) != count:
+        raise InputError(f"--set {pair}: expected {count} numbers with a comma between them, got {text!r}")
+    return [_number(pair, part.strip()) for part in parts]
+
+
+def _near(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    return f"{guess}There are {', '.join(known)}"
