@@ -160,6 +160,24 @@ def upsample_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     return x if x.shape[2:] == size else x[:, :, : size[0], : size[1]]
 
 
+def to_patches(x: Tensor, patch_size: int) -> Tensor:
+    """Turns patches into channels: (N, C, H, W) -> (N, C*p*p, ceil(H/p), ceil(W/p)); edges are repeated to fill up."""
+    if patch_size == 1:
+        return x
+    height, width = x.shape[-2:]
+    bottom, right = -height % patch_size, -width % patch_size
+    if bottom or right:
+        x = F.pad(x, (0, right, 0, bottom), mode="replicate")
+    return F.pixel_unshuffle(x, patch_size)
+
+
+def from_patches(x: Tensor, patch_size: int, size: tuple[int, int]) -> Tensor:
+    """Inverse of `to_patches`, for frames of `size`."""
+    if patch_size == 1:
+        return x
+    return F.pixel_shuffle(x, patch_size)[..., : size[0], : size[1]]
+
+
 def per_frame(x: Tensor, batch_frames: int) -> Tensor:
     """Repeats a row a video for each of its frames: (B, C) -> (B*F, C)."""
     return x if x.shape[0] == batch_frames else x.repeat_interleave(batch_frames // x.shape[0], dim=0)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from show1.models.attention import TemporalTransformer
 from show1.models.blocks import DownBlock, LayerSpec, LayerText, MidBlock, UpBlock
-from show1.models.layers import TemporalConvLayer
+from show1.models.layers import TemporalConvLayer, from_patches, to_patches
 
 
 @dataclass
@@ -50,9 +50,10 @@ class TextCache:
 class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """UNet over videos with text, of two families of blocks (`show1.models.blocks`).
 
-    The keys of the config are the published ones, `transfromer_in_opt` with its misspelling among them. Two keys are
-    our own: `temporal` (false: an image network, whose weights a video network of the same config takes over) and
-    `temporal_head_dim` (channels a head of the temporal transformers; null: as published).
+    The keys of the config are the published ones, `transfromer_in_opt` with its misspelling among them. Three keys are
+    our own: `temporal` (false: an image network, whose weights a video network of the same config takes over),
+    `temporal_head_dim` (channels a head of the temporal transformers; null: as published), and `patch_size` (the
+    network sees patches of so many pixels a side as channels: less work at high resolution).
 
     Raises:
         ValueError: The config asks for something that no published network has.
@@ -122,6 +123,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         transfromer_in_opt: bool = False,
         temporal: bool = True,
         temporal_head_dim: int | None = None,
+        patch_size: int = 1,
     ) -> None:
         super().__init__()
         _reject_unknown(self.config)
@@ -153,7 +155,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.encoder_hid_proj = nn.Linear(encoder_hid_dim, text_dims[0]) if encoder_hid_dim else None
 
         padding = (conv_in_kernel - 1) // 2
-        self.conv_in = nn.Conv2d(in_channels, channels[0], conv_in_kernel, padding=padding)
+        self.conv_in = nn.Conv2d(in_channels * patch_size**2, channels[0], conv_in_kernel, padding=padding)
         self.transformer_in = (
             TemporalTransformer(channels[0], heads=8, head_dim=heads[0], groups=norm_num_groups)
             if transfromer_in_opt and temporal
@@ -223,7 +225,8 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         )
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, channels[0], eps=norm_eps)
         self.conv_act = get_activation(act_fn)
-        self.conv_out = nn.Conv2d(channels[0], out_channels, conv_out_kernel, padding=(conv_out_kernel - 1) // 2)
+        padding = (conv_out_kernel - 1) // 2
+        self.conv_out = nn.Conv2d(channels[0], out_channels * patch_size**2, conv_out_kernel, padding=padding)
 
     def temporal_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that inflation adds: temporal convolutions and temporal transformers, by name."""
@@ -298,7 +301,8 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             class_labels = torch.as_tensor(class_labels, device=sample.device).reshape(-1).expand(batch)
         temb = self.embed_time(t, class_labels, text_cache.pooled)
 
-        x = sample.transpose(1, 2).flatten(0, 1)  # (B*F, C, H, W)
+        height, width = sample.shape[3:]
+        x = to_patches(sample.transpose(1, 2).flatten(0, 1), self.config.patch_size)  # (B*F, C, H, W)
         if x.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
         if self.config.center_input_sample:
@@ -319,6 +323,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             x = block(x, used, temb, text, num_frames, size)
 
         x = self.conv_out(self.conv_act(self.conv_norm_out(x)))
+        x = from_patches(x, self.config.patch_size, (height, width))
         out = x.unflatten(0, (batch, num_frames)).transpose(1, 2)
         return UNet3DConditionOutput(sample=out) if return_dict else (out,)
 

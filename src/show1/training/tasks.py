@@ -246,7 +246,7 @@ class SuperResolutionTask(DenoisingTask):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]
         low = upsample(batch["low"], *video.shape[-2:])
-        video, low = self._crop(video, low)
+        video, low = random_crop(self.CROP, video, low)
         levels = torch.randint(self.config.noise_level[0], self.config.noise_level[1] + 1, (len(video),))
         levels = levels.to(video.device)
         if torch.rand(()) < self.SINGLE_FRAMES:
@@ -263,12 +263,6 @@ class SuperResolutionTask(DenoisingTask):
 
     def _noised(self, low: Tensor, levels: Tensor) -> Tensor:
         return add_noise(low, torch.randn(low.shape).to(low.device), levels, self.alphas_cumprod)  # type: ignore[arg-type]
-
-    def _crop(self, *videos: Tensor) -> list[Tensor]:
-        height, width = (min(c, s) for c, s in zip(self.CROP, videos[0].shape[-2:], strict=True))
-        top = int(torch.randint(0, videos[0].shape[-2] - height + 1, ()))
-        left = int(torch.randint(0, videos[0].shape[-1] - width + 1, ()))
-        return [video[..., top : top + height, left : left + width] for video in videos]
 
     def preview(self, batch: Batch) -> list[Tensor]:
         captions = batch["caption"][:2]
@@ -289,6 +283,12 @@ class VAETask(Task):
     KL_WEIGHT = 1e-5
     EDGE_WEIGHT = 1.0
 
+    CROP = 64
+    """Height and width of training crops."""
+
+    CROPS = 4
+    """Crops of each image."""
+
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
         self.vae: Any = (
@@ -299,6 +299,7 @@ class VAETask(Task):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         images = batch["video"].transpose(1, 2).flatten(0, 1)  # (B*F, 3, H, W)
+        images = torch.cat([random_crop((self.CROP, self.CROP), images)[0] for _ in range(self.CROPS)])
         posterior = self.vae.encode(images).latent_dist
         noise = torch.randn(posterior.mean.shape).to(images.device)
         made = self.vae.decode(posterior.mean + posterior.std * noise).sample
@@ -371,6 +372,15 @@ class TranslationTask(DenoisingTask):
         seeds = IndependentSeeds(list(range(len(video))))
         made = stage(small, self.prompts(batch["caption"][:2]), seeds=seeds, settings=settings)
         return [x for pair in zip(video, made, strict=True) for x in pair]
+
+
+def random_crop(size: tuple[int, int], *tensors: Tensor) -> list[Tensor]:
+    """Cuts the same random part of at most `size` out of tensors (..., H, W) of equal height and width."""
+    full = tensors[0].shape[-2:]
+    height, width = min(size[0], full[0]), min(size[1], full[1])
+    top = int(torch.randint(0, full[0] - height + 1, ()))
+    left = int(torch.randint(0, full[1] - width + 1, ()))
+    return [x[..., top : top + height, left : left + width] for x in tensors]
 
 
 TASK_CLASSES: dict[str, type[Task]] = {
