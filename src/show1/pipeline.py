@@ -186,8 +186,8 @@ class Show1Pipeline:
             video: What `start_from` works on: Video(s), or a tensor (3, F, H, W) or (B, 3, F, H, W) in [-1, 1].
             seeding: `published` reproduces the published run's draws (one sample at a time).
             run: A run (or the folder of one, new or begun): finished stages are kept there and not computed again.
-            output_type: `video`: `Video`; `np`: uint8 (F, H, W, 3); `pt`: float32 (3, F, H, W) in [-1, 1]; `pil`:
-                images.
+            output_type: `video`: `Video`; `np`: uint8 (F, H, W, 3); `pt`: float32 (3, F, H, W) in about
+                [-1, 1], not clipped, so that `video=` goes on with it exactly; `pil`: images.
             callback_on_stage_start: See `StageStart`.
             callback_on_step_end: See `StepEnd`.
             callback_on_stage_end: See `StageEnd`.
@@ -426,7 +426,7 @@ def _convert(video: Video, tensor: Tensor, output_type: OutputType) -> Any:
         return video.frames
     if output_type == "pil":
         return video.to_pil()
-    return tensor.clamp(-1, 1) if output_type == "pt" else video
+    return tensor if output_type == "pt" else video
 
 
 def _as_run(run: Run | str | Path) -> Run:
