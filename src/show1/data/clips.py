@@ -100,6 +100,7 @@ class ClipView:
 
 
 MINI_VIEWS: dict[str, ClipView] = {
+    "text": ClipView(num_frames=2, height=8, width=8),
     "keyframe_images": ClipView(num_frames=29, height=20, width=32, window=1),
     "keyframes": ClipView(num_frames=8, height=20, width=32),
     "interpolation": ClipView(num_frames=29, height=20, width=32, window=5, window_stride=4),

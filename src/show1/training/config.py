@@ -8,11 +8,19 @@ from typing import Any, Literal, Self
 from show1.errors import InputError
 
 TaskName = Literal[
-    "keyframe_images", "keyframes", "interpolation", "super_resolution", "vae", "translation_images", "translation"
+    "text",
+    "keyframe_images",
+    "keyframes",
+    "interpolation",
+    "super_resolution",
+    "vae",
+    "translation_images",
+    "translation",
 ]
 """What can be trained. The `_images` tasks are the image pretraining of the stage that they are named after."""
 
 TASKS: tuple[TaskName, ...] = (
+    "text",
     "keyframe_images",
     "keyframes",
     "interpolation",

@@ -273,13 +273,14 @@ def _preview_and_export(task: Task, batch: Batch, folder: Path, step: int, write
     if isinstance(task, VAETask):
         task.set_scaling_factor(batch["video"][:, :, 0])
     videos = [Video.from_tensor(v, fps=2.0) for v in task.preview(batch)]
-    per = max(1, len(videos) // max(1, len(batch["caption"])))
-    labels = [batch["caption"][min(i // per, len(batch["caption"]) - 1)] for i in range(len(videos))]
-    sheet = contact_sheet(videos, labels=labels)
-    (folder / "samples").mkdir(exist_ok=True)
-    save_sheet(sheet, folder / "samples" / f"step-{step:07d}.png", overwrite=True)
-    pixels = torch.frombuffer(bytearray(sheet.convert("RGB").tobytes()), dtype=torch.uint8)
-    writer.add_image("samples", pixels.view(sheet.height, sheet.width, 3), step, dataformats="HWC")
+    if videos:
+        per = max(1, len(videos) // len(batch["caption"]))
+        labels = [batch["caption"][min(i // per, len(batch["caption"]) - 1)] for i in range(len(videos))]
+        sheet = contact_sheet(videos, labels=labels)
+        (folder / "samples").mkdir(exist_ok=True)
+        save_sheet(sheet, folder / "samples" / f"step-{step:07d}.png", overwrite=True)
+        pixels = torch.frombuffer(bytearray(sheet.convert("RGB").tobytes()), dtype=torch.uint8)
+        writer.add_image("samples", pixels.view(sheet.height, sheet.width, 3), step, dataformats="HWC")
     export = folder / "export"
     unfinished = folder / ".unfinished-export"
     shutil.rmtree(unfinished, ignore_errors=True)
