@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,29 @@ Show1 = Callable[..., Result]
 
 @pytest.fixture(scope="session")
 def cascade(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cascade folder: 9 frames of 24x40 from 3 keyframes. Not to be changed: copy it first."""
-    from dataclasses import replace
-
+    """A cascade folder: 5 frames of 24x40 from 3 keyframes. Not to be changed: copy it first."""
     from show1.models.cascade import resolve
     from show1.models.convert import save_cascade
 
     folder = tmp_path_factory.mktemp("cli")
     found = resolve(build_published(folder / "published", first_frame=False))
-    changes = {"super_resolution": {"first_frame": None}}
-    return save_cascade(replace(found, settings=small_settings().replace(**changes)), folder / "tiny")
+    settings = small_settings().replace(
+        keyframes={"num_inference_steps": 2},
+        interpolation={"factor": 2},
+        super_resolution={"first_frame": None},
+        translation={"num_inference_steps": 2},
+    )
+    return save_cascade(replace(found, settings=settings), folder / "tiny")
+
+
+@pytest.fixture(scope="session")
+def whole(cascade: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The video of "a panda" with seed 1, without loss."""
+    folder = tmp_path_factory.mktemp("whole")
+    file, run = folder / "whole.mkv", folder / "run"
+    asked = ["generate", "a panda", "-m", cascade, "--seed", 1, "-o", file, "--run", run, "--quiet"]
+    assert main([str(word) for word in asked]) == 0
+    return file
 
 
 @pytest.fixture

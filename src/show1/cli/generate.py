@@ -65,7 +65,10 @@ def generate(
         Path | None,
         typer.Option(metavar="DIR", help="Folder that keeps finished stages. By default a new one in runs/."),
     ] = None,
-    until: Annotated[StageName | None, typer.Option(help="Last stage to run, for drafts.")] = None,
+    until: Annotated[
+        StageName | None,
+        typer.Option(metavar="STAGE", help="Last stage: keyframes, interpolation, super_resolution or translation."),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="Videos of this prompt, with the seeds seed, seed + 1, ...")] = 1,
     from_file: Annotated[
         Path | None,

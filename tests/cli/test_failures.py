@@ -1,0 +1,192 @@
+"""Bad input and bad luck: one clear message, the right exit code, never a traceback, nothing half-written."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.conftest import Show1
+
+from show1.cli import env as show1_env
+from show1.media import output, read_video
+from show1.video import Video
+
+BAD_OPTIONS = {
+    "empty prompt": (["", "-m", "{tiny}"], "the prompt is empty"),
+    "blank prompt": (["  ", "-m", "{tiny}"], "the prompt is empty"),
+    "no prompt": (["-m", "{tiny}"], "there is no prompt"),
+    "unknown model": (["x", "-m", "minni"], "did you mean 'mini'"),
+    "no cascade": (["x", "-m", "/usr"], "is no cascade"),
+    "offline": (["x", "-m", "someone/something"], "show1 models download"),
+    "unknown part": (["x", "-m", "keyframes=mini,interpolatoin=mini"], "did you mean 'interpolation'"),
+    "no keyframes": (["x", "-m", "{tiny}", "--keyframes", "0"], "num_frames must be 1 to 1024"),
+    "too small": (["x", "-m", "{tiny}", "--set", "keyframes.height=5"], "height must be a whole number from 8"),
+    "no multiple of 8": (["x", "-m", "{tiny}", "--set", "translation.width=100"], "a multiple of 8"),
+    "unknown option": (["x", "-m", "{tiny}", "--set", "keyframes.guidance=5"], "did you mean 'guidance_scale'"),
+    "unknown stage": (["x", "-m", "{tiny}", "--set", "keyframe.height=8"], "did you mean 'keyframes'"),
+    "no value": (["x", "-m", "{tiny}", "--set", "keyframes.height"], "expected KEY=VALUE"),
+    "no number": (["x", "-m", "{tiny}", "--set", "keyframes.height=big"], "expected a whole number, got 'big'"),
+    "no finite number": (["x", "-m", "{tiny}", "--set", "keyframes.guidance_scale=nan"], "expected a number"),
+    "no such sampler": (["x", "-m", "{tiny}", "--set", "keyframes.scheduler=euler"], "expected one of checkpoint"),
+    "no interval": (["x", "-m", "{tiny}", "--set", "keyframes.guidance_interval=0.5"], "expected 2 numbers"),
+    "no first frame": (
+        ["x", "-m", "{tiny}", "--set", "super_resolution.first_frame.noise_level=5"],
+        "no network of its own for the first frame",
+    ),
+    "no such stage": (["x", "-m", "{tiny}", "--until", "end"], "--until"),
+    "no draft": (["x", "-m", "{tiny}", "--count", "0"], "--count"),
+    "negative seed": (["x", "-m", "{tiny}", "--seed", "-1"], "a seed must be a whole number"),
+    "published drafts": (["x", "-m", "{tiny}", "--count", "2", "--seeding", "published"], "one video at a time"),
+    "no such device": (["x", "-m", "{tiny}", "--device", "gpu"], "unknown device 'gpu'"),
+    "unknown suffix": (["x", "-m", "{tiny}", "-o", "panda.mp5"], "the suffix '.mp5'"),
+    "empty name": (["x", "-m", "{tiny}", "-o", " "], "the output path is empty"),
+    "unfit codec": (["x", "-m", "{tiny}", "-o", "panda.mp4", "--codec", "vp9"], "does not fit in MP4"),
+    "small for codec": (["x", "-m", "{tiny}", "-o", "panda.mp4", "--codec", "h265"], "at least 64 pixels"),
+    "file as folder": (["x", "-m", "{tiny}", "-o", "/dev/null/panda.mp4"], "choose another folder"),
+    "sheet suffix": (["x", "-m", "{tiny}", "--sheet", "sheet.mp4"], "contact sheet"),
+    "missing video": (["--from", "nothing.mp4"], "no such file"),
+    "unknown flag": (["x", "--frobnicate"], "--frobnicate"),
+    "run in a file": (["x", "-m", "{tiny}", "--run", "/dev/null/run"], "cannot be made"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+def test_bad_options(case: str, show1: Show1, cascade: Path, tmp_path: Path) -> None:
+    options, message = BAD_OPTIONS[case]
+    failed = show1("generate", *(option.format(tiny=cascade) for option in options))
+    assert failed.code == 2, failed.err
+    assert failed.err.startswith("show1: error: ") and message in failed.err
+    assert failed.out == "" and "Traceback" not in failed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_output_is_found_before_the_work(show1: Show1, cascade: Path, tmp_path: Path) -> None:
+    Path("panda-2.mp4").write_text("mine")
+    failed = show1("generate", "x", "-m", "no-such-model", "--count", "2", "-o", "panda.mp4")
+    assert failed.code == 2 and "panda-2.mp4 exists already" in failed.err and "--overwrite" in failed.err
+    assert Path("panda-2.mp4").read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["panda-2.mp4"]
+
+
+def test_unwritable_folder(show1: Show1, cascade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, data: bytes) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)  # a read-only folder does not stop root, who may run the tests
+    failed = show1("generate", "x", "-m", cascade, "-o", "panda.mp4")
+    assert failed.code == 2 and "no permission to write" in failed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_with_other_files_is_no_run(show1: Show1, cascade: Path, tmp_path: Path) -> None:
+    Path("run").mkdir()
+    Path("run/letter.txt").write_text("mine")
+    failed = show1("generate", "x", "-m", cascade, "--run", "run")
+    assert failed.code == 2 and "run is not empty" in failed.err
+    assert [p.name for p in Path("run").iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["inspect", "nothing.mp4"], "no such file"),
+        (["inspect", "text.mp4"], "it is no video"),
+        (["inspect", "foreign.mp4"], "holds no record"),
+        (["inspect", "folder"], "no PNG or JPEG"),
+        (["inspect", "damaged"], "is damaged"),
+        (["generate", "--from", "foreign.mp4"], "only videos by show1 do"),
+        (["generate", "--from", "text.mp4"], "it is no video"),
+        (["resume", "nothing"], "there is no run folder"),
+        (["resume", "folder"], "is no run folder"),
+        (["resume", "text.mp4"], "there is no run folder"),
+        (["resume", "damaged"], "is damaged"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_wrong_files(command: list[str], message: str, show1: Show1, tmp_path: Path) -> None:
+    Path("text.mp4").write_text("no video")
+    Video(frames=np.zeros((2, 16, 16, 3), np.uint8), fps=8).save("foreign.mp4")
+    Path("folder").mkdir()
+    Path("damaged").mkdir()
+    Path("damaged/manifest.json").write_text("{")
+    before = sorted(tmp_path.rglob("*"))
+    failed = show1(*command)
+    assert failed.code == 2, failed.err
+    assert message in failed.err and "Traceback" not in failed.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_full_disk_in_the_middle_and_the_resumption(show1: Show1, cascade: Path, whole: Path, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))  # the last stage's artefact is larger
+    try:
+        failed = show1("generate", "a panda", "-m", cascade, "--seed", 1, "-o", "panda.mkv", "--run", "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert failed.code == 1 and "Traceback" not in failed.err
+    assert "translation.safetensors cannot be written" in failed.err and "show1 resume run" in failed.err
+    assert not Path("panda.mkv").exists() and not list(tmp_path.rglob("*.partial"))
+    assert show1("resume", "run").code == 0
+    assert (read_video("panda.mkv").frames == read_video(whole).frames).all()
+
+
+def test_a_full_disk_at_the_end_loses_nothing(
+    show1: Show1, cascade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output, "_flush_to_disk", full)
+        failed = show1("generate", "a panda", "-m", cascade, "--until", "keyframes", "-o", "panda.mp4", "--run", "run")
+    assert failed.code == 1 and "no room left on the disk" in failed.err and "show1 resume run" in failed.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
+    resumed = show1("resume", "run")
+    assert resumed.code == 0 and resumed.out == "panda.mp4\n"
+
+
+def test_an_unusable_checkpoint_leaves_no_run(show1: Show1, cascade: Path, tmp_path: Path) -> None:
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(cascade, broken)
+    weights = broken / "keyframes" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    failed = show1("generate", "a panda", "-m", broken)
+    assert failed.code == 1 and str(weights) in failed.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken"]
+
+
+def test_a_bug_is_told_without_a_traceback(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(show1_env, "_media", fail)
+    failed = show1("env")
+    assert failed.code == 1 and "ZeroDivisionError: division by zero" in failed.err
+    assert "SHOW1_DEBUG=1" in failed.err and "Traceback" not in failed.err
+    monkeypatch.setenv("SHOW1_DEBUG", "1")
+    assert "Traceback" in show1("env").err
+
+
+def test_help_starts_fast_without_torch() -> None:
+    code = (
+        "import sys; from show1.cli.main import main; code = main(['generate', '--help']); "
+        "heavy = {'torch', 'numpy', 'av', 'diffusers', 'transformers'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "show1 generate --from panda.mp4" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    code = "import sys; from show1.cli.main import main; sys.exit(main(['generate', '--help']))"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert done.returncode == 1 and done.stderr == ""

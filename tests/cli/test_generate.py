@@ -1,0 +1,160 @@
+"""`show1 generate` and `show1 resume`, from a prompt to files."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli.conftest import Show1
+
+from show1.cli.progress import StageLines
+from show1.media import read_video
+
+PROMPT = "a panda spins over the snow"
+STAGES = ["keyframes", "interpolation", "super_resolution", "translation"]
+
+
+def test_a_video_its_record_and_its_repetition(show1: Show1, cascade: Path, tmp_path: Path) -> None:
+    made = show1("generate", PROMPT, "--model", cascade, "--seed", 7, "--json", "--sheet", "sheet.png")
+    assert made.code == 0, made.err
+    assert made.err == ""
+    result = made.json
+    file = tmp_path / "a-panda-spins-over-the-snow.mp4"
+    assert result["file"] == str(file) and result["seed"] == 7
+    assert list(result["stages"]) == ["text", *STAGES]
+    assert all(cost["seconds"] > 0 and cost["peak_memory_bytes"] > 0 for cost in result["stages"].values())
+    assert Path(result["run"], "manifest.json").is_file()
+    assert (tmp_path / "sheet.png").stat().st_size > 0
+    video = read_video(file)
+    assert video.frames.shape == (5, 24, 40, 3) and video.fps == 4
+
+    seen = show1("inspect", file, "--json").json
+    assert seen["frames"] == 5 and seen["metadata"]["seed"] == 7
+    assert "show1 generate --from" in show1("inspect", file).out
+    assert show1("inspect", result["run"], "--json").json["finished_stages"] == STAGES
+
+    again = show1("generate", "--from", file, "-o", "again.mp4", "--quiet")
+    assert again.code == 0 and again.out == "again.mp4\n" and again.err == ""
+    assert (read_video("again.mp4").frames == video.frames).all()
+
+    other = show1("generate", "--from", file, "--seed", 8, "--until", "keyframes", "--dry-run", "--json").json
+    assert other["request"]["seeds"] == [8] and other["request"]["stages"] == ["keyframes"]
+    assert other["request"]["prompts"] == [PROMPT] and other["model"] == str(cascade)
+
+
+def test_drafts_then_one_of_them_carried_on(
+    show1: Show1, cascade: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drafts = show1(
+        "generate", "a panda", "-m", cascade, "--seed", 0, "--until", "keyframes", "--count", 2,
+        "--sheet", "drafts.png", "--run", "run", "-o", "panda.mkv",
+    )  # fmt: skip
+    assert drafts.code == 0, drafts.err
+    assert drafts.out.split() == ["panda-1.mkv", "panda-2.mkv"]
+    assert "show1 resume run --pick N" in drafts.err
+    assert len(read_video("panda-2.mkv")) == 3 and Path("drafts.png").is_file()
+
+    picked = show1("resume", "run", "--pick", 2, "--json")
+    assert picked.code == 0, picked.err
+    assert picked.json["file"] == str(tmp_path / "panda.mkv") and picked.json["seed"] == 1
+    difference = read_video("panda.mkv").frames.astype(int) - read_video(whole).frames
+    assert np.abs(difference).max() <= 1
+
+    def stop(self: StageLines, name: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageLines, "stage_start", stop)
+        assert show1("resume", "run", "--pick", 1).code == 130
+    assert show1("inspect", "run/pick-1", "--json").json["output"]["path"] == str(tmp_path / "panda-pick-1.mkv")
+    outside = show1("resume", "run", "--pick", 3)
+    assert outside.code == 2 and "1 to 2" in outside.err
+
+
+def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(
+    show1: Show1, cascade: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: StageLines, stage: str, done: int, total: int, samples: Any) -> None:
+        if stage == "super_resolution":
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageLines, "step_end", interrupt)
+        stopped = show1("generate", "a panda", "-m", cascade, "--seed", 1, "-o", "panda.mkv", "--run", "my run")
+    assert stopped.code == 130
+    assert "show1 resume 'my run'" in stopped.err and "Traceback" not in stopped.err
+    assert not Path("panda.mkv").exists()
+    assert show1("inspect", "my run", "--json").json["finished_stages"] == STAGES[:2]
+
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")  # the file is written where it was asked for, wherever the run is resumed
+    resumed = show1("resume", tmp_path / "my run")
+    assert resumed.code == 0, resumed.err
+    assert "keyframes" not in resumed.err and "super_resolution: done" in resumed.err
+    assert (read_video(tmp_path / "panda.mkv").frames == read_video(whole).frames).all()
+
+    once_more = show1("resume", tmp_path / "my run")
+    assert once_more.code == 0 and once_more.out == f"{tmp_path / 'panda.mkv'}\n"
+
+
+def test_a_run_can_be_repeated_by_the_same_command(show1: Show1, cascade: Path) -> None:
+    asked = ("generate", PROMPT, "-m", cascade, "--until", "keyframes", "--run", "run", "--overwrite", "-o", "a.gif")
+    assert show1(*asked, "--seed", 1).code == 0
+    again = show1(*asked, "--seed", 1)
+    assert again.code == 0 and "keyframes: done" not in again.err
+    other = show1(*asked, "--seed", 2)
+    assert other.code == 2 and "another request" in other.err
+
+
+def test_default_names_do_not_collide(show1: Show1, cascade: Path) -> None:
+    asked = ("generate", "A Panda!  spins", "-m", cascade, "--until", "keyframes", "--dry-run", "--json")
+    Path("a-panda-spins.mp4").touch()
+    assert [Path(f).name for f in show1(*asked).json["files"]] == ["a-panda-spins-2.mp4"]
+    assert [Path(f).name for f in show1(*asked, "--overwrite").json["files"]] == ["a-panda-spins.mp4"]
+    asked = ("generate", "word " * 40, "-m", cascade, "--dry-run", "--json")
+    assert len(Path(show1(*asked).json["files"][0]).name) < 70
+
+
+def test_dry_run_shows_the_resolved_settings_and_makes_nothing(show1: Show1, cascade: Path, tmp_path: Path) -> None:
+    plan = show1(
+        "generate", PROMPT, "-m", cascade, "--dry-run", "--keyframes", 5, "--negative-prompt", "blur",
+        "--set", "keyframes.guidance_scale=5", "--set", "translation.guidance_interval=0.1,0.9",
+        "--set", "interpolation.max_batch=2", "--set", "super_resolution.scheduler=ddim", "--set", "clean_prompt=none",
+    )  # fmt: skip
+    assert plan.code == 0, plan.err
+    for line in (
+        "keyframes.guidance_scale=5.0",
+        "keyframes.num_frames=5",
+        "translation.guidance_interval=0.1,0.9",
+        "translation.negative_prompt=blur",
+        "interpolation.max_batch=2",
+        "super_resolution.scheduler=ddim",
+        "clean_prompt=none",
+    ):
+        assert f"  {line}\n" in plan.out
+    assert "9 frames of 24x40" in plan.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_prompt_is_cut_with_a_warning_that_names_what_is_lost(show1: Show1, cascade: Path) -> None:
+    prompt = "a panda spins over the snow " * 20 + "beside a lighthouse"
+    made = show1("generate", prompt, "-m", cascade, "--until", "keyframes", "--seed", 1, "-o", "long.mp4", "--quiet")
+    assert made.code == 0, made.err
+    assert "warning: the prompt is longer than 77 tokens" in made.err
+    assert "beside a lighthouse" in made.err
+
+
+def test_frames_in_a_folder(show1: Show1, cascade: Path) -> None:
+    made = show1("generate", PROMPT, "-m", cascade, "--until", "keyframes", "--count", 2, "-o", "frames/", "--seed", 1)
+    assert made.code == 0, made.err
+    assert made.out == "frames-1/\nframes-2/\n"
+    assert len(list(Path("frames-2").iterdir())) == 3
+    assert show1("inspect", "frames-2", "--json").json["metadata"]["seed"] == 2
+
+
+def test_model_of_parts(show1: Show1, cascade: Path) -> None:
+    parts = f"keyframes={cascade},interpolation={cascade}"
+    plan = show1("generate", PROMPT, "-m", parts, "--dry-run", "--json")
+    assert plan.code == 0, plan.err
+    assert plan.json["request"]["stages"] == ["keyframes", "interpolation"] and plan.json["frames"] == 5
