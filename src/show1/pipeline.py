@@ -283,16 +283,19 @@ class Show1Pipeline:
                     )
             return self._generate(request, begin, opened, watch, output_type)
 
-    def prompt_warnings(self, prompt: str, settings: CascadeSettings | None = None) -> list[str]:
+    def prompt_warnings(
+        self, prompt: str, settings: CascadeSettings | None = None, stages: Sequence[StageName] | None = None
+    ) -> list[str]:
         """What the user should know of a prompt: words that do not fit, words that the model does not know.
 
         Args:
             prompt: As the user wrote it.
             settings: Of the call; None: the pipeline's.
+            stages: Of the call; None: all.
         """
         options = settings or self.settings
         found: dict[str, None] = {}
-        for stage in self.stages:
+        for stage in self.stages if stages is None else stages:
             encoder = self._loader.encoder(stage)
             text, limit = _stage_text(stage, prompt, options)
             limit = limit or encoder.max_tokens
@@ -309,7 +312,7 @@ class Show1Pipeline:
         done = run.finished_stages if run is not None else ()
         pending = [s for s in request.stages if s not in done]
         for prompt in dict.fromkeys(request.prompts) if pending else ():
-            for warning in self.prompt_warnings(prompt, request.settings):
+            for warning in self.prompt_warnings(prompt, request.settings, pending):
                 logger.warning("%s", warning)
         texts = self._encode_prompts(request, pending, run, watch) if pending else {}
         video, fps = begin, request.fps

@@ -1,5 +1,6 @@
 """Prompts to text states: agreement with transformers, the cache, truncation, unknown words."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,16 @@ def test_entries_belong_to_one_text_encoder_prompt_and_length(base: Path, publis
     for folder, prompt, length in ((base, "a", 8), (base, "b", 8), (base, "a", 9), (other, "a", 8), (base, "a", 8)):
         PromptEncoder.from_folder(folder, cache=cache).encode([prompt], length)
     assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 4
+
+
+def test_the_oldest_entries_go(tmp_path: Path) -> None:
+    keys = [f"{i:064x}" for i in range(4)]
+    for age, key in enumerate(keys):
+        EmbeddingCache(tmp_path).put(key, torch.zeros(1, 1))
+        (entry,) = tmp_path.rglob(f"{key}.safetensors")
+        os.utime(entry, (age, age))
+    EmbeddingCache(tmp_path, limit=2).put("f" * 64, torch.zeros(1, 1))
+    assert sorted(f.stem for f in tmp_path.rglob("*.safetensors")) == [keys[2], keys[3], "f" * 64]
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(base: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ TEXT = ("tokenizer", "text_encoder")
 COMPONENTS: dict[str, tuple[str, ...]] = {
     "keyframes": ("unet", "scheduler"),
     "interpolation": ("unet", "scheduler"),
-    "super_resolution": ("unet", "scheduler"),
+    "super_resolution": ("unet", "scheduler", "image_noising_scheduler"),
     "translation": ("unet", "vae", "scheduler"),
     FIRST_FRAME: ("unet", "scheduler", "image_noising_scheduler"),
 }

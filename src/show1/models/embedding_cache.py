@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from show1.errors import OutputError
 from show1.files import cache_dir, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -20,8 +19,15 @@ logger = logging.getLogger(__name__)
 class EmbeddingCache:
     """Embeddings of single prompts. A damaged entry counts as absent; a folder that cannot be written is no error."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Keeps them in `folder`; None: in the cache folder of show1 (`SHOW1_CACHE`)."""
+    def __init__(self, folder: Path | None = None, *, limit: int = 2000) -> None:
+        """Keeps them in a folder.
+
+        Args:
+            folder: None: in the cache folder of show1 (`SHOW1_CACHE`).
+            limit: Entries that are kept from one process to the next (of T5-XXL, 0.6 MB each in half precision).
+        """
+        self.limit = limit
+        self._pruned = False
         self.folder = folder if folder is not None else cache_dir() / "embeddings"
 
     def key(self, *, encoder: str, prompt: str, max_tokens: int, dtype: torch.dtype, device: str) -> str:
@@ -52,8 +58,17 @@ class EmbeddingCache:
     def put(self, key: str, embeds: Tensor) -> None:
         """Keeps embeddings (L, D)."""
         tensors = {"embeds": embeds.detach().cpu().contiguous()}
-        with contextlib.suppress(OutputError):
+        with contextlib.suppress(OSError):
+            if not self._pruned:
+                self._pruned = True
+                self._prune()
             write_tensors(self._file(key), tensors)
+
+    def _prune(self) -> None:
+        """Deletes the oldest entries beyond the limit."""
+        entries = sorted(self.folder.glob("*/*.safetensors"), key=lambda file: file.stat().st_mtime)
+        for entry in entries[: max(0, len(entries) - self.limit)]:
+            entry.unlink(missing_ok=True)
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
