@@ -1,0 +1,91 @@
+"""Placement and accounting."""
+
+import gc
+import time
+import weakref
+
+import pytest
+import torch
+
+from show1.errors import InputError, Show1Error
+from show1.runtime import (
+    Residency,
+    choose_device,
+    choose_dtype,
+    choose_memory,
+    explained_memory,
+    free_memory,
+    measure,
+)
+
+CPU = torch.device("cpu")
+
+
+class Weights:
+    """Something that can be watched being freed."""
+
+
+@pytest.mark.parametrize(("policy", "held"), [("low", ("b",)), ("high", ("a", "b"))])
+def test_residency_holds_one_or_all(policy: str, held: tuple[str, ...]) -> None:
+    residency: Residency[Weights] = Residency(policy, CPU)  # type: ignore[arg-type]
+    first = weakref.ref(residency.get("a", Weights))
+    residency.get("b", Weights)
+    assert residency.loaded == held
+    gc.collect()
+    assert (first() is None) == (policy == "low")
+    if policy == "high":
+        assert residency.get("a", lambda: pytest.fail("loaded twice")) is first()
+    residency.release("b")
+    assert residency.loaded == (() if policy == "low" else ("a", "b"))
+    residency.clear()
+    assert residency.loaded == ()
+
+
+def test_auto_keeps_what_fills_half_of_the_free_memory() -> None:
+    free = free_memory(CPU)
+    assert free is not None
+    assert free > 10**8
+    assert choose_memory("auto", CPU, free // 4) == "high"
+    assert choose_memory("auto", CPU, free * 2) == "low"
+    assert choose_memory("high", CPU, free * 2) == "high"
+    assert choose_memory("low", CPU, 1) == "low"
+
+
+def test_devices_and_precisions() -> None:
+    assert choose_device("cpu") == CPU
+    assert choose_dtype(None, CPU) == torch.float32
+    assert choose_dtype(torch.bfloat16, CPU) == torch.bfloat16
+    with pytest.raises(InputError, match="unknown device 'abacus'"):
+        choose_device("abacus")
+
+
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="'cuda' is not there.*use cpu"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device() == CPU
+
+
+def test_measure_sees_time_and_memory_of_its_block() -> None:
+    with measure(CPU) as small:
+        pass
+    with measure(CPU) as large:
+        block = torch.ones(50_000_000)  # 200 MB
+        time.sleep(0.05)
+    assert large.seconds >= 0.05 > small.seconds
+    assert large.peak_memory >= small.peak_memory + 150_000_000
+    assert large.to_dict()["peak_memory_bytes"] == large.peak_memory
+    del block
+
+
+def test_running_out_of_memory_is_explained() -> None:
+    with pytest.raises(Show1Error, match="memory ran out in the stage 'translation'.*max_batch=1"):
+        with explained_memory("translation"):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+    with pytest.raises(Show1Error, match="memory ran out"):
+        with explained_memory("keyframes"):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+    with pytest.raises(RuntimeError, match="other"):
+        with explained_memory("keyframes"):
+            raise RuntimeError("other")
