@@ -4,7 +4,7 @@
 # make fix     let ruff repair what it can
 #
 # Variables: PYTHON (3.11 or newer; found by itself), VENV, PIP_FLAGS. On Linux without an NVIDIA card,
-# PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu" saves gigabytes of download.
+# PIP_FLAGS can name an index that holds a CPU-only torch, which saves gigabytes of download.
 
 VENV ?= .venv
 PIP_FLAGS ?=

@@ -10,7 +10,7 @@ from diffusers.models.activations import get_activation
 from torch import Tensor, nn
 
 TEMPORAL_NORM_GROUPS = 32
-"""Groups of the normalisation in temporal convolutions; fixed in the published networks."""
+"""Groups of the normalisation in temporal convolutions and `transformer_in`; fixed in the published networks."""
 
 
 def unfold_frames(x: Tensor, num_frames: int) -> Tensor:
@@ -19,14 +19,14 @@ def unfold_frames(x: Tensor, num_frames: int) -> Tensor:
     A view in the channels-last layout, one copy in the default one; the layout is kept.
     """
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    out = x.unflatten(0, (-1, num_frames)).transpose(1, 2).flatten(3)  # (B, C, F, H*W)
+    out = torch.unflatten(x, 0, (-1, num_frames)).transpose(1, 2).flatten(3)  # (B, C, F, H*W)
     return out if channels_last else out.contiguous()
 
 
 def fold_frames(x: Tensor, height: int, width: int) -> Tensor:
     """Inverse of `unfold_frames`: (B, C, F, H*W) -> (B*F, C, H, W)."""
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
-    out = x.transpose(1, 2).flatten(0, 1).unflatten(2, (height, width))
+    out = torch.unflatten(x.transpose(1, 2).flatten(0, 1), 2, (height, width))
     return out if channels_last else out.contiguous()
 
 
@@ -47,8 +47,8 @@ class TemporalConvLayer(nn.Module):
 
     def zero_init(self) -> None:
         """Makes the layer the identity."""
-        nn.init.zeros_(self.conv4[-1].weight)  # type: ignore[index, arg-type]
-        nn.init.zeros_(self.conv4[-1].bias)  # type: ignore[index, arg-type]
+        for parameter in self.conv4[-1].parameters():  # type: ignore[index, union-attr]
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         h = unfold_frames(x, num_frames)
@@ -59,6 +59,22 @@ class TemporalConvLayer(nn.Module):
                 else:
                     h = layer(h)
         return x + fold_frames(h, x.shape[2], x.shape[3])
+
+
+class FrameConv3d(nn.Conv3d):
+    """A 3D convolution of kernel (k, 1, 1) that runs as a 2D one over (frames, pixels): equal, and faster."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, F, H, W) -> (B, C', F, H, W)."""
+        out = F.conv2d(input.flatten(3), self.weight.squeeze(-1), self.bias, padding=(self.padding[0], 0))  # type: ignore[arg-type]
+        return out.unflatten(3, input.shape[3:])
+
+
+def use_frame_convolutions(module: nn.Module) -> None:
+    """Lets the convolutions over frames of somebody else's network run as `FrameConv3d`; weights stay as they are."""
+    for conv in module.modules():
+        if type(conv) is nn.Conv3d and conv.kernel_size[1:] == (1, 1) and conv.stride == (1, 1, 1):
+            conv.__class__ = FrameConv3d
 
 
 class ResnetBlock(nn.Module):
@@ -118,8 +134,8 @@ class ResnetBlock(nn.Module):
         h = self.conv2(self.nonlinearity(h))
         if self.conv_shortcut is not None:
             x = self.conv_shortcut(x)
-        h = x + h
-        return h if self.output_scale_factor == 1.0 else h / self.output_scale_factor
+        x = x + h
+        return x if self.output_scale_factor == 1.0 else x / self.output_scale_factor
 
 
 class Downsample(nn.Module):
@@ -155,9 +171,8 @@ def halve(x: Tensor) -> Tensor:
 
 
 def upsample_to(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Doubles the size by repetition, then cuts the row or column that an odd size does not have."""
-    x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-    return x if x.shape[2:] == size else x[:, :, : size[0], : size[1]]
+    """Repeats pixels: each twice, but for the last row and column of an odd size."""
+    return F.interpolate(x, size=size, mode="nearest")
 
 
 def to_patches(x: Tensor, patch_size: int) -> Tensor:

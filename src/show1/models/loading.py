@@ -18,6 +18,7 @@ from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
 from torch import nn
 
 from show1.errors import CheckpointError
+from show1.models.layers import use_frame_convolutions
 from show1.models.unet_3d_condition import UNet3DConditionModel
 from show1.models.weight_files import find_weights, read_json, read_shapes, read_tensors
 
@@ -56,7 +57,9 @@ def load_latent_unet(
     folder: str | Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
 ) -> LatentUNet3DConditionModel:
     """Loads the translation expert's network (diffusers' class). Raises `CheckpointError` as `load_unet`."""
-    return _load(LatentUNet3DConditionModel, Path(folder), dtype, device, variant)
+    model: LatentUNet3DConditionModel = _load(LatentUNet3DConditionModel, Path(folder), dtype, device, variant)
+    use_frame_convolutions(model)
+    return model
 
 
 def load_image_unet(

@@ -9,6 +9,7 @@ from torch import nn
 
 from show1.errors import InputError
 from show1.models import UNet3DConditionModel
+from show1.models.layers import use_frame_convolutions
 
 MINI_TEXT_TOKENS = 24
 """Tokens of a prompt of the embedded cascade."""
@@ -141,6 +142,7 @@ def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DCond
 def fresh_latent_unet(name: str) -> nn.Module:
     """A latent video UNet of diffusers whose temporal layers start as the identity."""
     model = LatentUNet(**preset(name, "translation"))
+    use_frame_convolutions(model)
     for module in model.modules():
         if type(module).__name__ == "TransformerTemporalModel":
             nn.init.zeros_(module.proj_out.weight)

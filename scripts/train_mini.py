@@ -1,0 +1,175 @@
+"""Trains the embedded cascade `mini` from nothing, and puts it into the package.
+
+    python scripts/train_mini.py train --out training-runs            # every task, one after another; goes on if killed
+    python scripts/train_mini.py train --out training-runs --only keyframes --steps 4000
+    python scripts/train_mini.py assemble --out training-runs --weights src/show1/weights/mini
+
+Each task is `show1.training.train` with the options below, which are also what `show1 train` takes.
+"""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+# glibc returns large blocks to the system after each use unless told otherwise, and every step asks for them again
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**31), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+
+RECIPE: dict[str, dict[str, Any]] = {
+    "text": {"steps": 400, "batch_size": 128, "learning_rate": 3e-3},
+    "keyframe_images": {
+        "steps": 6000,
+        "batch_size": 32,
+        "learning_rate": 1.2e-3,
+        "lr_schedule": "constant",
+        "text": "text",
+    },
+    "keyframes": {
+        "steps": 6000,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "inherited_lr_scale": 0.25,
+        "init": "keyframe_images",
+        "text": "text",
+    },
+    "interpolation": {"steps": 2000, "batch_size": 8, "learning_rate": 5e-4, "init": "keyframes", "text": "text"},
+    "super_resolution": {
+        "steps": 4000,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "text": "text",
+        "noise_level": [0, 200],
+    },
+    "vae": {"steps": 1500, "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 50},
+    "translation_images": {
+        "steps": 4000,
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "text": "text",
+        "vae": "vae",
+        "max_timestep": 900,
+    },
+    "translation": {
+        "steps": 500,
+        "batch_size": 1,
+        "learning_rate": 5e-4,
+        "init": "translation_images",
+        "text": "text",
+        "vae": "vae",
+        "max_timestep": 900,
+    },
+}
+"""Options of each task, in order; "init", "text" and "vae" name the tasks whose exports are taken."""
+
+SETTINGS: dict[str, Any] = {
+    "keyframes": {
+        "num_inference_steps": 25,
+        "guidance_scale": 3.0,
+        "num_frames": 8,
+        "height": 20,
+        "width": 32,
+        "fps": 2.0,
+    },
+    "interpolation": {"num_inference_steps": 10, "guidance_scale": 1.0, "factor": 4},
+    "super_resolution": {
+        "num_inference_steps": 10,
+        "guidance_scale": 1.0,
+        "height": 80,
+        "width": 128,
+        "noise_level": 50,
+        "window": 8,
+        "stride": 7,
+    },
+    "translation": {
+        "num_inference_steps": 20,
+        "guidance_scale": 1.0,
+        "height": 160,
+        "width": 256,
+        "strength": 0.4,
+        "max_timestep": 900,
+    },
+    "clean_prompt": "lower",
+    "max_text_tokens": 24,
+}
+"""How `mini` samples unless asked otherwise."""
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "keyframes": ("unet", "scheduler", "text_encoder", "tokenizer"),
+    "interpolation": ("unet", "scheduler"),
+    "super_resolution": ("unet", "scheduler"),
+    "translation": ("unet", "vae", "scheduler", "text_encoder", "tokenizer"),
+}
+
+
+def options(task: str, out: Path, steps: int | None) -> dict[str, Any]:
+    """The options of a task, with paths in place of tasks."""
+    chosen = {"task": task, "out": str(out / task), **RECIPE[task]}
+    for key in ("init", "text", "vae"):
+        if key in chosen:
+            chosen[key] = str(out / chosen[key] / "export")
+    if steps is not None:
+        chosen["steps"] = steps
+    return chosen
+
+
+def train_tasks(out: Path, only: list[str], steps: int | None) -> None:
+    from show1.training import TrainingConfig, train
+
+    for task in only or list(RECIPE):
+        chosen = options(task, out, steps)
+        logging.info("%s", json.dumps(chosen))
+        train(TrainingConfig.from_dict(chosen))
+
+
+def assemble(out: Path, weights: Path) -> None:
+    """Gathers the exports into a cascade folder, in half precision."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from show1.config import CascadeSettings
+
+    settings = CascadeSettings.from_dict(SETTINGS).to_dict()
+    new = weights.with_name(weights.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    for stage, components in PARTS.items():
+        export = out / stage / "export"
+        for component in components:
+            shutil.copytree(export / component, new / stage / component)
+    for file in new.rglob("*.safetensors"):
+        half = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in load_file(file).items()}
+        save_file(half, file, metadata={"format": "pt"})
+    index = {"format": 1, "name": "mini", "stages": {stage: stage for stage in PARTS}, "settings": settings}
+    (new / "show1.json").write_text(json.dumps(index, indent=2) + "\n")
+    shutil.rmtree(weights, ignore_errors=True)
+    new.replace(weights)
+    print(f"{weights}: {sum(f.stat().st_size for f in weights.rglob('*') if f.is_file()) / 1e6:.1f} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("train", "assemble"):
+        command = commands.add_parser(name)
+        command.add_argument("--out", type=Path, default=Path("training-runs"))
+        if name == "train":
+            command.add_argument("--only", action="append", default=[], choices=list(RECIPE))
+            command.add_argument("--steps", type=int, help="instead of the recipe's")
+        else:
+            command.add_argument("--weights", type=Path, default=Path("src/show1/weights/mini"))
+    arguments = parser.parse_args()
+    if arguments.command == "assemble":
+        assemble(arguments.out, arguments.weights)
+        return
+    if any(key not in os.environ for key in _MALLOC):
+        os.environ.update(_MALLOC)
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    train_tasks(arguments.out, arguments.only, arguments.steps)
+
+
+if __name__ == "__main__":
+    main()
