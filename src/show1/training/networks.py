@@ -19,7 +19,7 @@ _SIMPLE: dict[str, Any] = {
     "mid_block_type": "UNetMidBlock3DSimpleCrossAttn",
     "up_block_types": ["SimpleCrossAttnUpBlock3D", "SimpleCrossAttnUpBlock3D", "ResnetUpsampleBlock3D"],
     "act_fn": "silu",
-    "norm_num_groups": 32,
+    "norm_num_groups": 8,
     "cross_attention_dim": 128,
     "encoder_hid_dim": 128,
     "encoder_hid_dim_type": "text_proj",
@@ -58,6 +58,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "layers_per_block": 1,
             "cross_attention_dim": 128,
             "attention_head_dim": 32,
+            "norm_num_groups": 8,
         },
         "vae": {
             "in_channels": 3,
@@ -67,7 +68,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "down_block_types": ["DownEncoderBlock2D"] * 4,
             "up_block_types": ["UpDecoderBlock2D"] * 4,
             "layers_per_block": 1,
-            "norm_num_groups": 32,
+            "norm_num_groups": 8,
             "mid_block_add_attention": False,
             "sample_size": 256,
         },
@@ -152,7 +153,10 @@ def fresh_latent_unet(name: str) -> nn.Module:
 
 def fresh_vae(name: str) -> nn.Module:
     """An image autoencoder with random weights."""
-    return AutoencoderKL(**preset(name, "vae"))  # type: ignore[no-any-return]
+    model = AutoencoderKL(**preset(name, "vae"))
+    # a posterior of standard deviation 1 would drown the means at the start
+    nn.init.constant_(model.quant_conv.bias[model.config.latent_channels :], -4.0)
+    return model  # type: ignore[no-any-return]
 
 
 def fresh_text_encoder(name: str, vocab_size: int) -> nn.Module:
