@@ -1,5 +1,6 @@
 """`show1 generate` and `show1 resume`, from a prompt to files."""
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli.conftest import Show1
+from safetensors.torch import load_file, save_file
 
 from show1.cli.progress import StageLines
 from show1.media import read_video
@@ -105,6 +107,18 @@ def test_a_run_can_be_repeated_by_the_same_command(show1: Show1, cascade: Path) 
     assert again.code == 0 and "keyframes: done" not in again.err
     other = show1(*asked, "--seed", 2)
     assert other.code == 2 and "another request" in other.err
+
+
+def test_repeating_with_other_weights_is_told(show1: Show1, cascade: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(cascade, model)
+    assert show1("generate", PROMPT, "-m", model, "--until", "keyframes", "-o", "a.mp4", "-q").code == 0
+    weights = model / "keyframes" / "unet" / "diffusion_pytorch_model.safetensors"
+    changed = load_file(weights)
+    changed["conv_out.bias"] += 1
+    save_file(changed, weights)
+    again = show1("generate", "--from", "a.mp4", "-o", "b.mp4", "-q")
+    assert again.code == 0 and "warning: the model has other weights" in again.err
 
 
 def test_default_names_do_not_collide(show1: Show1, cascade: Path) -> None:

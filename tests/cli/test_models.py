@@ -73,4 +73,6 @@ def test_version_and_help(show1: Show1) -> None:
     for command in (["--help"], ["models", "--help"], ["resume", "--help"], ["inspect", "-h"]):
         shown = show1(*command)
         assert shown.code == 0 and shown.err == ""
+    nothing = show1("models")
+    assert nothing.code == 2 and "download" in nothing.out and nothing.err == ""
     assert "--pick" in show1("resume", "--help").out

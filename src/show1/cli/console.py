@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,6 @@ from typing import Any
 
 from rich.console import Console
 
-OUT = Console(highlight=False, soft_wrap=True)
-"""Results, and nothing else, so that they can be piped."""
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 """Everything for people to read while they wait."""
 
@@ -29,8 +28,8 @@ def debugging() -> bool:
 
 
 def say(text: str) -> None:
-    """Writes a result to stdout, as it is."""
-    OUT.print(text, markup=False, emoji=False)
+    """Writes a result to stdout, where nothing else goes, so that it can be piped."""
+    sys.stdout.write(f"{text}\n")
 
 
 def tell(text: str, *, style: str | None = None) -> None:

@@ -40,6 +40,8 @@ def report(error: BaseException) -> int:
 
         ERR.print_exception()
     code = exit_code(error)
+    if is_usage_error(error) and not str(error):  # a command without words has shown its help
+        return code
     tell(f"show1: {'stopped' if code == STOPPED else 'error'}: {describe(error)}", style="bold red")
     for note in getattr(error, "__notes__", ()):
         tell(note)

@@ -186,7 +186,7 @@ def _wish(
         seeding=seeding or known.seeding,
         until=until or known.until,
         base=known.base,
-        sha256=known.sha256 if model is None else None,
+        sha256=known.sha256 if model is None and until in (None, known.until) else None,
     )
     if not wish.prompt.strip():
         raise InputError('the prompt is empty: say what the video shows, such as "a panda spins over the snow"')

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from show1.cli.console import own_messages_only, say
+from show1.cli.console import own_messages_only, say, tell
 from show1.cli.env import env
-from show1.cli.failures import RUNTIME, report
+from show1.cli.failures import RUNTIME, STOPPED, report
 from show1.cli.generate import generate
 from show1.cli.inspect import inspect
 from show1.cli.models import models
@@ -76,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 code = app(args=arguments, prog_name="show1", standalone_mode=False)
                 sys.stdout.flush()
+                if code == STOPPED:  # before there was anything to keep
+                    tell("show1: stopped: by Ctrl-C", style="bold red")
                 return code if isinstance(code, int) else 0
             except BrokenPipeError:
                 return _broken_pipe()

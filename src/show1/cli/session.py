@@ -1,5 +1,7 @@
 """What `generate` and `resume` share: loading, keeping the run, and telling what came out."""
 
+import os
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 def load_pipeline(model: str | dict[str, str], *, quiet: bool, **options: Any) -> "Show1Pipeline":
     """Imports torch, which takes seconds, and finds the model."""
+    if quiet:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with ERR.status("starting") if ERR.is_terminal and not quiet else nullcontext():
         from show1.pipeline import Show1Pipeline
     return Show1Pipeline.from_pretrained(model, **options)
@@ -165,6 +169,4 @@ def _short(file: str) -> str:
 
 def quoted(path: Path) -> str:
     """For a shell."""
-    import shlex
-
     return shlex.quote(str(path))
