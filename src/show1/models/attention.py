@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from show1.models.layers import fold_frames, unfold_frames
+from show1.models.layers import GroupNorm, fold_frames, unfold_frames
 
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values of the text, (B, L, C) each."""
@@ -26,7 +26,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     Returns:
         (N, Q, C).
     """
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+    q, k, v = (torch.unflatten(x, -1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
         # the fused CPU kernel is two to nine times slower than this in bfloat16
         scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
@@ -86,10 +86,10 @@ class AddedTextAttention(nn.Module):
         self.heads = channels // head_dim
         self.only_text = only_text
         inner = self.heads * head_dim
-        self.group_norm = nn.GroupNorm(groups, channels, eps=eps)
+        self.group_norm = GroupNorm(groups, channels, eps=eps)
         self.norm_cross: nn.Module | None = None
         if text_norm == "group_norm":
-            self.norm_cross = nn.GroupNorm(32, text_dim, eps=1e-5)
+            self.norm_cross = GroupNorm(32, text_dim, eps=1e-5)
         elif text_norm == "layer_norm":
             self.norm_cross = nn.LayerNorm(text_dim)
         elif text_norm is not None:
@@ -123,7 +123,8 @@ class AddedTextAttention(nn.Module):
             key = torch.cat([key, self.to_k(tokens)], dim=1)
             value = torch.cat([value, self.to_v(tokens)], dim=1)
             out = attend(query, key, value, self.heads)
-        return x + self.to_out[0](out).transpose(1, 2).reshape(x.shape)
+        h: Tensor = self.to_out[0](out)
+        return x + h.transpose(1, 2).reshape(x.shape)
 
 
 class FeedForward(nn.Module):
@@ -146,7 +147,8 @@ class _GEGLU(nn.Module):
         self.proj = nn.Linear(dim, inner * 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
+        h: Tensor = self.proj(x)
+        value, gate = h.chunk(2, dim=-1)
         return value * F.gelu(gate)
 
 
@@ -190,7 +192,7 @@ class SpatialTransformer(nn.Module):
         inner = heads * head_dim
         self.only_text = only_text
         self.linear = linear
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.norm = GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, inner) if linear else nn.Conv2d(channels, inner, 1)
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(inner, heads, head_dim, text_dim=text_dim, only_text=only_text) for _ in range(layers)
@@ -207,13 +209,13 @@ class SpatialTransformer(nn.Module):
     def forward(self, x: Tensor, text: list[tuple[KeyValue | None, KeyValue]]) -> Tensor:
         """(B*F, C, H, W) with text of (B, L, C) -> (B*F, C, H, W)."""
         batch_frames, _, height, width = x.shape
-        h = self.norm(x)
+        h: Tensor = self.norm(x)
         h = h.flatten(2).transpose(1, 2) if self.linear else self.proj_in(h).flatten(2).transpose(1, 2)
         h = self.proj_in(h) if self.linear else h  # (B*F, H*W, C)
         for block, keys_values in zip(self.transformer_blocks, text, strict=True):
             h = block(h, *(kv and _expand(kv, batch_frames) for kv in keys_values))
         h = self.proj_out(h).transpose(1, 2) if self.linear else h.transpose(1, 2)
-        h = h.unflatten(2, (height, width))
+        h = torch.unflatten(h, 2, (height, width))
         return x + (h if self.linear else self.proj_out(h))
 
 
@@ -223,7 +225,7 @@ class TemporalTransformer(nn.Module):
     def __init__(self, channels: int, *, heads: int, head_dim: int, groups: int) -> None:
         super().__init__()
         inner = heads * head_dim
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.norm = GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, inner)
         self.transformer_blocks = nn.ModuleList([TransformerBlock(inner, heads, head_dim)])
         self.proj_out = nn.Linear(inner, channels)
@@ -236,14 +238,14 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """(B*F, C, H, W) -> (B*F, C, H, W)."""
-        h = self.norm(unfold_frames(x, num_frames))  # (B, C, F, H*W)
+        h: Tensor = self.norm(unfold_frames(x, num_frames))  # (B, C, F, H*W)
         videos = h.shape[0]
         h = h.permute(0, 3, 2, 1).flatten(0, 1)  # (B*H*W, F, C)
         h = self.proj_in(h)
         for block in self.transformer_blocks:
             h = block(h)
         h = self.proj_out(h)
-        h = h.unflatten(0, (videos, -1)).permute(0, 3, 2, 1)  # (B, C, F, H*W)
+        h = torch.unflatten(h, 0, (videos, -1)).permute(0, 3, 2, 1)  # (B, C, F, H*W)
         if not x.is_contiguous(memory_format=torch.channels_last):
             h = h.contiguous()
         return x + fold_frames(h, x.shape[2], x.shape[3])

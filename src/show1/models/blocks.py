@@ -52,13 +52,14 @@ class LayerSpec:
     output_scale_factor: float
     text_dim: int
     attention_head_dim: int
+    num_attention_heads: int
     only_cross_attention: bool
     cross_attention_norm: str | None
     transformer_layers: int
     use_linear_projection: bool
     temporal: bool
     temporal_head_dim: int | None
-    """Channels a head of the temporal transformer; None: as published, `attention_head_dim` heads."""
+    """Channels a head of the temporal transformer; None: the published number of heads."""
 
     def resnet(self, in_channels: int, out_channels: int, *, up: bool = False, down: bool = False) -> ResnetBlock:
         return ResnetBlock(
@@ -88,8 +89,8 @@ class LayerSpec:
             )
         return SpatialTransformer(
             channels,
-            heads=self.attention_head_dim,
-            head_dim=channels // self.attention_head_dim,
+            heads=self.num_attention_heads,
+            head_dim=channels // self.num_attention_heads,
             text_dim=self.text_dim,
             groups=self.groups,
             layers=self.transformer_layers,
@@ -98,7 +99,11 @@ class LayerSpec:
         )
 
     def temporal_transformer(self, channels: int) -> TemporalTransformer:
-        heads = self.attention_head_dim if self.temporal_head_dim is None else channels // self.temporal_head_dim
+        if self.temporal_head_dim is not None:
+            heads = channels // self.temporal_head_dim
+        else:
+            # the published DeepFloyd family takes the channels of a head for the number of heads
+            heads = self.attention_head_dim if self.spatial == "added" else self.num_attention_heads
         return TemporalTransformer(channels, heads=heads, head_dim=channels // heads, groups=self.groups)
 
 
@@ -175,7 +180,9 @@ class MidBlock(Block):
 
     def __init__(self, kind: str, spec: LayerSpec, *, channels: int, layers: int = 1) -> None:
         spatial = _lookup(MID_BLOCKS, "mid_block_type", kind)
-        spec = replace(spec, spatial=spatial, skip_time_act=spec.skip_time_act and spatial == "added")
+        spec = replace(spec, spatial=spatial)
+        if spatial == "transformer":  # knows neither key
+            spec = replace(spec, skip_time_act=False, only_cross_attention=False)
         super().__init__(spec, [(channels, channels)] * (layers + 1))
         self._add_attentions(spec, channels, layers)
 

@@ -13,6 +13,14 @@ TEMPORAL_NORM_GROUPS = 32
 """Groups of the normalisation in temporal convolutions and `transformer_in`; fixed in the published networks."""
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation that takes a single pixel too, which `nn.GroupNorm` refuses."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, ...) -> the same shape."""
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def unfold_frames(x: Tensor, num_frames: int) -> Tensor:
     """Gathers the frames of each video: (B*F, C, H, W) -> (B, C, F, H*W).
 
@@ -41,7 +49,7 @@ class TemporalConvLayer(nn.Module):
         for i in range(1, 5):
             drop = [nn.Dropout(dropout)] if i > 1 else []
             conv = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
-            norm = nn.GroupNorm(TEMPORAL_NORM_GROUPS, channels)
+            norm = GroupNorm(TEMPORAL_NORM_GROUPS, channels)
             self.add_module(f"conv{i}", nn.Sequential(norm, nn.SiLU(), *drop, conv))
         self.zero_init()
 
@@ -67,7 +75,7 @@ class FrameConv3d(nn.Conv3d):
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, F, H, W) -> (B, C', F, H, W)."""
         out = F.conv2d(input.flatten(3), self.weight.squeeze(-1), self.bias, padding=(self.padding[0], 0))  # type: ignore[arg-type]
-        return out.unflatten(3, input.shape[3:])
+        return torch.unflatten(out, 3, input.shape[3:])
 
 
 def use_frame_convolutions(module: nn.Module) -> None:
@@ -96,11 +104,11 @@ class ResnetBlock(nn.Module):
         down: bool = False,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, in_channels, eps=eps)
+        self.norm1 = GroupNorm(groups, in_channels, eps=eps)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.scale_shift = time_scale_shift == "scale_shift"
         self.time_emb_proj = nn.Linear(time_embed_dim, out_channels * (2 if self.scale_shift else 1))
-        self.norm2 = nn.GroupNorm(groups, out_channels, eps=eps)
+        self.norm2 = GroupNorm(groups, out_channels, eps=eps)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.nonlinearity = get_activation(act_fn)
         self.skip_time_act = skip_time_act

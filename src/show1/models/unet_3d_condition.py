@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from show1.models.attention import TemporalTransformer
 from show1.models.blocks import DownBlock, LayerSpec, LayerText, MidBlock, UpBlock
-from show1.models.layers import TemporalConvLayer, from_patches, to_patches
+from show1.models.layers import TEMPORAL_NORM_GROUPS, GroupNorm, TemporalConvLayer, from_patches, to_patches
 
 
 @dataclass
@@ -131,7 +131,8 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         channels = list(block_out_channels)
         layers = _per_level(layers_per_block, levels, "layers_per_block")
         text_dims = _per_level(cross_attention_dim, levels, "cross_attention_dim")
-        heads = _per_level(num_attention_heads or attention_head_dim, levels, "attention_head_dim")
+        head_dims = _per_level(attention_head_dim, levels, "attention_head_dim")
+        heads = _per_level(num_attention_heads or attention_head_dim, levels, "num_attention_heads")
         only_text = _per_level(only_cross_attention, levels, "only_cross_attention")
         depth = _per_level(transformer_layers_per_block, levels, "transformer_layers_per_block")
         if mid_block_only_cross_attention is None:
@@ -157,7 +158,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         padding = (conv_in_kernel - 1) // 2
         self.conv_in = nn.Conv2d(in_channels * patch_size**2, channels[0], conv_in_kernel, padding=padding)
         self.transformer_in = (
-            TemporalTransformer(channels[0], heads=8, head_dim=heads[0], groups=norm_num_groups)
+            TemporalTransformer(channels[0], heads=8, head_dim=head_dims[0], groups=TEMPORAL_NORM_GROUPS)
             if transfromer_in_opt and temporal
             else None
         )
@@ -172,7 +173,8 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             skip_time_act=resnet_skip_time_act,
             output_scale_factor=resnet_out_scale_factor,
             text_dim=text_dims[0],
-            attention_head_dim=heads[0],
+            attention_head_dim=head_dims[0],
+            num_attention_heads=heads[0],
             only_cross_attention=only_text[0],
             cross_attention_norm=cross_attention_norm,
             transformer_layers=depth[0],
@@ -184,7 +186,8 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             replace(
                 spec,
                 text_dim=text_dims[i],
-                attention_head_dim=heads[i],
+                attention_head_dim=head_dims[i],
+                num_attention_heads=heads[i],
                 only_cross_attention=only_text[i],
                 transformer_layers=depth[i],
             )
@@ -214,7 +217,8 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.up_blocks = nn.ModuleList(
             UpBlock(
                 kind,
-                specs[i],
+                # as in diffusers, a list of attention_head_dim is not turned round for the up blocks
+                replace(specs[i], attention_head_dim=head_dims[levels - 1 - i]),
                 in_channels=channels[max(i - 1, 0)],
                 prev_channels=channels[min(i + 1, levels - 1)],
                 out_channels=channels[i],
@@ -223,7 +227,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             )
             for i, kind in zip(reversed(range(levels)), up_block_types, strict=True)
         )
-        self.conv_norm_out = nn.GroupNorm(norm_num_groups, channels[0], eps=norm_eps)
+        self.conv_norm_out = GroupNorm(norm_num_groups, channels[0], eps=norm_eps)
         self.conv_act = get_activation(act_fn)
         padding = (conv_out_kernel - 1) // 2
         self.conv_out = nn.Conv2d(channels[0], out_channels * patch_size**2, conv_out_kernel, padding=padding)
@@ -324,7 +328,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         x = self.conv_out(self.conv_act(self.conv_norm_out(x)))
         x = from_patches(x, self.config.patch_size, (height, width))
-        out = x.unflatten(0, (batch, num_frames)).transpose(1, 2)
+        out = torch.unflatten(x, 0, (batch, num_frames)).transpose(1, 2)
         return UNet3DConditionOutput(sample=out) if return_dict else (out,)
 
 
@@ -350,5 +354,9 @@ def _reject_unknown(config: Any) -> None:
     for key, values in allowed.items():
         if config[key] not in values:
             raise ValueError(f"{key} must be one of {values}, got {config[key]!r}")
+    if config.norm_num_groups is None:
+        raise ValueError("norm_num_groups must be a number: networks without normalisation are not supported")
+    if config.encoder_hid_dim_type is not None and config.encoder_hid_dim is None:
+        raise ValueError(f"encoder_hid_dim must be a number: encoder_hid_dim_type is {config.encoder_hid_dim_type!r}")
     if not len(config.down_block_types) == len(config.up_block_types) == len(config.block_out_channels):
         raise ValueError("down_block_types, up_block_types and block_out_channels must have equal lengths")
