@@ -106,11 +106,9 @@ def main() -> None:
     with torch.inference_mode():
         rows = frame_convolutions(arguments.repeat) + layouts(unet, arguments.repeat)
         rows += text_cache(unet, arguments.repeat) + segments(arguments.repeat)
-    print(
-        f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}, float32, ",
-        end="",
-    )
-    print(f"{datetime.date.today()}; median of {arguments.repeat} calls\n")
+    hardware = platform.processor() or platform.machine()
+    print(f"{hardware}, {arguments.threads} threads, torch {torch.__version__}, float32, {datetime.date.today()};")
+    print(f"median of {arguments.repeat} calls\n")
     print("| what | ms |\n|---|---|")
     for name, ms in rows:
         print(f"| {name} | {ms:.1f} |")
