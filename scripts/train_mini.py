@@ -3,6 +3,7 @@
     python scripts/train_mini.py train --out training-runs            # every task, one after another; goes on if killed
     python scripts/train_mini.py train --out training-runs --only keyframes --steps 4000
     python scripts/train_mini.py assemble --out training-runs --weights src/show1/weights/mini
+    python scripts/train_mini.py report --out training-runs           # the tables of the model card
 
 Each task is `show1.training.train` with the options below, which are also what `show1 train` takes.
 """
@@ -149,20 +150,42 @@ def assemble(out: Path, weights: Path) -> None:
     print(f"{weights}: {sum(f.stat().st_size for f in weights.rglob('*') if f.is_file()) / 1e6:.1f} MB")
 
 
+def report(out: Path) -> None:
+    """Prints what each task's log says: steps, samples, time, and the loss on the way."""
+    print(
+        "| task | steps | batch | samples | hours | loss at 1 % | at 10 % | at 50 % | last |\n|---|---|---|---|---|---|---|---|---|"
+    )
+    for task in RECIPE:
+        log = out / task / "log.jsonl"
+        if not log.exists():
+            continue
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        batch = json.loads((out / task / "config.json").read_text())["batch_size"]
+        steps = [line["step"] for line in lines]
+        spans = [b - a for a, b in zip([0, *steps], steps, strict=False)]
+        hours = sum(n * batch / line["samples_per_second"] for n, line in zip(spans, lines, strict=True)) / 3600
+        at = [next(line["loss"] for line in lines if line["step"] >= steps[-1] * part) for part in (0.01, 0.1, 0.5, 1)]
+        losses = " | ".join(f"{loss:.4f}" for loss in at)
+        print(f"| {task} | {steps[-1]} | {batch} | {steps[-1] * batch} | {hours:.2f} | {losses} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("train", "assemble"):
+    for name in ("train", "assemble", "report"):
         command = commands.add_parser(name)
         command.add_argument("--out", type=Path, default=Path("training-runs"))
         if name == "train":
             command.add_argument("--only", action="append", default=[], choices=list(RECIPE))
             command.add_argument("--steps", type=int, help="instead of the recipe's")
-        else:
+        elif name == "assemble":
             command.add_argument("--weights", type=Path, default=Path("src/show1/weights/mini"))
     arguments = parser.parse_args()
     if arguments.command == "assemble":
         assemble(arguments.out, arguments.weights)
+        return
+    if arguments.command == "report":
+        report(arguments.out)
         return
     if any(key not in os.environ for key in _MALLOC):
         os.environ.update(_MALLOC)
