@@ -71,7 +71,8 @@ class StageSettings:
         if unknown:
             raise InputError(f"unknown option {unknown[0]!r} for {cls.__name__}; the options are {sorted(names)}")
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**plain)
         except TypeError as error:
             raise InputError(f"{cls.__name__}: {error}") from error
 
@@ -191,13 +192,14 @@ class CascadeSettings:
     """Tokens of the pixel stages' prompt."""
 
     def to_dict(self) -> dict[str, Any]:
-        stages = {name: getattr(self, name).to_dict() for name in STAGES}
+        stages: dict[str, Any] = {name: getattr(self, name).to_dict() for name in STAGES}
         return {**stages, "clean_prompt": self.clean_prompt, "max_text_tokens": self.max_text_tokens}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         rest = {k: v for k, v in values.items() if k not in STAGES}
-        return cls(**{name: STAGE_SETTINGS[name].from_dict(values[name]) for name in STAGES}, **rest)
+        stages: dict[str, Any] = {name: STAGE_SETTINGS[name].from_dict(values[name]) for name in STAGES}
+        return cls(**stages, **rest)
 
     def replace(self, **changes: dict[str, Any]) -> Self:
         """Changes options of stages: `settings.replace(keyframes={"guidance_scale": 5.0})`.
@@ -210,7 +212,8 @@ class CascadeSettings:
             if stage not in STAGES:
                 raise InputError(f"unknown stage {stage!r}; the stages are {', '.join(STAGES)}")
             merged = {**getattr(self, stage).to_dict(), **options}
-            out = dataclasses.replace(out, **{stage: STAGE_SETTINGS[stage].from_dict(merged)})
+            changed: dict[str, Any] = {stage: STAGE_SETTINGS[stage].from_dict(merged)}
+            out = dataclasses.replace(out, **changed)
         return out
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from show1.errors import InputError
 
@@ -51,7 +51,8 @@ class TrainingConfig:
     """Stage folder to start from: keyframes from keyframe_images, interpolation from keyframes, and so on."""
 
     text: str | None = None
-    """Stage folder whose text encoder is used frozen. None: the one of `init`, else a fresh one, trained along."""
+    """Stage folder whose text encoder is used, frozen. None: the one of `init`, for keyframes also a fresh one; the
+    keyframes tasks go on training it."""
 
     vae: str | None = None
     """Stage folder (or training export) whose VAE the translation tasks use, frozen."""
@@ -123,15 +124,26 @@ class TrainingConfig:
     """Steps from one sample sheet (and export) to the next; 0: only at the end."""
 
     def __post_init__(self) -> None:
+        for name, choices in _choices(type(self)).items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         checks = {
-            "task": (self.task in TASKS, f"one of {', '.join(TASKS)}"),
             "steps": (self.steps >= 1, "1 or more"),
             "batch_size": (self.batch_size >= 1, "1 or more"),
             "accumulate": (self.accumulate >= 1 and self.batch_size % self.accumulate == 0, "a divisor of batch_size"),
             "learning_rate": (self.learning_rate > 0, "more than 0"),
+            "inherited_lr_scale": (self.inherited_lr_scale >= 0, "0 or more"),
+            "warmup_steps": (self.warmup_steps >= 0, "0 or more"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "max_grad_norm": (self.max_grad_norm > 0, "more than 0"),
             "ema_decay": (0 <= self.ema_decay < 1, "at least 0, less than 1"),
+            "min_snr_gamma": (self.min_snr_gamma is None or self.min_snr_gamma > 0, "more than 0"),
             "prompt_dropout": (0 <= self.prompt_dropout <= 1, "from 0 to 1"),
             "max_timestep": (0 <= self.max_timestep <= 999, "0 to 999"),
+            "workers": (self.workers >= 0, "0 or more"),
+            "log_every": (self.log_every >= 1, "1 or more"),
+            "checkpoint_every": (self.checkpoint_every >= 1, "1 or more"),
+            "sample_every": (self.sample_every >= 0, "0 or more"),
             "noise_level": (0 <= self.noise_level[0] <= self.noise_level[1] <= 999, "a range within 0 to 999"),
         }
         for name, (ok, expected) in checks.items():
@@ -143,6 +155,10 @@ class TrainingConfig:
             )
         if self.task == "interpolation" and self.init is None:
             raise InputError("init: interpolation starts from a keyframes stage; name its folder")
+        if self.task in ("super_resolution", "translation_images", "translation") and not (self.text or self.init):
+            raise InputError(
+                f"text: {self.task} reads prompts with a trained text encoder; name the folder that has it"
+            )
 
     @property
     def folder(self) -> Path:
@@ -165,6 +181,12 @@ class TrainingConfig:
         if unknown:
             raise InputError(f"unknown training option {unknown[0]!r}; the options are {', '.join(names)}")
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**plain)
         except TypeError as error:
             raise InputError(f"training options: {error}") from error
+
+
+def _choices(config: type) -> dict[str, tuple[str, ...]]:
+    """The values of each option that has a few."""
+    return {name: get_args(hint) for name, hint in get_type_hints(config).items() if get_origin(hint) is Literal}

@@ -110,7 +110,8 @@ def preset(name: str, part: str) -> dict[str, Any]:
 
 def fresh_pixel_unet(name: str, part: str, *, temporal: bool) -> UNet3DConditionModel:
     """A pixel UNet with random weights."""
-    return UNet3DConditionModel(**preset(name, part), temporal=temporal)
+    model: UNet3DConditionModel = UNet3DConditionModel(**preset(name, part), temporal=temporal)
+    return model
 
 
 def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DConditionModel:
@@ -124,7 +125,7 @@ def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DCond
         changes: Config keys that differ, such as `temporal=True`, `in_channels=7`.
     """
     config = {k: v for k, v in source.config.items() if not k.startswith("_")}
-    model = UNet3DConditionModel(**{**config, **changes})
+    model: UNet3DConditionModel = UNet3DConditionModel(**{**config, **changes})
     state = dict(source.state_dict())
     weight = state["conv_in.weight"]
     if model.conv_in.weight.shape[1] > weight.shape[1]:
@@ -166,7 +167,7 @@ def fresh_text_encoder(name: str, vocab_size: int) -> nn.Module:
     config = T5Config(**preset(name, "text"), vocab_size=vocab_size, is_encoder_decoder=False, use_cache=False)
     model = T5EncoderModel(config)
     nn.init.normal_(model.shared.weight, std=1.0)
-    return model
+    return model  # type: ignore[no-any-return]
 
 
 def word_tokenizer(words: list[str]) -> Any:

@@ -7,7 +7,7 @@ randomness comes from the global generator, which the trainer seeds for every st
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,9 @@ from show1.stages.super_resolution import upsample
 from show1.training import networks
 from show1.training.config import TrainingConfig
 from show1.training.objective import add_noise, prediction_loss
+
+Sample = tuple[str, Tensor]
+"""A caption and a video (3, F, H, W) in [-1, 1]."""
 
 Batch = dict[str, Any]
 """A collated batch of `show1.data.ClipDataset`: "video" (B, 3, F, H, W), "caption" (list), "low" (B, 3, F, h, w)."""
@@ -89,8 +92,8 @@ class Task(nn.Module, ABC):
         """Writes the stage folder that inference loads."""
 
     @abstractmethod
-    def preview(self, batch: Batch) -> list[Tensor]:
-        """Videos (3, F, H, W) in [-1, 1] to look at, for the first captions of a batch."""
+    def preview(self, batch: Batch) -> list[Sample]:
+        """What to look at, for the first captions of a batch."""
 
     def new_parameters(self) -> set[str]:
         """Names of the parameters that no `init` brought: they get the full learning rate."""
@@ -109,7 +112,7 @@ class TextTask(Task):
         if config.data != "sprites":
             raise InputError(f"data: the task 'text' reads captions of the sprite world, got {config.data!r}")
         self.text = TextConditioner.from_folder(config.init) if config.init else TextConditioner.fresh(config.network)
-        width = self.text.text_encoder.config.d_model
+        width = int(self.text.text_encoder.config.d_model)  # type: ignore[union-attr, arg-type]
         self.heads = nn.ModuleList(nn.Linear(width, len(names)) for names in (SUBJECTS, MOTIONS, BACKGROUNDS))
 
     def logits(self, captions: list[str]) -> list[Tensor]:
@@ -131,7 +134,7 @@ class TextTask(Task):
     def export(self, folder: Path) -> None:
         self.text.save(folder)
 
-    def preview(self, batch: Batch) -> list[Tensor]:
+    def preview(self, batch: Batch) -> list[Sample]:
         return []
 
 
@@ -157,6 +160,14 @@ class DenoisingTask(Task):
         noise_schedule = DDPMScheduler.from_config({**self.scheduler_config, "clip_sample": False})
         self.prediction = noise_schedule.config.prediction_type
         self.register_buffer("alphas_cumprod", noise_schedule.alphas_cumprod, persistent=False)
+
+    def train(self, mode: bool = True) -> Self:
+        """As for every module, but frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for part in self.children():
+            if not any(p.requires_grad for p in part.parameters()):
+                part.eval()
+        return self
 
     def _trains_text(self) -> bool:
         return self.config.text is None and self.config.task in ("keyframe_images", "keyframes")
@@ -229,7 +240,7 @@ class KeyframesTask(DenoisingTask):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": self.denoising_loss(batch["video"], batch["caption"])}
 
-    def preview(self, batch: Batch) -> list[Tensor]:
+    def preview(self, batch: Batch) -> list[Sample]:
         captions = batch["caption"][:8]
         frames, height, width = batch["video"].shape[2:]
         settings = KeyframesSettings(
@@ -237,7 +248,8 @@ class KeyframesTask(DenoisingTask):
         )
         stage = KeyframesStage(self.unet, {"_class_name": "DDIMScheduler", **self.scheduler_config})
         seeds = IndependentSeeds(list(range(len(captions))))
-        return list(stage(None, self.prompts(captions), seeds=seeds, settings=settings))
+        made = stage(None, self.prompts(captions), seeds=seeds, settings=settings)
+        return list(zip(captions, made, strict=True))
 
 
 class InterpolationTask(DenoisingTask):
@@ -259,13 +271,14 @@ class InterpolationTask(DenoisingTask):
         condition = interpolation_condition(video[:, :, [0, -1]], video.shape[2] - 1)
         return {"loss": self.denoising_loss(video, batch["caption"], condition)}
 
-    def preview(self, batch: Batch) -> list[Tensor]:
+    def preview(self, batch: Batch) -> list[Sample]:
         captions = batch["caption"][:8]
         video = batch["video"][: len(captions)]
         settings = InterpolationSettings(num_inference_steps=15, guidance_scale=1.0, factor=video.shape[2] - 1)
         stage = InterpolationStage(self.unet, {"_class_name": "DDIMScheduler", **self.scheduler_config})
         seeds = IndependentSeeds(list(range(len(captions))))
-        return list(stage(video[:, :, [0, -1]], self.prompts(captions), seeds=seeds, settings=settings))
+        made = stage(video[:, :, [0, -1]], self.prompts(captions), seeds=seeds, settings=settings)
+        return list(zip(captions, made, strict=True))
 
 
 class SuperResolutionTask(DenoisingTask):
@@ -307,7 +320,7 @@ class SuperResolutionTask(DenoisingTask):
     def _noised(self, low: Tensor, levels: Tensor) -> Tensor:
         return add_noise(low, torch.randn(low.shape).to(low.device), levels, self.alphas_cumprod)  # type: ignore[arg-type]
 
-    def preview(self, batch: Batch) -> list[Tensor]:
+    def preview(self, batch: Batch) -> list[Sample]:
         captions = batch["caption"][:2]
         height, width = batch["video"].shape[-2:]
         low = batch["low"][: len(captions)]
@@ -317,7 +330,7 @@ class SuperResolutionTask(DenoisingTask):
         stage = SuperResolutionStage(self.unet, {"_class_name": "DDIMScheduler", **self.scheduler_config})
         seeds = IndependentSeeds(list(range(len(captions))))
         made = stage(low, self.prompts(captions), seeds=seeds, settings=settings)
-        return [video for pair in zip(upsample(low, height, width), made, strict=True) for video in pair]
+        return _pairs(captions, upsample(low, height, width), made)
 
 
 class VAETask(Task):
@@ -360,12 +373,12 @@ class VAETask(Task):
     def export(self, folder: Path) -> None:
         self.vae.save_pretrained(folder / "vae")
 
-    def preview(self, batch: Batch) -> list[Tensor]:
+    def preview(self, batch: Batch) -> list[Sample]:
         images = batch["video"][:4, :, 0]
         self.set_scaling_factor(batch["video"][:, :, 0])
         with torch.no_grad():
             made = self.vae.decode(self.vae.encode(images).latent_dist.mean).sample
-        return [torch.stack([a, b], dim=1) for a, b in zip(images, made, strict=True)]
+        return _pairs(batch["caption"][:4], images[:, :, None], made[:, :, None])
 
 
 class TranslationTask(DenoisingTask):
@@ -388,7 +401,7 @@ class TranslationTask(DenoisingTask):
         posterior = self.vae.encode(images).latent_dist
         latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape).to(images.device)
         scaled: Tensor = latents * self.vae.config.scaling_factor
-        return scaled.unflatten(0, (len(video), -1)).transpose(1, 2)
+        return torch.unflatten(scaled, 0, (len(video), -1)).transpose(1, 2)
 
     def new_parameters(self) -> set[str]:
         return {name for name in super().new_parameters() if name.startswith("unet.")}
@@ -400,7 +413,7 @@ class TranslationTask(DenoisingTask):
         super().export(folder)
         self.vae.save_pretrained(folder / "vae")
 
-    def preview(self, batch: Batch) -> list[Tensor]:
+    def preview(self, batch: Batch) -> list[Sample]:
         from show1.config import TranslationSettings
         from show1.stages import TranslationStage
 
@@ -413,8 +426,14 @@ class TranslationTask(DenoisingTask):
         scheduler = {"_class_name": "DDIMScheduler", **self.scheduler_config, "clip_sample": False}
         stage = TranslationStage(self.unet, self.vae, scheduler)
         seeds = IndependentSeeds(list(range(len(video))))
-        made = stage(small, self.prompts(batch["caption"][:2]), seeds=seeds, settings=settings)
-        return [x for pair in zip(video, made, strict=True) for x in pair]
+        captions = batch["caption"][: len(video)]
+        made = stage(small, self.prompts(captions), seeds=seeds, settings=settings)
+        return _pairs(captions, video, made)
+
+
+def _pairs(captions: list[str], given: Tensor, made: Tensor) -> list[Sample]:
+    """What a network saw beside what it made of it."""
+    return [(caption, x) for caption, *pair in zip(captions, given, made, strict=True) for x in pair]
 
 
 def random_crop(size: tuple[int, int], *tensors: Tensor) -> list[Tensor]:

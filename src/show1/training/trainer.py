@@ -5,13 +5,14 @@ from its last checkpoint and ends with the same weights, bit for bit.
 """
 
 import hashlib
-import json
 import logging
 import math
 import os
 import shutil
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from show1.data.clips import MINI_VIEWS, ClipDataset, ClipSource, SpriteClips
-from show1.errors import MissingDependencyError, RunError
+from show1.errors import Cancelled, RunError
+from show1.files import read_json_object, write_json
 from show1.training.config import TrainingConfig
-from show1.training.tasks import TASK_CLASSES, Batch, Task, VAETask
+from show1.training.log import Line, RunLog
+from show1.training.tasks import TASK_CLASSES, Batch, DenoisingTask, Task, VAETask
 
 logger = logging.getLogger(__name__)
 
@@ -29,63 +32,91 @@ _LENGTH = 2**40
 """Samples of the endless data sets."""
 
 
-def train(config: TrainingConfig) -> Path:
+def train(
+    config: TrainingConfig,
+    *,
+    on_log: Callable[[Line], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Path:
     """Trains a stage, going on from the last checkpoint in `config.out` if there is one.
+
+    Args:
+        config: What to train, and how.
+        on_log: Called by the main process with every line of the log.
+        stop: Asked after every step, in runs of one process; at the first yes the run writes a checkpoint and ends.
 
     Returns:
         The folder `export/` with the averaged weights in the layout that inference loads.
 
     Raises:
         MissingDependencyError: The training extra is not installed.
-        RunError: The folder holds a run with other options.
+        RunError: The folder holds a run with other options, or the loss is not finite.
         InputError: The data or the `init` folder cannot be used.
+        Cancelled: `stop` said yes.
     """
-    try:
-        from accelerate import Accelerator
-        from diffusers.training_utils import EMAModel
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    AcceleratorState._reset_state()  # another run of this process may have had another precision
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.accumulate,
         step_scheduler_with_optimizer=False,
     )
-    main = accelerator.is_main_process
-    if main:
+    if accelerator.is_main_process:
         _claim_folder(config)
     accelerator.wait_for_everyone()
+    checkpoint = last_checkpoint(config.folder)
+    if accelerator.is_main_process:
+        with RunLog(config.folder, step_of(checkpoint), on_log) as log:
+            _train(config, accelerator, checkpoint, log, stop)
+    else:
+        _train(config, accelerator, checkpoint, None, stop)
+    return config.folder / "export"
+
+
+def _train(
+    config: TrainingConfig,
+    accelerator: Any,
+    checkpoint: Path | None,
+    log: RunLog | None,
+    stop: Callable[[], bool] | None,
+) -> None:
+    """The training of one process; the main one has the log."""
+    from diffusers.training_utils import EMAModel
 
     # what is trained
     torch.manual_seed(config.seed)
     task = TASK_CLASSES[config.task](config)
-    if config.gradient_checkpointing and hasattr(task, "unet"):
-        task.unet.enable_gradient_checkpointing()
+    if config.gradient_checkpointing and isinstance(task, DenoisingTask):
+        task.unet.enable_gradient_checkpointing()  # type: ignore[operator]
     optimizer = torch.optim.AdamW(
         _parameter_groups(task, config), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, config))
     trained = [p for p in task.parameters() if p.requires_grad]
     ema = EMAModel(trained, decay=config.ema_decay, foreach=True)
-    ema.to(accelerator.device)
     model, optimizer = accelerator.prepare(task, optimizer)
     accelerator.register_for_checkpointing(schedule, ema)
 
     # where it goes on
-    checkpoint = last_checkpoint(config.folder)
-    start = 0
+    start = step_of(checkpoint)
     if checkpoint is not None:
         accelerator.load_state(str(checkpoint))
-        start = int(checkpoint.name.removeprefix("step-"))
         logger.info("going on from step %d", start)
+    ema.to(accelerator.device)
     batches = _batches(config, accelerator.process_index, accelerator.num_processes, start)
-    preview = next(_batches(config, 0, 1, _LENGTH // config.batch_size - 1)) if main else {}
-    writer = SummaryWriter(str(config.folder / "tensorboard"), purge_step=start) if main else None
-    log = _open_log(config.folder / "log.jsonl", start) if main else None
+    preview = next(_batches(config, 0, 1, _LENGTH // config.batch_size - 1)) if log is not None else {}
+
+    def preview_and_export(step: int) -> None:
+        if log is not None:
+            with _averaged(ema, trained):
+                _preview_and_export(task, _to(preview, accelerator.device), config.folder, step, log)
+        accelerator.wait_for_everyone()
 
     model.train()
-    began, sums = time.monotonic(), {}  # type: tuple[float, dict[str, torch.Tensor]]
+    began, count = time.monotonic(), 0
+    sums: dict[str, torch.Tensor] = {}
     for step in range(start, config.steps):
         for part in range(config.accumulate):
             batch = _to(next(batches), accelerator.device)
@@ -101,10 +132,12 @@ def train(config: TrainingConfig) -> Path:
                 sums[name] = sums.get(name, 0.0) + value.detach() / config.accumulate
         schedule.step()
         ema.step(trained)
-        done = step + 1
+        done, count = step + 1, count + 1
+        stopping = stop is not None and stop()
+        checkpoint_due = stopping or done == config.steps or done % config.checkpoint_every == 0
 
-        if done % config.log_every == 0 or done == config.steps:
-            count = (done - start) % config.log_every or min(config.log_every, done - start)
+        # a checkpoint begins a new line, so that a run that goes on from it writes the lines of one that never stopped
+        if checkpoint_due or done % config.log_every == 0:
             means = {name: float(accelerator.reduce(v, "mean")) / count for name, v in sums.items()}
             seconds = time.monotonic() - began
             line = {
@@ -114,32 +147,26 @@ def train(config: TrainingConfig) -> Path:
                 "lr": schedule.get_last_lr()[-1],
                 "samples_per_second": count * config.batch_size * accelerator.num_processes / seconds,
             }
-            if log is not None and writer is not None:
-                log.write(json.dumps(line) + "\n")
-                log.flush()
-                for name, number in line.items():
-                    writer.add_scalar(name, number, done)
-                logger.info("%s", json.dumps(line))
+            if log is not None:
+                log.write(line)
             if not math.isfinite(means["loss"]):
                 raise RunError(f"the loss at step {done} is {means['loss']}; lower learning_rate and start again")
-            began, sums = time.monotonic(), {}
-        if done % config.checkpoint_every == 0 or done == config.steps:
+            began, count, sums = time.monotonic(), 0, {}
+        if checkpoint_due:
             _save_checkpoint(accelerator, config.folder, done)
-        if done == config.steps or (config.sample_every and done % config.sample_every == 0):
-            if main and writer is not None:
-                ema.store(trained)
-                ema.copy_to(trained)
-                _preview_and_export(task, _to(preview, accelerator.device), config.folder, done, writer)
-                ema.restore(trained)
-            accelerator.wait_for_everyone()
-    if writer is not None:
-        writer.close()
-    accelerator.wait_for_everyone()
-    return config.folder / "export"
+        if done < config.steps and config.sample_every and done % config.sample_every == 0:
+            preview_and_export(done)
+        if stopping and done < config.steps:
+            raise Cancelled(f"{config.folder} holds step {done} of {config.steps}")
+
+    # after the last checkpoint, and again in a run that was killed between the two
+    if exported_step(config.folder) != max(start, config.steps):
+        preview_and_export(max(start, config.steps))
 
 
 def describe(config: TrainingConfig) -> dict[str, Any]:
     """What a run would train, without training: parameter counts and the resolved options (`--dry-run`)."""
+    _check_folder(config)
     task = TASK_CLASSES[config.task](config)
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
     checkpoint = last_checkpoint(config.folder)
@@ -153,24 +180,45 @@ def describe(config: TrainingConfig) -> dict[str, Any]:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint of a run."""
-    found = sorted((folder / "checkpoints").glob("step-*"), key=lambda p: int(p.name.removeprefix("step-")))
-    return found[-1] if found else None
+    return max((folder / "checkpoints").glob("step-*"), key=step_of, default=None)
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """The steps that were done when a checkpoint was written."""
+    return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-"))
+
+
+def exported_step(folder: Path) -> int | None:
+    """The step of a run's export; None: there is none."""
+    file = folder / "export" / "training.json"
+    return int(read_json_object(file)["step"]) if file.is_file() else None
+
+
+_FREE = {"steps", "log_every", "checkpoint_every", "sample_every", "workers", "out"}
+"""Options that may change when a run goes on."""
+
+
+def _check_folder(config: TrainingConfig) -> None:
+    """Refuses a folder with the checkpoints of a run with other options."""
+    file = config.folder / "config.json"
+    if last_checkpoint(config.folder) is None or not file.exists():
+        return
+    try:
+        before = read_json_object(file)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} cannot be read ({error}); choose another folder") from error
+    for name, value in config.to_dict().items():
+        if name not in _FREE and before.get(name) != value:
+            raise RunError(
+                f"{config.folder} holds a run with another {name} ({before.get(name)!r}, now {value!r}); "
+                "choose another folder, or give the same options to go on"
+            )
 
 
 def _claim_folder(config: TrainingConfig) -> None:
-    """Writes config.json, or checks that the one there is of this run (only `steps` and the like may change)."""
-    file = config.folder / "config.json"
-    free = {"steps", "log_every", "checkpoint_every", "sample_every", "workers", "out"}
-    if file.exists():
-        before = json.loads(file.read_text())
-        changed = [k for k, v in config.to_dict().items() if k not in free and before.get(k) != v]
-        if changed:
-            raise RunError(
-                f"{config.folder} holds a run with another {changed[0]} ({before.get(changed[0])!r}, now "
-                f"{getattr(config, changed[0])!r}); choose another folder, or give the same options to go on"
-            )
-    config.folder.mkdir(parents=True, exist_ok=True)
-    _write_text(file, json.dumps(config.to_dict(), indent=2) + "\n")
+    """Writes config.json, unless the folder is another run's."""
+    _check_folder(config)
+    write_json(config.folder / "config.json", config.to_dict())
 
 
 def _parameter_groups(task: Task, config: TrainingConfig) -> list[dict[str, Any]]:
@@ -210,12 +258,19 @@ def _batches(config: TrainingConfig, rank: int, world: int, start: int) -> Itera
     def indices() -> Iterator[list[int]]:
         part = start * config.accumulate
         while True:
-            first = (part * world + rank) * size % (_LENGTH - size)
+            first = (part * world + rank) * size % (_LENGTH - size + 1)
             yield list(range(first, first + size))
             part += 1
 
-    loader = DataLoader(dataset, batch_sampler=_Endless(indices()), num_workers=config.workers)
+    loader = DataLoader(
+        dataset, batch_sampler=_Endless(indices()), num_workers=config.workers, worker_init_fn=_leave_interrupts
+    )
     return iter(loader)
+
+
+def _leave_interrupts(_: int) -> None:
+    """Lets Ctrl-C reach the training process alone, which then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Endless:
@@ -237,14 +292,6 @@ def _to(batch: Batch, device: torch.device) -> Batch:
     return {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
 
-def _open_log(file: Path, start: int) -> Any:
-    """Opens the log for more lines, dropping those after the checkpoint that the run goes on from."""
-    if file.exists():
-        kept = [line for line in file.read_text().splitlines() if line and json.loads(line)["step"] <= start]
-        _write_text(file, "".join(line + "\n" for line in kept))
-    return file.open("a")
-
-
 def _save_checkpoint(accelerator: Any, folder: Path, step: int) -> None:
     """Writes a checkpoint that is either whole or absent, and removes the older ones."""
     checkpoints = folder / "checkpoints"
@@ -258,13 +305,24 @@ def _save_checkpoint(accelerator: Any, folder: Path, step: int) -> None:
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         os.replace(unfinished, checkpoints / f"step-{step}")
-        for old in sorted(checkpoints.glob("step-*"), key=lambda p: int(p.name.removeprefix("step-")))[:-1]:
+        for old in sorted(checkpoints.glob("step-*"), key=step_of)[:-1]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
 
 
+@contextmanager
+def _averaged(ema: Any, parameters: list[torch.nn.Parameter]) -> Iterator[None]:
+    """Puts the averaged weights in place of those that are trained."""
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        ema.restore(parameters)
+
+
 @torch.no_grad()
-def _preview_and_export(task: Task, batch: Batch, folder: Path, step: int, writer: Any) -> None:
+def _preview_and_export(task: Task, batch: Batch, folder: Path, step: int, log: RunLog) -> None:
     """Writes a sheet of samples and the export, with the weights as they are now."""
     from show1.media import contact_sheet, save_sheet
     from show1.video import Video
@@ -272,25 +330,18 @@ def _preview_and_export(task: Task, batch: Batch, folder: Path, step: int, write
     task.eval()
     if isinstance(task, VAETask):
         task.set_scaling_factor(batch["video"][:, :, 0])
-    videos = [Video.from_tensor(v, fps=2.0) for v in task.preview(batch)]
-    if videos:
-        per = max(1, len(videos) // len(batch["caption"]))
-        labels = [batch["caption"][min(i // per, len(batch["caption"]) - 1)] for i in range(len(videos))]
-        sheet = contact_sheet(videos, labels=labels)
+    samples = task.preview(batch)
+    if samples:
+        videos = [Video.from_tensor(video, fps=2.0) for _, video in samples]
+        sheet = contact_sheet(videos, labels=[caption for caption, _ in samples])
         (folder / "samples").mkdir(exist_ok=True)
         save_sheet(sheet, folder / "samples" / f"step-{step:07d}.png", overwrite=True)
-        pixels = torch.frombuffer(bytearray(sheet.convert("RGB").tobytes()), dtype=torch.uint8)
-        writer.add_image("samples", pixels.view(sheet.height, sheet.width, 3), step, dataformats="HWC")
+        log.show(sheet, step)
     export = folder / "export"
     unfinished = folder / ".unfinished-export"
     shutil.rmtree(unfinished, ignore_errors=True)
     task.export(unfinished)
+    write_json(unfinished / "training.json", {"task": task.config.task, "step": step})
     shutil.rmtree(export, ignore_errors=True)
     os.replace(unfinished, export)
     task.train()
-
-
-def _write_text(file: Path, text: str) -> None:
-    part = file.with_suffix(file.suffix + ".part")
-    part.write_text(text)
-    os.replace(part, file)

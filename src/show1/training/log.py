@@ -1,0 +1,81 @@
+"""The log of a training run: `log.jsonl` and TensorBoard."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from show1.errors import MissingDependencyError
+from show1.files import write_atomically
+
+logger = logging.getLogger(__name__)
+
+Line = dict[str, float]
+"""A line of the log: "step", "loss", "grad_norm", "lr", "samples_per_second", and what else the task tells."""
+
+
+class RunLog:
+    """Writes a run's log; a context manager.
+
+    Args:
+        folder: The run's folder.
+        start: Step that the run goes on from; later lines of a run that was killed are dropped.
+        on_line: Called with every line.
+
+    Raises:
+        MissingDependencyError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, start: int, on_line: Callable[[Line], None] | None = None) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
+        file = folder / "log.jsonl"
+        if file.exists():
+            kept = [line for line in file.read_text().splitlines() if _step(line) <= start]
+            write_atomically(file, lambda part: _write_lines(part, kept))
+        self._file = file.open("a")
+        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        self._on_line = on_line
+
+    def write(self, line: Line) -> None:
+        """Adds a line."""
+        text = json.dumps(line)
+        self._file.write(text + "\n")
+        self._file.flush()
+        for name, number in line.items():
+            self._tensorboard.add_scalar(name, number, int(line["step"]))
+        logger.info("%s", text)
+        if self._on_line is not None:
+            self._on_line(line)
+
+    def show(self, sheet: Any, step: int) -> None:
+        """Adds a sheet of samples, a `PIL.Image`, to TensorBoard."""
+        pixels = torch.frombuffer(bytearray(sheet.convert("RGB").tobytes()), dtype=torch.uint8)
+        self._tensorboard.add_image("samples", pixels.view(sheet.height, sheet.width, 3), step, dataformats="HWC")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._tensorboard.close()
+
+
+def _step(line: str) -> float:
+    """The step of a line; a line that was cut off belongs to no step that can be gone on from."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return float("inf")
+
+
+def _write_lines(file: Path, lines: list[str]) -> None:
+    file.write_text("".join(line + "\n" for line in lines))
