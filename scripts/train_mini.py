@@ -45,7 +45,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "text": "text",
         "noise_level": [0, 200],
     },
-    "vae": {"steps": 1500, "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 50},
+    "vae": {"steps": 3000, "batch_size": 2, "learning_rate": 1e-3, "warmup_steps": 50},
     "translation_images": {
         "steps": 4000,
         "batch_size": 16,
@@ -152,9 +152,8 @@ def assemble(out: Path, weights: Path) -> None:
 
 def report(out: Path) -> None:
     """Prints what each task's log says: steps, samples, time, and the loss on the way."""
-    print(
-        "| task | steps | batch | samples | hours | loss at 1 % | at 10 % | at 50 % | last |\n|---|---|---|---|---|---|---|---|---|"
-    )
+    columns = ["task", "steps", "batch", "samples", "hours", "loss at 1 %", "at 10 %", "at 50 %", "last"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for task in RECIPE:
         log = out / task / "log.jsonl"
         if not log.exists():

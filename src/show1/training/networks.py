@@ -64,7 +64,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "in_channels": 3,
             "out_channels": 3,
             "latent_channels": 4,
-            "block_out_channels": [32, 32, 64, 64],
+            "block_out_channels": [16, 32, 64, 64],
             "down_block_types": ["DownEncoderBlock2D"] * 4,
             "up_block_types": ["UpDecoderBlock2D"] * 4,
             "layers_per_block": 1,
