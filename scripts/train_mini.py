@@ -9,16 +9,19 @@ Each task is `show1.training.train` with the options below, which are also what 
 """
 
 import argparse
+import dataclasses
 import json
 import logging
+import math
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 # glibc returns large blocks to the system after each use unless told otherwise, and every step asks for them again
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**31), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
 RECIPE: dict[str, dict[str, Any]] = {
     "text": {"steps": 400, "batch_size": 128, "learning_rate": 3e-3},
@@ -117,13 +120,22 @@ def options(task: str, out: Path, steps: int | None) -> dict[str, Any]:
     return chosen
 
 
-def train_tasks(out: Path, only: list[str], steps: int | None) -> None:
-    from show1.training import TrainingConfig, train
+def train_tasks(out: Path, only: list[str], steps: int | None, minutes: float | None) -> None:
+    """Trains tasks in turn, each for at most so many minutes; a task that was stopped goes on in the next call."""
+    from show1.errors import Cancelled
+    from show1.training import TrainingConfig, last_checkpoint, train
 
     for task in only or list(RECIPE):
-        chosen = options(task, out, steps)
-        logging.info("%s", json.dumps(chosen))
-        train(TrainingConfig.from_dict(chosen))
+        config = TrainingConfig.from_dict(options(task, out, steps))
+        logging.info("%s", json.dumps(config.to_dict()))
+        end = time.monotonic() + minutes * 60 if minutes is not None else math.inf
+        try:
+            train(config, stop=lambda end=end: time.monotonic() > end)
+        except Cancelled:
+            checkpoint = last_checkpoint(config.folder)
+            assert checkpoint is not None
+            # a run that has reached its last step writes the export and ends
+            train(dataclasses.replace(config, steps=int(checkpoint.name.removeprefix("step-"))))
 
 
 def assemble(out: Path, weights: Path) -> None:
@@ -177,6 +189,7 @@ def main() -> None:
         if name == "train":
             command.add_argument("--only", action="append", default=[], choices=list(RECIPE))
             command.add_argument("--steps", type=int, help="instead of the recipe's")
+            command.add_argument("--minutes", type=float, help="stop each task after so long, and export it")
         elif name == "assemble":
             command.add_argument("--weights", type=Path, default=Path("src/show1/weights/mini"))
     arguments = parser.parse_args()
@@ -190,7 +203,7 @@ def main() -> None:
         os.environ.update(_MALLOC)
         os.execv(sys.executable, [sys.executable, *sys.argv])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train_tasks(arguments.out, arguments.only, arguments.steps)
+    train_tasks(arguments.out, arguments.only, arguments.steps, arguments.minutes)
 
 
 if __name__ == "__main__":
