@@ -93,3 +93,7 @@ def _broken_pipe() -> int:
     """The reader went away (`show1 ... | head`): no message, and none from Python at its end either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return RUNTIME
+
+
+if __name__ == "__main__":  # `accelerate launch -m show1.cli.main`
+    sys.exit(main())

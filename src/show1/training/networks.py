@@ -68,7 +68,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "down_block_types": ["DownEncoderBlock2D"] * 4,
             "up_block_types": ["UpDecoderBlock2D"] * 4,
             "layers_per_block": 1,
-            "norm_num_groups": 8,
+            "norm_num_groups": 2,
             "mid_block_add_attention": False,
             "sample_size": 256,
         },

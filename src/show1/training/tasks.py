@@ -29,7 +29,7 @@ from show1.training.config import TrainingConfig
 from show1.training.objective import add_noise, prediction_loss
 
 Sample = tuple[str, Tensor]
-"""A caption and a video (3, F, H, W) in [-1, 1]."""
+"""A caption and a video (3, F, H, W) in about [-1, 1]."""
 
 Batch = dict[str, Any]
 """A collated batch of `show1.data.ClipDataset`: "video" (B, 3, F, H, W), "caption" (list), "low" (B, 3, F, h, w)."""
@@ -241,10 +241,10 @@ class KeyframesTask(DenoisingTask):
         return {"loss": self.denoising_loss(batch["video"], batch["caption"])}
 
     def preview(self, batch: Batch) -> list[Sample]:
-        captions = batch["caption"][:8]
+        captions = batch["caption"][:4]
         frames, height, width = batch["video"].shape[2:]
         settings = KeyframesSettings(
-            num_inference_steps=25, guidance_scale=3.0, num_frames=frames, height=height, width=width
+            num_inference_steps=15, guidance_scale=3.0, num_frames=frames, height=height, width=width
         )
         stage = KeyframesStage(self.unet, {"_class_name": "DDIMScheduler", **self.scheduler_config})
         seeds = IndependentSeeds(list(range(len(captions))))
@@ -272,7 +272,7 @@ class InterpolationTask(DenoisingTask):
         return {"loss": self.denoising_loss(video, batch["caption"], condition)}
 
     def preview(self, batch: Batch) -> list[Sample]:
-        captions = batch["caption"][:8]
+        captions = batch["caption"][:4]
         video = batch["video"][: len(captions)]
         settings = InterpolationSettings(num_inference_steps=15, guidance_scale=1.0, factor=video.shape[2] - 1)
         stage = InterpolationStage(self.unet, {"_class_name": "DDIMScheduler", **self.scheduler_config})

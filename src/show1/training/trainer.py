@@ -59,6 +59,7 @@ def train(
 
     AcceleratorState._reset_state()  # another run of this process may have had another precision
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # several processes on CPUs talk through gloo
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.accumulate,
         step_scheduler_with_optimizer=False,

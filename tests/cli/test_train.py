@@ -1,0 +1,150 @@
+"""`show1 train`: options, going on, stopping. The task "text" stands for all: it takes a second."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.conftest import Show1
+
+from show1.cli import train
+from show1.training import TASKS, TrainingConfig
+
+SMALL = ("--batch-size", 4, "--log-every", 1)
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "export/text_encoder/model.safetensors").read_bytes()
+
+
+def test_every_option_is_there(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    names = [field.name for field in dataclasses.fields(TrainingConfig) if field.name != "task"]
+    shown = show1("train", "interpolation", "--help")
+    assert shown.code == 0
+    for name in names:
+        assert f"--{name.replace('_', '-')} " in shown.out
+    assert set(names) <= set(train._DOCS)
+    overview = show1("train", "--help").out
+    assert all(task in overview for task in TASKS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_examples_are_complete(task: Any) -> None:
+    options = dict(line.removeprefix("--").replace("-", "_").split(" ") for line in train.ABOUT[task][1])
+    values = {name: int(value) if value.isdigit() else value for name, value in options.items()}
+    TrainingConfig.from_dict({"task": task, "out": f"runs/{task}", **values})
+
+
+def test_a_training_and_more_of_it(show1: Show1, tmp_path: Path) -> None:
+    first = show1("train", "text", "--out", "run", "--steps", 2, *SMALL)
+    assert (first.code, first.out) == (0, "run/export\n")
+    assert '"learning_rate": 0.0007' in first.err
+    assert "step 2/2, loss " in first.err
+    assert "it/s" not in first.err  # no bars of other packages
+    again = show1("train", "text", "--out", "run")
+    assert (again.code, again.out) == (0, "run/export\n")
+    more = show1("train", "text", "--out", "run", "--steps", 4, "--quiet")
+    assert (more.code, more.out, more.err) == (0, "run/export\n", "")
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_another_run_in_the_same_folder_is_refused(show1: Show1) -> None:
+    assert show1("train", "text", "--out", "run", "--steps", 1, *SMALL).code == 0
+    other = show1("train", "text", "--out", "run", "--seed", 5)
+    assert other.code == 2 and "run holds a run with another seed (0, now 5)" in other.err
+    task = show1("train", "vae", "--out", "run")
+    assert task.code == 2 and "run/config.json is of the task 'text', not 'vae'" in task.err
+
+
+def test_dry_run(show1: Show1, tmp_path: Path) -> None:
+    told = show1("train", "vae", "--out", "run", "--noise-level", 10, 20, "--gradient-checkpointing", "--dry-run")
+    assert told.code == 0
+    assert told.json["trained_parameters"] > 1000
+    assert told.json["config"]["noise_level"] == [10, 20] and told.json["config"]["gradient_checkpointing"] is True
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_from_a_file(show1: Show1, tmp_path: Path) -> None:
+    (tmp_path / "options.json").write_text(json.dumps({"task": "text", "out": "run", "steps": 7, "seed": 3}))
+    told = show1("train", "text", "--config", "options.json", "--seed", 4, "--dry-run").json["config"]
+    assert (told["out"], told["steps"], told["seed"]) == ("run", 7, 4)
+    other = show1("train", "vae", "--config", "options.json")
+    assert other.code == 2 and "options.json is of the task 'text', not 'vae'" in other.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["text"], "--out DIR is needed"),
+        (["text", "--out", "run", "--steps", "0"], "steps must be 1 or more, got 0"),
+        (["text", "--out", "run", "--lr-schedule", "square"], "square"),
+        (["text", "--out", "run", "--network", "huge"], "unknown preset 'huge'"),
+        (["interpolation", "--out", "run"], "init: interpolation starts from a keyframes stage"),
+        (["keyframes", "--out", "run", "--text", "nowhere"], "nowhere holds no text_encoder/"),
+        (["text", "--config", "nowhere.json"], "nowhere.json cannot be read"),
+        (["text", "--config", "broken.json"], "broken.json cannot be read as a JSON object"),
+        (["text", "--config", "unknown.json"], "unknown training option 'speed'"),
+        (["sound", "--out", "run"], "sound"),
+    ],
+)
+def test_bad_input(show1: Show1, tmp_path: Path, words: list[str], message: str) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "unknown.json").write_text('{"out": "run", "speed": 9}')
+    result = show1("train", *words)
+    assert result.code == 2 and result.out == ""
+    assert message in result.err and "Traceback" not in result.err
+
+
+def test_a_folder_that_cannot_be_written(show1: Show1, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = show1("train", "text", "--out", "file/run")
+    assert result.code == 2 and "file/run" in result.err and "Traceback" not in result.err
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(show1: Show1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert show1("train", "text", "--out", "whole", "--steps", 4, *SMALL).code == 0
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(train._Progress, "__call__", press_once)
+        stopped = show1("train", "text", "--out", "my run", "--steps", 4, *SMALL)
+    assert stopped.code == 130
+    assert "my run holds step 2 of 4" in stopped.err
+    assert "To go on: show1 train text --out 'my run'" in stopped.err
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert show1("train", "text", "--out", "my run").code == 0
+    assert weights(tmp_path / "my run") == weights(tmp_path / "whole")
+
+
+def press_once(_: Any, line: dict[str, float]) -> None:
+    if line["step"] == 1:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_twice_stops_at_once(show1: Show1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press_twice(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(train._Progress, "__call__", press_twice)
+    stopped = show1("train", "text", "--out", "run", "--steps", 4, *SMALL)
+    assert stopped.code == 130 and "There is no checkpoint yet" in stopped.err
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_the_module_that_launchers_start() -> None:
+    told = subprocess.run([sys.executable, "-m", "show1.cli.main", "--version"], capture_output=True, text=True)
+    assert told.returncode == 0 and told.stdout.startswith("show1 ")
+
+
+def test_only_the_main_process_talks(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("show1.training.trainer.train", lambda config, **_: config.folder / "export")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = show1("train", "text", "--out", "run")
+    assert (result.code, result.out, result.err) == (0, "", "")

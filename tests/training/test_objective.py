@@ -1,0 +1,142 @@
+"""The training objective against closed forms and diffusers."""
+
+import math
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+from torch.testing import assert_close
+
+from show1.training import objective
+from show1.training.objective import Prediction
+
+PREDICTIONS: list[Prediction] = ["epsilon", "v_prediction"]
+T = torch.tensor([0, 1, 40, 500, 980])
+
+
+@pytest.fixture(params=["squaredcos_cap_v2", "scaled_linear"])
+def scheduler(request: pytest.FixtureRequest) -> DDPMScheduler:
+    return DDPMScheduler(beta_schedule=request.param, variance_type="learned_range")
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def clean_and_noise() -> tuple[Tensor, Tensor]:
+    return draw(len(T), 3, 2, 4, 4).clamp(-1, 1), draw(len(T), 3, 2, 4, 4, seed=1)
+
+
+def test_noise_and_velocity_are_those_of_diffusers(scheduler: DDPMScheduler) -> None:
+    x0, noise = clean_and_noise()
+    a = scheduler.alphas_cumprod
+    assert_close(objective.add_noise(x0, noise, T, a), scheduler.add_noise(x0, noise, T))
+    assert_close(objective.target(x0, noise, T, a, "v_prediction"), scheduler.get_velocity(x0, noise, T))
+    assert objective.target(x0, noise, T, a, "epsilon") is noise
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_exact_prediction_gives_the_clean_video(scheduler: DDPMScheduler, prediction: Prediction) -> None:
+    x0, noise = clean_and_noise()
+    a = scheduler.alphas_cumprod
+    x_t = objective.add_noise(x0, noise, T, a)
+    exact = objective.target(x0, noise, T, a, prediction)
+    assert_close(objective.denoised(x_t, exact, T, a, prediction), x0, atol=1e-3, rtol=0)
+
+
+def test_min_snr_weights(scheduler: DDPMScheduler) -> None:
+    snr = compute_snr(scheduler, T)
+    clipped = snr.clamp(max=5.0)
+    a = scheduler.alphas_cumprod
+    assert_close(objective.min_snr_weight(T, a, 5.0, "epsilon"), clipped / snr)
+    assert_close(objective.min_snr_weight(T, a, 5.0, "v_prediction"), clipped / (snr + 1))
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_min_snr_is_one_loss_on_the_clean_video(scheduler: DDPMScheduler, prediction: Prediction) -> None:
+    x0, noise = clean_and_noise()
+    a = scheduler.alphas_cumprod
+    t = torch.full_like(T, 400)
+    predicted = draw(*x0.shape, seed=2)
+    loss = objective.prediction_loss(predicted, x0, noise, t, a, prediction=prediction, min_snr_gamma=5.0)
+    x_t = objective.add_noise(x0, noise, t, a)
+    error = (objective.denoised(x_t, predicted, t, a, prediction) - x0).square().mean()
+    assert_close(loss, error * compute_snr(scheduler, t)[0].clamp(max=5.0))
+
+
+def test_plain_loss_is_the_mean_squared_error(scheduler: DDPMScheduler) -> None:
+    x0, noise = clean_and_noise()
+    predicted = draw(*x0.shape, seed=2)
+    loss = objective.prediction_loss(predicted, x0, noise, T, scheduler.alphas_cumprod, prediction="epsilon")
+    assert_close(loss, torch.nn.functional.mse_loss(predicted, noise))
+
+
+def with_variance(predicted: Tensor, value: float) -> Tensor:
+    return torch.cat([predicted, torch.full_like(predicted, value)], dim=1)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_bound_is_zero_at_the_posterior(scheduler: DDPMScheduler, prediction: Prediction) -> None:
+    x0, noise = clean_and_noise()
+    a = scheduler.alphas_cumprod
+    exact = objective.target(x0, noise, T, a, prediction)
+    bound = objective.variational_bound(with_variance(exact, -1.0), x0, noise, T, a, prediction)
+    assert bound.isfinite().all()
+    assert_close(bound[1:], torch.zeros(len(T) - 1), atol=1e-3, rtol=0)
+    worse = objective.variational_bound(with_variance(exact, 0.5), x0, noise, T, a, prediction)
+    assert (worse[1:-1] > bound[1:-1]).all()
+
+
+def test_bound_is_the_divergence_of_diffusers_step(scheduler: DDPMScheduler) -> None:
+    x0, noise = clean_and_noise()
+    a = scheduler.alphas_cumprod
+    predicted = draw(*x0.shape, seed=2)
+    variances = draw(*x0.shape, seed=3).clamp(-1, 1)
+    bound = objective.variational_bound(torch.cat([predicted, variances], 1), x0, noise, T, a, "v_prediction")
+    x_t = objective.add_noise(x0, noise, T, a)
+    for i in (2, 3):
+        t = int(T[i])
+        ours = posterior_mean(
+            scheduler, objective.denoised(x_t, predicted, T, a, "v_prediction").clamp(-1, 1)[i], x_t[i], t
+        )
+        true = posterior_mean(scheduler, x0[i], x_t[i], t)
+        log_variance = scheduler._get_variance(t, predicted_variance=variances[i])  # learned_range: a logarithm
+        smallest = scheduler._get_variance(t, variance_type="fixed_small")
+        divergence = kl_divergence(Normal(true, smallest.sqrt()), Normal(ours, (0.5 * log_variance).exp()))
+        assert_close(bound[i], divergence.mean() / math.log(2), rtol=2e-3, atol=1e-5)
+
+
+def posterior_mean(scheduler: DDPMScheduler, x0: Tensor, x_t: Tensor, t: int) -> Tensor:
+    """Eq. 7 of arXiv:2006.11239."""
+    a, a_prev = scheduler.alphas_cumprod[t], scheduler.alphas_cumprod[t - 1]
+    alpha = a / a_prev
+    return (a_prev.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - a_prev) * x_t) / (1 - a)
+
+
+def test_bound_teaches_the_variance_alone(scheduler: DDPMScheduler) -> None:
+    x0, noise = clean_and_noise()
+    predicted = draw(len(T), 6, 2, 4, 4, seed=2).requires_grad_()
+    objective.variational_bound(predicted, x0, noise, T, scheduler.alphas_cumprod, "epsilon").sum().backward()
+    assert predicted.grad is not None and predicted.grad.isfinite().all()
+    assert not predicted.grad[:, :3].any()
+    assert predicted.grad[:, 3:].flatten(1).any(1).all()
+
+
+def test_hybrid_loss_is_error_plus_bound(scheduler: DDPMScheduler) -> None:
+    x0, noise = clean_and_noise()
+    a = scheduler.alphas_cumprod
+    predicted = draw(len(T), 6, 2, 4, 4, seed=2)
+    loss = objective.prediction_loss(predicted, x0, noise, T, a, prediction="v_prediction")
+    plain = objective.prediction_loss(predicted[:, :3], x0, noise, T, a, prediction="v_prediction")
+    bound = objective.variational_bound(predicted, x0, noise, T, a, "v_prediction").mean()
+    assert_close(loss, plain + bound)  # a thousandth, a thousand steps
+
+
+def test_likelihoods_of_all_values_add_up_to_one() -> None:
+    values = torch.linspace(-1, 1, 256)
+    for mean, scale in [(0.0, 0.3), (-0.98, 0.01), (0.7, 2.0)]:
+        log = objective.discretised_gaussian_log_likelihood(values, torch.tensor(mean), torch.tensor(scale).log())
+        assert_close(log.exp().sum(), torch.tensor(1.0), atol=1e-4, rtol=0)

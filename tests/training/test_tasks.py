@@ -1,0 +1,257 @@
+"""Every task: its loss, what it trains, its samples, and the folder that the public stages load."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_training
+import torch
+from tiny_training import INPUTS, Exports
+from torch.testing import assert_close
+
+from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings, TranslationSettings
+from show1.diffusion import IndependentSeeds
+from show1.errors import InputError
+from show1.models import UNet3DConditionModel
+from show1.models.text import PromptEncoder
+from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage, TranslationStage
+from show1.stages.base import PromptEmbeddings
+from show1.training import TASKS, networks
+from show1.training.objective import prediction_loss
+from show1.training.tasks import TASK_CLASSES, Batch, KeyframesTask, SuperResolutionTask, Task
+from show1.training.trainer import _batches
+
+
+def build(task: str, exports: Exports, **options: Any) -> Task:
+    torch.manual_seed(0)
+    config = tiny_training.config(task, Path("unused"), **{**exports.inputs(task), **options})
+    return TASK_CLASSES[task](config)
+
+
+def batch_of(task: Task) -> Batch:
+    return next(_batches(task.config, 0, 1, 0))
+
+
+def test_every_task_has_a_class_and_a_test() -> None:
+    assert set(TASKS) == set(TASK_CLASSES) == set(INPUTS)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_gradients_reach_all_that_is_trained_and_nothing_else(name: str, exports: Exports) -> None:
+    task = build(name, exports)
+    torch.manual_seed(1)
+    losses = task(batch_of(task))
+    assert losses["loss"].ndim == 0 and losses["loss"].isfinite()
+    losses["loss"].backward()
+    for parameter_name, parameter in task.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, parameter_name
+    trained = {n.split(".")[0] for n, p in task.named_parameters() if p.requires_grad}
+    expected = {"text": {"text", "heads"}, "vae": {"vae"}, "keyframes": {"unet", "text"}}
+    assert trained == expected.get(name, {"unet"})
+    # those that nothing brought learn at the full rate
+    new = {n for n, p in task.named_parameters() if p.requires_grad and n in task.new_parameters()}
+    if name == "keyframes":
+        assert new == {f"unet.{n}" for n in task.unet.temporal_parameters()}
+    elif name == "interpolation":
+        assert new == {f"unet.{n}" for n in task.unet.temporal_parameters()} | {
+            "unet.conv_in.weight",
+            "unet.conv_in.bias",
+        }
+    else:
+        assert new == {n for n, p in task.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_samples(name: str, exports: Exports) -> None:
+    task = build(name, exports).eval()
+    batch = batch_of(task)
+    with torch.no_grad():
+        samples = task.preview(batch)
+    assert len(samples) == {"text": 0, "keyframe_images": 2, "keyframes": 2, "interpolation": 2}.get(name, 4)
+    for i, (caption, video) in enumerate(samples):
+        assert video.shape == batch["video"].shape[1:] or name == "translation"
+        assert video.shape[0] == 3 and video.isfinite().all()
+        assert caption == batch["caption"][i * 2 // len(samples)]
+
+
+def test_frozen_parts_are_in_evaluation_mode(exports: Exports) -> None:
+    task = build("translation", exports).train()
+    assert task.unet.training and not task.text.training and not task.vae.training
+    assert not any(m.training for m in task.vae.modules())
+
+
+def test_prompt_dropout(exports: Exports) -> None:
+    captions = ["a panda spins over the snow"] * 400
+    task = build("keyframe_images", exports, prompt_dropout=0.25)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        states = task.encode_captions(captions)
+        empty, full = task.text(["", captions[0]])
+    is_empty = (states - empty).flatten(1).abs().amax(1) < 1e-5
+    is_full = (states - full).flatten(1).abs().amax(1) < 1e-5
+    assert (is_empty ^ is_full).all()
+    assert 0.2 < is_empty.float().mean() < 0.3
+
+
+def test_timesteps_stay_within_the_maximum(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = build("translation_images", exports, max_timestep=3)
+    seen: list[torch.Tensor] = []
+    task.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[1]))
+    for _ in range(10):
+        task(batch_of(task))
+    assert set(torch.cat(seen).tolist()) == {0, 1, 2, 3}
+
+
+def test_super_resolution_sees_a_clean_first_frame_and_noised_others(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = build("super_resolution", exports, noise_level=(150, 150))
+    batch = batch_of(task)
+    seen: list[Any] = []
+    task.unet.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
+    monkeypatch.setattr(SuperResolutionTask, "SINGLE_FRAMES", 0.0)
+    task(batch)
+    (sample, _), options = seen.pop()
+    assert_close(sample[:, 3:, 0], batch["video"][:, :, 0])
+    assert options["class_labels"].tolist() == [150, 150]
+    monkeypatch.setattr(SuperResolutionTask, "SINGLE_FRAMES", 1.0)
+    task(batch)
+    (sample, _), options = seen.pop()
+    assert sample.shape == (2 * 3, 6, 1, 16, 16) and options["class_labels"].tolist() == [150] * 6
+
+
+def test_learned_variance(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    preset = {**tiny_training.PRESET, "keyframes": {**tiny_training.PRESET["keyframes"], "out_channels": 6}}
+    monkeypatch.setitem(networks.PRESETS, "tiny", preset)
+    task = build("keyframe_images", exports)
+    torch.manual_seed(1)
+    loss = task(batch_of(task))["loss"]
+    loss.backward()
+    weight = task.unet.conv_out.weight
+    assert weight.shape[0] == 6 and weight.grad.flatten(1).any(1).all()
+    assert loss.isfinite()
+    with torch.no_grad():
+        samples = task.eval().preview(batch_of(task))
+    assert samples[0][1].shape == (3, 1, 8, 8)
+
+
+def test_min_snr_changes_the_loss(exports: Exports) -> None:
+    losses = []
+    for gamma in (None, 5.0):
+        task = build("keyframe_images", exports, min_snr_gamma=gamma)
+        torch.manual_seed(1)
+        losses.append(float(task(batch_of(task))["loss"].detach()))
+    assert 0 < losses[1] < losses[0]
+
+
+def test_prediction_type_of_the_start_wins(exports: Exports) -> None:
+    task = build("keyframes", exports, prediction_type="epsilon")
+    assert task.prediction == task.scheduler_config["prediction_type"] == "v_prediction"
+    assert build("keyframe_images", exports, prediction_type="epsilon").prediction == "epsilon"
+
+
+# networks from others
+
+
+def unet_of(export: Path) -> UNet3DConditionModel:
+    return UNet3DConditionModel.from_pretrained(export / "unet").eval()
+
+
+def test_inflation_starts_as_the_image_network(exports: Exports) -> None:
+    image = unet_of(exports["keyframe_images"])
+    video = networks.adapt_pixel_unet(image, temporal=True).eval()
+    assert video.temporal_parameters() and not image.temporal_parameters()
+    x, text = torch.randn(1, 3, 4, 8, 8), torch.randn(1, 5, 32)
+    with torch.no_grad():
+        frames = [image(x[:, :, i : i + 1], 10, text).sample for i in range(4)]
+        assert_close(video(x, 10, text).sample, torch.cat(frames, dim=2))
+
+
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_new_input_channels_change_nothing_at_first(patch_size: int) -> None:
+    torch.manual_seed(0)
+    source = UNet3DConditionModel(**tiny_training.PRESET["keyframes"], patch_size=patch_size).eval()
+    wide = networks.adapt_pixel_unet(source, in_channels=7).eval()
+    assert wide.config.in_channels == 7
+    x, text = torch.randn(1, 3, 2, 8, 8), torch.randn(1, 5, 32)
+    with torch.no_grad():
+        expected = source(x, 10, text).sample
+        assert_close(wide(torch.cat([x, 9 * torch.randn(1, 4, 2, 8, 8)], 1), 10, text).sample, expected)
+
+
+def test_a_network_of_other_layers_is_refused(exports: Exports) -> None:
+    with pytest.raises(InputError, match="init: the network cannot become one with"):
+        networks.adapt_pixel_unet(unet_of(exports["keyframe_images"]), layers_per_block=2)
+
+
+def test_unknown_preset() -> None:
+    with pytest.raises(InputError, match="unknown preset 'huge'; the presets are mini, tiny"):
+        networks.preset("huge", "vae")
+
+
+def test_words_of_the_tokenizer() -> None:
+    tokenizer = networks.word_tokenizer(["a", "panda", "spins"])
+    ids = tokenizer("A panda, dances; SPINS!", padding="max_length", truncation=True).input_ids
+    assert tokenizer.convert_ids_to_tokens(ids)[:6] == ["a", "panda", "<unk>", "spins", "</s>", "<pad>"]
+    assert len(ids) == networks.MINI_TEXT_TOKENS
+    assert tokenizer("panda " * 60, truncation=True).input_ids[-1] == tokenizer.eos_token_id
+
+
+# exports
+
+
+def prompts(exports: Exports, name: str) -> PromptEmbeddings:
+    encoder = PromptEncoder.from_folder(exports[name], dtype=torch.float32, device="cpu")
+    states = encoder.encode(["a panda spins over the snow", ""], networks.MINI_TEXT_TOKENS)
+    return PromptEmbeddings(prompt_embeds=states[:1], negative_prompt_embeds=states[1:])
+
+
+@pytest.mark.parametrize("name", ["keyframe_images", "keyframes", "interpolation", "super_resolution", "translation"])
+def test_the_public_stage_runs_the_export(name: str, exports: Exports) -> None:
+    shape = {"num_inference_steps": 2, "guidance_scale": 2.0}
+    sized = {"height": 16, "width": 16, **shape}
+    stages: dict[str, tuple[Any, Any, tuple[int, ...] | None]] = {
+        "keyframe_images": (KeyframesStage, KeyframesSettings(num_frames=1, **sized), None),
+        "keyframes": (KeyframesStage, KeyframesSettings(num_frames=3, **sized), None),
+        "interpolation": (InterpolationStage, InterpolationSettings(factor=4, **shape), (1, 3, 2, 16, 16)),
+        "super_resolution": (SuperResolutionStage, SuperResolutionSettings(**sized), (1, 3, 3, 8, 8)),
+        "translation": (TranslationStage, TranslationSettings(**sized), (1, 3, 3, 8, 8)),
+    }
+    stage_class, settings, video = stages[name]
+    stage = stage_class.from_folder(exports[name], dtype=torch.float32, device="cpu")
+    text = prompts(exports, name if name in ("keyframe_images", "keyframes", "translation") else "keyframes")
+    given = None if video is None else torch.rand(video) * 2 - 1
+    made = stage(given, text, seeds=IndependentSeeds([1]), settings=settings)
+    assert made.shape[:2] == (1, 3) and made.isfinite().all()
+
+
+def test_the_export_is_what_was_trained(exports: Exports) -> None:
+    export = exports["keyframes"]
+    assert json.loads((export / "training.json").read_text()) == {"task": "keyframes", "step": 2}
+    scheduler = json.loads((export / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["prediction_type"] == "v_prediction" and scheduler["beta_schedule"] == "squaredcos_cap_v2"
+    assert unet_of(export).config.temporal and not unet_of(exports["keyframe_images"]).config.temporal
+    assert unet_of(exports["interpolation"]).config.in_channels == 7
+    assert not (exports["interpolation"] / "text_encoder").exists()
+    vae = json.loads((exports["vae"] / "vae" / "config.json").read_text())
+    assert vae["scaling_factor"] not in (1.0, 0.18215)  # measured on clips
+
+
+def test_loss_of_the_task_is_the_objective(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what the network saw and gave, the objective gives the loss of the task."""
+    task = build("interpolation", exports, prompt_dropout=0.0)
+    assert isinstance(task, tiny_training.tasks.InterpolationTask) and not isinstance(task, KeyframesTask)
+    batch = batch_of(task)
+    seen: list[Any] = []
+    task.unet.register_forward_hook(lambda _, args, out: seen.append((args[0], args[1], out[0])))
+    loss = task(batch)["loss"]
+    sample, t, predicted = seen[0]
+    video = batch["video"]
+    a = task.alphas_cumprod[t].view(-1, 1, 1, 1, 1)
+    noise = (sample[:, :3] - a.sqrt() * video) / (1 - a).sqrt()
+    expected = prediction_loss(predicted, video, noise, t, task.alphas_cumprod, prediction="v_prediction")
+    assert_close(loss, expected, rtol=1e-3, atol=1e-5)
+    # channels: noisy video, condition, mask of the frames that are known
+    assert_close(sample[:, 3:6, [0, -1]], video[:, :, [0, -1]])
+    assert sample[:, 6].amin(dim=(0, 2, 3)).tolist() == sample[:, 6].amax(dim=(0, 2, 3)).tolist() == [1, 0, 0, 0, 1]

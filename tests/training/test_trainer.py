@@ -1,0 +1,321 @@
+"""The training loop: it learns, stops and goes on bit for bit, and gives the same from one process or many."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_training
+import torch
+from safetensors.torch import load_file
+from tiny_training import Exports, FixedNoiseTask, config, exported, losses
+from torch.testing import assert_close
+
+from show1.errors import Cancelled, InputError, RunError
+from show1.models import UNet3DConditionModel
+from show1.training import TrainingConfig, describe, last_checkpoint, tasks, train, trainer
+from show1.training.tasks import VAETask
+
+SCRIPT = Path(tiny_training.__file__)
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    train(config("keyframe_images", tmp_path, steps=30, batch_size=8, prompt_dropout=0.0, learning_rate=5e-3))
+    values = [loss for _, loss in losses(tmp_path)]
+    assert len(values) == 30
+    assert sum(values[-8:]) < 0.7 * sum(values[:8])
+
+
+def test_the_text_encoder_learns(tmp_path: Path) -> None:
+    train(config("text", tmp_path, steps=30, batch_size=32, learning_rate=1e-2))
+    values = [loss for _, loss in losses(tmp_path)]
+    assert values[-1] < 0.8 * values[0]
+
+
+def test_what_a_run_leaves(tmp_path: Path) -> None:
+    lines: list[dict[str, float]] = []
+    export = train(config("keyframe_images", tmp_path, sample_every=2, checkpoint_every=2), on_log=lines.append)
+    assert export == tmp_path / "export"
+    assert {p.name for p in export.iterdir()} == {"unet", "scheduler", "text_encoder", "tokenizer", "training.json"}
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-4"]
+    assert [p.name for p in sorted((tmp_path / "samples").iterdir())] == ["step-0000002.png", "step-0000004.png"]
+    assert list((tmp_path / "tensorboard").iterdir())
+    assert TrainingConfig.from_dict(json.loads((tmp_path / "config.json").read_text())).steps == 4
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == lines
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert set(lines[0]) == {"step", "loss", "grad_norm", "lr", "samples_per_second"}
+    # linear from the first step to 0 at the end of the last
+    assert [line["lr"] / 3e-3 for line in lines] == pytest.approx([0.75, 0.5, 0.25, 0.0])
+
+
+def test_the_export_holds_averaged_weights(tmp_path: Path) -> None:
+    train(config("keyframe_images", tmp_path, steps=3, ema_decay=0.9))
+    averaged = load_file(tmp_path / "export/unet/diffusion_pytorch_model.safetensors")
+    last = torch.load(tmp_path / "checkpoints/step-3/pytorch_model.bin", weights_only=True)
+    shadow = torch.load(tmp_path / "checkpoints/step-3/custom_checkpoint_1.pkl", weights_only=True)["shadow_params"]
+    shadows = {tuple(p.shape): p for p in shadow}
+    name = "conv_in.weight"
+    assert_close(averaged[name], shadows[tuple(averaged[name].shape)], atol=0, rtol=0)
+    assert not torch.equal(averaged[name], last[f"unet.{name}"])
+
+
+# stopping and going on
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path, exports: Exports) -> None:
+    options: dict[str, Any] = {
+        "steps": 7,
+        "init": str(exports["keyframe_images"]),
+        "log_every": 3,
+        "checkpoint_every": 4,
+    }
+    train(config("keyframes", tmp_path / "whole", **options))
+    answers = iter([False, True])
+    with pytest.raises(Cancelled, match="step 2 of 7"):
+        train(config("keyframes", tmp_path / "parts", **options), stop=lambda: next(answers))
+    assert last_checkpoint(tmp_path / "parts") == tmp_path / "parts/checkpoints/step-2"
+    train(config("keyframes", tmp_path / "parts", **options))
+    assert exported(tmp_path / "parts") == exported(tmp_path / "whole")
+    assert [step for step, _ in losses(tmp_path / "whole")] == [3, 4, 6, 7]
+    # the stop ended a line; later ones are the same
+    assert [step for step, _ in losses(tmp_path / "parts")] == [2, 3, 4, 6, 7]
+    assert losses(tmp_path / "parts")[2:] == losses(tmp_path / "whole")[1:]
+
+
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"steps": 12, "checkpoint_every": 5, "log_every": 2, "accumulate": 2, "sample_every": 4}
+    asked = config("keyframe_images", tmp_path / "killed", **options)
+    (tmp_path / "options.json").write_text(json.dumps({**asked.to_dict(), "pause": 0.2}))
+    process = start([sys.executable, str(SCRIPT), str(tmp_path / "options.json")])
+    log = tmp_path / "killed" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and len(log.read_text().splitlines()) >= 4):  # steps 2, 4, 5, 6
+        assert process.poll() is None and time.monotonic() < deadline, output_of(process)
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with log.open("a") as file:  # as if it had been killed in the middle of a line
+        file.write('{"step": 8, "lo')
+    done = last_checkpoint(tmp_path / "killed")
+    assert done is not None and done.name == "step-5"
+    train(asked)
+    train(config("keyframe_images", tmp_path / "whole", **options))
+    assert exported(tmp_path / "killed") == exported(tmp_path / "whole")
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_a_run_killed_after_its_last_checkpoint_still_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "_preview_and_export", fail)
+        with pytest.raises(KeyboardInterrupt):
+            train(config("vae", tmp_path))
+    assert last_checkpoint(tmp_path) is not None and not (tmp_path / "export").exists()
+    train(config("vae", tmp_path))
+    assert (tmp_path / "export" / "vae" / "config.json").exists()
+    monkeypatch.setattr(trainer, "_preview_and_export", fail)
+    train(config("vae", tmp_path))  # now there is nothing left to do
+
+
+def fail(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_unfinished_checkpoint_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoints" / ".unfinished-3").mkdir(parents=True)
+    assert last_checkpoint(tmp_path) is None
+    train(config("text", tmp_path))
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-4"]
+
+
+def test_other_options_for_the_same_folder_are_refused(tmp_path: Path) -> None:
+    train(config("text", tmp_path))
+    with pytest.raises(RunError, match="another learning_rate.*choose another folder"):
+        train(config("text", tmp_path, learning_rate=1e-2))
+    with pytest.raises(RunError, match="another seed"):
+        describe(config("text", tmp_path, seed=1))
+    train(config("text", tmp_path, steps=6, log_every=2))
+    assert losses(tmp_path)[-1][0] == 6
+    assert json.loads((tmp_path / "export" / "training.json").read_text())["step"] == 6
+
+
+def test_options_may_change_before_the_first_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no text_encoder"):
+        train(config("keyframe_images", tmp_path, text=str(tmp_path)))
+    train(config("keyframe_images", tmp_path, steps=1))
+
+
+def test_a_damaged_config_is_told(tmp_path: Path) -> None:
+    train(config("text", tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(RunError, match="config.json cannot be read"):
+        train(config("text", tmp_path))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = VAETask.forward
+    monkeypatch.setattr(VAETask, "forward", lambda self, batch: {"loss": honest(self, batch)["loss"] * float("nan")})
+    with pytest.raises(RunError, match="the loss at step 2 is nan; lower learning_rate"):
+        train(config("vae", tmp_path, log_every=5, checkpoint_every=2))
+    assert last_checkpoint(tmp_path) is None
+
+
+def test_dry_run_leaves_nothing(tmp_path: Path, exports: Exports) -> None:
+    told = describe(config("interpolation", tmp_path / "run", init=str(exports["keyframes"])))
+    assert not (tmp_path / "run").exists()
+    unet = UNet3DConditionModel.from_pretrained(exports["interpolation"] / "unet")
+    assert told["trained_parameters"] == sum(p.numel() for p in unet.parameters())
+    assert told["frozen_parameters"] > 0
+    assert told["goes_on_from"] is None and told["config"]["task"] == "interpolation"
+
+
+# what is trained, and how
+
+
+def test_frozen_networks_stay_as_they_are(tmp_path: Path, exports: Exports) -> None:
+    vae, text = exports["vae"], exports["text"]
+    train(config("translation_images", tmp_path, vae=str(vae), text=str(text), learning_rate=1e-2))
+    for part, source in [("vae/diffusion_pytorch_model", vae), ("text_encoder/model", text)]:
+        before, after = (load_file(f / f"{part}.safetensors") for f in (source, tmp_path / "export"))
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_inherited_weights_learn_at_their_own_rate(tmp_path: Path, exports: Exports) -> None:
+    train(config("keyframes", tmp_path, init=str(exports["keyframe_images"]), inherited_lr_scale=0.0, weight_decay=0.0))
+    before = load_file(exports["keyframe_images"] / "unet/diffusion_pytorch_model.safetensors")
+    after = load_file(tmp_path / "export/unet/diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert any(after[name].any() for name in after if name.endswith("conv4.3.weight"))
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_parts_are_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int) -> None:
+    monkeypatch.setitem(tasks.TASK_CLASSES, "keyframe_images", FixedNoiseTask)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(config("keyframe_images", whole, steps=3, batch_size=4))
+    train(config("keyframe_images", parts, steps=3, batch_size=4, accumulate=accumulate))
+    assert_same_log(whole, parts)
+
+
+def assert_same_log(first: Path, second: Path) -> None:
+    """Losses and gradients agree to rounding. (Weights need not: AdamW enlarges gradients that are all rounding.)"""
+    lines = [[json.loads(line) for line in (f / "log.jsonl").read_text().splitlines()] for f in (first, second)]
+    assert len(lines[0]) == len(lines[1]) > 0
+    for a, b in zip(*lines, strict=True):
+        assert a["step"] == b["step"]
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
+
+
+def test_gradient_checkpointing_changes_nothing(tmp_path: Path) -> None:
+    for name, on in [("plain", False), ("checkpointed", True)]:
+        train(config("keyframes", tmp_path / name, steps=2, gradient_checkpointing=on))
+    assert_same_log(tmp_path / "plain", tmp_path / "checkpointed")
+
+
+def test_bfloat16(tmp_path: Path) -> None:
+    train(config("keyframes", tmp_path / "full", steps=3))
+    train(config("keyframes", tmp_path / "half", steps=3, mixed_precision="bf16"))
+    full, half = losses(tmp_path / "full"), losses(tmp_path / "half")
+    assert half != full
+    assert [loss for _, loss in half] == pytest.approx([loss for _, loss in full], rel=0.1)
+    weights = load_file(tmp_path / "half/export/unet/diffusion_pytorch_model.safetensors")
+    assert all(w.dtype == torch.float32 for w in weights.values())
+
+
+# data
+
+
+def test_every_step_sees_new_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def captions(rank: int, world: int, accumulate: int, start: int = 0) -> list[list[str]]:
+        options = config("text", tmp_path, batch_size=8 // world, accumulate=accumulate)
+        batches = trainer._batches(options, rank, world, start)
+        return [next(batches)["caption"] for _ in range(2 * accumulate)]
+
+    step0, step1 = captions(0, 1, 1)
+    assert not set(step0) & set(step1) and len(step0) == 8
+    assert sum(captions(0, 1, 4)[:4], []) == step0  # in four parts
+    assert captions(0, 2, 1)[1] + captions(1, 2, 1)[1] == step1  # in two processes
+    assert captions(0, 1, 2, start=1)[0] == step1[:4]  # going on
+
+
+def test_a_folder_of_clips(tmp_path: Path) -> None:
+    from show1.data.clips import SpriteClips
+    from show1.video import Video
+
+    data = tmp_path / "clips"
+    data.mkdir()
+    lines = []
+    for i in range(3):
+        clip = SpriteClips().clip(i, num_frames=29, height=16, width=16)
+        Video.from_tensor(clip, fps=8.0).save(data / f"{i}.mp4")
+        lines.append(json.dumps({"file": f"{i}.mp4", "caption": SpriteClips().caption(i)}) + "\n")
+    (data / "captions.jsonl").write_text("".join(lines))
+    train(config("keyframes", tmp_path / "run", data=str(data), steps=2))
+    assert [step for step, _ in losses(tmp_path / "run")] == [1, 2]
+    with pytest.raises(InputError, match="the task 'text' reads captions of the sprite world"):
+        train(config("text", tmp_path / "text", data=str(data)))
+
+
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    for workers in (0, 1):
+        train(config("keyframe_images", tmp_path / str(workers), steps=2, workers=workers))
+    assert exported(tmp_path / "0") == exported(tmp_path / "1")
+
+
+# options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "sound"}, "task must be one of text, keyframe_images"),
+        ({"lr_schedule": "square"}, "lr_schedule must be one of constant, linear, cosine, got 'square'"),
+        ({"batch_size": 4, "accumulate": 3}, "accumulate must be a divisor of batch_size"),
+        ({"noise_level": [300, 200]}, "noise_level must be a range within 0 to 999"),
+        ({"steps": 0}, "steps must be 1 or more, got 0"),
+        ({"speed": 9}, "unknown training option 'speed'"),
+        ({"steps": "many"}, "training options"),
+        ({"network": "huge"}, "unknown preset 'huge'"),
+        ({"task": "interpolation"}, "init: interpolation starts from a keyframes stage"),
+        ({"task": "super_resolution"}, "text: super_resolution reads prompts with a trained text encoder"),
+        ({"task": "translation", "text": "x"}, "vae: the translation tasks need a trained VAE"),
+    ],
+)
+def test_bad_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train(config(**{"task": "keyframe_images", "out": tmp_path, **options}))
+
+
+# many processes
+
+
+def test_two_processes_do_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tasks.TASK_CLASSES, "keyframe_images", FixedNoiseTask)
+    train(config("keyframe_images", tmp_path / "one", steps=3, batch_size=4))
+    options = config("keyframe_images", tmp_path / "two", steps=3, batch_size=2, checkpoint_every=2).to_dict()
+    (tmp_path / "options.json").write_text(json.dumps({**options, "fixed_noise": True}))
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
+    process = start([sys.executable, "-m", *launch, str(SCRIPT), str(tmp_path / "options.json")])
+    assert process.wait(timeout=300) == 0, output_of(process)
+    process.communicate()
+    assert_same_log(tmp_path / "one", tmp_path / "two")
+    assert exported(tmp_path / "two").keys() == exported(tmp_path / "one").keys()
+    # either rank wrote its own state
+    assert len(list((tmp_path / "two/checkpoints/step-3").glob("random_states_*.pkl"))) == 2
+
+
+def start(command: list[str]) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(SCRIPT.parent)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def output_of(process: "subprocess.Popen[str]") -> str:
+    process.kill()
+    return process.communicate()[0][-3000:]
