@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from tiny_training import Exports, FixedNoiseTask, config, exported, losses
 from torch.testing import assert_close
 
+from show1.data.clips import SpriteClips
 from show1.errors import Cancelled, InputError, RunError
 from show1.models import UNet3DConditionModel
 from show1.training import TrainingConfig, describe, last_checkpoint, tasks, train, trainer
 from show1.training.tasks import VAETask
+from show1.video import Video
 
 SCRIPT = Path(tiny_training.__file__)
 
@@ -244,22 +246,41 @@ def test_every_step_sees_new_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert captions(0, 1, 2, start=1)[0] == step1[:4]  # going on
 
 
-def test_a_folder_of_clips(tmp_path: Path) -> None:
-    from show1.data.clips import SpriteClips
-    from show1.video import Video
-
-    data = tmp_path / "clips"
-    data.mkdir()
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three videos of 29 frames, the first of which becomes brighter and brighter."""
+    folder = tmp_path_factory.mktemp("clips")
     lines = []
     for i in range(3):
         clip = SpriteClips().clip(i, num_frames=29, height=16, width=16)
-        Video.from_tensor(clip, fps=8.0).save(data / f"{i}.mp4")
-        lines.append(json.dumps({"file": f"{i}.mp4", "caption": SpriteClips().caption(i)}) + "\n")
-    (data / "captions.jsonl").write_text("".join(lines))
-    train(config("keyframes", tmp_path / "run", data=str(data), steps=2))
+        if i == 0:
+            clip = torch.linspace(-1, 1, 29)[None, :, None, None].expand(clip.shape)
+        Video.from_tensor(clip, fps=8.0).save(folder / f"{i}.mp4")
+        lines.append(json.dumps({"file": f"{i}.mp4", "caption": f"clip {i}"}) + "\n")
+    (folder / "captions.jsonl").write_text("".join(lines))
+    return folder
+
+
+def test_a_folder_of_clips(tmp_path: Path, clips: Path) -> None:
+    train(config("keyframes", tmp_path / "run", data=str(clips), steps=2))
     assert [step for step, _ in losses(tmp_path / "run")] == [1, 2]
     with pytest.raises(InputError, match="the task 'text' reads captions of the sprite world"):
-        train(config("text", tmp_path / "text", data=str(data)))
+        train(config("text", tmp_path / "text", data=str(clips)))
+    with pytest.raises(InputError, match="nowhere is not a folder"):
+        train(config("vae", tmp_path / "vae", data="nowhere"))
+
+
+def test_clips_of_a_folder_come_in_another_order_each_time(tmp_path: Path, clips: Path) -> None:
+    batches = trainer._batches(config("keyframes", tmp_path, data=str(clips), batch_size=3), 0, 1, 0)
+    orders = [next(batches)["caption"] for _ in range(6)]
+    assert all(sorted(order) == ["clip 0", "clip 1", "clip 2"] for order in orders)
+    assert len(set(map(tuple, orders))) > 1
+
+
+def test_keyframes_of_a_folder_are_spread_over_the_clip(tmp_path: Path, clips: Path) -> None:
+    batch = next(trainer._batches(config("keyframes", tmp_path, data=str(clips), batch_size=3), 0, 1, 0))
+    brightness = batch["video"][batch["caption"].index("clip 0")].mean(dim=(0, 2, 3))
+    assert brightness.tolist() == pytest.approx([-1.0, 0.0, 1.0], abs=0.1)  # of three frames
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ A run is its config: data, noise and dropout depend on (seed, step, process) alo
 from its last checkpoint and ends with the same weights, bit for bit.
 """
 
+import functools
 import hashlib
 import logging
 import math
 import os
+import random
 import shutil
 import signal
 import time
@@ -242,25 +244,43 @@ def _lr_factor(step: int, config: TrainingConfig) -> float:
     return warmup * (left if config.lr_schedule == "linear" else 0.5 * (1 + math.cos(math.pi * (1 - left))))
 
 
-def _source(config: TrainingConfig, frames: int) -> ClipSource:
+def _source(config: TrainingConfig) -> tuple[ClipSource, int]:
+    """The clips, and after how many of them they begin again (0: never)."""
     if config.data == "sprites":
-        return SpriteClips()
+        return SpriteClips(), 0
     from show1.data.folder import ClipFolder
 
-    return ClipFolder(Path(config.data), num_frames=frames)
+    folder = ClipFolder(Path(config.data), seed=config.seed)
+    return folder, len(folder)
+
+
+def _shuffled(index: int, count: int, seed: int) -> int:
+    """Another order of the same clips each time round."""
+    if count == 0:
+        return index
+    turn, place = divmod(index, count)
+    return turn * count + _order(count, seed, turn)[place]
+
+
+@functools.lru_cache(maxsize=2)
+def _order(count: int, seed: int, turn: int) -> list[int]:
+    order = list(range(count))
+    random.Random(f"order {seed} {turn}").shuffle(order)
+    return order
 
 
 def _batches(config: TrainingConfig, rank: int, world: int, start: int) -> Iterator[Batch]:
-    """Collated parts of batches from step `start` on; sample i of the run is sample i of the data set."""
+    """Collated parts of batches from step `start` on; which samples a step has does not depend on their parts."""
     view = MINI_VIEWS[{"vae": "translation_images"}.get(config.task, config.task)]
-    dataset = ClipDataset(_source(config, view.num_frames), view, length=_LENGTH, seed=config.seed)
+    source, count = _source(config)
+    dataset = ClipDataset(source, view, length=2 * _LENGTH, seed=config.seed)  # the last turn may go beyond
     size = config.batch_size // config.accumulate
 
     def indices() -> Iterator[list[int]]:
         part = start * config.accumulate
         while True:
             first = (part * world + rank) * size % (_LENGTH - size + 1)
-            yield list(range(first, first + size))
+            yield [_shuffled(i, count, config.seed) for i in range(first, first + size)]
             part += 1
 
     loader = DataLoader(
