@@ -108,9 +108,10 @@ def preset(name: str, part: str) -> dict[str, Any]:
     return PRESETS[name][part]
 
 
-def fresh_pixel_unet(name: str, part: str, *, temporal: bool) -> UNet3DConditionModel:
-    """A pixel UNet with random weights."""
-    model: UNet3DConditionModel = UNet3DConditionModel(**preset(name, part), temporal=temporal)
+def fresh_pixel_unet(name: str, part: str, text_width: int, *, temporal: bool) -> UNet3DConditionModel:
+    """A pixel UNet with random weights, for text states of `text_width` channels."""
+    config = {**preset(name, part), "encoder_hid_dim": text_width}
+    model: UNet3DConditionModel = UNet3DConditionModel(**config, temporal=temporal)
     return model
 
 
@@ -141,9 +142,9 @@ def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DCond
     return model
 
 
-def fresh_latent_unet(name: str) -> nn.Module:
-    """A latent video UNet of diffusers whose temporal layers start as the identity."""
-    model = LatentUNet(**preset(name, "translation"))
+def fresh_latent_unet(name: str, text_width: int) -> nn.Module:
+    """A latent video UNet of diffusers, for text of `text_width` channels; its temporal layers start as the identity."""
+    model = LatentUNet(**{**preset(name, "translation"), "cross_attention_dim": text_width})
     use_frame_convolutions(model)
     for module in model.modules():
         if type(module).__name__ == "TransformerTemporalModel":
