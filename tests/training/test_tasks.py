@@ -255,3 +255,33 @@ def test_loss_of_the_task_is_the_objective(exports: Exports, monkeypatch: pytest
     # channels: noisy video, condition, mask of the frames that are known
     assert_close(sample[:, 3:6, [0, -1]], video[:, :, [0, -1]])
     assert sample[:, 6].amin(dim=(0, 2, 3)).tolist() == sample[:, 6].amax(dim=(0, 2, 3)).tolist() == [1, 0, 0, 0, 1]
+
+
+# text of other kinds
+
+
+def test_words_of_ones_own_captions(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "captions.jsonl").write_text('{"file": "a.mp4", "caption": "Zwei Wölfe, im Schnee"}\n')
+    task = KeyframesTask(tiny_training.config("keyframe_images", Path("unused"), data=str(tmp_path)))
+    ids = task.text.tokenizer("wölfe im wald").input_ids
+    assert task.text.tokenizer.convert_ids_to_tokens(ids) == ["wölfe", "im", "<unk>", "</s>"]
+
+
+@pytest.mark.parametrize("name", ["keyframe_images", "super_resolution", "translation_images"])
+def test_any_width_of_the_text_encoder(name: str, exports: Exports, tmp_path: Path) -> None:
+    export_text(tmp_path, width=48)
+    task = build(name, exports, text=str(tmp_path))
+    assert task.text.tokenize(["a panda"]).input_ids.shape == (1, 77)
+    assert task(batch_of(task))["loss"].isfinite()
+
+
+def export_text(folder: Path, width: int) -> None:
+    """A T5 encoder whose tokenizer knows no length."""
+    from transformers import T5Config, T5EncoderModel
+
+    tokenizer = networks.word_tokenizer(["a", "panda"])
+    tokenizer.model_max_length = int(1e30)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    config = T5Config(d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=len(tokenizer))
+    T5EncoderModel(config).save_pretrained(folder / "text_encoder")

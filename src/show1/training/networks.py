@@ -143,7 +143,7 @@ def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DCond
 
 
 def fresh_latent_unet(name: str, text_width: int) -> nn.Module:
-    """A latent video UNet of diffusers, for text of `text_width` channels; its temporal layers start as the identity."""
+    """A latent video UNet of diffusers for text of some width; its temporal layers start as the identity."""
     model = LatentUNet(**{**preset(name, "translation"), "cross_attention_dim": text_width})
     use_frame_convolutions(model)
     for module in model.modules():

@@ -5,6 +5,8 @@ randomness comes from the global generator, which the trainer seeds for every st
 """
 
 import json
+import re
+import unicodedata
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings
 from show1.data.captions import parse_caption, vocabulary
+from show1.data.folder import read_captions
 from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.diffusion import IndependentSeeds
 from show1.errors import InputError
@@ -35,6 +38,18 @@ Batch = dict[str, Any]
 """A collated batch of `show1.data.ClipDataset`: "video" (B, 3, F, H, W), "caption" (list), "low" (B, 3, F, h, w)."""
 
 
+MAX_TEXT_TOKENS = 77
+"""Tokens of a caption at most, as of the published networks."""
+
+
+def _words(data: str) -> list[str]:
+    """The words of all captions."""
+    if data == "sprites":
+        return vocabulary()
+    captions = (unicodedata.normalize("NFKC", entry.caption).lower() for entry in read_captions(Path(data)))
+    return sorted({word for caption in captions for word in re.findall(r"\w+", caption)})
+
+
 class TextConditioner(nn.Module):
     """Captions to text states with a small T5."""
 
@@ -44,9 +59,10 @@ class TextConditioner(nn.Module):
         self.text_encoder = text_encoder
 
     @classmethod
-    def fresh(cls, preset: str) -> "TextConditioner":
-        tokenizer = networks.word_tokenizer(vocabulary())
-        return cls(tokenizer, networks.fresh_text_encoder(preset, len(tokenizer)))
+    def fresh(cls, config: TrainingConfig) -> "TextConditioner":
+        """An encoder for the words of the training's captions."""
+        tokenizer = networks.word_tokenizer(_words(config.data))
+        return cls(tokenizer, networks.fresh_text_encoder(config.network, len(tokenizer)))
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "TextConditioner":
@@ -67,9 +83,15 @@ class TextConditioner(nn.Module):
         ).last_hidden_state
         return out  # type: ignore[no-any-return]
 
+    @property
+    def width(self) -> int:
+        """Channels of the states."""
+        return int(self.text_encoder.config.d_model)  # type: ignore[union-attr, arg-type]
+
     def tokenize(self, captions: list[str]) -> Any:
         """Token ids and attention mask (B, L)."""
-        return self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        length = min(self.tokenizer.model_max_length, MAX_TEXT_TOKENS)
+        return self.tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder / "tokenizer")
@@ -111,9 +133,8 @@ class TextTask(Task):
         super().__init__(config)
         if config.data != "sprites":
             raise InputError(f"data: the task 'text' reads captions of the sprite world, got {config.data!r}")
-        self.text = TextConditioner.from_folder(config.init) if config.init else TextConditioner.fresh(config.network)
-        width = int(self.text.text_encoder.config.d_model)  # type: ignore[union-attr, arg-type]
-        self.heads = nn.ModuleList(nn.Linear(width, len(names)) for names in (SUBJECTS, MOTIONS, BACKGROUNDS))
+        self.text = TextConditioner.from_folder(config.init) if config.init else TextConditioner.fresh(config)
+        self.heads = nn.ModuleList(nn.Linear(self.text.width, len(names)) for names in (SUBJECTS, MOTIONS, BACKGROUNDS))
 
     def logits(self, captions: list[str]) -> list[Tensor]:
         """Scores (B, classes) of subjects, motions and backgrounds."""
@@ -147,7 +168,7 @@ class DenoisingTask(Task):
         super().__init__(config)
         text_folder = config.text or config.init
         if text_folder is None:
-            self.text = TextConditioner.fresh(config.network)
+            self.text = TextConditioner.fresh(config)
         else:
             self.text = TextConditioner.from_folder(text_folder)
         if not self._trains_text():
@@ -225,7 +246,7 @@ class KeyframesTask(DenoisingTask):
         temporal = config.task == "keyframes"
         self._inherited: set[str] = set()
         if config.init is None:
-            self.unet = networks.fresh_pixel_unet(config.network, "keyframes", temporal=temporal)
+            self.unet = networks.fresh_pixel_unet(config.network, "keyframes", self.text.width, temporal=temporal)
         else:
             source = load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
             self.unet = networks.adapt_pixel_unet(source, temporal=temporal)
@@ -293,7 +314,7 @@ class SuperResolutionTask(DenoisingTask):
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config, "pixel")
         if config.init is None:
-            self.unet = networks.fresh_pixel_unet(config.network, "super_resolution", temporal=True)
+            self.unet = networks.fresh_pixel_unet(config.network, "super_resolution", self.text.width, temporal=True)
         else:
             self.unet = networks.adapt_pixel_unet(
                 load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu"), temporal=True
@@ -390,7 +411,7 @@ class TranslationTask(DenoisingTask):
         self.unet = (
             load_latent_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
             if config.init and (Path(config.init) / "unet").is_dir()
-            else networks.fresh_latent_unet(config.network)
+            else networks.fresh_latent_unet(config.network, self.text.width)
         )
         self.vae: Any = load_vae(Path(config.vae) / "vae", dtype=torch.float32, device="cpu").requires_grad_(False)
 
