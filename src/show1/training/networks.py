@@ -96,6 +96,15 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
 }
 """Noise schedules: those of the published stages (pixel: cosine, latent: scaled linear)."""
 
+SAMPLER: dict[str, Any] = {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "timestep_spacing": "trailing",
+    "final_sigmas_type": "zero",
+    "euler_at_final": True,
+    "lambda_min_clipped": -5.1,
+}
+"""How the exports of trainings sample: from the last timestep (arXiv:2305.08891), with a last step of first order."""
+
 
 def preset(name: str, part: str) -> dict[str, Any]:
     """The config of a part of a preset.

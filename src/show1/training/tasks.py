@@ -13,14 +13,13 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings
 from show1.data.captions import parse_caption, vocabulary
 from show1.data.folder import read_captions
 from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
-from show1.diffusion import IndependentSeeds
+from show1.diffusion import IndependentSeeds, build_scheduler
 from show1.errors import InputError
 from show1.models.loading import load_latent_unet, load_unet, load_vae, read_scheduler_config
 from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage
@@ -174,11 +173,11 @@ class DenoisingTask(Task):
         if not self._trains_text():
             self.text.requires_grad_(False)
         if config.init is not None and (Path(config.init) / "scheduler").is_dir():
-            saved = read_scheduler_config(Path(config.init) / "scheduler")
+            self.sampler = read_scheduler_config(Path(config.init) / "scheduler")
         else:
-            saved = {**networks.SCHEDULERS[schedule], "prediction_type": config.prediction_type}
-        self.scheduler_config = {k: v for k, v in saved.items() if not k.startswith("_")}
-        noise_schedule = DDPMScheduler.from_config({**self.scheduler_config, "clip_sample": False})
+            schedule_config = networks.SCHEDULERS[schedule]
+            self.sampler = {**schedule_config, **networks.SAMPLER, "prediction_type": config.prediction_type}
+        noise_schedule = build_scheduler(self.sampler, "ddpm")
         self.prediction = noise_schedule.config.prediction_type
         self.register_buffer("alphas_cumprod", noise_schedule.alphas_cumprod, persistent=False)
 
@@ -225,9 +224,8 @@ class DenoisingTask(Task):
 
     def export(self, folder: Path) -> None:
         self.unet.save_pretrained(folder / "unet")  # type: ignore[operator]
-        config = {"_class_name": "DPMSolverMultistepScheduler", **self.scheduler_config}
         (folder / "scheduler").mkdir(parents=True, exist_ok=True)
-        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(self.sampler, indent=2) + "\n")
         if self.config.task not in ("interpolation", "super_resolution"):  # pixel stages share the keyframes' text
             self.text.save(folder)
 
@@ -267,7 +265,7 @@ class KeyframesTask(DenoisingTask):
         settings = KeyframesSettings(
             num_inference_steps=15, guidance_scale=3.0, num_frames=frames, height=height, width=width
         )
-        stage = KeyframesStage(self.unet, {"_class_name": "DDIMScheduler", **self.scheduler_config})
+        stage = KeyframesStage(self.unet, self.sampler)
         seeds = IndependentSeeds(list(range(len(captions))))
         made = stage(None, self.prompts(captions), seeds=seeds, settings=settings)
         return list(zip(captions, made, strict=True))
@@ -296,7 +294,7 @@ class InterpolationTask(DenoisingTask):
         captions = batch["caption"][:4]
         video = batch["video"][: len(captions)]
         settings = InterpolationSettings(num_inference_steps=15, guidance_scale=1.0, factor=video.shape[2] - 1)
-        stage = InterpolationStage(self.unet, {"_class_name": "DDIMScheduler", **self.scheduler_config})
+        stage = InterpolationStage(self.unet, self.sampler)
         seeds = IndependentSeeds(list(range(len(captions))))
         made = stage(video[:, :, [0, -1]], self.prompts(captions), seeds=seeds, settings=settings)
         return list(zip(captions, made, strict=True))
@@ -348,7 +346,7 @@ class SuperResolutionTask(DenoisingTask):
         settings = SuperResolutionSettings(
             num_inference_steps=10, guidance_scale=1.0, height=height, width=width, noise_level=100
         )
-        stage = SuperResolutionStage(self.unet, {"_class_name": "DDIMScheduler", **self.scheduler_config})
+        stage = SuperResolutionStage(self.unet, self.sampler)
         seeds = IndependentSeeds(list(range(len(captions))))
         made = stage(low, self.prompts(captions), seeds=seeds, settings=settings)
         return _pairs(captions, upsample(low, height, width), made)
@@ -444,8 +442,7 @@ class TranslationTask(DenoisingTask):
         settings = TranslationSettings(
             num_inference_steps=15, guidance_scale=1.0, strength=0.6, height=height, width=width, max_timestep=999
         )
-        scheduler = {"_class_name": "DDIMScheduler", **self.scheduler_config, "clip_sample": False}
-        stage = TranslationStage(self.unet, self.vae, scheduler)
+        stage = TranslationStage(self.unet, self.vae, self.sampler)
         seeds = IndependentSeeds(list(range(len(video))))
         captions = batch["caption"][: len(video)]
         made = stage(small, self.prompts(captions), seeds=seeds, settings=settings)
