@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from cli.conftest import Show1
 from show1.cli import train
 from show1.training import TASKS, TrainingConfig
 
+DOCS = Path(__file__).parents[2] / "docs" / "train.md"
 SMALL = ("--batch-size", 4, "--log-every", 1)
 
 
@@ -38,6 +41,19 @@ def test_examples_are_complete(task: Any) -> None:
     options = dict(line.removeprefix("--").replace("-", "_").split(" ") for line in train.ABOUT[task][1])
     values = {name: int(value) if value.isdigit() else value for name, value in options.items()}
     TrainingConfig.from_dict({"task": task, "out": f"runs/{task}", **values})
+
+
+def test_commands_of_the_documentation(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[TrainingConfig] = []
+
+    def keep(task: str, options: dict[str, Any], **_: Any) -> None:
+        given.append(TrainingConfig.from_dict({"task": task, **{k: v for k, v in options.items() if v is not None}}))
+
+    monkeypatch.setattr(train, "run", keep)
+    blocks = re.findall(r"```\n(show1 train .*?)```", DOCS.read_text().replace("\\\n", " "), re.DOTALL)
+    for line in "".join(blocks).splitlines():
+        assert show1(*shlex.split(line)[1:]).code == 0, line
+    assert {config.task for config in given} == set(TASKS)
 
 
 def test_a_training_and_more_of_it(show1: Show1, tmp_path: Path) -> None:
