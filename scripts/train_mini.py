@@ -48,7 +48,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "text": "text",
         "noise_level": [0, 200],
     },
-    "vae": {"steps": 3000, "batch_size": 2, "learning_rate": 1e-3, "warmup_steps": 50},
+    "vae": {"steps": 8000, "batch_size": 2, "learning_rate": 1e-3, "warmup_steps": 50},
     "translation_images": {
         "steps": 4000,
         "batch_size": 16,
