@@ -47,6 +47,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-3,
         "text": "text",
         "noise_level": [0, 200],
+        "prediction_type": "sample",
     },
     "vae": {"steps": 8000, "batch_size": 2, "learning_rate": 1e-3, "warmup_steps": 50},
     "translation_images": {

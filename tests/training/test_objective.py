@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from show1.training import objective
 from show1.training.objective import Prediction
 
-PREDICTIONS: list[Prediction] = ["epsilon", "v_prediction"]
+PREDICTIONS: list[Prediction] = ["epsilon", "v_prediction", "sample"]
 T = torch.tensor([0, 1, 40, 500, 980])
 
 

@@ -87,8 +87,9 @@ class TrainingConfig:
     ema_decay: float = 0.998
     """Of the averaged weights, which are what is exported; rises to this from 0.1 over the first steps."""
 
-    prediction_type: Literal["v_prediction", "epsilon"] = "v_prediction"
-    """What a fresh network predicts; with `init`, its scheduler's."""
+    prediction_type: Literal["v_prediction", "epsilon", "sample"] = "v_prediction"
+    """What a fresh network predicts; with `init`, its scheduler's. `sample` (the clean video) suits networks on
+    patches, which have too few channels to pass the noise on (arXiv:2511.13720)."""
 
     min_snr_gamma: float | None = None
     """Loss weights of arXiv:2303.09556; None: none."""

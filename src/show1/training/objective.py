@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v_prediction"]
+Prediction = Literal["epsilon", "v_prediction", "sample"]
 
 VLB_WEIGHT = 1e-3
 """Weight of the variational bound in the hybrid loss (Eq. 16 of arXiv:2102.09672)."""
@@ -27,9 +27,11 @@ def add_noise(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> T
 
 
 def target(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction: Prediction) -> Tensor:
-    """What the network should predict: the noise, or v = sqrt(a_t) noise - sqrt(1 - a_t) x_0 (arXiv:2202.00512)."""
+    """What the network should predict: noise, x_0, or v = sqrt(a_t) noise - sqrt(1 - a_t) x_0 (arXiv:2202.00512)."""
     if prediction == "epsilon":
         return noise
+    if prediction == "sample":
+        return x0
     a = extract(alphas_cumprod, t)
     return a.sqrt() * noise - (1 - a).sqrt() * x0
 
@@ -37,6 +39,8 @@ def target(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, predict
 def denoised(x_t: Tensor, predicted: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction: Prediction) -> Tensor:
     """The estimate of x_0 from a prediction."""
     a = extract(alphas_cumprod, t)
+    if prediction == "sample":
+        return predicted
     if prediction == "epsilon":
         return (x_t - (1 - a).sqrt() * predicted) / a.sqrt()
     return a.sqrt() * x_t - (1 - a).sqrt() * predicted
@@ -51,7 +55,7 @@ def min_snr_weight(t: Tensor, alphas_cumprod: Tensor, gamma: float, prediction: 
     a = alphas_cumprod.to(t.device)[t].float()
     snr = a / (1 - a)
     clipped = snr.clamp(max=gamma)
-    return clipped / snr if prediction == "epsilon" else clipped / (snr + 1)
+    return clipped / {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}[prediction]
 
 
 def prediction_loss(
