@@ -147,7 +147,7 @@ def test_min_snr_changes_the_loss(exports: Exports) -> None:
 
 def test_prediction_type_of_the_start_wins(exports: Exports) -> None:
     task = build("keyframes", exports, prediction_type="epsilon")
-    assert task.prediction == task.scheduler_config["prediction_type"] == "v_prediction"
+    assert task.prediction == task.sampler["prediction_type"] == "v_prediction"
     assert build("keyframe_images", exports, prediction_type="epsilon").prediction == "epsilon"
 
 
