@@ -95,7 +95,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
     (tmp_path / "options.json").write_text(json.dumps({**asked.to_dict(), "pause": 0.2}))
     process = start([sys.executable, str(SCRIPT), str(tmp_path / "options.json")])
     log = tmp_path / "killed" / "log.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (log.exists() and len(log.read_text().splitlines()) >= 4):  # steps 2, 4, 5, 6
         assert process.poll() is None and time.monotonic() < deadline, output_of(process)
         time.sleep(0.01)
