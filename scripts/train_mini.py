@@ -72,16 +72,16 @@ RECIPE: dict[str, dict[str, Any]] = {
 
 SETTINGS: dict[str, Any] = {
     "keyframes": {
-        "num_inference_steps": 25,
+        "num_inference_steps": 16,
         "guidance_scale": 3.0,
         "num_frames": 8,
         "height": 20,
         "width": 32,
         "fps": 2.0,
     },
-    "interpolation": {"num_inference_steps": 10, "guidance_scale": 1.0, "factor": 4},
+    "interpolation": {"num_inference_steps": 8, "guidance_scale": 1.0, "factor": 4},
     "super_resolution": {
-        "num_inference_steps": 10,
+        "num_inference_steps": 8,
         "guidance_scale": 1.0,
         "height": 80,
         "width": 128,
@@ -94,7 +94,7 @@ SETTINGS: dict[str, Any] = {
         "guidance_scale": 1.0,
         "height": 160,
         "width": 256,
-        "strength": 0.4,
+        "strength": 0.05,
         "max_timestep": 900,
     },
     "clean_prompt": "lower",
