@@ -23,3 +23,13 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from published_layout import build_published
 
     return build_published(tmp_path_factory.mktemp("published"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` run where there is one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))

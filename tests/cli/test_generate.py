@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from cli.conftest import Show1
 from safetensors.torch import load_file, save_file
 
 from show1.cli.progress import StageLines
 from show1.media import read_video
+from show1.runs import Run
 
 PROMPT = "a panda spins over the snow"
 STAGES = ["keyframes", "interpolation", "super_resolution", "translation"]
@@ -36,9 +38,11 @@ def test_a_video_its_record_and_its_repetition(show1: Show1, cascade: Path, tmp_
     assert "show1 generate --from" in show1("inspect", file).out
     assert show1("inspect", result["run"], "--json").json["finished_stages"] == STAGES
 
-    again = show1("generate", "--from", file, "-o", "again.mp4", "--quiet")
+    again = show1("generate", "--from", file, "-o", "again.mp4", "--run", "again", "--quiet")
     assert again.code == 0 and again.out == "again.mp4\n" and again.err == ""
-    assert (read_video("again.mp4").frames == video.frames).all()
+    # not the files: x264 is not always the same at sizes that are no multiple of 16
+    first, second = (Run.open(run).load("translation") for run in (result["run"], tmp_path / "again"))
+    assert torch.equal(first, second)
 
     other = show1("generate", "--from", file, "--seed", 8, "--until", "keyframes", "--dry-run", "--json").json
     assert other["request"]["seeds"] == [8] and other["request"]["stages"] == ["keyframes"]
