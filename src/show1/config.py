@@ -5,7 +5,7 @@ Settings are frozen dataclasses; variants are made with `dataclasses.replace`, a
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from show1.errors import InputError
 
@@ -13,7 +13,7 @@ StageName = Literal["keyframes", "interpolation", "super_resolution", "translati
 SchedulerName = Literal["checkpoint", "dpmsolver++", "unipc", "ddim", "ddpm"]
 Seeding = Literal["independent", "published"]
 
-STAGES: tuple[StageName, ...] = ("keyframes", "interpolation", "super_resolution", "translation")
+STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
 def _require(ok: bool, name: str, value: object, expected: str) -> None:

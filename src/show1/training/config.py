@@ -19,16 +19,7 @@ TaskName = Literal[
 ]
 """What can be trained. The `_images` tasks are the image pretraining of the stage that they are named after."""
 
-TASKS: tuple[TaskName, ...] = (
-    "text",
-    "keyframe_images",
-    "keyframes",
-    "interpolation",
-    "super_resolution",
-    "vae",
-    "translation_images",
-    "translation",
-)
+TASKS: tuple[TaskName, ...] = get_args(TaskName)
 
 
 @dataclass(frozen=True, kw_only=True)

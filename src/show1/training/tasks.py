@@ -4,7 +4,6 @@ A task is one module whose forward gives the loss, so that it can be wrapped for
 randomness comes from the global generator, which the trainer seeds for every step.
 """
 
-import json
 import re
 import unicodedata
 from abc import ABC, abstractmethod
@@ -19,8 +18,9 @@ from show1.config import InterpolationSettings, KeyframesSettings, SuperResoluti
 from show1.data.captions import parse_caption, vocabulary
 from show1.data.folder import read_captions
 from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
-from show1.diffusion import IndependentSeeds, build_scheduler
+from show1.diffusion import IndependentSeeds, build_scheduler, fold_frames, unfold_frames
 from show1.errors import InputError
+from show1.files import write_json
 from show1.models.loading import load_latent_unet, load_unet, load_vae, read_scheduler_config
 from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage
 from show1.stages.base import PromptEmbeddings
@@ -225,7 +225,7 @@ class DenoisingTask(Task):
     def export(self, folder: Path) -> None:
         self.unet.save_pretrained(folder / "unet")  # type: ignore[operator]
         (folder / "scheduler").mkdir(parents=True, exist_ok=True)
-        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(self.sampler, indent=2) + "\n")
+        write_json(folder / "scheduler" / "scheduler_config.json", self.sampler)
         if self.config.task not in ("interpolation", "super_resolution"):  # pixel stages share the keyframes' text
             self.text.save(folder)
 
@@ -327,7 +327,7 @@ class SuperResolutionTask(DenoisingTask):
         if torch.rand(()) < self.SINGLE_FRAMES:
             # every frame of the window as a video of one frame
             frames = video.shape[2]
-            video, low = (x.transpose(1, 2).flatten(0, 1)[:, :, None] for x in (video, low))
+            video, low = (fold_frames(x)[:, :, None] for x in (video, low))
             levels = levels.repeat_interleave(frames)
             captions = [caption for caption in batch["caption"] for _ in range(frames)]
             condition = self._noised(low, levels)
@@ -373,7 +373,7 @@ class VAETask(Task):
         )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        images = batch["video"].transpose(1, 2).flatten(0, 1)  # (B*F, 3, H, W)
+        images = fold_frames(batch["video"])
         images = torch.cat([random_crop((self.CROP, self.CROP), images)[0] for _ in range(self.CROPS)])
         posterior = self.vae.encode(images).latent_dist
         noise = torch.randn(posterior.mean.shape).to(images.device)
@@ -416,11 +416,11 @@ class TranslationTask(DenoisingTask):
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
         """(B, 3, F, H, W) -> scaled latents (B, 4, F, H/8, W/8), drawn from the posterior."""
-        images = video.transpose(1, 2).flatten(0, 1)
+        images = fold_frames(video)
         posterior = self.vae.encode(images).latent_dist
         latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape).to(images.device)
         scaled: Tensor = latents * self.vae.config.scaling_factor
-        return torch.unflatten(scaled, 0, (len(video), -1)).transpose(1, 2)
+        return unfold_frames(scaled, len(video))
 
     def new_parameters(self) -> set[str]:
         return {name for name in super().new_parameters() if name.startswith("unet.")}
