@@ -57,6 +57,9 @@ class TrainingConfig:
     accumulate: int = 1
     """Parts of a batch whose gradients are added up before a step; divides `batch_size`."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon`: orthogonal updates of the hidden matrices (arXiv:2502.16982), AdamW for everything else."""
+
     learning_rate: float = 7e-4
     """Peak of the schedule, for the new (temporal, where there are any) parameters."""
 
@@ -70,7 +73,7 @@ class TrainingConfig:
     """Steps of linear rise from 0."""
 
     weight_decay: float = 0.01
-    """Of AdamW."""
+    """Decoupled."""
 
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""

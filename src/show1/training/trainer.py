@@ -4,12 +4,14 @@ A run is its config: data, noise and dropout depend on (seed, step, process) alo
 from its last checkpoint and ends with the same weights, bit for bit.
 """
 
+import dataclasses
 import functools
 import hashlib
 import logging
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -22,7 +24,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from show1.data.clips import MINI_VIEWS, ClipDataset, ClipSource, SpriteClips
-from show1.errors import Cancelled, RunError
+from show1.errors import Cancelled, MissingDependencyError, RunError
 from show1.files import read_json_object, write_json
 from show1.training.config import TrainingConfig
 from show1.training.log import Line, RunLog
@@ -93,9 +95,7 @@ def _train(
     task = TASK_CLASSES[config.task](config)
     if config.gradient_checkpointing and isinstance(task, DenoisingTask):
         task.unet.enable_gradient_checkpointing()  # type: ignore[operator]
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(task, config), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
+    optimizer = _optimizer(task, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, config))
     trained = [p for p in task.parameters() if p.requires_grad]
     ema = EMAModel(trained, decay=config.ema_decay, foreach=True)
@@ -201,13 +201,19 @@ _FREE = {"steps", "log_every", "checkpoint_every", "sample_every", "workers", "o
 """Options that may change when a run goes on."""
 
 
+def _defaults() -> dict[str, Any]:
+    """What options mean in the files of runs that are older than them."""
+    fields = dataclasses.fields(TrainingConfig)
+    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+
+
 def _check_folder(config: TrainingConfig) -> None:
     """Refuses a folder with the checkpoints of a run with other options."""
     file = config.folder / "config.json"
     if last_checkpoint(config.folder) is None or not file.exists():
         return
     try:
-        before = read_json_object(file)
+        before = _defaults() | read_json_object(file)
     except (OSError, ValueError) as error:
         raise RunError(f"{file} cannot be read ({error}); choose another folder") from error
     for name, value in config.to_dict().items():
@@ -224,16 +230,30 @@ def _claim_folder(config: TrainingConfig) -> None:
     write_json(config.folder / "config.json", config.to_dict())
 
 
-def _parameter_groups(task: Task, config: TrainingConfig) -> list[dict[str, Any]]:
+def _optimizer(task: Task, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW, or Muon for the matrices between the first and the last layer and AdamW for the rest."""
     new = task.new_parameters()
-    groups: list[dict[str, Any]] = [
-        {"params": [], "lr": config.learning_rate * config.inherited_lr_scale},
-        {"params": [], "lr": config.learning_rate},
-    ]
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
         if parameter.requires_grad:
-            groups[name in new]["params"].append(parameter)
-    return [group for group in groups if group["params"]]
+            hidden = parameter.ndim >= 2 and not re.search(r"conv_in|conv_out|embedding|shared", name)
+            groups.setdefault((name in new, hidden and config.optimizer == "muon"), []).append(parameter)
+    options = [
+        {"params": params, "lr": config.learning_rate * (1.0 if is_new else config.inherited_lr_scale)}
+        for (is_new, _), params in groups.items()
+    ]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(options, weight_decay=config.weight_decay, fused=True)
+    try:
+        from pytorch_optimizer import Muon
+    except ImportError as error:
+        raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
+    for option, (_, use_muon) in zip(options, groups, strict=True):
+        # orthogonal updates scaled to the size of AdamW's (section 2.2 of arXiv:2502.16982): one learning rate for both
+        option |= {"use_muon": use_muon, "weight_decay": config.weight_decay}
+        option |= {"use_adjusted_lr": True} if use_muon else {"betas": (0.9, 0.999), "eps": 1e-8}
+    optimizer: torch.optim.Optimizer = Muon(options)
+    return optimizer
 
 
 def _lr_factor(step: int, config: TrainingConfig) -> float:
