@@ -184,6 +184,7 @@ def test_the_manifest_says_how_it_was_made(pipe: Show1Pipeline, tmp_path: Path) 
     assert record["stages"]["keyframes"]["peak_memory_bytes"] > 10**7
     assert set(record["versions"]) == {"show1", "torch", "diffusers", "transformers", "python"}
     assert (record["device"], record["dtype"]) == ("cpu", "float32")
+    assert record["threads"] == torch.get_num_threads() == 1
     weights = record["model"]["files"]["keyframes/unet/diffusion_pytorch_model.safetensors"]
     assert weights == show1.files.sha256(
         pipe.cascade.parts["keyframes"].path / "unet" / "diffusion_pytorch_model.safetensors"

@@ -128,6 +128,11 @@ class Show1Pipeline:
         return self.cascade.stages
 
     @property
+    def model_record(self) -> dict[str, Any]:
+        """Name, what `from_pretrained` takes, sources, and hashes of the weight files of all stages."""
+        return self._loader.model_record(self.stages)
+
+    @property
     def memory(self) -> Literal["low", "high"]:
         """What became of `auto`."""
         return self._loader.memory
@@ -273,13 +278,13 @@ class Show1Pipeline:
             begin, environment = opened.load_input(), self._environment()
             opened.begin(request, model=self._loader.model_record(request.stages), environment=environment, video=begin)
             before = opened.manifest
-            for key in ("device", "dtype"):
-                if before.get(key) != environment[key]:
+            for key in ("device", "dtype", "threads"):
+                if key in before and before[key] != environment.get(key):
                     logger.warning(
                         "The run began with %s %s and goes on with %s: the last digits will differ.",
                         key,
-                        before.get(key),
-                        environment[key],
+                        before[key],
+                        environment.get(key),
                     )
             return self._generate(request, begin, opened, watch, output_type)
 
@@ -409,6 +414,7 @@ class Show1Pipeline:
             },
             "device": self.device.type,
             "dtype": str(self.dtype).removeprefix("torch."),
+            **({"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}),
         }
 
 

@@ -293,7 +293,8 @@ class Run:
         begin = self.load_input()
         for stage in done:
             child.keep(stage, self.load(stage)[index : index + 1])
-        kept: dict[str, Any] = {k: self._manifest[k] for k in ("versions", "device", "dtype") if k in self._manifest}
+        place = ("versions", "device", "dtype", "threads")
+        kept: dict[str, Any] = {k: self._manifest[k] for k in place if k in self._manifest}
         child.begin(
             request.sample(index, stages),
             model=self._manifest["model"],

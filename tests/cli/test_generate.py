@@ -95,8 +95,11 @@ def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(
 
     Path("elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")  # the file is written where it was asked for, wherever the run is resumed
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)  # the run goes on with as many as it began with: sums round alike
     resumed = show1("resume", tmp_path / "my run")
     assert resumed.code == 0, resumed.err
+    assert torch.get_num_threads() == threads
     assert "keyframes" not in resumed.err and "super_resolution: done" in resumed.err
     assert (read_video(tmp_path / "panda.mkv").frames == read_video(whole).frames).all()
 

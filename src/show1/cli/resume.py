@@ -71,12 +71,14 @@ def resume(
 
 
 def _placement(run: "Run", device: str | None) -> dict[str, Any]:
-    """Device and precision: those of the run's beginning, for the same result to the last bit."""
+    """Device, precision and threads: those of the run's beginning, for the same result to the last bit."""
     import torch
 
     if device is not None:
         return {"device": device}
     manifest = run.manifest
+    if isinstance(threads := manifest.get("threads"), int) and threads > 0:
+        torch.set_num_threads(threads)
     dtype = getattr(torch, str(manifest.get("dtype")), None)
     return {"device": manifest.get("device"), "dtype": dtype if isinstance(dtype, torch.dtype) else None}
 
