@@ -103,6 +103,14 @@ def test_timesteps_stay_within_the_maximum(exports: Exports, monkeypatch: pytest
     assert set(torch.cat(seen).tolist()) == {0, 1, 2, 3}
 
 
+def test_translation_can_learn_from_crops(exports: Exports) -> None:
+    task = build("translation", exports, crop=(16, 24))
+    seen: list[torch.Tensor] = []
+    task.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    task(batch_of(task))
+    assert seen[0].shape[2:] == (3, 2, 3)  # frames, and eighths of the crop
+
+
 def test_super_resolution_sees_a_clean_first_frame_and_noised_others(
     exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:

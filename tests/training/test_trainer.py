@@ -33,6 +33,18 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     assert sum(values[-8:]) < 0.7 * sum(values[:8])
 
 
+def test_muon_turns_hidden_matrices_by_the_same_amount(tmp_path: Path) -> None:
+    folder = train(config("keyframe_images", tmp_path, steps=1, optimizer="muon", weight_decay=0.0, ema_decay=0.0))
+    after = load_file(folder / "unet/diffusion_pytorch_model.safetensors")
+    torch.manual_seed(0)
+    before = tasks.KeyframesTask(config("keyframe_images", tmp_path / "other")).unet.state_dict()
+    name = "down_blocks.1.resnets.0.conv1.weight"
+    moved = torch.linalg.svdvals((after[name] - before[name]).flatten(1))
+    # an orthogonal update has equal singular values; Newton-Schulz makes all but the smallest so to within a factor
+    assert moved[0] < 2 * moved[-4]
+    assert moved.mean() == pytest.approx(3e-3 * 0.2 * (32 * 9) ** 0.5, rel=0.3)
+
+
 def test_the_text_encoder_learns(tmp_path: Path) -> None:
     train(config("text", tmp_path, steps=30, batch_size=32, learning_rate=1e-2))
     values = [loss for _, loss in losses(tmp_path)]
@@ -69,9 +81,11 @@ def test_the_export_holds_averaged_weights(tmp_path: Path) -> None:
 # stopping and going on
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path, exports: Exports) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path, exports: Exports, optimizer: str) -> None:
     options: dict[str, Any] = {
         "steps": 7,
+        "optimizer": optimizer,
         "init": str(exports["keyframe_images"]),
         "log_every": 3,
         "checkpoint_every": 4,

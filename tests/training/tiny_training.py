@@ -53,7 +53,7 @@ PRESET: dict[str, dict[str, Any]] = {
         "attention_head_dim": 16,
         "norm_num_groups": 8,
     },
-    "vae": networks.PRESETS["mini"]["vae"] | {"block_out_channels": [32, 32, 32, 32]},
+    "vae": networks.PRESETS["mini"]["vae"] | {"block_out_channels": [32, 32, 32, 32], "latent_channels": 4},
     "text": networks.PRESETS["mini"]["text"] | {"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2},
 }
 

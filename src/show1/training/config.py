@@ -97,6 +97,9 @@ class TrainingConfig:
     noise_level: tuple[int, int] = (0, 400)
     """Range of noise levels of the low-resolution condition (super-resolution)."""
 
+    crop: tuple[int, int] | None = None
+    """Height and width of the random crops that the translation tasks learn from; None: whole frames."""
+
     mixed_precision: Literal["no", "bf16"] = "no"
     """Arithmetic of the networks."""
 
@@ -139,6 +142,7 @@ class TrainingConfig:
             "log_every": (self.log_every >= 1, "1 or more"),
             "checkpoint_every": (self.checkpoint_every >= 1, "1 or more"),
             "sample_every": (self.sample_every >= 0, "0 or more"),
+            "crop": (self.crop is None or min(self.crop) >= 8, "at least 8 pixels each way"),
             "noise_level": (0 <= self.noise_level[0] <= self.noise_level[1] <= 999, "a range within 0 to 999"),
         }
         for name, (ok, expected) in checks.items():

@@ -426,7 +426,10 @@ class TranslationTask(DenoisingTask):
         return {name for name in super().new_parameters() if name.startswith("unet.")}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": self.denoising_loss(self.encode(batch["video"]), batch["caption"])}
+        video = batch["video"]
+        if self.config.crop is not None:
+            [video] = random_crop(self.config.crop, video)
+        return {"loss": self.denoising_loss(self.encode(video), batch["caption"])}
 
     def export(self, folder: Path) -> None:
         super().export(folder)
