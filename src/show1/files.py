@@ -61,7 +61,15 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         OutputError: No permission, or the disk is full.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically, in UTF-8.
+
+    Raises:
+        OutputError: No permission, or the disk is full.
+    """
     write_atomically(path, lambda partial: _write_text(partial, text))
 
 
@@ -121,7 +129,7 @@ def cached_sha256(path: Path) -> str:
             return known
     digest = sha256(real)
     with contextlib.suppress(OutputError):  # a cache that cannot be written costs time, not the run
-        write_atomically(entry, lambda partial: _write_text(partial, digest))
+        write_text(entry, digest)
     return digest
 
 

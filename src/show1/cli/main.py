@@ -11,6 +11,7 @@ import typer
 
 from show1.cli.console import own_messages_only, say, tell
 from show1.cli.env import env
+from show1.cli.evaluate import app as evaluate
 from show1.cli.failures import RUNTIME, STOPPED, report
 from show1.cli.generate import generate
 from show1.cli.inspect import inspect
@@ -30,6 +31,7 @@ app.command()(resume)
 app.command()(inspect)
 app.add_typer(models, name="models")
 app.command()(env)
+app.add_typer(evaluate, name="evaluate")
 if importlib.util.find_spec("show1.cli.train") is not None:
     app.add_typer(importlib.import_module("show1.cli.train").app, name="train")
 

@@ -195,6 +195,11 @@ def _mip_levels() -> list[torch.Tensor]:
     return levels
 
 
+def sprite_texture(subject: int) -> torch.Tensor:
+    """A subject's cell of the sprite sheet: (4, 256, 256) float32 in [0, 1], colour multiplied by alpha, then alpha."""
+    return _mip_levels()[0][subject]
+
+
 def _draw_sprite(scene: Scene, time: float, height: int, width: int) -> tuple[int, int, torch.Tensor]:
     """Draws the sprite of one frame: top row and left column of a patch, and the patch (4, h, w), premultiplied."""
     x, y, scale, angle = scene.pose(time)

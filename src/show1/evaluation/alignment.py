@@ -1,0 +1,307 @@
+"""Text alignment in the sprite world: does a video show the subject, the background and the motion of its prompt?
+
+Subject and background are read by a classifier, the motion is measured (`show1.evaluation.tracking`). The same scores
+are given to ground truth, to ground truth under other prompts and to noise, so that a table says what they are worth.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from show1.data.sprites import SpriteWorld, frame_times, render_tensor, sprite_layer
+from show1.data.world import MOTIONS
+from show1.evaluation.frechet import Gaussian, frechet_distance
+from show1.evaluation.prompts import AlignmentPrompt
+from show1.evaluation.reader import SpriteReader
+from show1.evaluation.tracking import Track, track
+
+CRITERIA = ("subject", "background", "motion", "all three", "stable")
+"""What a video is judged by."""
+
+Features = NDArray[np.float32]
+"""The reader's features of a clip's frames: (F, 160)."""
+
+MIN_COVERAGE = 0.01
+"""A frame shows a subject if its mask covers at least this share of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoScore:
+    """What is measured on one video."""
+
+    subject: int
+    """What the subject is taken for, over all frames."""
+
+    background: int
+    """What the background is taken for."""
+
+    motion: int | None
+    """What the subject does; None: none of the motions."""
+
+    stable: bool
+    """Whether every frame alone shows the same subject."""
+
+    travel: float
+    """Displacement to the right, share of the width."""
+
+    fall: float
+    """Displacement downwards, share of the height."""
+
+    scaling: float
+    """Size at the end over size at the beginning."""
+
+    turns: float
+    """Full turns clockwise."""
+
+    sharpness: float
+    """How abrupt edges are round the subject's outline, over the same of a render with the same track."""
+
+    flicker: float
+    """Mean change of background pixels from frame to frame, in 8-bit levels; ground truth has 0."""
+
+    def judged(self, asked: AlignmentPrompt) -> dict[str, bool]:
+        """Which of `CRITERIA` hold."""
+        subject, background = self.subject == asked.subject, self.background == asked.background
+        motion = self.motion == asked.motion
+        right = subject and background and motion
+        return dict(zip(CRITERIA, (subject, background, motion, right, self.stable), strict=True))
+
+
+def score_video(video: Tensor, reader: SpriteReader) -> tuple[VideoScore, Features]:
+    """Measures a video.
+
+    Args:
+        video: (3, F, H, W) in [-1, 1].
+        reader: See `SpriteReader.trained`.
+
+    Returns:
+        The score, and the features (F, 160) of its frames.
+    """
+    reading = reader.read(video)
+    frames = reading.subjects.argmax(1)
+    subject = int(reading.subjects.log().mean(0).argmax())
+    background = int(reading.backgrounds.log().mean(0).argmax())
+    visible = bool((reading.masks.mean((1, 2)) >= MIN_COVERAGE).all())
+    path = track(video, reading.masks, subject)
+    score = VideoScore(
+        subject=subject,
+        background=background,
+        motion=path.motion() if visible else None,
+        stable=visible and bool((frames == subject).all()),
+        travel=round(path.travel, 4),
+        fall=round(path.fall, 4),
+        scaling=round(path.scaling, 4),
+        turns=round(path.turns, 4),
+        sharpness=round(_sharpness(video, reading.masks, path, subject, background), 4),
+        flicker=round(_flicker(video, reading.masks), 4),
+    )
+    return score, reading.features.numpy()
+
+
+def truth(asked: AlignmentPrompt, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
+    """A render of what a prompt asks for: (3, F, H, W) in [-1, 1]."""
+    scene = SpriteWorld(seed=1000 + seed, split="all").compose(
+        asked.subject, asked.motion, asked.background, asked.index
+    )
+    return render_tensor(scene, frame_times(num_frames), height, width)
+
+
+def _flicker(video: Tensor, masks: Tensor) -> float:
+    if video.shape[1] < 2:
+        return 0.0
+    empty = F.interpolate(masks[:, None], size=video.shape[-2:], mode="bilinear")[:, 0] < 0.02
+    still = empty[1:] & empty[:-1]
+    change = (video[:, 1:] - video[:, :-1]).abs().mean(0)
+    return float(change[still].mean() * 127.5) if still.any() else math.nan
+
+
+def _sharpness(video: Tensor, masks: Tensor, path: Track, subject: int, background: int) -> float:
+    """Second over first differences in the zone of the outline, which contrast does not change, in a few frames."""
+    height, width = video.shape[-2:]
+    ratios = []
+    for i in sorted({0, video.shape[1] // 2, video.shape[1] - 1}):
+        outline = F.interpolate(_outline(masks[i]), size=(height, width), mode="nearest")[0, 0]
+        drawn = _redrawn(path, i, video.shape[1], subject, video[:, i], outline)
+        ratios.append(_abruptness(video[:, i], outline) / _abruptness(drawn, outline))
+    return float(np.mean(ratios))
+
+
+def _outline(mask: Tensor) -> Tensor:
+    """Pixels within about two of the mask's border: (h, w) -> (1, 1, h, w) of 0 and 1."""
+    inside = (mask > 0.5).float()[None, None]
+    grown = F.max_pool2d(inside, 5, stride=1, padding=2)
+    shrunk = 1 - F.max_pool2d(1 - inside, 5, stride=1, padding=2)
+    return grown - shrunk
+
+
+def _redrawn(path: Track, frame: int, frames: int, subject: int, seen: Tensor, outline: Tensor) -> Tensor:
+    """The subject drawn where it was tracked, on the mean colour of the frame's background."""
+    from show1.data.sprites import Scene
+
+    time = frame / max(frames - 1, 1)
+    place = (float(path.x[frame]), float(path.y[frame]))
+    scene = Scene(
+        subject=subject,
+        motion=MOTIONS.index("stays still"),
+        background=0,
+        start=place,
+        end=place,
+        size=float(path.size[frame]),
+        turns=path.turns,
+        flip=path.mirrored,
+    )
+    layer = sprite_layer(scene, time, *seen.shape[-2:])
+    clear = (layer[3] < 0.01) & (outline == 0)
+    colour = seen[:, clear].mean(1) if clear.any() else seen.mean((1, 2))
+    return (2 * layer[:3] - layer[3:]) + (1 - layer[3:]) * colour[:, None, None]
+
+
+def _abruptness(frame: Tensor, zone: Tensor) -> float:
+    """Mean second difference over mean first difference of brightness in a zone: (3, H, W), (H, W) of 0 and 1."""
+    grey = frame.mean(0)
+    first = grey.diff(dim=1)[1:-1, :-1].abs() + grey.diff(dim=0)[:-1, 1:-1].abs()
+    second = grey.diff(n=2, dim=1)[1:-1].abs() + grey.diff(n=2, dim=0)[:, 1:-1].abs()
+    inner = zone[1:-1, 1:-1]
+    return float((second * inner).sum() / (first * inner).sum()) if (first * inner).sum() > 0 else math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """How many of some videos, with a 95 % interval (Wilson, 1927)."""
+
+    hits: int
+    """Videos for which it holds."""
+
+    count: int
+    """Videos."""
+
+    @classmethod
+    def of(cls, values: Iterable[bool]) -> Self:
+        """Counts."""
+        listed = list(values)
+        return cls(hits=sum(listed), count=len(listed))
+
+    @property
+    def share(self) -> float:
+        """0 to 1."""
+        return self.hits / self.count if self.count else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper end."""
+        if not self.count:
+            return math.nan, math.nan
+        z, n, p = 1.959964, self.count, self.share
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+        return max(middle - half, 0.0), min(middle + half, 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types."""
+        low, high = self.interval
+        return {"hits": self.hits, "count": self.count, "share": round(self.share, 4)} | {
+            "interval": [round(low, 4), round(high, 4)]
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table: a group of videos."""
+
+    name: str
+    """Which videos."""
+
+    shares: dict[str, Share]
+    """One for each of `CRITERIA`."""
+
+    sharpness: float
+    """Mean over the videos."""
+
+    flicker: float
+    """Mean over the videos."""
+
+    frame_distance: float | None
+    """Fréchet distance of the frames' features to those of ground truth."""
+
+    clip_distance: float | None
+    """Fréchet distance of the clips' features (mean and deviation over frames)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types."""
+        return {
+            "name": self.name,
+            **{name: share.to_dict() for name, share in self.shares.items()},
+            "sharpness": round(self.sharpness, 4),
+            "flicker": round(self.flicker, 4),
+            "frame_distance": None if self.frame_distance is None else round(self.frame_distance, 4),
+            "clip_distance": None if self.clip_distance is None else round(self.clip_distance, 4),
+        }
+
+
+Measured = tuple[AlignmentPrompt, VideoScore, Features]
+"""What was asked for, what was measured, and the features of the frames."""
+
+
+def summarise(name: str, videos: Sequence[Measured], real: Sequence[Features] | None = None) -> Row:
+    """Makes a line of the table.
+
+    Args:
+        name: Of the line.
+        videos: At least one.
+        real: Ground truth for the Fréchet distances, which need at least two clips each; None: they are left out.
+    """
+    judged = [score.judged(asked) for asked, score, _ in videos]
+    distances: list[float | None] = [None, None]
+    if real is not None and min(len(videos), len(real)) > 1:
+        made = [features for _, _, features in videos]
+        frames = [Gaussian.of(np.concatenate(clips)) for clips in (made, real)]
+        moments = [Gaussian.of([np.concatenate([f.mean(0), f.std(0)]) for f in clips]) for clips in (made, real)]
+        distances = [frechet_distance(*frames), frechet_distance(*moments)]
+    return Row(
+        name=name,
+        shares={criterion: Share.of(j[criterion] for j in judged) for criterion in CRITERIA},
+        sharpness=float(np.nanmean([score.sharpness for _, score, _ in videos])),
+        flicker=float(np.nanmean([score.flicker for _, score, _ in videos])),
+        frame_distance=distances[0],
+        clip_distance=distances[1],
+    )
+
+
+def validate(
+    prompts: Sequence[AlignmentPrompt], reader: SpriteReader, *, num_frames: int, height: int, width: int
+) -> list[Row]:
+    """What the scores give where the answer is known: ground truth, ground truth under other prompts, noise."""
+    size = {"num_frames": num_frames, "height": height, "width": width}
+    real: list[Measured] = [(asked, *score_video(truth(asked, seed=0, **size), reader)) for asked in prompts]
+    half = max(len(prompts) // 2, 1)
+    shuffled = [
+        (asked, score, features)
+        for (asked, _, _), (_, score, features) in zip(real, [*real[half:], *real[:half]], strict=True)
+    ]
+    generator = torch.Generator().manual_seed(0)
+    noise: list[Measured] = [
+        (asked, *score_video(torch.rand(3, num_frames, height, width, generator=generator) * 2 - 1, reader))
+        for asked in prompts
+    ]
+    other = [true_features(asked, reader, seed=1, **size) for asked in prompts]
+    return [
+        summarise("ground truth", real, other),
+        summarise("ground truth, other prompts", shuffled, other),
+        summarise("noise", noise, other),
+    ]
+
+
+def true_features(
+    asked: AlignmentPrompt, reader: SpriteReader, *, seed: int, num_frames: int, height: int, width: int
+) -> Features:
+    """Features of a render of what a prompt asks for."""
+    video = truth(asked, seed=seed, num_frames=num_frames, height=height, width=width)
+    features: Features = reader.read(video).features.numpy()
+    return features

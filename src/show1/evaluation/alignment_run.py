@@ -1,0 +1,235 @@
+"""`show1 evaluate alignment`: generates videos for the fixed prompts, scores them after each stage, and reports.
+
+::
+
+    OUT/
+      evaluation.json            what is evaluated; a folder takes one evaluation, which goes on where it stopped
+      videos/held_out-007-s1/    keyframes.mkv, super_resolution.mkv, translation.mkv (lossless), scores.json, features
+      report.json report.md index.html sheets/
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from show1.config import STAGES, StageName
+from show1.errors import InputError, RunError
+from show1.evaluation.alignment import (
+    Features,
+    Measured,
+    Row,
+    VideoScore,
+    score_video,
+    summarise,
+    true_features,
+    validate,
+)
+from show1.evaluation.prompts import PROMPT_SETS, AlignmentPrompt, PromptSet, alignment_prompts, prompts_sha256
+from show1.evaluation.reader import SpriteReader, reader_sha256
+from show1.files import read_json_object, write_atomically, write_json
+from show1.video import Video
+
+if TYPE_CHECKING:
+    from show1.pipeline import Show1Pipeline
+
+JUDGED: tuple[StageName, ...] = ("keyframes", "super_resolution", "translation")
+"""Stages whose output is scored, where the model has them."""
+
+MAX_VALIDATION = 64
+"""Prompts for which ground truth is scored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentPlan:
+    """Which videos are made and judged."""
+
+    sets: tuple[PromptSet, ...] = PROMPT_SETS
+    """Prompt sets."""
+
+    videos: int = 256
+    """Videos of each set at most: its prompts in order with the first seed, then with the second."""
+
+    seeds: tuple[int, ...] = (1, 2)
+    """Seeds of each prompt."""
+
+    until: StageName | None = None
+    """Last stage to run; None: the model's last."""
+
+    batch_size: int = 4
+    """Videos generated together: always the same ones, so that a killed evaluation ends with equal figures."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.sets if name not in PROMPT_SETS]
+        if unknown or not self.sets:
+            raise InputError(f"sets must be some of {', '.join(PROMPT_SETS)}, got {', '.join(self.sets) or 'none'}")
+        for name in ("videos", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
+    def items(self) -> list[tuple[AlignmentPrompt, int]]:
+        """Prompts and seeds, in order."""
+        chosen: list[tuple[AlignmentPrompt, int]] = []
+        for name in self.sets:
+            prompts = [prompt for prompt in alignment_prompts() if prompt.set == name]
+            chosen += [(prompt, seed) for seed in self.seeds for prompt in prompts][: self.videos]
+        return chosen
+
+
+def evaluate_alignment(
+    pipe: "Show1Pipeline",
+    out: str | Path,
+    plan: AlignmentPlan,
+    *,
+    on_video: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Generates what is missing, scores it, and writes the report.
+
+    Args:
+        pipe: The model.
+        out: Folder of the evaluation, new or begun.
+        plan: Which videos.
+        on_video: Called with videos done and videos in all.
+
+    Returns:
+        What `report.json` holds.
+
+    Raises:
+        RunError: The folder holds another evaluation.
+    """
+    from show1.evaluation.alignment_report import write_report
+
+    out = Path(out)
+    last = plan.until or pipe.stages[-1]
+    stages = tuple(s for s in JUDGED if s in pipe.stages and STAGES.index(s) <= STAGES.index(last))
+    if not stages:
+        raise InputError(f"until: no stage up to {last!r} is scored; the stages are {', '.join(JUDGED)}")
+    identity = _identity(pipe, plan, stages)
+    _claim(out, identity)
+    items = plan.items()
+    reader = SpriteReader.trained()
+    for first in range(0, len(items), plan.batch_size):
+        batch = items[first : first + plan.batch_size]
+        if all((_folder(out, *item) / "scores.json").is_file() for item in batch):
+            continue
+        if on_video is not None:
+            on_video(first, len(items))
+        _generate(pipe, out, batch, stages, reader)
+    if on_video is not None:
+        on_video(len(items), len(items))
+    rows, sizes = _table(out, items, stages, reader)
+    last_size = sizes[stages[-1]]
+    checks = validate([prompt for prompt, _ in _spread(items, MAX_VALIDATION)], reader, **last_size)
+    report = {
+        **identity,
+        "videos": len(items),
+        "sizes": sizes,
+        "validation": [row.to_dict() for row in checks],
+        "rows": [row.to_dict() for row in rows],
+    }
+    write_json(out / "report.json", report)
+    write_report(out, report, [(stage, _measured(out, items, stage)) for stage in stages], items)
+    return report
+
+
+def _identity(pipe: "Show1Pipeline", plan: AlignmentPlan, stages: Sequence[StageName]) -> dict[str, Any]:
+    """What the figures depend on, and its hash."""
+    model = pipe.model_record
+    parts = {
+        "protocol": "sprite alignment 1",
+        "prompts_sha256": prompts_sha256(),
+        "reader_sha256": reader_sha256(),
+        "model": {key: model[key] for key in ("name", "sha256")},
+        "settings": pipe.settings.to_dict(),
+        "plan": json.loads(json.dumps(dataclasses.asdict(plan))),
+        "stages": list(stages),
+    }
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return {"id": digest[:16], **parts}
+
+
+def _claim(out: Path, identity: dict[str, Any]) -> None:
+    file = out / "evaluation.json"
+    if file.is_file():
+        before = read_json_object(file)
+        if before.get("id") != identity["id"]:
+            changed = next((key for key in identity if key != "id" and before.get(key) != identity[key]), "id")
+            raise RunError(f"{out} holds an evaluation with another {changed}; name another folder with --out")
+        return
+    write_json(file, identity)
+
+
+def _folder(out: Path, prompt: AlignmentPrompt, seed: int) -> Path:
+    return out / "videos" / f"{prompt.set}-{prompt.index:03d}-s{seed}"
+
+
+def _generate(
+    pipe: "Show1Pipeline",
+    out: Path,
+    items: Sequence[tuple[AlignmentPrompt, int]],
+    stages: Sequence[StageName],
+    reader: SpriteReader,
+) -> None:
+    """Generates a batch; `scores.json` is a video's last file: a batch that was killed is made again as a whole."""
+    folders = [_folder(out, *item) for item in items]
+    kept: dict[StageName, list[Video]] = {}
+
+    def keep(stage: StageName, videos: list[Video]) -> None:
+        if stage in stages:
+            kept[stage] = videos
+
+    pipe(
+        [prompt.prompt for prompt, _ in items],
+        seed=[seed for _, seed in items],
+        until=stages[-1],
+        callback_on_stage_end=keep,
+    )
+    for i, folder in enumerate(folders):
+        folder.mkdir(parents=True, exist_ok=True)
+        scores: dict[str, Any] = {}
+        features: dict[str, Features] = {}
+        for stage in stages:
+            video = kept[stage][i]
+            video.save(folder / f"{stage}.mkv", overwrite=True)
+            score, features[stage] = score_video(video.to_tensor(), reader)
+            scores[stage] = dataclasses.asdict(score)
+        write_atomically(folder / "features.safetensors", functools.partial(save_file, features))
+        write_json(folder / "scores.json", scores)
+
+
+def _measured(out: Path, items: Sequence[tuple[AlignmentPrompt, int]], stage: StageName) -> list[Measured]:
+    """Scores and features from the disk."""
+    measured: list[Measured] = []
+    for prompt, seed in items:
+        folder = _folder(out, prompt, seed)
+        score = VideoScore(**read_json_object(folder / "scores.json")[stage])
+        measured.append((prompt, score, load_file(folder / "features.safetensors")[stage]))
+    return measured
+
+
+def _table(
+    out: Path, items: Sequence[tuple[AlignmentPrompt, int]], stages: Sequence[StageName], reader: SpriteReader
+) -> tuple[list[Row], dict[StageName, dict[str, int]]]:
+    """A row for each set and stage; and frames, height, width of each stage's videos."""
+    rows, sizes = [], {}
+    for stage in stages:
+        frames, height, width, _ = Video.load(_folder(out, *items[0]) / f"{stage}.mkv").frames.shape
+        sizes[stage] = {"num_frames": frames, "height": height, "width": width}
+        measured = _measured(out, items, stage)
+        for name in dict.fromkeys(prompt.set for prompt, _ in items):
+            group = [m for m in measured if m[0].set == name]
+            real = [true_features(m[0], reader, seed=2 + i, **sizes[stage]) for i, m in enumerate(group)]
+            rows.append(summarise(f"{name}, {stage}", group, real))
+    return rows, sizes
+
+
+def _spread(items: Sequence[tuple[AlignmentPrompt, int]], count: int) -> list[tuple[AlignmentPrompt, int]]:
+    picked = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[i] for i in picked]

@@ -1,0 +1,128 @@
+"""A network that reads frames of the sprite world: which subject, which background, and where the subject is.
+
+It is trained on ground-truth renders alone (`scripts/train_reader.py`) and knows nothing of what made the frames that
+it reads. It decides subject and background and draws a mask; motion is measured from the masks by
+`show1.evaluation.tracking`.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from show1.data.world import BACKGROUNDS, SUBJECTS
+
+HEIGHT, WIDTH = 40, 64
+"""Size at which frames are read; others are resized to it."""
+
+_WEIGHTS = files("show1.evaluation") / "assets" / "sprite_reader.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a video shows, frame by frame."""
+
+    subjects: Tensor
+    """(F, 32) probabilities."""
+
+    backgrounds: Tensor
+    """(F, 8) probabilities."""
+
+    masks: Tensor
+    """(F, 40, 64) coverage of each pixel by the subject, 0 to 1."""
+
+    features: Tensor
+    """(F, 160) float32: the subject's features then the background's, for Fréchet distances."""
+
+
+class SpriteReader(nn.Module):
+    """A small U-shaped network with a mask, and two classifiers that look at the masked and the unmasked features."""
+
+    def __init__(self, channels: tuple[int, int, int] = (32, 64, 128)) -> None:
+        super().__init__()
+        a, b, c = channels
+        self.down = nn.ModuleList([_block(12, a), _block(a, b), _block(b, c)])
+        self.up = nn.ModuleList([_layer(c + b, b), _layer(b + a, a)])
+        self.mask = nn.Conv2d(a, 4, 1)
+        self.subject_features = nn.Sequential(nn.Linear(b + c, 128), nn.SiLU())
+        self.background_features = nn.Sequential(nn.Linear(b, 32), nn.SiLU())
+        self.subject = nn.Linear(128, len(SUBJECTS))
+        self.background = nn.Linear(32, len(BACKGROUNDS))
+
+    @classmethod
+    def trained(cls) -> Self:
+        """The reader that comes with the package."""
+        from safetensors.torch import load_file
+
+        reader = cls()
+        weights = load_file(str(_WEIGHTS))
+        reader.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
+        return reader.eval()
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Reads frames.
+
+        Args:
+            frames: (N, 3, 40, 64) in [-1, 1].
+
+        Returns:
+            Subject logits (N, 32), background logits (N, 8), mask logits (N, 40, 64), features (N, 160).
+        """
+        fine = self.down[0](F.pixel_unshuffle(frames, 2))
+        middle = self.down[1](F.max_pool2d(fine, 2))
+        deep = self.down[2](F.max_pool2d(middle, 2))
+        middle = self.up[0](torch.cat([_double(deep), middle], dim=1))
+        fine = self.up[1](torch.cat([_double(middle), fine], dim=1))
+        mask = F.pixel_shuffle(self.mask(fine), 2)
+        weight = F.avg_pool2d(mask.sigmoid().detach(), 4)
+        inside, outside = _weighted_mean(middle, weight), _weighted_mean(middle, 1 - weight)
+        subject = self.subject_features(torch.cat([inside, deep.amax((2, 3))], dim=1))
+        background = self.background_features(outside)
+        return self.subject(subject), self.background(background), mask[:, 0], torch.cat([subject, background], dim=1)
+
+    @torch.inference_mode()
+    def read(self, video: Tensor) -> Reading:
+        """Reads a video.
+
+        Args:
+            video: (3, F, H, W) in [-1, 1], of any size.
+        """
+        frames = resize(video.transpose(0, 1).float())
+        parts = [self(chunk) for chunk in torch.split(frames, 64)]
+        subjects, backgrounds, masks, features = (torch.cat(part) for part in zip(*parts, strict=True))
+        return Reading(
+            subjects=subjects.softmax(1), backgrounds=backgrounds.softmax(1), masks=masks.sigmoid(), features=features
+        )
+
+
+def resize(frames: Tensor) -> Tensor:
+    """Brings frames (N, 3, H, W) to the reader's size: area averages of larger ones, bilinear for smaller ones."""
+    if frames.shape[-2:] == (HEIGHT, WIDTH):
+        return frames
+    shrink = frames.shape[-2] >= HEIGHT and frames.shape[-1] >= WIDTH
+    return F.interpolate(frames, size=(HEIGHT, WIDTH), mode="bilinear", antialias=shrink, align_corners=False)
+
+
+def _layer(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(*_layer(inputs, outputs), *_layer(outputs, outputs))
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
+    return (x * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-3)
+
+
+def reader_sha256() -> str:
+    """Hash of the trained reader's weights, which every report names."""
+    return hashlib.sha256(_WEIGHTS.read_bytes()).hexdigest()

@@ -1,0 +1,229 @@
+"""Motion of the subject, measured: centre, size and turns over a clip, and which of the motions that is.
+
+Centre and size come from the subject's mask and from what is known of its sprite (the share of its box that is drawn,
+and where the drawn part lies in it). Turns come from comparing the frames with the turned sprite. Nothing is learned.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from show1.data.sprites import ASPECT, CELL, MARGIN, sprite_texture
+from show1.data.world import MOTIONS
+
+Array = NDArray[np.float64]
+
+PATCH = 20
+"""Side of the patches in which frames and turned sprites are compared."""
+
+MAX_FRAMES = 15
+"""Frames, evenly spaced, that turns are measured on."""
+
+ANGLES = 36
+"""Angles at which each of these frames is compared."""
+
+TURNS = tuple(float(turn) for turn in np.linspace(-1.25, 1.25, 41))
+"""Turns over a clip that are tried."""
+
+MIN_TRAVEL, MIN_RISE = 0.3, 0.25
+"""A subject moves if it travels this share of the frame's width, or of its height, in the right direction."""
+
+MAX_DRIFT = 0.15
+"""A subject stays in place (or on its line) if it leaves it by at most this share of the width or height."""
+
+MIN_SCALE = 1.5
+"""A subject grows (or shrinks) if the ratio of its sizes is at least this; the sprite world's is 2.3."""
+
+MAX_SCALE = 1.3
+"""A subject keeps its size if the ratio of sizes is at most this."""
+
+MIN_TURNS, MAX_TURNS = 0.6, 0.25
+"""A subject spins from the first number of turns on, and does not up to the second."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """Where the subject is in each frame, and what that amounts to."""
+
+    x: Array
+    """(F,) centre of its box, share of the frame's width."""
+
+    y: Array
+    """(F,) centre of its box, share of the frame's height."""
+
+    size: Array
+    """(F,) side of its box, share of the frame's height."""
+
+    turns: float
+    """Full turns over the clip; positive is clockwise."""
+
+    mirrored: bool = False
+    """Whether the sprite is seen mirrored."""
+
+    @property
+    def travel(self) -> float:
+        """From the first frame to the last, to the right; share of the width. From a line fitted to the track."""
+        return _rise(self.x)
+
+    @property
+    def fall(self) -> float:
+        """Downwards; share of the height."""
+        return _rise(self.y)
+
+    @property
+    def scaling(self) -> float:
+        """Size at the end over size at the beginning."""
+        return math.exp(_rise(np.log(np.maximum(self.size, 1e-3))))
+
+    def motion(self) -> int | None:
+        """The index of the motion of `MOTIONS` that the subject does; None: none of them."""
+        steady = max(self.scaling, 1 / self.scaling) <= MAX_SCALE
+        upright = abs(self.turns) <= MAX_TURNS
+        in_row, in_column = abs(self.fall) <= MAX_DRIFT, abs(self.travel) <= MAX_DRIFT
+        in_place = in_row and in_column
+        does = {
+            "moves left": self.travel <= -MIN_TRAVEL and in_row and upright,
+            "moves right": self.travel >= MIN_TRAVEL and in_row and upright,
+            "moves up": self.fall <= -MIN_RISE and in_column and upright,
+            "moves down": self.fall >= MIN_RISE and in_column and upright,
+            "spins": abs(self.turns) >= MIN_TURNS and in_place and steady,
+            "grows": self.scaling >= MIN_SCALE and in_place and upright,
+            "shrinks": self.scaling <= 1 / MIN_SCALE and in_place and upright,
+            "stays still": in_place and steady and upright,
+        }
+        return next((i for i, phrase in enumerate(MOTIONS) if does[phrase]), None)
+
+
+def track(video: Tensor, masks: Tensor, subject: int) -> Track:
+    """Follows a subject.
+
+    Args:
+        video: (3, F, H, W) in [-1, 1].
+        masks: (F, h, w) coverage of each pixel by the subject, 0 to 1.
+        subject: Index into `SUBJECTS`: what is followed.
+    """
+    masks = masks.double()
+    masks = torch.where(masks > 0.1, masks, 0)  # a haze over the whole frame would pull the centre to the middle
+    frames, height, width = masks.shape
+    area = masks.sum((1, 2)).clamp(min=1e-6)
+    columns = (torch.arange(width, dtype=torch.float64) + 0.5) / width
+    rows = (torch.arange(height, dtype=torch.float64) + 0.5) / height
+    x, y = (masks.sum(1) * columns).sum(1) / area, (masks.sum(2) * rows).sum(1) / area
+    share, offset = _shape(subject)
+    size = (area * ASPECT / (height * width) / share).sqrt()
+
+    # the mask's centre lies off the box's centre, in a direction that turns with the sprite
+    turns, mirrored = _turns(video, x, y, size, subject)
+    angle = 2 * math.pi * turns * torch.linspace(0, 1, frames, dtype=torch.float64)
+    dx, dy = _turned(offset, angle, mirrored)
+    return Track(
+        x=(x - dx * size / ASPECT).numpy(),
+        y=(y - dy * size).numpy(),
+        size=size.numpy(),
+        turns=float(turns),
+        mirrored=mirrored,
+    )
+
+
+def _rise(values: Array) -> float:
+    """Difference between the ends of a fitted line."""
+    if len(values) < 2:
+        return 0.0
+    return float(np.polyfit(np.linspace(0, 1, len(values)), values, 1)[0])
+
+
+@cache
+def _shape(subject: int) -> tuple[float, tuple[float, float]]:
+    """Share of the sprite's box that is drawn, and the middle of the drawn part, in sides from the box's centre."""
+    alpha = sprite_texture(subject)[3].double()
+    side = CELL - 2 * MARGIN
+    place = (torch.arange(CELL, dtype=torch.float64) + 0.5 - CELL / 2) / side
+    area = alpha.sum()
+    centre = (float((alpha.sum(0) * place).sum() / area), float((alpha.sum(1) * place).sum() / area))
+    return float(area) / side**2, centre
+
+
+def _turned(offset: tuple[float, float], angle: Tensor, mirrored: bool) -> tuple[Tensor, Tensor]:
+    """An offset (x, y) of the sprite as it lies in the frame when the sprite is mirrored, then turned clockwise."""
+    x, y = -offset[0] if mirrored else offset[0], offset[1]
+    return x * angle.cos() - y * angle.sin(), x * angle.sin() + y * angle.cos()
+
+
+def _turns(video: Tensor, x: Tensor, y: Tensor, size: Tensor, subject: int) -> tuple[float, bool]:
+    """The steady rotation, and the mirroring, under which the frames look most like the sprite.
+
+    Every frame is looked at through windows that are centred on the mask and turned by each of many angles; a window is
+    compared with the sprite by the correlation of their colours, inside the sprite. The rotation is the one whose
+    angles, frame by frame, have the greatest sum of correlations.
+    """
+    frames = video.shape[1]
+    picked = sorted({round(float(i)) for i in np.linspace(0, frames - 1, min(frames, MAX_FRAMES))})
+    times = torch.tensor(picked, dtype=torch.float64) / max(frames - 1, 1)
+    angles = torch.arange(ANGLES, dtype=torch.float64) * (2 * math.pi / ANGLES)
+    best = (-math.inf, 0.0, False)
+    for mirrored in (False, True):
+        template = _template(subject, mirrored)
+        likeness = torch.stack(
+            [_likeness(video[:, i], (float(x[i]), float(y[i])), float(size[i]), angles, template) for i in picked]
+        )
+        for turns in TURNS:
+            total = _interpolated(likeness, turns * ANGLES * times) - 1e-3 * abs(turns)
+            best = max(best, (total, turns, mirrored))
+    return best[1], best[2]
+
+
+_Template = tuple[Tensor, Tensor, tuple[float, float]]
+
+
+def _likeness(frame: Tensor, middle: tuple[float, float], size: float, angles: Tensor, template: _Template) -> Tensor:
+    """(A,) correlations of a frame (3, H, W) with the sprite at each angle, its drawn part centred on `middle`."""
+    colours, weight, centre = template
+    place = (torch.arange(PATCH, dtype=torch.float64) + 0.5) / PATCH - 0.5
+    down, across = torch.meshgrid(place, place, indexing="ij")
+    u, v = across - centre[0], down - centre[1]  # from the middle of the drawn part, in sides of the box
+    cos, sin = angles.cos()[:, None, None], angles.sin()[:, None, None]
+    grid_x = 2 * (middle[0] + (u * cos - v * sin) * size / ASPECT) - 1
+    grid_y = 2 * (middle[1] + (u * sin + v * cos) * size) - 1
+    grid = torch.stack([grid_x, grid_y], dim=-1).float()
+    source = frame.float()[None].expand(len(angles), -1, -1, -1)
+    seen = F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    inside = weight * (grid.abs().amax(-1) <= 1)[:, None]
+    return _correlation(seen, colours[None].expand_as(seen), inside)
+
+
+def _correlation(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """Weighted correlation over all pixels and colours: (A, 3, P, P) twice, (A, 1, P, P) -> (A,)."""
+    weight = weight.expand_as(a)
+    total = weight.sum((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    a = a - (a * weight).sum((1, 2, 3), keepdim=True) / total
+    b = b - (b * weight).sum((1, 2, 3), keepdim=True) / total
+    product = (a * b * weight).sum((1, 2, 3))
+    norms = (a.square() * weight).sum((1, 2, 3)) * (b.square() * weight).sum((1, 2, 3))
+    return product / norms.clamp(min=1e-12).sqrt()
+
+
+@cache
+def _template(subject: int, mirrored: bool) -> _Template:
+    """The sprite's box: colours (3, P, P) in [-1, 1], coverage (1, P, P), and the middle of the drawn part in it."""
+    inner = sprite_texture(subject)[:, MARGIN : CELL - MARGIN, MARGIN : CELL - MARGIN]
+    small = F.interpolate(inner[None], size=(PATCH, PATCH), mode="area")[0]
+    if mirrored:
+        small = small.flip(-1)
+    x, y = _shape(subject)[1]
+    return 2 * small[:3] / small[3:].clamp(min=1e-3) - 1, small[3:], (-x if mirrored else x, y)
+
+
+def _interpolated(likeness: Tensor, wanted: Tensor) -> float:
+    """Mean of (F, A) at fractional angles (F,), in steps, round the circle."""
+    steps = likeness.shape[1]
+    low = wanted.floor()
+    part = wanted - low
+    rows = torch.arange(len(likeness))
+    first, second = likeness[rows, low.long() % steps], likeness[rows, (low.long() + 1) % steps]
+    return float((first * (1 - part) + second * part).mean())

@@ -1,0 +1,126 @@
+"""Alignment scores where the answer is known, and a whole evaluation of a small cascade."""
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from published_layout import small_settings
+
+from show1.data.captions import parse_caption
+from show1.data.sprites import SpriteWorld, render_tensor
+from show1.data.world import is_held_out
+from show1.errors import InputError, RunError
+from show1.evaluation.alignment import Share, score_video, summarise, truth, validate
+from show1.evaluation.alignment_run import AlignmentPlan, evaluate_alignment
+from show1.evaluation.prompts import alignment_prompts, prompts_sha256
+from show1.evaluation.reader import SpriteReader
+from show1.models.cascade import resolve
+from show1.pipeline import Show1Pipeline
+
+
+@pytest.fixture(scope="module")
+def reader() -> SpriteReader:
+    return SpriteReader.trained()
+
+
+def test_the_prompts_are_what_they_say() -> None:
+    prompts = alignment_prompts()
+    assert prompts_sha256().startswith("4ee6cae6e9e4bf4a")
+    assert [sum(p.set == name for p in prompts) for name in ("held_out", "seen", "paraphrase")] == [128, 128, 64]
+    for prompt in prompts:
+        assert parse_caption(prompt.prompt) == (prompt.subject, prompt.motion, prompt.background)
+        held_out = is_held_out(prompt.subject, prompt.motion, prompt.background)
+        assert held_out == (prompt.set != "seen")
+    canonical = {p.prompt for p in prompts if p.set != "paraphrase"}
+    assert not canonical & {p.prompt for p in prompts if p.set == "paraphrase"}
+
+
+def test_the_reader_knows_held_out_renders(reader: SpriteReader) -> None:
+    world, rng = SpriteWorld(seed=9, split="held_out"), random.Random(0)
+    right = []
+    for i in range(192):
+        scene = world.scene(i)
+        height = rng.choice((20, 40, 160))
+        reading = reader.read(render_tensor(scene, np.array([rng.random()]), height, int(1.6 * height)))
+        right.append(int(reading.subjects.argmax()) == scene.subject)
+        assert int(reading.backgrounds.argmax()) == scene.background
+    assert np.mean(right) >= 0.98
+
+
+def test_scores_tell_truth_from_the_rest(reader: SpriteReader) -> None:
+    prompts = alignment_prompts()[:16]
+    true, shuffled, noise = validate(prompts, reader, num_frames=8, height=80, width=128)
+    assert true.shares["all three"].hits >= 15 and true.shares["stable"].hits >= 15
+    assert shuffled.shares["all three"].hits == 0
+    assert noise.shares["all three"].hits == 0
+    assert true.flicker < 0.1 < noise.flicker
+    assert true.sharpness == pytest.approx(1, abs=0.1)
+    assert true.frame_distance is not None and noise.frame_distance is not None
+    assert true.frame_distance < 0.5 * noise.frame_distance
+
+
+def test_blur_and_flicker_are_seen(reader: SpriteReader) -> None:
+    video = truth(alignment_prompts()[0], seed=0, num_frames=8, height=80, width=128)
+    clean, _ = score_video(video, reader)
+    blurred = torch.nn.functional.avg_pool2d(video.transpose(0, 1), 5, stride=1, padding=2).transpose(0, 1)
+    assert score_video(blurred, reader)[0].sharpness < 0.8 * clean.sharpness
+    shaken = video + 0.1 * torch.randn(1, 8, 1, 1, generator=torch.Generator().manual_seed(0))
+    assert score_video(shaken, reader)[0].flicker > clean.flicker + 3
+
+
+def test_a_change_of_subject_is_not_stable(reader: SpriteReader) -> None:
+    still = next(p for p in alignment_prompts() if p.motion == 7)
+    other = dataclasses.replace(still, subject=(still.subject + 5) % 32)
+    parts = [truth(p, seed=0, num_frames=8, height=40, width=64) for p in (still, other)]
+    score, _ = score_video(torch.cat([parts[0][:, :5], parts[1][:, 5:]], dim=1), reader)
+    assert not score.stable
+    assert score_video(parts[0], reader)[0].stable
+
+
+def test_intervals() -> None:
+    assert Share(hits=50, count=100).interval == pytest.approx((0.4038, 0.5962), abs=1e-4)  # Wilson's, by the book
+    low, high = Share(hits=10, count=10).interval
+    assert high == pytest.approx(1) and low == pytest.approx(0.7225, abs=1e-4)
+    assert Share.of([True, False, False, False]).share == 0.25
+
+
+def test_a_plan_says_what_is_wrong() -> None:
+    with pytest.raises(InputError, match="held_out, seen, paraphrase"):
+        AlignmentPlan(sets=("unseen",))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="1 or more"):
+        AlignmentPlan(videos=0)
+    items = AlignmentPlan(sets=("held_out",), videos=130).items()
+    assert len(items) == 130 and items[0][0] == items[128][0] and (items[0][1], items[128][1]) == (1, 2)
+
+
+def test_a_whole_evaluation(published: Path, tmp_path: Path) -> None:
+    cascade = dataclasses.replace(resolve(published), settings=small_settings())
+    pipe = Show1Pipeline(cascade, device=torch.device("cpu"), dtype=torch.float32, memory="high")
+    plan = AlignmentPlan(sets=("held_out", "seen"), videos=2, until="keyframes", batch_size=3)
+    done: list[int] = []
+    report = evaluate_alignment(pipe, tmp_path / "run", plan, on_video=lambda n, _: done.append(n))
+    assert done == [0, 3, 4]
+    assert [row["name"] for row in report["rows"]] == ["held_out, keyframes", "seen, keyframes"]
+    assert report["rows"][0]["subject"]["count"] == 2
+    assert {p.name for p in (tmp_path / "run").iterdir()} >= {"report.json", "report.md", "index.html", "sheets"}
+    assert json.loads((tmp_path / "run" / "report.json").read_text()) == report
+    assert "sheets/keyframes-worst.png" in (tmp_path / "run" / "index.html").read_text()
+
+    first = alignment_prompts()[0]
+    (tmp_path / "run" / "videos" / f"held_out-{first.index:03d}-s1" / "scores.json").unlink()  # as after a kill
+    done.clear()
+    assert evaluate_alignment(pipe, tmp_path / "run", plan, on_video=lambda n, _: done.append(n)) == report
+    assert done == [0, 4]
+    with pytest.raises(RunError, match="another plan"):
+        evaluate_alignment(pipe, tmp_path / "run", dataclasses.replace(plan, videos=1))
+
+
+def test_summarise_needs_no_ground_truth(reader: SpriteReader) -> None:
+    prompt = alignment_prompts()[0]
+    video = truth(prompt, seed=0, num_frames=4, height=20, width=32)
+    row = summarise("one", [(prompt, *score_video(video, reader))])
+    assert row.frame_distance is None and row.to_dict()["clip_distance"] is None

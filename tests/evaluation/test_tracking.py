@@ -1,0 +1,50 @@
+"""Motion measured on ground truth, whose motion is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from show1.data.sprites import SpriteWorld, frame_times, render_tensor, sprite_layer
+from show1.data.world import MOTIONS
+from show1.evaluation.tracking import track
+
+
+def tracked(motion: int, subject: int, frames: int, height: int):
+    scene = SpriteWorld(seed=3, split="all").compose(subject, motion, subject % 8, index=motion)
+    times = frame_times(frames)
+    video = render_tensor(scene, times, height, int(1.6 * height))
+    masks = torch.stack([sprite_layer(scene, float(time), 40, 64)[3] for time in times])
+    return scene, track(video, masks, subject)
+
+
+@pytest.mark.parametrize("motion", range(len(MOTIONS)))
+@pytest.mark.parametrize(("frames", "height"), [(8, 20), (8, 80)])
+def test_every_motion_is_read(motion: int, frames: int, height: int) -> None:
+    for subject in (3, 16, 24):  # a face, a vehicle, a ball
+        _, found = tracked(motion, subject, frames, height)
+        assert found.motion() == motion
+
+
+def test_measures_are_those_of_the_scene() -> None:
+    scene, found = tracked(MOTIONS.index("moves right"), 12, 8, 80)
+    np.testing.assert_allclose(found.x, np.linspace(scene.start[0], scene.end[0], 8), atol=0.03)
+    np.testing.assert_allclose(found.y, scene.start[1], atol=0.03)
+    assert found.travel == pytest.approx(scene.end[0] - scene.start[0], abs=0.04)
+    scene, found = tracked(MOTIONS.index("grows"), 12, 8, 80)
+    assert found.scaling == pytest.approx(1.4 / 0.6, rel=0.15)
+    scene, found = tracked(MOTIONS.index("spins"), 12, 8, 80)
+    assert found.turns == pytest.approx(scene.turns, abs=0.07)
+
+
+def test_half_a_motion_is_none() -> None:
+    world = SpriteWorld(seed=3, split="all")
+    scene = world.compose(3, MOTIONS.index("moves left"), 1)
+    times = frame_times(8) * 0.3  # the first third of the way
+    video = render_tensor(scene, times, 40, 64)
+    masks = torch.stack([sprite_layer(scene, float(time), 40, 64)[3] for time in times])
+    assert track(video, masks, 3).motion() is None
+
+
+def test_an_empty_mask_does_not_fail() -> None:
+    found = track(torch.zeros(3, 4, 20, 32), torch.zeros(4, 40, 64), 0)
+    assert np.isfinite(found.size).all()
