@@ -12,7 +12,7 @@ def test_alignment_of_a_small_cascade(show1: Show1, cascade: Path, tmp_path: Pat
     assert "| held_out, keyframes | 1 |" in made.out and "| ground truth | 1 | 100.0" in made.out
     assert "1/1 videos" in made.err and (tmp_path / "run" / "index.html").is_file()
     other = show1(*asked, "--batch-size", 2, "--out", "run")
-    assert other.code == 1 and "another plan" in other.err and "--out" in other.err
+    assert other.code == 2 and "another plan" in other.err and "--out" in other.err
 
 
 def test_a_set_that_is_not_there(show1: Show1) -> None:
