@@ -1,0 +1,230 @@
+"""From features to the figures of a report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from show1.errors import CheckpointError, InputError
+from show1.evaluation.feature_cache import ClipFeatures, Probe
+from show1.evaluation.features import NETWORKS, load_features
+from show1.evaluation.frechet import Gaussian, frechet_distance
+from show1.evaluation.protocol import SPRITE_READER, Metric
+from show1.evaluation.scores import (
+    InceptionScore,
+    KernelDistance,
+    MeanScore,
+    bootstrap_frechet,
+    extrapolated_frechet,
+    sample_warnings,
+)
+
+NEEDS_REAL = ("fvd", "fid-vid", "kvd")
+"""Metrics that compare with real videos."""
+
+HIGHER_IS_BETTER = ("is", "clipsim")
+"""Of the others lower is better."""
+
+_WIDE = 1024
+_LEAST_FOR_LINE = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions:
+    """Where feature networks come from and where they compute."""
+
+    folder: Path | None = None
+    """Where their files may lie; else the cache, else a download."""
+
+    device: str = "cpu"
+    """Where they compute."""
+
+    local_files_only: bool = False
+    """Do not download."""
+
+
+def load_probes(metrics: Sequence[Metric], options: FeatureOptions) -> dict[str, Probe]:
+    """The networks of some metrics by the metrics' labels; metrics may share one.
+
+    Raises:
+        InputError: No such network, or it does not fit the metric.
+        ModelNotFoundError: A network's file is not on this disk.
+        CheckpointError: It is another file than the metric names.
+    """
+    loaded: dict[tuple[str, str], Probe] = {}
+    probes = {}
+    for metric in metrics:
+        kind = (metric.network, {"fid-vid": "frames", "clipsim": "text"}.get(metric.name, "clips"))
+        if kind not in loaded:
+            loaded[kind] = _load_probe(metric, options)
+        probe = probes[metric.label] = loaded[kind]
+        if metric.sha256 not in (None, probe.sha256):
+            raise CheckpointError(
+                f"the network of {metric.label} has sha256 {probe.sha256}, the protocol expects {metric.sha256}: take "
+                "that file"
+            )
+    return probes
+
+
+def figure(
+    metric: Metric, probe: Probe, fake: ClipFeatures, real: ClipFeatures | None, *, resamples: int = 200
+) -> dict[str, Any]:
+    """Computes one figure with its interval, its limit at many videos, and what to be careful about.
+
+    Args:
+        metric: Which.
+        probe: Its network.
+        fake: Features of generated videos.
+        real: Features of real ones, where the metric compares.
+        resamples: Of the bootstrap; a tenth of them at more than 1,024 features; 0: no interval.
+
+    Raises:
+        InputError: Too few videos.
+    """
+    found: dict[str, Any] = {
+        "metric": metric.label,
+        "name": metric.name,
+        "network": metric.network,
+        "network_sha256": probe.sha256,
+        "generated": len(fake.rows),
+        "real": None if real is None or metric.name not in NEEDS_REAL else len(real.rows),
+        "dimension": int(fake.rows.shape[-1]),
+        "warnings": [],
+    }
+    if metric.name == "is":
+        return found | _inception(fake, metric.splits)
+    if metric.name == "clipsim":
+        return found | _clipsim(fake)
+    if real is None:
+        raise InputError(f"{metric.label} compares with real videos, and there are none")
+    for side, features in (("real", real), ("generated", fake)):
+        if len(features.rows) < 2:
+            raise InputError(
+                f"{metric.label} needs at least 2 {side} videos that can be read, got {len(features.rows)}"
+            )
+    if metric.name == "kvd":
+        distance = KernelDistance()
+        distance.real.update(real.matrix)
+        distance.fake.update(fake.matrix)
+        return found | {"value": distance.full()}
+    return found | _frechet(fake, real, resamples)
+
+
+def _frechet(fake: ClipFeatures, real: ClipFeatures, resamples: int) -> dict[str, Any]:
+    rows = fake.rows.shape[1]
+    sides = (real.matrix, fake.matrix)
+    width = fake.rows.shape[-1]
+    found: dict[str, Any] = {
+        "value": frechet_distance(*(Gaussian.of(side) for side in sides)),
+        "warnings": sample_warnings(real=len(sides[0]), fake=len(sides[1]), dimension=width),
+    }
+    if (draws := resamples // 10 if width > _WIDE else resamples) >= 2:
+        interval = bootstrap_frechet(*sides, resamples=draws, rows_per_video=rows)
+        found |= {"low": interval.low, "high": interval.high, "resamples": draws}
+    if len(fake.rows) >= _LEAST_FOR_LINE:
+        line = extrapolated_frechet(*sides, rows_per_video=rows)
+        found["extrapolation"] = {
+            "value": line.value,
+            "slope": line.slope,
+            "sizes": list(line.sizes),
+            "distances": list(line.distances),
+        }
+    return found
+
+
+def _inception(fake: ClipFeatures, splits: int) -> dict[str, Any]:
+    score = InceptionScore()
+    score.update(fake.matrix)
+    used = min(splits, len(fake.rows))
+    estimate = score.score(splits=used, seed=2020)
+    notes = []
+    if len(fake.rows) < 100 * splits:
+        notes = [
+            f"{len(fake.rows)} videos in {used} splits: the Inception Score of few videos is too low; compare it only "
+            "with figures at the same number"
+        ]
+    return {"value": estimate.mean, "std": estimate.std, "splits": used, "warnings": notes}
+
+
+def _clipsim(fake: ClipFeatures) -> dict[str, Any]:
+    score = MeanScore()
+    score.update(fake.rows[:, 0, 0])
+    if score.count < 2:
+        return {"value": score.mean}
+    interval = score.interval()
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def _load_probe(metric: Metric, options: FeatureOptions) -> Probe:
+    if metric.network == SPRITE_READER:
+        return _sprite_probe(metric)
+    if metric.name == "clipsim":
+        return _clip_probe(metric, options)
+    network = NETWORKS.get(metric.network)
+    if network is not None and network.per_frame != (metric.name == "fid-vid"):
+        wants = "a feature for each frame" if metric.name == "fid-vid" else "one feature for each video"
+        fitting = [n.name for n in NETWORKS.values() if n.per_frame == (metric.name == "fid-vid")]
+        raise InputError(f"{metric.label}: {metric.name} takes {wants}; networks for it are {', '.join(fitting)}")
+    extract = load_features(
+        metric.network, folder=options.folder, device=options.device, local_files_only=options.local_files_only
+    )
+
+    def compute(clips: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
+        features = extract(clips)
+        return features.reshape(len(clips), -1, features.shape[1])
+
+    return Probe(name=metric.network, sha256=extract.sha256, compute=compute)
+
+
+def _clip_probe(metric: Metric, options: FeatureOptions) -> Probe:
+    from show1.evaluation.clip_score import ClipScore
+
+    clip = ClipScore.load(
+        metric.network, folder=options.folder, device=options.device, local_files_only=options.local_files_only
+    )
+
+    def compute(clips: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
+        return clip.similarity(clips, prompts).astype(np.float32)[:, None, None]
+
+    name = f"clipsim-{Path(metric.network).name}"
+    return Probe(name=name, sha256=clip.sha256, compute=compute, uses_prompts=True)
+
+
+def _sprite_probe(metric: Metric) -> Probe:
+    """The sprite world's reader: features of frames, or their mean and deviation over a clip."""
+    from show1.evaluation.reader import SpriteReader, reader_sha256
+
+    if metric.name not in NEEDS_REAL:
+        raise InputError(f"{metric.label}: the sprite reader serves {', '.join(NEEDS_REAL)} alone")
+    reader = SpriteReader.trained()
+    whole = metric.name != "fid-vid"
+
+    def compute(clips: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
+        rows = []
+        for clip in clips:
+            video = torch.from_numpy(np.ascontiguousarray(clip)).permute(3, 0, 1, 2).float() / 127.5 - 1
+            features: NDArray[np.float32] = reader.read(video).features.numpy()
+            rows.append(np.concatenate([features.mean(0), features.std(0)])[None] if whole else features)
+        return np.stack(rows)
+
+    return Probe(name=f"{SPRITE_READER}-{'clips' if whole else 'frames'}", sha256=reader_sha256(), compute=compute)
+
+
+def figures_of(
+    metrics: Sequence[Metric],
+    probes: Mapping[str, Probe],
+    fake: Mapping[str, ClipFeatures],
+    real: Mapping[str, ClipFeatures],
+    *,
+    resamples: int,
+) -> list[dict[str, Any]]:
+    """All figures; features come by the networks' names."""
+    found = []
+    for metric in metrics:
+        probe = probes[metric.label]
+        found.append(figure(metric, probe, fake[probe.name], real.get(probe.name), resamples=resamples))
+    return found
