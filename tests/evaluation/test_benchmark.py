@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from show1.errors import CheckpointError, InputError, ModelNotFoundError, RunErr
 from show1.evaluation.benchmark import run_benchmark, score_folders
 from show1.evaluation.benchmark_items import work_items
 from show1.evaluation.benchmark_report import distance_plot
+from show1.evaluation.clip_score import ClipScore
 from show1.evaluation.datasets import ClipRule, file_clips, read_ucf101
 from show1.evaluation.feature_cache import Probe, clip_features
 from show1.evaluation.features import NETWORKS
@@ -136,6 +138,30 @@ def test_what_a_metric_needs(real: Path, tmp_path: Path, options: FeatureOptions
     assert 1 <= figure["value"] <= 101 and figure["splits"] == 5 and "few videos" in result["warnings"][0]
 
 
+def test_clipsim_takes_each_video_with_its_own_prompt(
+    tmp_path: Path, options: FeatureOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Brightness:
+        """Stands for CLIP: the first frame's level over the prompt's, which is a number."""
+
+        sha256 = "1"
+
+        def similarity(self, videos: np.ndarray, prompts: list[str]) -> np.ndarray:
+            return np.array([v[0].mean() / float(p) for v, p in zip(videos, prompts, strict=True)])
+
+    monkeypatch.setattr(ClipScore, "load", lambda *arguments, **names: Brightness())
+    metric = [Metric.parse("clipsim")]
+    for i, level in enumerate((40, 10, 20)):
+        frames = np.full((2, 4, 4, 3), level, np.uint8)
+        Video(frames=frames, fps=8, metadata={"prompt": str(level)}).save(tmp_path / f"{i}.mkv")
+    asked: dict[str, Any] = {"rule": ClipRule(frames=2), "options": options}
+    figure = score_folders(None, tmp_path, metric, **asked)["figures"][0]
+    assert figure["value"] == pytest.approx(1) and figure["real"] is None and figure["high"] == pytest.approx(1)
+    lines = [json.dumps({"file": f"{i}.mkv", "caption": caption}) for i, caption in enumerate(("20", "10", "20"))]
+    (tmp_path / "captions.jsonl").write_text("\n".join(lines))  # goes before what the files say
+    assert score_folders(None, tmp_path, metric, **asked)["figures"][0]["value"] == pytest.approx(4 / 3)
+
+
 def test_features_are_kept_in_chunks_and_go_on(ucf: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     clips = file_clips(read_ucf101(ucf, "train01"), ClipRule(frames=4, height=8, width=8))
     reads: list[int] = []
@@ -161,7 +187,7 @@ def test_features_are_kept_in_chunks_and_go_on(ucf: Path, tmp_path: Path, caplog
     reads.clear()
     probes = [replace(probe, compute=compute), Probe(name="other", sha256="2", compute=compute)]
     found = clip_features(watched, probes, tmp_path, **arguments)
-    assert reads == list(range(10))  # decoded once for both; the first chunk for the new one alone
+    assert sorted(reads) == list(range(10))  # decoded once for both; the first chunk for the new one alone
     assert [r.index for r in found["mean"].rejected] == [1, 9] and found["mean"].rows.shape == (8, 1, 12)
     whole = clip_features(clips, probes[1:], tmp_path / "whole", rule="r")
     np.testing.assert_array_equal(found["mean"].rows, whole["other"].rows)
@@ -290,4 +316,5 @@ def test_troubles_come_before_the_work(pipe: Show1Pipeline, ucf: Path, tmp_path:
 def test_the_plot_shows_every_point() -> None:
     line = {"value": 90.0, "slope": 500.0, "sizes": [10, 20, 50], "distances": [140.0, 115.0, 100.0]}
     plot = distance_plot({"metric": "fvd:<x>", "extrapolation": line})
+    ElementTree.fromstring(plot)
     assert plot.count("<circle") == 3 and "at many videos: 90.00" in plot and "fvd:&lt;x&gt;" in plot

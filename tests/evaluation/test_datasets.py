@@ -101,6 +101,14 @@ def test_ucf101(tmp_path: Path) -> None:
     np.testing.assert_allclose(good[0].frames[:, 0, 0, 0], 20 * np.arange(5) + 10, atol=5)  # the order of the frames
 
 
+def test_reading_ahead_keeps_the_order(tmp_path: Path) -> None:
+    clips = file_clips(read_ucf101(ucf101(tmp_path), "train01"), ClipRule(frames=4))
+    for alone, ahead in zip(clips.clips(range(1, 10)), clips.clips(range(1, 10), workers=2), strict=True):
+        assert (type(alone), alone.index, alone.key) == (type(ahead), ahead.index, ahead.key)
+        if isinstance(alone, Clip) and isinstance(ahead, Clip):
+            np.testing.assert_array_equal(alone.frames, ahead.frames)
+
+
 def test_a_listed_video_that_is_not_there(tmp_path: Path) -> None:
     ucf101(tmp_path)
     (tmp_path / "UCF-101" / "Biking" / "v_Biking_g01_c03.avi").unlink()

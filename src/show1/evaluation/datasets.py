@@ -6,7 +6,9 @@ What cannot be read is never skipped in silence: `ClipSet.clips` gives a `Reject
 import hashlib
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,19 +167,34 @@ class ClipSet:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def clips(self, places: range | None = None) -> Iterator[Clip | Rejected]:
+    def clips(self, places: range | None = None, *, workers: int = 0) -> Iterator[Clip | Rejected]:
         """Reads clips in order.
 
         Args:
             places: Which; None: all.
+            workers: Threads that read ahead, while the caller computes.
         """
-        for i in range(len(self)) if places is None else places:
-            try:
-                frames = self.read(i)
-            except (MediaError, InputError) as error:
-                yield Rejected(index=i, key=self.keys[i], reason=str(error))
-            else:
-                yield Clip(index=i, key=self.keys[i], prompt=self.prompts[i] if self.prompts else "", frames=frames)
+        chosen = range(len(self)) if places is None else places
+        if workers < 1:
+            yield from map(self._clip, chosen)
+            return
+        pool, ahead = ThreadPoolExecutor(workers), deque[Future[Clip | Rejected]]()
+        try:
+            for i in chosen:
+                ahead.append(pool.submit(self._clip, i))
+                if len(ahead) > 2 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _clip(self, i: int) -> Clip | Rejected:
+        try:
+            frames = self.read(i)
+        except (MediaError, InputError) as error:
+            return Rejected(index=i, key=self.keys[i], reason=str(error))
+        return Clip(index=i, key=self.keys[i], prompt=self.prompts[i] if self.prompts else "", frames=frames)
 
 
 def cut_clip(video: Video, rule: ClipRule, key: str = "") -> Frames:

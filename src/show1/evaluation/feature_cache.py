@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from show1.evaluation.datasets import Clip, ClipSet, Rejected
 from show1.files import write_tensors
 
 logger = logging.getLogger(__name__)
+
+_WORKERS = min(4, os.cpu_count() or 1)
+"""Threads that decode while a network computes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +137,7 @@ def _compute(
                 rows[probe.name].append(probe.compute(stacked, [clip.prompt for clip in batch]))
             batch.clear()
 
-    for read in clips.clips(places):
+    for read in clips.clips(places, workers=_WORKERS):
         if isinstance(read, Rejected):
             logger.warning("%s is left out: %s", read.key, read.reason)
             rejected.append(read)
