@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -139,29 +140,47 @@ def options(task: str, out: Path, steps: int | None) -> dict[str, Any]:
 
 
 def train_tasks(out: Path, only: list[str], steps: int | None, minutes: float | None) -> None:
-    """Trains tasks in turn, each for at most so many minutes; a task that was stopped goes on in the next call."""
+    """Trains tasks in turn, each for at most so many minutes; a task that was stopped goes on in the next call.
+
+    Ctrl-C, or SIGTERM, stops at the next step, with a checkpoint and an export.
+    """
     from show1.errors import Cancelled
     from show1.training import TrainingConfig, last_checkpoint, train
 
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: asked.append(number))
     for task in only or list(RECIPE):
         config = TrainingConfig.from_dict(options(task, out, steps))
         logging.info("%s", json.dumps(config.to_dict()))
         end = time.monotonic() + minutes * 60 if minutes is not None else math.inf
         try:
-            train(config, stop=lambda end=end: time.monotonic() > end)
+            train(config, stop=lambda end=end: bool(asked) or time.monotonic() > end)
         except Cancelled:
             checkpoint = last_checkpoint(config.folder)
             assert checkpoint is not None
             # a run that has reached its last step writes the export and ends
             train(dataclasses.replace(config, steps=int(checkpoint.name.removeprefix("step-"))))
+        if asked:
+            break
 
 
-def assemble(out: Path, weights: Path) -> None:
-    """Gathers the exports into a cascade folder, in half precision."""
+def assemble(out: Path, weights: Path, mantissa_bits: int) -> None:
+    """Gathers the exports into a cascade folder, in bfloat16.
+
+    Fewer bits of mantissa than its 7 make files of the same size that pack to less, for weights that will be replaced.
+    """
     import torch
     from safetensors.torch import load_file, save_file
 
     from show1.config import CascadeSettings
+
+    def rounded(weight: torch.Tensor) -> torch.Tensor:
+        if not weight.is_floating_point():
+            return weight
+        mantissa, exponent = torch.frexp(weight.float())  # mantissa in [0.5, 1)
+        scale = 2.0 ** (mantissa_bits + 1)
+        return torch.ldexp((mantissa * scale).round() / scale, exponent).to(torch.bfloat16)
 
     settings = CascadeSettings.from_dict(SETTINGS).to_dict()
     new = weights.with_name(weights.name + ".new")
@@ -171,8 +190,7 @@ def assemble(out: Path, weights: Path) -> None:
         for component in components:
             shutil.copytree(export / component, new / stage / component)
     for file in new.rglob("*.safetensors"):
-        half = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in load_file(file).items()}
-        save_file(half, file, metadata={"format": "pt"})
+        save_file({k: rounded(v) for k, v in load_file(file).items()}, file, metadata={"format": "pt"})
     index = {"format": 1, "name": "mini", "stages": {stage: stage for stage in PARTS}, "settings": settings}
     (new / "show1.json").write_text(json.dumps(index, indent=2) + "\n")
     shutil.rmtree(weights, ignore_errors=True)
@@ -210,9 +228,10 @@ def main() -> None:
             command.add_argument("--minutes", type=float, help="stop each task after so long, and export it")
         elif name == "assemble":
             command.add_argument("--weights", type=Path, default=Path("src/show1/weights/mini"))
+            command.add_argument("--mantissa-bits", type=int, default=7, choices=range(1, 8), metavar="1..7")
     arguments = parser.parse_args()
     if arguments.command == "assemble":
-        assemble(arguments.out, arguments.weights)
+        assemble(arguments.out, arguments.weights, arguments.mantissa_bits)
         return
     if arguments.command == "report":
         report(arguments.out)

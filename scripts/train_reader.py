@@ -3,9 +3,9 @@
     python scripts/train_reader.py                                     # into the package
     python scripts/train_reader.py --more --steps 400 --rate 2e-3      # goes on with what is there
 
-All combinations are shown, the held-out ones too: a reader that never saw a bicycle over the sea would not call anything
-over the sea a bicycle, and could not judge a model that composes them. Frames are rendered at several sizes; some are
-blurred, noised or shifted in colour, since generated frames are not clean.
+All combinations are shown, the held-out ones too: a reader that never saw a bicycle over the sea would not call
+anything there a bicycle, and could not judge a model that composes the two. Frames are rendered at several sizes; some
+are blurred, noised or shifted in colour, since generated frames are not clean.
 """
 
 import argparse
