@@ -57,7 +57,7 @@ def test_scores_tell_truth_from_the_rest(reader: SpriteReader) -> None:
     assert true.shares["all three"].hits >= 15 and true.shares["stable"].hits >= 15
     assert shuffled.shares["all three"].hits == 0
     assert noise.shares["all three"].hits == 0
-    assert true.flicker < 0.1 < noise.flicker
+    assert true.flicker is not None and noise.flicker is not None and true.flicker < 0.1 < noise.flicker
     assert true.sharpness == pytest.approx(1, abs=0.1)
     assert true.frame_distance is not None and noise.frame_distance is not None
     assert true.frame_distance < 0.5 * noise.frame_distance
@@ -70,6 +70,16 @@ def test_blur_and_flicker_are_seen(reader: SpriteReader) -> None:
     assert score_video(blurred, reader)[0].sharpness < 0.8 * clean.sharpness
     shaken = video + 0.1 * torch.randn(1, 8, 1, 1, generator=torch.Generator().manual_seed(0))
     assert score_video(shaken, reader)[0].flicker > clean.flicker + 3
+
+
+def test_a_frame_without_a_subject_has_no_sharpness(reader: SpriteReader) -> None:
+    empty = SpriteWorld(seed=1).compose(0, 0, 0)
+    hidden = dataclasses.replace(empty, start=(9.0, 9.0), end=(9.0, 9.0))
+    video = render_tensor(hidden, np.linspace(0, 1, 4), 40, 64)
+    score, _ = score_video(video, reader)
+    assert score.motion is None and not score.stable and score.sharpness is None
+    row = summarise("none", [(alignment_prompts()[0], score, np.zeros((4, 160), np.float32))])
+    json.dumps(row.to_dict(), allow_nan=False)
 
 
 def test_a_change_of_subject_is_not_stable(reader: SpriteReader) -> None:

@@ -207,6 +207,8 @@ def _draw_sprite(scene: Scene, time: float, height: int, width: int) -> tuple[in
     reach = 0.5 * side * (math.sqrt(2.0) if scene.turns else 1.0) + 1
     left, right = max(int(x * width - reach), 0), min(int(math.ceil(x * width + reach)), width)
     top, bottom = max(int(y * height - reach), 0), min(int(math.ceil(y * height + reach)), height)
+    if right <= left or bottom <= top:  # all of it is outside the frame
+        return 0, 0, torch.zeros(4, 0, 0)
     samples = 4 if height <= 80 else 2  # per pixel and axis
     levels = _mip_levels()
     level = round(math.log2(max((CELL - 2 * MARGIN) / (side * samples), 1)))

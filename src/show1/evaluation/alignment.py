@@ -60,11 +60,13 @@ class VideoScore:
     turns: float
     """Full turns clockwise."""
 
-    sharpness: float
-    """How abrupt edges are round the subject's outline, over the same of a render with the same track."""
+    sharpness: float | None
+    """How abrupt edges are round the subject's outline, over the same of a render with the same track; None: there is
+    no outline."""
 
-    flicker: float
-    """Mean change of background pixels from frame to frame, in 8-bit levels; ground truth has 0."""
+    flicker: float | None
+    """Mean change of background pixels from frame to frame, in 8-bit levels; ground truth has 0. None: there is no
+    background."""
 
     def judged(self, asked: AlignmentPrompt) -> dict[str, bool]:
         """Which of `CRITERIA` hold."""
@@ -99,8 +101,8 @@ def score_video(video: Tensor, reader: SpriteReader) -> tuple[VideoScore, Featur
         fall=round(path.fall, 4),
         scaling=round(path.scaling, 4),
         turns=round(path.turns, 4),
-        sharpness=round(_sharpness(video, reading.masks, path, subject, background), 4),
-        flicker=round(_flicker(video, reading.masks), 4),
+        sharpness=_rounded(_sharpness(video, reading.masks, path, subject)),
+        flicker=_rounded(_flicker(video, reading.masks)),
     )
     return score, reading.features.numpy()
 
@@ -122,14 +124,24 @@ def _flicker(video: Tensor, masks: Tensor) -> float:
     return float(change[still].mean() * 127.5) if still.any() else math.nan
 
 
-def _sharpness(video: Tensor, masks: Tensor, path: Track, subject: int, background: int) -> float:
+def _rounded(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known) / len(known), 4) if known else None
+
+
+def _sharpness(video: Tensor, masks: Tensor, path: Track, subject: int) -> float:
     """Second over first differences in the zone of the outline, which contrast does not change, in a few frames."""
     height, width = video.shape[-2:]
     ratios = []
     for i in sorted({0, video.shape[1] // 2, video.shape[1] - 1}):
         outline = F.interpolate(_outline(masks[i]), size=(height, width), mode="nearest")[0, 0]
         drawn = _redrawn(path, i, video.shape[1], subject, video[:, i], outline)
-        ratios.append(_abruptness(video[:, i], outline) / _abruptness(drawn, outline))
+        wanted = _abruptness(drawn, outline)
+        ratios.append(_abruptness(video[:, i], outline) / wanted if wanted else math.nan)
     return float(np.mean(ratios))
 
 
@@ -221,11 +233,11 @@ class Row:
     shares: dict[str, Share]
     """One for each of `CRITERIA`."""
 
-    sharpness: float
-    """Mean over the videos."""
+    sharpness: float | None
+    """Mean over the videos that have one."""
 
-    flicker: float
-    """Mean over the videos."""
+    flicker: float | None
+    """Mean over the videos that have one."""
 
     frame_distance: float | None
     """Fréchet distance of the frames' features to those of ground truth."""
@@ -238,8 +250,8 @@ class Row:
         return {
             "name": self.name,
             **{name: share.to_dict() for name, share in self.shares.items()},
-            "sharpness": round(self.sharpness, 4),
-            "flicker": round(self.flicker, 4),
+            "sharpness": self.sharpness,
+            "flicker": self.flicker,
             "frame_distance": None if self.frame_distance is None else round(self.frame_distance, 4),
             "clip_distance": None if self.clip_distance is None else round(self.clip_distance, 4),
         }
@@ -267,8 +279,8 @@ def summarise(name: str, videos: Sequence[Measured], real: Sequence[Features] | 
     return Row(
         name=name,
         shares={criterion: Share.of(j[criterion] for j in judged) for criterion in CRITERIA},
-        sharpness=float(np.nanmean([score.sharpness for _, score, _ in videos])),
-        flicker=float(np.nanmean([score.flicker for _, score, _ in videos])),
+        sharpness=_mean(score.sharpness for _, score, _ in videos),
+        flicker=_mean(score.flicker for _, score, _ in videos),
         frame_distance=distances[0],
         clip_distance=distances[1],
     )

@@ -26,8 +26,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         for criterion in CRITERIA:
             low, high = row[criterion]["interval"]
             cells.append(f"{100 * row[criterion]['share']:.1f} ({100 * low:.0f} to {100 * high:.0f})")
-        cells += [f"{row['sharpness']:.2f}", f"{row['flicker']:.2f}"]
-        cells += ["" if row[key] is None else f"{row[key]:.2f}" for key in ("frame_distance", "clip_distance")]
+        numbers = ("sharpness", "flicker", "frame_distance", "clip_distance")
+        cells += ["" if row[key] is None else f"{row[key]:.2f}" for key in numbers]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -78,7 +78,7 @@ def _worth(measured: Measured) -> tuple[float, ...]:
     """Orders videos from best to worst: what is right, then how sharp it is."""
     asked, score, _ = measured
     judged = score.judged(asked)
-    return (judged["all three"], sum(judged.values()), -abs(score.sharpness - 1))
+    return (judged["all three"], sum(judged.values()), -abs((score.sharpness or 0.0) - 1))
 
 
 def _label(measured: Measured, seed: int) -> str:
