@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from show1.data.sprites import SpriteWorld, frame_times, render_tensor, sprite_layer
+from show1.data.sprites import Scene, SpriteWorld, frame_times, render_tensor, sprite_layer
 from show1.data.world import MOTIONS
 from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.evaluation.prompts import AlignmentPrompt
@@ -155,8 +155,6 @@ def _outline(mask: Tensor) -> Tensor:
 
 def _redrawn(path: Track, frame: int, frames: int, subject: int, seen: Tensor, outline: Tensor) -> Tensor:
     """The subject drawn where it was tracked, on the mean colour of the frame's background."""
-    from show1.data.sprites import Scene
-
     time = frame / max(frames - 1, 1)
     place = (float(path.x[frame]), float(path.y[frame]))
     scene = Scene(

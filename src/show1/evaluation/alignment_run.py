@@ -10,8 +10,6 @@
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from show1.config import STAGES, StageName
-from show1.errors import InputError, RunError
+from show1.errors import InputError
 from show1.evaluation.alignment import (
     Features,
     Measured,
@@ -32,6 +30,7 @@ from show1.evaluation.alignment import (
     true_features,
     validate,
 )
+from show1.evaluation.folder import claim, identify
 from show1.evaluation.prompts import PROMPT_SETS, AlignmentPrompt, PromptSet, alignment_prompts, prompts_sha256
 from show1.evaluation.reader import SpriteReader, reader_sha256
 from show1.files import read_json_object, write_atomically, write_json
@@ -112,7 +111,7 @@ def evaluate_alignment(
     if not stages:
         raise InputError(f"until: no stage up to {last!r} is scored; the stages are {', '.join(JUDGED)}")
     identity = _identity(pipe, plan, stages)
-    _claim(out, identity)
+    claim(out / "evaluation.json", identity, "an evaluation")
     items = plan.items()
     reader = SpriteReader.trained()
     for first in range(0, len(items), plan.batch_size):
@@ -148,22 +147,10 @@ def _identity(pipe: "Show1Pipeline", plan: AlignmentPlan, stages: Sequence[Stage
         "reader_sha256": reader_sha256(),
         "model": {key: model[key] for key in ("name", "sha256")},
         "settings": pipe.settings.to_dict(),
-        "plan": json.loads(json.dumps(dataclasses.asdict(plan))),
+        "plan": dataclasses.asdict(plan),
         "stages": list(stages),
     }
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return {"id": digest[:16], **parts}
-
-
-def _claim(out: Path, identity: dict[str, Any]) -> None:
-    file = out / "evaluation.json"
-    if file.is_file():
-        before = read_json_object(file)
-        if before.get("id") != identity["id"]:
-            changed = next((key for key in identity if key != "id" and before.get(key) != identity[key]), "id")
-            raise RunError(f"{out} holds an evaluation with another {changed}; name another folder with --out")
-        return
-    write_json(file, identity)
+    return identify(parts)
 
 
 def _folder(out: Path, prompt: AlignmentPrompt, seed: int) -> Path:

@@ -25,6 +25,7 @@ from show1.evaluation.benchmark_items import Item, read_entries, real_clips, res
 from show1.evaluation.datasets import ClipRule, ClipSet, Entry, Rejected, cut_clip, file_clips, read_video_folder
 from show1.evaluation.feature_cache import ClipFeatures, Probe, clip_features
 from show1.evaluation.figures import NEEDS_REAL, FeatureOptions, figures_of, load_probes
+from show1.evaluation.folder import claim, identify
 from show1.evaluation.protocol import Metric, Protocol, published_figures
 from show1.files import cache_dir, read_json_object, write_json
 from show1.media import read_metadata
@@ -83,7 +84,7 @@ def run_benchmark(
     items = work_items(protocol, entries)
     _check_vbench_names(protocol, items)
     probes = load_probes(protocol.metrics, options) if shard[1] == 1 else {}
-    _claim(out, _identity(pipe, protocol, items, batch_size))
+    claim(out / "benchmark.json", _identity(pipe, protocol, items, batch_size), "a benchmark")
     _generate(pipe, out, protocol, items, shard, batch_size, on_progress)
     made = sum(_video_file(out, item).is_file() for item in items)
     if made < len(items):
@@ -163,22 +164,7 @@ def _identity(pipe: "Show1Pipeline", protocol: Protocol, items: Sequence[Item], 
         "settings": pipe.settings.to_dict(),
         "batch_size": batch_size,
     }
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return {"id": digest[:16], **json.loads(json.dumps(parts))}
-
-
-def _claim(out: Path, identity: Mapping[str, Any]) -> None:
-    file = out / "benchmark.json"
-    if file.is_file():
-        try:
-            before = read_json_object(file)
-        except ValueError as error:
-            raise RunError(f"{file} is damaged ({error}); name another folder with --out") from error
-        if before.get("id") != identity["id"]:
-            changed = next((key for key in identity if key != "id" and before.get(key) != identity[key]), "id")
-            raise RunError(f"{out} holds a benchmark with another {changed}; name another folder with --out")
-        return
-    write_json(file, identity)
+    return identify(parts)
 
 
 def _video_file(out: Path, item: Item) -> Path:
