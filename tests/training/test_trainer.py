@@ -19,6 +19,7 @@ from torch.testing import assert_close
 from show1.data.clips import SpriteClips
 from show1.errors import Cancelled, InputError, RunError
 from show1.models import UNet3DConditionModel
+from show1.models.layers import set_temporal_dropout
 from show1.training import TrainingConfig, describe, last_checkpoint, tasks, train, trainer
 from show1.training.tasks import VAETask
 from show1.video import Video
@@ -43,6 +44,14 @@ def test_muon_turns_hidden_matrices_by_the_same_amount(tmp_path: Path) -> None:
     # an orthogonal update has equal singular values; Newton-Schulz makes all but the smallest so to within a factor
     assert moved[0] < 2 * moved[-4]
     assert moved.mean() == pytest.approx(3e-3 * 0.2 * (32 * 9) ** 0.5, rel=0.3)
+
+
+def test_temporal_dropout_is_that_of_the_config(tmp_path: Path) -> None:
+    for chance in (0.1, 0.0):
+        task = tasks.KeyframesTask(config("keyframes", tmp_path))
+        set_temporal_dropout(task, chance)
+        drops = [m.p for m in task.unet.modules() if isinstance(m, torch.nn.Dropout)]
+        assert drops and set(drops) == {chance}
 
 
 def test_the_text_encoder_learns(tmp_path: Path) -> None:

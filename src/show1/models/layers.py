@@ -69,6 +69,15 @@ class TemporalConvLayer(nn.Module):
         return x + fold_frames(h, x.shape[2], x.shape[3])
 
 
+def set_temporal_dropout(module: nn.Module, p: float) -> None:
+    """Sets the dropout of all temporal convolutions, of this network or of diffusers'."""
+    for layer in module.modules():
+        if type(layer).__name__ == "TemporalConvLayer":
+            for drop in layer.modules():
+                if isinstance(drop, nn.Dropout):
+                    drop.p = p
+
+
 class FrameConv3d(nn.Conv3d):
     """A 3D convolution of kernel (k, 1, 1) that runs as a 2D one over (frames, pixels): equal, and faster."""
 

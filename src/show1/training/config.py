@@ -91,6 +91,9 @@ class TrainingConfig:
     prompt_dropout: float = 0.1
     """Chance that a caption is replaced by the empty one, for guidance."""
 
+    temporal_dropout: float = 0.1
+    """Of the convolutions over frames. The published networks have 0.1; 0 is a tenth faster on CPUs."""
+
     max_timestep: int = 999
     """Highest noise level that is drawn; 900 makes the expert of the translation stage."""
 
@@ -137,6 +140,7 @@ class TrainingConfig:
             "ema_decay": (0 <= self.ema_decay < 1, "at least 0, less than 1"),
             "min_snr_gamma": (self.min_snr_gamma is None or self.min_snr_gamma > 0, "more than 0"),
             "prompt_dropout": (0 <= self.prompt_dropout <= 1, "from 0 to 1"),
+            "temporal_dropout": (0 <= self.temporal_dropout < 1, "at least 0, less than 1"),
             "max_timestep": (0 <= self.max_timestep <= 999, "0 to 999"),
             "workers": (self.workers >= 0, "0 or more"),
             "log_every": (self.log_every >= 1, "1 or more"),

@@ -4,7 +4,6 @@ A run is its config: data, noise and dropout depend on (seed, step, process) alo
 from its last checkpoint and ends with the same weights, bit for bit.
 """
 
-import dataclasses
 import functools
 import hashlib
 import logging
@@ -26,6 +25,7 @@ from torch.utils.data import DataLoader
 from show1.data.clips import MINI_VIEWS, ClipDataset, ClipSource, SpriteClips
 from show1.errors import Cancelled, MissingDependencyError, RunError
 from show1.files import read_json_object, write_json
+from show1.models.layers import set_temporal_dropout
 from show1.training.config import TrainingConfig
 from show1.training.log import Line, RunLog
 from show1.training.tasks import TASK_CLASSES, Batch, DenoisingTask, Task, VAETask
@@ -93,6 +93,7 @@ def _train(
     # what is trained
     torch.manual_seed(config.seed)
     task = TASK_CLASSES[config.task](config)
+    set_temporal_dropout(task, config.temporal_dropout)
     if config.gradient_checkpointing and isinstance(task, DenoisingTask):
         task.unet.enable_gradient_checkpointing()  # type: ignore[operator]
     optimizer = _optimizer(task, config)
@@ -201,19 +202,13 @@ _FREE = {"steps", "log_every", "checkpoint_every", "sample_every", "workers", "o
 """Options that may change when a run goes on."""
 
 
-def _defaults() -> dict[str, Any]:
-    """What options mean in the files of runs that are older than them."""
-    fields = dataclasses.fields(TrainingConfig)
-    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-
-
 def _check_folder(config: TrainingConfig) -> None:
     """Refuses a folder with the checkpoints of a run with other options."""
     file = config.folder / "config.json"
     if last_checkpoint(config.folder) is None or not file.exists():
         return
     try:
-        before = _defaults() | read_json_object(file)
+        before = TrainingConfig.from_dict(read_json_object(file)).to_dict()  # with options newer than the run
     except (OSError, ValueError) as error:
         raise RunError(f"{file} cannot be read ({error}); choose another folder") from error
     for name, value in config.to_dict().items():
@@ -245,7 +240,7 @@ def _optimizer(task: Task, config: TrainingConfig) -> torch.optim.Optimizer:
     if config.optimizer == "adamw":
         return torch.optim.AdamW(options, weight_decay=config.weight_decay, fused=True)
     try:
-        from pytorch_optimizer import Muon
+        from show1.training.muon import Muon
     except ImportError as error:
         raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
     for option, (_, use_muon) in zip(options, groups, strict=True):
