@@ -50,10 +50,10 @@ def read_video(path: str | Path, *, max_frames: int | None = None) -> Video:
     path = Path(path)
     if max_frames is not None and max_frames < 1:
         raise InputError(f"max_frames must be at least 1, got {max_frames}")
-    _check_exists(path)
+    check_exists(path)
     if path.is_dir():
         return _read_folder(path, max_frames)
-    if _is_webp(path):
+    if is_webp(path):
         return _read_webp(path, max_frames)
     return _read_container(path, max_frames)
 
@@ -68,17 +68,17 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         MediaError: The file is missing, damaged or no video.
     """
     path = Path(path)
-    _check_exists(path)
+    check_exists(path)
     if path.is_dir():
-        return image_record(_frame_files(path)[0])[0]
-    if path.suffix.lower() in (".gif", *IMAGE_SUFFIXES) or _is_webp(path):
+        return image_record(frame_files(path)[0])[0]
+    if path.suffix.lower() in (".gif", *IMAGE_SUFFIXES) or is_webp(path):
         return image_record(path)[0]
-    with _opened(path) as container:
+    with opened(path) as container:
         return _container_metadata(container)
 
 
 def _read_container(path: Path, max_frames: int | None) -> Video:
-    with _opened(path) as container:
+    with opened(path) as container:
         stream = container.streams.video[0]
         frames, times = [], []
         for frame in islice(container.decode(stream), max_frames):
@@ -109,7 +109,7 @@ def _check_complete(path: Path, frames: int, announced: int, *, ours: bool) -> N
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[av.container.InputContainer]:
+def opened(path: Path) -> Iterator[av.container.InputContainer]:
     """Opens a file that has a video stream; errors of FFmpeg, within the block too, become MediaError."""
     options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
     try:
@@ -145,7 +145,7 @@ def _read_webp(path: Path, max_frames: int | None) -> Video:
             for index in range(getattr(image, "n_frames", 1)):
                 image.seek(index)
                 image.load()
-                images.append(_opaque(image))
+                images.append(opaque(image))
                 durations.append(int(image.info.get("duration", 0)) or 100)
     except (OSError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise MediaError(f"cannot read {path}: it is damaged or incomplete ({error}); get a fresh copy") from error
@@ -156,13 +156,13 @@ def _read_webp(path: Path, max_frames: int | None) -> Video:
 
 
 def _read_folder(folder: Path, max_frames: int | None) -> Video:
-    files = _frame_files(folder)
+    files = frame_files(folder)
     metadata, fps = image_record(files[0])
     frames: list[NDArray[np.uint8]] = []
     for file in files[:max_frames]:
         try:
             with Image.open(file) as image:
-                frames.append(_opaque(image))
+                frames.append(opaque(image))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise MediaError(f"cannot read the frame {file}: no image, or damaged ({error})") from error
         if frames[-1].shape != frames[0].shape:
@@ -170,14 +170,15 @@ def _read_folder(folder: Path, max_frames: int | None) -> Video:
     return Video(frames=np.stack(frames), fps=fps or DEFAULT_FPS, metadata=metadata)
 
 
-def _frame_files(folder: Path) -> list[Path]:
+def frame_files(folder: Path) -> list[Path]:
+    """The images of a folder, in the order of their names; MediaError if it holds none."""
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise MediaError(f"the folder {folder} holds no PNG or JPEG images: give a video file or a folder of frames")
     return files
 
 
-def _opaque(image: Image.Image) -> NDArray[np.uint8]:
+def opaque(image: Image.Image) -> NDArray[np.uint8]:
     """Returns (H, W, 3) RGB; what is transparent becomes white."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -185,12 +186,14 @@ def _opaque(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def _check_exists(path: Path) -> None:
+def check_exists(path: Path) -> None:
+    """Raises MediaError if there is no such file."""
     if not path.exists():
         raise MediaError(f"no such file: {path}; check the name")
 
 
-def _is_webp(path: Path) -> bool:
+def is_webp(path: Path) -> bool:
+    """Whether a file begins as WebP does."""
     try:
         with path.open("rb") as file:
             head = file.read(12)
