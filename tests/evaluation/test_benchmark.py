@@ -17,6 +17,7 @@ from evaluation.standard_sets import TinyC3D, TinyI3D, msrvtt, save_network, sma
 from published_layout import build_published, small_settings
 
 from show1.errors import CheckpointError, InputError, ModelNotFoundError, RunError
+from show1.evaluation.alignment import truth
 from show1.evaluation.benchmark import run_benchmark, score_folders
 from show1.evaluation.benchmark_items import work_items
 from show1.evaluation.benchmark_report import distance_plot
@@ -25,6 +26,7 @@ from show1.evaluation.datasets import ClipRule, file_clips, read_ucf101
 from show1.evaluation.feature_cache import Probe, clip_features
 from show1.evaluation.features import NETWORKS
 from show1.evaluation.figures import FeatureOptions
+from show1.evaluation.prompts import alignment_prompts
 from show1.evaluation.protocol import Metric, Protocol
 from show1.pipeline import Show1Pipeline
 from show1.video import Video
@@ -127,7 +129,7 @@ def test_what_a_metric_needs(real: Path, tmp_path: Path, options: FeatureOptions
         score_folders(None, real, [FVD], options=options)
     with pytest.raises(InputError, match="fvd takes one feature for each video; networks for it are i3d"):
         score_folders(real, real, [Metric(name="fvd", network="inception-clean-fid")], options=options)
-    with pytest.raises(InputError, match="CLIPSIM needs prompts, and 0.mkv has none"):
+    with pytest.raises(InputError, match="CLIPSIM and alignment need prompts, and 0.mkv has none"):
         score_folders(None, real, [Metric(name="clipsim", network="clip-vit-b-32")], options=options)
     with pytest.raises(CheckpointError, match="the protocol expects 0000"):
         score_folders(real, real, [replace(FVD, sha256="0" * 64)], options=options)
@@ -295,8 +297,29 @@ def test_sprites_need_no_files(pipe: Show1Pipeline, tmp_path: Path, caplog: pyte
     protocol = replace(Protocol.load("sprites"), frames=5, height=40, width=64, references=4)
     report = run_benchmark(pipe, protocol, tmp_path / "out", videos=3, resamples=0)
     assert report["references"]["used"] == 4 and report["references"]["rejected"] == []
-    assert [f["dimension"] for f in report["figures"]] == [320, 160, 320]
-    assert all(f["value"] > 0 for f in report["figures"]) and report["published"] == []
+    distances, shares = report["figures"][:3], report["figures"][3:]
+    assert [f["dimension"] for f in distances] == [320, 160, 320]
+    assert all(f["value"] > 0 for f in distances) and report["published"] == []
+    assert [f["criterion"] for f in shares] == ["subject", "background", "motion", "all three", "stable"]
+    assert all(f["generated"] == 3 and f["low"] <= f["value"] <= f["high"] for f in shares)
+    assert "| alignment:all three (higher is better) |" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_alignment_of_videos_made_elsewhere(tmp_path: Path) -> None:
+    captions = []
+    for i, (prompt, shown) in enumerate(zip(alignment_prompts()[:4], (0, 1, 2, 5), strict=True)):  # the last is wrong
+        video = truth(alignment_prompts()[shown], seed=0, num_frames=8, height=80, width=128)
+        Video.from_tensor(video, fps=2).save(tmp_path / f"{i}.mkv")
+        captions.append({"file": f"{i}.mkv", "caption": prompt.prompt})
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
+    rule = ClipRule(frames=8)
+    found = score_folders(None, tmp_path, [Metric.parse("alignment")], rule=rule)["figures"]
+    right = {f["criterion"]: f["value"] for f in found}
+    assert right["subject"] == right["all three"] == 0.75 and right["stable"] == 1.0
+    captions[0]["caption"] = "a dog runs"
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
+    with pytest.raises(InputError, match="'a dog runs' does not name one subject"):
+        score_folders(None, tmp_path, [Metric.parse("alignment")], rule=rule)
 
 
 def test_troubles_come_before_the_work(pipe: Show1Pipeline, ucf: Path, tmp_path: Path, options: FeatureOptions) -> None:
@@ -314,7 +337,12 @@ def test_troubles_come_before_the_work(pipe: Show1Pipeline, ucf: Path, tmp_path:
 
 
 def test_the_plot_shows_every_point() -> None:
-    line = {"value": 90.0, "slope": 500.0, "sizes": [10, 20, 50], "distances": [140.0, 115.0, 100.0]}
+    line = {
+        "value": 90.0,
+        "slope": 500.0,
+        "sizes": [10, 20, 50],
+        "distances": [[140.0, 115.0, 100.0], [150.0, 110.0, 100.0]],
+    }
     plot = distance_plot({"metric": "fvd:<x>", "extrapolation": line})
     ElementTree.fromstring(plot)
-    assert plot.count("<circle") == 3 and "at many videos: 90.00" in plot and "fvd:&lt;x&gt;" in plot
+    assert plot.count("<circle") == 6 and "at many videos: 90.00" in plot and "fvd:&lt;x&gt;" in plot

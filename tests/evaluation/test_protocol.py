@@ -17,7 +17,7 @@ from show1.evaluation.protocol import Metric, Protocol, draw, protocol_names, pu
 
 FROZEN = {
     "msrvtt-2990": "47a5354b4ff5d6e7",
-    "sprites": "3c6807b7f53c6100",
+    "sprites": "8407a690b37562c6",
     "ucf101-2048x16": "df5b1e2522601c1f",
     "ucf101-mav-10k": "32e70c4d4109bba4",
     "vbench": "a575bc6b78aedc3f",

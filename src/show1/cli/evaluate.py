@@ -172,7 +172,9 @@ def score(
     fake: Annotated[Path, typer.Option(metavar="DIR", help="Folder of generated videos.")],
     metric: Annotated[
         list[str],
-        typer.Option(metavar="NAME[:NETWORK]", help="fvd, fid-vid, kvd, is or clipsim; may be given several times."),
+        typer.Option(
+            metavar="NAME[:NETWORK]", help="fvd, fid-vid, kvd, is, clipsim or alignment; may be given several times."
+        ),
     ],
     real: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of real videos.")] = None,
     features: Annotated[

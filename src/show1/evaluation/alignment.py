@@ -18,7 +18,7 @@ from torch import Tensor
 from show1.data.sprites import Scene, SpriteWorld, frame_times, render_tensor, sprite_layer
 from show1.data.world import MOTIONS
 from show1.evaluation.frechet import Gaussian, frechet_distance
-from show1.evaluation.prompts import AlignmentPrompt
+from show1.evaluation.prompts import AlignmentPrompt, Asked
 from show1.evaluation.reader import SpriteReader
 from show1.evaluation.tracking import Track, track
 
@@ -68,7 +68,7 @@ class VideoScore:
     """Mean change of background pixels from frame to frame, in 8-bit levels; ground truth has 0. None: there is no
     background."""
 
-    def judged(self, asked: AlignmentPrompt) -> dict[str, bool]:
+    def judged(self, asked: Asked) -> dict[str, bool]:
         """Which of `CRITERIA` hold."""
         subject, background = self.subject == asked.subject, self.background == asked.background
         motion = self.motion == asked.motion
@@ -272,7 +272,7 @@ def summarise(name: str, videos: Sequence[Measured], real: Sequence[Features] | 
     if real is not None and min(len(videos), len(real)) > 1:
         made = [features for _, _, features in videos]
         frames = [Gaussian.of(np.concatenate(clips)) for clips in (made, real)]
-        moments = [Gaussian.of([np.concatenate([f.mean(0), f.std(0)]) for f in clips]) for clips in (made, real)]
+        moments = [Gaussian.of([clip_moments(features) for features in clips]) for clips in (made, real)]
         distances = [frechet_distance(*frames), frechet_distance(*moments)]
     return Row(
         name=name,
@@ -282,6 +282,11 @@ def summarise(name: str, videos: Sequence[Measured], real: Sequence[Features] | 
         frame_distance=distances[0],
         clip_distance=distances[1],
     )
+
+
+def clip_moments(features: Features) -> Features:
+    """Mean and deviation over a clip's frames, which stand for the clip: (F, D) -> (2 D,)."""
+    return np.concatenate([features.mean(0), features.std(0)])
 
 
 def validate(

@@ -24,7 +24,7 @@ from show1.errors import InputError, RunError
 from show1.evaluation.benchmark_items import Item, read_entries, real_clips, resolve, work_items
 from show1.evaluation.datasets import ClipRule, ClipSet, Entry, Rejected, cut_clip, file_clips, read_video_folder
 from show1.evaluation.feature_cache import ClipFeatures, Probe, clip_features
-from show1.evaluation.figures import NEEDS_REAL, FeatureOptions, figures_of, load_probes
+from show1.evaluation.figures import NEEDS_PROMPTS, NEEDS_REAL, FeatureOptions, figures_of, load_probes
 from show1.evaluation.folder import claim, identify
 from show1.evaluation.protocol import Metric, Protocol, published_figures
 from show1.files import cache_dir, read_json_object, write_json
@@ -115,7 +115,7 @@ def score_folders(
 
     Args:
         real: Folder of real videos; None where no metric compares with any.
-        fake: Folder of generated videos; for CLIPSIM with their prompts in `captions.jsonl`, or in the files.
+        fake: Folder of generated videos; for CLIPSIM and alignment with prompts in `captions.jsonl`, or in the files.
         metrics: What is computed.
         rule: How clips are cut, on both sides.
         options: Feature networks.
@@ -133,7 +133,7 @@ def score_folders(
     if compared and real is None:
         raise InputError(f"{compared[0].label} compares with real videos: give their folder (--real)")
     entries = {"generated": read_video_folder(fake)}
-    prompts = _folder_prompts(fake, entries["generated"]) if any(m.name == "clipsim" for m in metrics) else []
+    prompts = _folder_prompts(fake, entries["generated"]) if any(m.name in NEEDS_PROMPTS for m in metrics) else []
     sets = {"generated": file_clips(entries["generated"], rule, prompts=prompts, with_times=True)}
     if compared and real is not None:
         sets["real"] = file_clips(read_video_folder(Path(real)), rule, with_times=True)
@@ -307,7 +307,7 @@ def _folder_prompts(folder: Path, entries: Sequence[Entry]) -> list[str]:
     if "" in prompts:
         missing = entries[int(np.argmin([bool(prompt) for prompt in prompts]))].key
         raise InputError(
-            f"CLIPSIM needs prompts, and {missing} has none: write captions.jsonl into {folder}, with a line such as "
-            f'{{"file": "{missing}", "caption": "a dog runs"}} for each video'
+            f"CLIPSIM and alignment need prompts, and {missing} has none: write captions.jsonl into {folder}, with a "
+            f'line such as {{"file": "{missing}", "caption": "a dog runs"}} for each video'
         )
     return prompts

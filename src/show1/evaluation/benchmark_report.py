@@ -16,6 +16,7 @@ ON_SHEET = 8
 """Videos of the contact sheet, evenly spaced."""
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 320, 70, 20, 20, 45
+_COLOURS = ("#2563eb", "#16a34a", "#d97706")
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1440px;padding:0 1rem;color:#18181b}"
     "table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.3em .7em;text-align:left;"
@@ -122,10 +123,14 @@ def write_report(out: Path, report: Mapping[str, Any], videos: Sequence[tuple[Pa
 
 
 def distance_plot(figure: Mapping[str, Any]) -> str:
-    """A Fréchet distance against the number of generated videos, with the fitted line in 1/N and its limit, as SVG."""
+    """A Fréchet distance against the number of generated videos, as SVG.
+
+    A colour for each draw of the subsets, the fitted line in 1/N, and its limit.
+    """
     line = figure["extrapolation"]
-    sizes, distances, limit = line["sizes"], line["distances"], line["value"]
-    low, high = min([*distances, limit]), max([*distances, limit])
+    sizes, curves, limit = line["sizes"], line["distances"], line["value"]
+    values = [distance for curve in curves for distance in curve]
+    low, high = min([*values, limit]), max([*values, limit])
     room = (high - low or abs(high) or 1.0) * 0.08
     low, high = low - room, high + room
 
@@ -137,15 +142,16 @@ def distance_plot(figure: Mapping[str, Any]) -> str:
 
     fitted = " ".join(f"{x(n):.1f},{y(limit + line['slope'] / n):.1f}" for n in np.linspace(min(sizes), max(sizes), 60))
     dots = "".join(
-        f'<circle cx="{x(n):.1f}" cy="{y(d):.1f}" r="3.5" fill="#2563eb"/>'
-        for n, d in zip(sizes, distances, strict=True)
+        f'<circle cx="{x(n):.1f}" cy="{y(d):.1f}" r="3" fill="{colour}"/>'
+        for curve, colour in zip(curves, _COLOURS, strict=False)
+        for n, d in zip(sizes, curve, strict=True)
     )
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     marks = "".join(
         f'<text x="{x(n):.1f}" y="{bottom + 18}" text-anchor="middle">{n}</text>' for n in (sizes[0], sizes[-1])
     ) + "".join(
         f'<text x="{_LEFT - 6}" y="{y(v) + 4:.1f}" text-anchor="end">{number(v)}</text>'
-        for v in (distances[0], distances[-1])
+        for v in (curves[0][0], curves[0][-1])
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from show1.errors import CheckpointError, InputError
 from show1.evaluation.feature_cache import ClipFeatures, Probe
@@ -22,15 +22,21 @@ from show1.evaluation.scores import (
     extrapolated_frechet,
     sample_warnings,
 )
+from show1.video import Video
 
 NEEDS_REAL = ("fvd", "fid-vid", "kvd")
 """Metrics that compare with real videos."""
 
-HIGHER_IS_BETTER = ("is", "clipsim")
+NEEDS_PROMPTS = ("clipsim", "alignment")
+"""Metrics that compare videos with their prompts."""
+
+HIGHER_IS_BETTER = ("is", "clipsim", "alignment")
 """Of the others lower is better."""
 
 _WIDE = 1024
 _LEAST_FOR_LINE = 10
+_CURVES = 3
+"""Draws of the subsets; what lies between their curves is luck."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +64,7 @@ def load_probes(metrics: Sequence[Metric], options: FeatureOptions) -> dict[str,
     loaded: dict[tuple[str, str], Probe] = {}
     probes = {}
     for metric in metrics:
-        kind = (metric.network, {"fid-vid": "frames", "clipsim": "text"}.get(metric.name, "clips"))
+        kind = (metric.network, {"fid-vid": "frames", "clipsim": "text", "alignment": "text"}.get(metric.name, "clips"))
         if kind not in loaded:
             loaded[kind] = _load_probe(metric, options)
         probe = probes[metric.label] = loaded[kind]
@@ -85,16 +91,9 @@ def figure(
     Raises:
         InputError: Too few videos.
     """
-    found: dict[str, Any] = {
-        "metric": metric.label,
-        "name": metric.name,
-        "network": metric.network,
-        "network_sha256": probe.sha256,
-        "generated": len(fake.rows),
-        "real": None if real is None or metric.name not in NEEDS_REAL else len(real.rows),
-        "dimension": int(fake.rows.shape[-1]),
-        "warnings": [],
-    }
+    found = _about(metric, probe, fake)
+    if real is not None and metric.name in NEEDS_REAL:
+        found["real"] = len(real.rows)
     if metric.name == "is":
         return found | _inception(fake, metric.splits)
     if metric.name == "clipsim":
@@ -114,6 +113,19 @@ def figure(
     return found | _frechet(fake, real, resamples)
 
 
+def _about(metric: Metric, probe: Probe, fake: ClipFeatures) -> dict[str, Any]:
+    return {
+        "metric": metric.label,
+        "name": metric.name,
+        "network": metric.network,
+        "network_sha256": probe.sha256,
+        "generated": len(fake.rows),
+        "real": None,
+        "dimension": int(fake.rows.shape[-1]),
+        "warnings": [],
+    }
+
+
 def _frechet(fake: ClipFeatures, real: ClipFeatures, resamples: int) -> dict[str, Any]:
     rows = fake.rows.shape[1]
     sides = (real.matrix, fake.matrix)
@@ -126,12 +138,12 @@ def _frechet(fake: ClipFeatures, real: ClipFeatures, resamples: int) -> dict[str
         interval = bootstrap_frechet(*sides, resamples=draws, rows_per_video=rows)
         found |= {"low": interval.low, "high": interval.high, "resamples": draws}
     if len(fake.rows) >= _LEAST_FOR_LINE:
-        line = extrapolated_frechet(*sides, rows_per_video=rows)
+        lines = [extrapolated_frechet(*sides, rows_per_video=rows, seed=seed) for seed in range(_CURVES)]
         found["extrapolation"] = {
-            "value": line.value,
-            "slope": line.slope,
-            "sizes": list(line.sizes),
-            "distances": list(line.distances),
+            "value": float(np.mean([line.value for line in lines])),
+            "slope": float(np.mean([line.slope for line in lines])),
+            "sizes": list(lines[0].sizes),
+            "distances": [list(line.distances) for line in lines],
         }
     return found
 
@@ -148,6 +160,19 @@ def _inception(fake: ClipFeatures, splits: int) -> dict[str, Any]:
             "with figures at the same number"
         ]
     return {"value": estimate.mean, "std": estimate.std, "splits": used, "warnings": notes}
+
+
+def _alignment(metric: Metric, probe: Probe, fake: ClipFeatures) -> list[dict[str, Any]]:
+    """A figure for each criterion: the share of videos for which it holds."""
+    from show1.evaluation.alignment import CRITERIA, Share
+
+    found = []
+    for criterion, held in zip(CRITERIA, fake.matrix.T > 0.5, strict=True):
+        share = Share.of(held.tolist())
+        low, high = share.interval
+        about = _about(metric, probe, fake) | {"metric": f"{metric.name}:{criterion}", "criterion": criterion}
+        found.append(about | {"value": share.share, "low": low, "high": high})
+    return found
 
 
 def _clipsim(fake: ClipFeatures) -> dict[str, Any]:
@@ -195,23 +220,30 @@ def _clip_probe(metric: Metric, options: FeatureOptions) -> Probe:
 
 
 def _sprite_probe(metric: Metric) -> Probe:
-    """The sprite world's reader: features of frames, or their mean and deviation over a clip."""
+    """The sprite world's reader: features of frames, their moments over a clip, or what is right of the prompt."""
+    from show1.evaluation.alignment import clip_moments, score_video
+    from show1.evaluation.prompts import read_prompt
     from show1.evaluation.reader import SpriteReader, reader_sha256
 
-    if metric.name not in NEEDS_REAL:
-        raise InputError(f"{metric.label}: the sprite reader serves {', '.join(NEEDS_REAL)} alone")
+    if metric.name not in (*NEEDS_REAL, "alignment"):
+        raise InputError(f"{metric.label}: the sprite reader serves {', '.join(NEEDS_REAL)} and alignment")
     reader = SpriteReader.trained()
-    whole = metric.name != "fid-vid"
+
+    def rows(video: Tensor, prompt: str) -> NDArray[np.float32]:
+        if metric.name == "alignment":
+            judged = score_video(video, reader)[0].judged(read_prompt(prompt))
+            return np.array([list(judged.values())], dtype=np.float32)
+        features: NDArray[np.float32] = reader.read(video).features.numpy()
+        return features if metric.name == "fid-vid" else clip_moments(features)[None]
 
     def compute(clips: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
-        rows = []
-        for clip in clips:
-            video = torch.from_numpy(np.ascontiguousarray(clip)).permute(3, 0, 1, 2).float() / 127.5 - 1
-            features: NDArray[np.float32] = reader.read(video).features.numpy()
-            rows.append(np.concatenate([features.mean(0), features.std(0)])[None] if whole else features)
-        return np.stack(rows)
+        videos = [Video(frames=np.ascontiguousarray(clip), fps=1.0).to_tensor() for clip in clips]
+        return np.stack([rows(video, prompt) for video, prompt in zip(videos, prompts, strict=True)])
 
-    return Probe(name=f"{SPRITE_READER}-{'clips' if whole else 'frames'}", sha256=reader_sha256(), compute=compute)
+    part = {"fid-vid": "frames", "alignment": "alignment"}.get(metric.name, "clips")
+    return Probe(
+        name=f"{SPRITE_READER}-{part}", sha256=reader_sha256(), compute=compute, uses_prompts=metric.name == "alignment"
+    )
 
 
 def figures_of(
@@ -226,5 +258,8 @@ def figures_of(
     found = []
     for metric in metrics:
         probe = probes[metric.label]
-        found.append(figure(metric, probe, fake[probe.name], real.get(probe.name), resamples=resamples))
+        if metric.name == "alignment":
+            found += _alignment(metric, probe, fake[probe.name])
+        else:
+            found.append(figure(metric, probe, fake[probe.name], real.get(probe.name), resamples=resamples))
     return found

@@ -7,6 +7,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal, get_args
 
+from show1.data.captions import parse_caption
+from show1.errors import InputError
+
 PromptSet = Literal["held_out", "seen", "paraphrase"]
 """Pairs that training never shows; combinations that it shows; held-out combinations in other words."""
 
@@ -16,8 +19,22 @@ _FILE = files("show1.evaluation") / "assets" / "alignment_prompts.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignmentPrompt:
-    """A prompt and what it asks for."""
+class Asked:
+    """What a prompt asks for."""
+
+    subject: int
+    """Index into `SUBJECTS`."""
+
+    motion: int
+    """Index into `MOTIONS`."""
+
+    background: int
+    """Index into `BACKGROUNDS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentPrompt(Asked):
+    """A prompt of the protocol."""
 
     index: int
     """Line of the prompt file."""
@@ -28,14 +45,20 @@ class AlignmentPrompt:
     prompt: str
     """The text."""
 
-    subject: int
-    """Index into `SUBJECTS`."""
 
-    motion: int
-    """Index into `MOTIONS`."""
+def read_prompt(text: str) -> Asked:
+    """What any prompt of the sprite world asks for.
 
-    background: int
-    """Index into `BACKGROUNDS`."""
+    Raises:
+        InputError: It does not name one subject, one motion and one background.
+    """
+    found = parse_caption(text)
+    if found is None or found[1] is None:
+        raise InputError(
+            f"{text!r} does not name one subject, one motion and one background of the sprite world, such as 'a panda "
+            "spins over the snow'"
+        )
+    return Asked(subject=found[0], motion=found[1], background=found[2])
 
 
 @cache

@@ -19,7 +19,7 @@ Dataset = Literal["ucf101", "msrvtt", "sprites", "prompts"]
 Resize = Literal["squash", "crop"]
 Start = Literal["first", "hash"]
 PromptRule = Literal["class-distribution", "one-caption", "all"]
-MetricName = Literal["fvd", "fid-vid", "kvd", "is", "clipsim"]
+MetricName = Literal["fvd", "fid-vid", "kvd", "is", "clipsim", "alignment"]
 
 SPRITE_READER = "sprite-reader"
 """Feature network of the sprite world, which comes with show1."""
@@ -82,6 +82,7 @@ class Metric:
             "fid-vid": "inception-clean-fid",
             "is": "c3d-ucf101",
             "clipsim": "clip-vit-b-32",
+            "alignment": SPRITE_READER,
         }
         if name not in usual:
             raise InputError(f"there is no metric {name!r}; write NAME or NAME:NETWORK with one of {', '.join(usual)}")
