@@ -86,8 +86,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_tensors(path: Path, tensors: "dict[str, Tensor]") -> None:
-    """Writes a safetensors file atomically.
+def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file atomically, with metadata in its header.
 
     Raises:
         OutputError: No permission, or the disk is full.
@@ -97,7 +97,9 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]") -> None:
 
     def write(partial: Path) -> None:
         try:
-            save_file(tensors, partial)
+            save_file(tensors, partial, metadata)
+            if metadata:
+                _sort_header(partial)
         except SafetensorError as error:  # what its writer makes of a full disk
             raise OSError(str(error)) from error
 
@@ -108,6 +110,11 @@ def sha256(path: Path) -> str:
     """Hash of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_text(text: str) -> str:
+    """Hash of a text in UTF-8, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def cached_sha256(path: Path) -> str:
@@ -131,6 +138,16 @@ def cached_sha256(path: Path) -> str:
     with contextlib.suppress(OutputError):  # a cache that cannot be written costs time, not the run
         write_text(entry, digest)
     return digest
+
+
+def _sort_header(file: Path) -> None:
+    """Same tensors and metadata, same bytes: safetensors writes metadata in random order."""
+    with file.open("rb+") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(size))
+        text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+        opened.seek(8)
+        opened.write(text.ljust(size))
 
 
 def _write_text(path: Path, text: str) -> None:
