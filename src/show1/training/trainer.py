@@ -27,6 +27,7 @@ from show1.errors import Cancelled, MissingDependencyError, RunError
 from show1.files import read_json_object, write_json
 from show1.models.layers import set_temporal_dropout
 from show1.training.config import TrainingConfig
+from show1.training.job import Job, LoopOptions
 from show1.training.log import Line, RunLog
 from show1.training.tasks import TASK_CLASSES, Batch, DenoisingTask, Task, VAETask
 
@@ -58,9 +59,56 @@ def train(
         InputError: The data or the `init` folder cannot be used.
         Cancelled: `stop` said yes.
     """
+    return run_job(TrainingJob(config), on_log=on_log, stop=stop)
+
+
+class TrainingJob(Job):
+    """The training of a stage."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._config = config
+
+    @property
+    def name(self) -> str:
+        """See `Job.name`."""
+        return self._config.task
+
+    @property
+    def options(self) -> TrainingConfig:
+        """See `Job.options`."""
+        return self._config
+
+    def claim_folder(self) -> None:
+        """See `Job.claim_folder`."""
+        _claim_folder(self._config)
+
+    def make_task(self) -> Task:
+        """See `Job.make_task`."""
+        task = TASK_CLASSES[self._config.task](self._config)
+        set_temporal_dropout(task, self._config.temporal_dropout)
+        if self._config.gradient_checkpointing and isinstance(task, DenoisingTask):
+            task.unet.enable_gradient_checkpointing()  # type: ignore[operator]
+        return task
+
+    def make_optimizer(self, task: Task) -> torch.optim.Optimizer:
+        """See `Job.make_optimizer`."""
+        return _optimizer(task, self._config)
+
+    def batches(self, rank: int, world: int, start: int) -> Iterator[Batch]:
+        """See `Job.batches`."""
+        return _batches(self._config, rank, world, start)
+
+    def preview_batch(self) -> Batch:
+        """See `Job.preview_batch`: clips that no step comes to."""
+        return next(_batches(self._config, 0, 1, _LENGTH // self._config.batch_size - 1))
+
+
+def run_job(job: Job, *, on_log: Callable[[Line], None] | None = None, stop: Callable[[], bool] | None = None) -> Path:
+    """Runs the loop, going on from the last checkpoint in the job's folder if there is one. See `train`."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
+    config = job.options
     AcceleratorState._reset_state()  # another run of this process may have had another precision
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # several processes on CPUs talk through gloo
@@ -69,19 +117,19 @@ def train(
         step_scheduler_with_optimizer=False,
     )
     if accelerator.is_main_process:
-        _claim_folder(config)
+        job.claim_folder()
     accelerator.wait_for_everyone()
     checkpoint = last_checkpoint(config.folder)
     if accelerator.is_main_process:
         with RunLog(config.folder, step_of(checkpoint), on_log) as log:
-            _train(config, accelerator, checkpoint, log, stop)
+            _train(job, accelerator, checkpoint, log, stop)
     else:
-        _train(config, accelerator, checkpoint, None, stop)
+        _train(job, accelerator, checkpoint, None, stop)
     return config.folder / "export"
 
 
 def _train(
-    config: TrainingConfig,
+    job: Job,
     accelerator: Any,
     checkpoint: Path | None,
     log: RunLog | None,
@@ -91,12 +139,10 @@ def _train(
     from diffusers.training_utils import EMAModel
 
     # what is trained
+    config = job.options
     torch.manual_seed(config.seed)
-    task = TASK_CLASSES[config.task](config)
-    set_temporal_dropout(task, config.temporal_dropout)
-    if config.gradient_checkpointing and isinstance(task, DenoisingTask):
-        task.unet.enable_gradient_checkpointing()  # type: ignore[operator]
-    optimizer = _optimizer(task, config)
+    task = job.make_task()
+    optimizer = job.make_optimizer(task)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, config))
     trained = [p for p in task.parameters() if p.requires_grad]
     ema = EMAModel(trained, decay=config.ema_decay, foreach=True)
@@ -109,13 +155,13 @@ def _train(
         accelerator.load_state(str(checkpoint))
         logger.info("going on from step %d", start)
     ema.to(accelerator.device)
-    batches = _batches(config, accelerator.process_index, accelerator.num_processes, start)
-    preview = next(_batches(config, 0, 1, _LENGTH // config.batch_size - 1)) if log is not None else {}
+    batches = job.batches(accelerator.process_index, accelerator.num_processes, start)
+    preview = job.preview_batch() if log is not None else {}
 
     def preview_and_export(step: int) -> None:
         if log is not None:
             with _averaged(ema, trained):
-                _preview_and_export(task, _to(preview, accelerator.device), config.folder, step, log)
+                _preview_and_export(job, task, _to(preview, accelerator.device), step, log)
         accelerator.wait_for_everyone()
 
     model.train()
@@ -251,7 +297,7 @@ def _optimizer(task: Task, config: TrainingConfig) -> torch.optim.Optimizer:
     return optimizer
 
 
-def _lr_factor(step: int, config: TrainingConfig) -> float:
+def _lr_factor(step: int, config: LoopOptions) -> float:
     warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
     left = 1 - step / config.steps
     if config.lr_schedule == "constant":
@@ -358,11 +404,12 @@ def _averaged(ema: Any, parameters: list[torch.nn.Parameter]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _preview_and_export(task: Task, batch: Batch, folder: Path, step: int, log: RunLog) -> None:
+def _preview_and_export(job: Job, task: Task, batch: Batch, step: int, log: RunLog) -> None:
     """Writes a sheet of samples and the export, with the weights as they are now."""
     from show1.media import contact_sheet, save_sheet
     from show1.video import Video
 
+    folder = job.options.folder
     task.eval()
     if isinstance(task, VAETask):
         task.set_scaling_factor(batch["video"][:, :, 0])
@@ -377,7 +424,7 @@ def _preview_and_export(task: Task, batch: Batch, folder: Path, step: int, log: 
     unfinished = folder / ".unfinished-export"
     shutil.rmtree(unfinished, ignore_errors=True)
     task.export(unfinished)
-    write_json(unfinished / "training.json", {"task": task.config.task, "step": step})
+    write_json(unfinished / "training.json", {"task": job.name, "step": step})
     shutil.rmtree(export, ignore_errors=True)
     os.replace(unfinished, export)
     task.train()
