@@ -103,6 +103,14 @@ def test_timesteps_stay_within_the_maximum(exports: Exports, monkeypatch: pytest
     assert set(torch.cat(seen).tolist()) == {0, 1, 2, 3}
 
 
+def test_sizes_of_the_users_choice(exports: Exports) -> None:
+    batch = batch_of(build("super_resolution", exports, size=(24, 40), low_size=(12, 20)))
+    assert batch["video"].shape[-2:] == (24, 40) and batch["low"].shape[-2:] == (12, 20)
+    assert batch_of(build("keyframes", exports, size=(16, 24)))["video"].shape == (2, 3, 3, 16, 24)
+    with pytest.raises(InputError, match="low_size is for super_resolution alone, got it for keyframes"):
+        build("keyframes", exports, low_size=(8, 8))
+
+
 def test_translation_can_learn_from_crops(exports: Exports) -> None:
     task = build("translation", exports, crop=(16, 24))
     seen: list[torch.Tensor] = []

@@ -235,7 +235,17 @@ def _field_docs(config: type) -> dict[str, str]:
 
 
 _DOCS = _field_docs(TrainingConfig)
-_METAVARS = {"out": "DIR", "data": "DIR", "init": "DIR", "text": "DIR", "vae": "DIR", "noise_level": "LOW HIGH"}
+_METAVARS = {
+    "out": "DIR",
+    "data": "DIR",
+    "init": "DIR",
+    "text": "DIR",
+    "vae": "DIR",
+    "noise_level": "LOW HIGH",
+    "size": "H W",
+    "low_size": "H W",
+    "crop": "H W",
+}
 _OTHERS = [
     _keyword(
         "config",

@@ -1,11 +1,11 @@
 """Options of a training run."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import ClassVar, Literal, get_args
 
 from show1.errors import InputError
+from show1.training.options import SavedOptions
 
 TaskName = Literal[
     "text",
@@ -23,8 +23,10 @@ TASKS: tuple[TaskName, ...] = get_args(TaskName)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(SavedOptions):
     """Everything that decides a training run; saved as `config.json` in its folder."""
+
+    options_of: ClassVar[str] = "training"
 
     task: TaskName
     """What to train."""
@@ -100,6 +102,12 @@ class TrainingConfig:
     noise_level: tuple[int, int] = (0, 400)
     """Range of noise levels of the low-resolution condition (super-resolution)."""
 
+    size: tuple[int, int] | None = None
+    """Height and width of the frames that the stage makes; None: those of the embedded model."""
+
+    low_size: tuple[int, int] | None = None
+    """Height and width that super-resolution starts from; None: those of the embedded model."""
+
     crop: tuple[int, int] | None = None
     """Height and width of the random crops that the translation tasks learn from; None: whole frames."""
 
@@ -125,9 +133,7 @@ class TrainingConfig:
     """Steps from one sample sheet (and export) to the next; 0: only at the end."""
 
     def __post_init__(self) -> None:
-        for name, choices in _choices(type(self)).items():
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        self.check_choices()
         checks = {
             "steps": (self.steps >= 1, "1 or more"),
             "batch_size": (self.batch_size >= 1, "1 or more"),
@@ -146,16 +152,18 @@ class TrainingConfig:
             "log_every": (self.log_every >= 1, "1 or more"),
             "checkpoint_every": (self.checkpoint_every >= 1, "1 or more"),
             "sample_every": (self.sample_every >= 0, "0 or more"),
+            "size": (self.size is None or min(self.size) >= 8, "at least 8 pixels each way"),
+            "low_size": (self.low_size is None or min(self.low_size) >= 1, "at least 1 pixel each way"),
             "crop": (self.crop is None or min(self.crop) >= 8, "at least 8 pixels each way"),
             "noise_level": (0 <= self.noise_level[0] <= self.noise_level[1] <= 999, "a range within 0 to 999"),
         }
-        for name, (ok, expected) in checks.items():
-            if not ok:
-                raise InputError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+        self.check_ranges(checks)
         if self.task.startswith("translation") and self.vae is None:
             raise InputError(
                 "vae: the translation tasks need a trained VAE; train the task 'vae' first and name its export"
             )
+        if self.low_size is not None and self.task != "super_resolution":
+            raise InputError(f"low_size is for super_resolution alone, got it for {self.task}")
         if self.task == "interpolation" and self.init is None:
             raise InputError("init: interpolation starts from a keyframes stage; name its folder")
         if self.task in ("super_resolution", "translation_images", "translation") and not (self.text or self.init):
@@ -167,29 +175,3 @@ class TrainingConfig:
     def folder(self) -> Path:
         """`out` as a path."""
         return Path(self.out)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The saved form: JSON types only."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Reads the saved form.
-
-        Raises:
-            InputError: An option is unknown, missing, or out of its range.
-        """
-        names = [f.name for f in dataclasses.fields(cls)]
-        unknown = sorted(set(values) - set(names))
-        if unknown:
-            raise InputError(f"unknown training option {unknown[0]!r}; the options are {', '.join(names)}")
-        try:
-            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            return cls(**plain)
-        except TypeError as error:
-            raise InputError(f"training options: {error}") from error
-
-
-def _choices(config: type) -> dict[str, tuple[str, ...]]:
-    """The values of each option that has a few."""
-    return {name: get_args(hint) for name, hint in get_type_hints(config).items() if get_origin(hint) is Literal}

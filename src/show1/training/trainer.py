@@ -4,6 +4,7 @@ A run is its config: data, noise and dropout depend on (seed, step, process) alo
 from its last checkpoint and ends with the same weights, bit for bit.
 """
 
+import dataclasses
 import functools
 import hashlib
 import logging
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from show1.data.clips import MINI_VIEWS, ClipDataset, ClipSource, SpriteClips
+from show1.data.clips import MINI_VIEWS, ClipDataset, ClipSource, ClipView, SpriteClips
 from show1.errors import Cancelled, MissingDependencyError, RunError
 from show1.files import read_json_object, write_json
 from show1.models.layers import set_temporal_dropout
@@ -330,9 +331,16 @@ def _order(count: int, seed: int, turn: int) -> list[int]:
     return order
 
 
+def _view(config: TrainingConfig) -> ClipView:
+    """What the task sees of a clip."""
+    view = MINI_VIEWS[{"vae": "translation_images"}.get(config.task, config.task)]
+    height, width = config.size or (view.height, view.width)
+    return dataclasses.replace(view, height=height, width=width, low=config.low_size or view.low)
+
+
 def _batches(config: TrainingConfig, rank: int, world: int, start: int) -> Iterator[Batch]:
     """Collated parts of batches from step `start` on; which samples a step has does not depend on their parts."""
-    view = MINI_VIEWS[{"vae": "translation_images"}.get(config.task, config.task)]
+    view = _view(config)
     source, count = _source(config)
     dataset = ClipDataset(source, view, length=2 * _LENGTH, seed=config.seed)  # the last turn may go beyond
     size = config.batch_size // config.accumulate
