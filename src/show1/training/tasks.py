@@ -98,11 +98,7 @@ class TextConditioner(nn.Module):
 
 
 class Task(nn.Module, ABC):
-    """Common part of all tasks."""
-
-    def __init__(self, config: TrainingConfig) -> None:
-        super().__init__()
-        self.config = config
+    """What a training loop needs of a task."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -121,7 +117,15 @@ class Task(nn.Module, ABC):
         return {name for name, _ in self.named_parameters()}
 
 
-class TextTask(Task):
+class StageTask(Task):
+    """Common part of the tasks that train a stage."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__()
+        self.config = config
+
+
+class TextTask(StageTask):
     """A small text encoder that tells what captions of the sprite world ask for.
 
     Linear heads read subject, motion and background off the mean of the states. With them in sight from the beginning,
@@ -158,7 +162,7 @@ class TextTask(Task):
         return []
 
 
-class DenoisingTask(Task):
+class DenoisingTask(StageTask):
     """A task with text, a noise schedule and a denoising network."""
 
     unet: nn.Module
@@ -352,7 +356,7 @@ class SuperResolutionTask(DenoisingTask):
         return _pairs(captions, upsample(low, height, width), made)
 
 
-class VAETask(Task):
+class VAETask(StageTask):
     """An image autoencoder with a weak pull towards a normal latent distribution (arXiv:2112.10752)."""
 
     KL_WEIGHT = 1e-5
@@ -466,7 +470,7 @@ def random_crop(size: tuple[int, int], *tensors: Tensor) -> list[Tensor]:
     return [x[..., top : top + height, left : left + width] for x in tensors]
 
 
-TASK_CLASSES: dict[str, type[Task]] = {
+TASK_CLASSES: dict[str, type[StageTask]] = {
     "text": TextTask,
     "keyframe_images": KeyframesTask,
     "keyframes": KeyframesTask,
