@@ -11,7 +11,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
 from show1.training import objective
-from show1.training.objective import Prediction
+from show1.training.objective import Prediction, draw_timesteps
 
 PREDICTIONS: list[Prediction] = ["epsilon", "v_prediction", "sample"]
 T = torch.tensor([0, 1, 40, 500, 980])
@@ -140,3 +140,14 @@ def test_likelihoods_of_all_values_add_up_to_one() -> None:
     for mean, scale in [(0.0, 0.3), (-0.98, 0.01), (0.7, 2.0)]:
         log = objective.discretised_gaussian_log_likelihood(values, torch.tensor(mean), torch.tensor(scale).log())
         assert_close(log.exp().sum(), torch.tensor(1.0), atol=1e-4, rtol=0)
+
+
+def test_noise_levels_are_uniform_or_logit_normal() -> None:
+    torch.manual_seed(0)
+    even = draw_timesteps(20_000, 899)
+    assert even.min() == 0 and even.max() == 899 and abs(even.float().mean() - 449.5) < 8
+    high = draw_timesteps(20_000, 899, (1.0, 0.5))
+    # the median of the logit is its mean: sigmoid(1) = 0.731; a deviation of 0.5 puts 84 % below sigmoid(1.5) = 0.818
+    assert abs(high.float().median() - 0.731 * 900) < 6
+    assert abs((high < 0.818 * 900).float().mean() - 0.841) < 0.01
+    assert 0 <= high.min() and high.max() <= 899

@@ -245,6 +245,7 @@ _METAVARS = {
     "size": "H W",
     "low_size": "H W",
     "crop": "H W",
+    "timestep_logit": "MEAN STD",
 }
 _OTHERS = [
     _keyword(

@@ -99,6 +99,10 @@ class TrainingConfig(SavedOptions):
     max_timestep: int = 999
     """Highest noise level that is drawn; 900 makes the expert of the translation stage."""
 
+    timestep_logit: tuple[float, float] | None = None
+    """Mean and deviation of the logit of the drawn noise levels (section 3.1 of arXiv:2403.03206); a positive mean
+    draws more high ones, where subject and motion are decided. None: all levels alike."""
+
     noise_level: tuple[int, int] = (0, 400)
     """Range of noise levels of the low-resolution condition (super-resolution)."""
 
@@ -152,6 +156,7 @@ class TrainingConfig(SavedOptions):
             "log_every": (self.log_every >= 1, "1 or more"),
             "checkpoint_every": (self.checkpoint_every >= 1, "1 or more"),
             "sample_every": (self.sample_every >= 0, "0 or more"),
+            "timestep_logit": (self.timestep_logit is None or self.timestep_logit[1] > 0, "MEAN STD with STD above 0"),
             "size": (self.size is None or min(self.size) >= 8, "at least 8 pixels each way"),
             "low_size": (self.low_size is None or min(self.low_size) >= 1, "at least 1 pixel each way"),
             "crop": (self.crop is None or min(self.crop) >= 8, "at least 8 pixels each way"),

@@ -15,6 +15,24 @@ VLB_WEIGHT = 1e-3
 """Weight of the variational bound in the hybrid loss (Eq. 16 of arXiv:2102.09672)."""
 
 
+def draw_timesteps(count: int, max_timestep: int, logit: tuple[float, float] | None = None) -> Tensor:
+    """Draws noise levels.
+
+    Args:
+        count: B.
+        max_timestep: The highest.
+        logit: Mean and deviation of a logit-normal distribution (section 3.1 of arXiv:2403.03206); None: uniform.
+
+    Returns:
+        (B,) integers from 0 to `max_timestep`.
+    """
+    if logit is None:
+        return torch.randint(0, max_timestep + 1, (count,))
+    mean, deviation = logit
+    share = torch.sigmoid(mean + deviation * torch.randn(count))
+    return (share * (max_timestep + 1)).long().clamp(max=max_timestep)
+
+
 def extract(values: Tensor, t: Tensor) -> Tensor:
     """Picks a value a sample, shaped to broadcast over videos: (T,), (B,) -> (B, 1, 1, 1, 1)."""
     return values.to(t.device)[t].float().view(-1, 1, 1, 1, 1)

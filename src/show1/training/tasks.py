@@ -28,7 +28,7 @@ from show1.stages.interpolation import condition as interpolation_condition
 from show1.stages.super_resolution import upsample
 from show1.training import networks
 from show1.training.config import TrainingConfig
-from show1.training.objective import add_noise, prediction_loss
+from show1.training.objective import add_noise, draw_timesteps, prediction_loss
 
 Sample = tuple[str, Tensor]
 """A caption and a video (3, F, H, W) in about [-1, 1]."""
@@ -211,7 +211,7 @@ class DenoisingTask(StageTask):
         """The loss on clean samples (B, C, F, H, W) with a condition (B, C', F, H, W) beside the noisy ones."""
         text = self.encode_captions(captions)
         noise = torch.randn(x0.shape).to(x0.device)
-        t = torch.randint(0, self.config.max_timestep + 1, (len(x0),)).to(x0.device)
+        t = draw_timesteps(len(x0), self.config.max_timestep, self.config.timestep_logit).to(x0.device)
         x_t = add_noise(x0, noise, t, self.alphas_cumprod)  # type: ignore[arg-type]
         inputs = x_t if condition is None else torch.cat([x_t, condition], dim=1)
         labels = {} if noise_level is None else {"class_labels": noise_level}
