@@ -22,9 +22,9 @@ def test_clip_is_the_scene_of_its_motion(name: str) -> None:
 def test_subject_stays_in_the_frame_and_follows_the_path(name: str) -> None:
     scene = teaching_scene(name)
     for time in frame_times(8):
-        alpha = sprite_layer(scene, float(time), 80, 128)[3]
+        alpha = sprite_layer(scene, float(time), 80, 128)[3].numpy()
         x, y, scale, _ = TEACHING_MOTIONS[name].pose(float(time))
-        whole = sprite_layer(teaching_scene("heartbeat", TEACHING_MOTIONS[name].subject), 0.0, 80, 128)[3]
+        whole = sprite_layer(teaching_scene("heartbeat", TEACHING_MOTIONS[name].subject), 0.0, 80, 128)[3].numpy()
         assert alpha.sum() > 0.75 * whole.sum() * scale**2
         if alpha[[0, -1]].max() == 0:  # none of it is cut off, so its middle can be found
             column = (alpha.sum(0) * (np.arange(128) + 0.5)).sum() / alpha.sum() / 128
