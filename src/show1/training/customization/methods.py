@@ -1,0 +1,219 @@
+"""The methods of customization: which weights learn, from which loss, and what of them an adapter holds."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from show1.errors import InputError, MissingDependencyError
+from show1.training.customization.config import CustomizationConfig, MethodName
+from show1.training.customization.layers import spatial_linears, temporal_linears, temporal_parameters
+from show1.training.customization.losses import appearance_debiased_loss, residual_vector_loss
+from show1.training.objective import Prediction, prediction_loss, target
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inputs:
+    """What a network is to denoise, before noise is added."""
+
+    x0: Tensor
+    """(B, C, F, H, W) clean pixels or latents."""
+    text: Tensor
+    """(B, L, D) text states."""
+    condition: Tensor | None = None
+    """(B, C', F, H, W) channels beside the noisy ones."""
+    noise_level: Tensor | None = None
+    """(B,) of the condition."""
+
+    def frame(self, index: int) -> Self:
+        """One frame of it, as a video of one frame."""
+        kept = slice(index, index + 1)
+        condition = None if self.condition is None else self.condition[:, :, kept]
+        return replace(self, x0=self.x0[:, :, kept], condition=condition)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predicted:
+    """What a network made of a noisy sample."""
+
+    out: Tensor
+    """(B, C, F, H, W), or (B, 2C, F, H, W) with the learned variance."""
+    x0: Tensor
+    """(B, C, F, H, W) clean."""
+    noise: Tensor
+    """(B, C, F, H, W)."""
+    t: Tensor
+    """(B,) timesteps."""
+    alphas_cumprod: Tensor
+    """(T,) of the noise schedule."""
+    prediction: Prediction
+    """What the network predicts."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The prediction without variance channels, (B, C, F, H, W)."""
+        return self.out[:, : self.x0.shape[1]]
+
+    @property
+    def wanted(self) -> Tensor:
+        """What it should be, (B, C, F, H, W)."""
+        return target(self.x0, self.noise, self.t, self.alphas_cumprod, self.prediction)
+
+    @property
+    def loss(self) -> Tensor:
+        """The loss of the stage's own training."""
+        return prediction_loss(self.out, self.x0, self.noise, self.t, self.alphas_cumprod, prediction=self.prediction)
+
+
+Predict = Callable[[Inputs], Predicted]
+"""Adds noise of a random level and asks the network. Draws from the global generator."""
+
+
+class Method(ABC):
+    """A way to learn. Making one freezes the network but for what learns."""
+
+    lora_alpha: float | None = None
+    """Of the adapter."""
+
+    @abstractmethod
+    def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
+        """The loss of a batch, with a graph to the weights that learn."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What the adapter holds, of the weights as they are now."""
+
+    def show(self) -> None:  # noqa: B027 (most methods have nothing to do)
+        """Makes the network what it will be with the adapter, for sampling."""
+
+
+class TemporalAttention(Method):
+    """The transformers over frames are finetuned by the stage's own loss (arXiv:2309.15818)."""
+
+    def __init__(self, unet: nn.Module, config: CustomizationConfig) -> None:
+        unet.requires_grad_(False)
+        self._tuned = temporal_parameters(unet, attention_only=config.layers == "attention")
+        if not self._tuned:
+            raise InputError(
+                "method: this network has no transformers over frames, so it cannot learn by them; choose another stage"
+            )
+        self._before = {name: parameter.detach().float().cpu().clone() for name, parameter in self._tuned.items()}
+        for parameter in self._tuned.values():
+            parameter.requires_grad_(True)
+
+    def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
+        """See `Method.loss`."""
+        return predict(inputs).loss
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Method.tensors`."""
+        return {
+            f"{name}.diff": parameter.detach().float().cpu() - self._before[name]
+            for name, parameter in self._tuned.items()
+        }
+
+
+class ResidualVector(TemporalAttention):
+    """The same weights, by the differences of neighbouring frames: VMC, arXiv:2312.00845."""
+
+    def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
+        """See `Method.loss`."""
+        predicted = predict(inputs)
+        return residual_vector_loss(predicted.mean, predicted.wanted)
+
+
+class _Lora(Method):
+    """LoRA matrices that peft puts into linear layers of the network."""
+
+    def __init__(self, unet: nn.Module, config: CustomizationConfig, names: list[str]) -> None:
+        try:
+            from peft import LoraConfig, inject_adapter_in_model
+            from peft.tuners.lora import LoraLayer
+        except ImportError as error:
+            raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
+        if not names:
+            raise InputError("method: this network has no layers that could learn so; choose another stage or method")
+        unet.requires_grad_(False)
+        self.lora_alpha = float(config.rank)
+        options = LoraConfig(r=config.rank, lora_alpha=config.rank, target_modules=names, bias="none")
+        inject_adapter_in_model(options, unet)
+        self._layers: dict[str, Any] = {n: m for n, m in unet.named_modules() if isinstance(m, LoraLayer)}
+        assert sorted(self._layers) == sorted(names)
+
+    def _tensors_of(self, names: list[str]) -> dict[str, Tensor]:
+        return {
+            f"{name}.{side}.weight": getattr(self._layers[name], side)["default"].weight.detach().float().cpu().clone()
+            for name in names
+            for side in ("lora_A", "lora_B")
+        }
+
+    def _set(self, names: list[str], *, active: bool, learning: bool) -> None:
+        """Says of some layers whether their LoRA takes part, and whether it learns."""
+        for name in names:
+            self._layers[name].enable_adapters(active)
+            for side in ("lora_A", "lora_B"):
+                getattr(self._layers[name], side).requires_grad_(learning)
+
+
+class MotionLora(_Lora):
+    """LoRA on the transformers over frames with an appearance-debiased loss: MotionDirector, arXiv:2310.08465.
+
+    A second LoRA, on the attention over pixels, learns single frames and so takes up what the clips look like; it is
+    there, but does not learn, while the first one learns how they move, and is thrown away in the end. Each step is of
+    one of both kinds, by chance.
+    """
+
+    SPATIAL_SHARE = 0.5
+    """Chance that a step learns single frames."""
+
+    def __init__(self, unet: nn.Module, config: CustomizationConfig) -> None:
+        self._temporal = temporal_linears(unet, attention_only=config.layers == "attention")
+        self._spatial = spatial_linears(unet, text=False)
+        super().__init__(unet, config, [*self._temporal, *self._spatial] if self._temporal else [])
+
+    def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
+        """See `Method.loss`."""
+        # drawn by the global generator, so that a run that goes on draws the same
+        spatial, frame = float(torch.rand(())) < self.SPATIAL_SHARE, int(torch.randint(inputs.x0.shape[2], ()))
+        self._set(self._spatial, active=True, learning=spatial)
+        self._set(self._temporal, active=not spatial, learning=not spatial)
+        if spatial:
+            return predict(inputs.frame(frame)).loss
+        predicted = predict(inputs)
+        return predicted.loss + appearance_debiased_loss(predicted.mean, predicted.wanted, frame)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Method.tensors`."""
+        return self._tensors_of(self._temporal)
+
+    def show(self) -> None:
+        """See `Method.show`."""
+        self._set(self._spatial, active=False, learning=False)
+        self._set(self._temporal, active=True, learning=False)
+
+
+class SpatialLora(_Lora):
+    """LoRA on the attention over pixels, by the stage's own loss: what the clips look like."""
+
+    def __init__(self, unet: nn.Module, config: CustomizationConfig) -> None:
+        super().__init__(unet, config, spatial_linears(unet, text=True))
+
+    def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
+        """See `Method.loss`."""
+        return predict(inputs).loss
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Method.tensors`."""
+        return self._tensors_of(list(self._layers))
+
+
+METHOD_CLASSES: dict[MethodName, Callable[[nn.Module, CustomizationConfig], Method]] = {
+    "temporal_attention": TemporalAttention,
+    "residual_vector": ResidualVector,
+    "lora": MotionLora,
+    "spatial_lora": SpatialLora,
+}
+"""The class of each method."""

@@ -1,0 +1,269 @@
+"""What a customization learns from, computed once: frames, latents, text states, start noise."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from show1.config import CascadeSettings, StageName
+from show1.data.folder import read_captions
+from show1.data.reference import (
+    IMAGE_SUFFIXES,
+    Reference,
+    ReferenceOptions,
+    load_images,
+    load_reference,
+    reference_sheet,
+)
+from show1.diffusion import Denoiser, Guidance, build_scheduler, fold_frames, interpolated_length, unfold_frames
+from show1.diffusion.inversion import ddim_invert
+from show1.errors import InputError, RunError
+from show1.files import write_tensors
+from show1.media import contact_sheet, save_sheet
+from show1.models.cascade import Cascade, resolve
+from show1.models.loading import load_unet, load_vae, read_scheduler_config
+from show1.models.text import PromptEncoder, clean_prompt
+from show1.stages.networks import PixelNetwork
+from show1.training.customization.config import CustomizationConfig
+from show1.video import Video
+
+logger = logging.getLogger(__name__)
+
+FILE = "prepared.safetensors"
+"""In the run's folder."""
+
+TRANSLATION_FRAMES = 8
+"""Frames of a clip for the expert, where the options do not say."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """Tensors of the reference clips, on the CPU in float32."""
+
+    clips: Tensor
+    """(N, 3, F, H, W) in [-1, 1]."""
+    text: Tensor
+    """(N, L, D) text states of what they show."""
+    empty: Tensor
+    """(L, D) of the empty prompt."""
+    preview: Tensor
+    """(P, L, D) of the prompts of the sample sheets."""
+    prompts: tuple[str, ...]
+    """Those prompts."""
+    low: Tensor | None = None
+    """(N, 3, F, h, w) small clips (super-resolution)."""
+    latents: Tensor | None = None
+    """(N, C, F, H/8, W/8) scaled latents (translation)."""
+    start_noise: Tensor | None = None
+    """(N, 3, F, H, W) noise that gives the clips."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that there are, by name."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value.contiguous() for name, value in named.items() if isinstance(value, Tensor)}
+
+    def save(self, file: Path) -> None:
+        """Writes the tensors, with the prompts in the header."""
+        write_tensors(file, self.tensors(), {"prompts": json.dumps(self.prompts)})
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Reads what `save` wrote.
+
+        Raises:
+            RunError: The file is damaged.
+        """
+        try:
+            with safe_open(file, framework="pt") as opened:
+                prompts = tuple(json.loads(opened.metadata()["prompts"]))
+                return cls(**{name: opened.get_tensor(name) for name in opened.keys()}, prompts=prompts)  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{file} is damaged ({error}); begin the run again in another folder") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """The reference clips as they were read."""
+
+    video: Tensor
+    """(N, 3, F, H, W) in [-1, 1]."""
+    prompts: tuple[str, ...]
+    """What each shows, with the name of the style."""
+    references: tuple[Reference, ...] = ()
+    """Where videos come from."""
+
+
+def find_cascade(config: CustomizationConfig) -> Cascade:
+    """The files of the stage that learns.
+
+    Raises:
+        ModelNotFoundError: There is no such model, or it lacks the stage.
+        CheckpointError: A file is missing or damaged.
+    """
+    return resolve(config.model, stages=(config.stage,))
+
+
+def clip_size(config: CustomizationConfig, settings: CascadeSettings) -> tuple[int, int, int]:
+    """Frames, height and width that the stage learns from."""
+    keyframes, factor = settings.keyframes, settings.interpolation.factor
+    sizes: dict[StageName, tuple[int, int, int]] = {
+        "keyframes": (keyframes.num_frames, keyframes.height, keyframes.width),
+        "interpolation": (interpolated_length(keyframes.num_frames, factor), keyframes.height, keyframes.width),
+        "super_resolution": (
+            settings.super_resolution.window,
+            settings.super_resolution.height,
+            settings.super_resolution.width,
+        ),
+        "translation": (TRANSLATION_FRAMES, settings.translation.height, settings.translation.width),
+    }
+    frames, height, width = sizes[config.stage]
+    frames = config.num_frames or frames
+    if config.kind == "motion" and frames < 2:
+        raise InputError(f"num_frames must be 2 or more for a motion, got {frames}")
+    if config.stage == "interpolation" and frames < factor + 1:
+        raise InputError(f"num_frames must be {factor + 1} or more for this interpolation, got {frames}")
+    return frames, height, width
+
+
+def read_clips(config: CustomizationConfig, settings: CascadeSettings) -> Clips:
+    """Reads the reference clips or images.
+
+    Raises:
+        InputError: A file does not hold what is asked for.
+        MediaError: A file is missing or damaged.
+    """
+    frames, height, width = clip_size(config, settings)
+    if config.images is not None:
+        folder = Path(config.images)
+        images = load_images(folder, height, width)
+        return Clips(video=images[:, :, None], prompts=_image_prompts(config, folder))
+    options = ReferenceOptions(
+        num_frames=frames,
+        height=height,
+        width=width,
+        fps=config.fps,
+        fit=config.fit,
+        start=config.start,
+        duration=config.duration,
+    )
+    references = tuple(load_reference(file, options) for file in config.video)
+    for reference in references:
+        for warning in reference.warnings:
+            logger.warning("%s: %s", reference.source, warning)
+    prompts = config.prompt if len(config.prompt) == len(references) else (config.prompt or ("",)) * len(references)
+    return Clips(
+        video=torch.stack([reference.video.to_tensor() for reference in references]),
+        prompts=tuple(with_style(prompt, config.name) for prompt in prompts),
+        references=references,
+    )
+
+
+def with_style(prompt: str, name: str) -> str:
+    """A prompt with the name of a style behind it."""
+    return ", ".join(part for part in (prompt.strip(), name.strip()) if part)
+
+
+def preview_prompts(config: CustomizationConfig, clips: Clips) -> tuple[str, ...]:
+    """The prompts of the sample sheets: those that were given, or those of two clips."""
+    return config.preview or tuple(dict.fromkeys(clips.prompts))[:2]
+
+
+def prepare(config: CustomizationConfig, cascade: Cascade, device: torch.device) -> Prepared:
+    """Reads what the run's folder holds already, or computes and keeps it.
+
+    Raises:
+        InputError: A clip cannot be used.
+        MediaError: A file cannot be read.
+        RunError: What is kept is damaged.
+    """
+    if (config.folder / FILE).is_file():
+        return Prepared.load(config.folder / FILE)
+    clips = read_clips(config, cascade.settings)
+    _save_reference_sheet(config, clips)
+    prompts = preview_prompts(config, clips)
+    texts = _encode(config, cascade, clips.prompts, prompts, device)
+    part = cascade.parts[config.stage].path
+    extra: dict[str, Tensor] = {}
+    if config.stage == "super_resolution":
+        size = (cascade.settings.keyframes.height, cascade.settings.keyframes.width)
+        small = F.interpolate(fold_frames(clips.video), size=size, mode="area")
+        extra["low"] = unfold_frames(small, len(clips.video))
+    if config.stage == "translation":
+        extra["latents"] = _latents(part, clips.video, device)
+    if config.inverts:
+        extra["start_noise"] = _invert(part, clips.video, texts["text"], config.inversion_steps, device)
+    prepared = Prepared(clips=clips.video, prompts=prompts, **texts, **extra)
+    prepared.save(config.folder / FILE)
+    return prepared
+
+
+def _image_prompts(config: CustomizationConfig, folder: Path) -> tuple[str, ...]:
+    """A prompt for each image, in the order of `load_images`: its caption if it has one, else that of all."""
+    common = config.prompt[0] if config.prompt else ""
+    captions: Mapping[str, str] = {}
+    if any((folder / name).is_file() for name in ("captions.jsonl", "captions.csv")):
+        captions = {entry.file.name: entry.caption for entry in read_captions(folder)}
+    names = sorted(f.name for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+    return tuple(with_style(captions.get(name, common), config.name) for name in names)
+
+
+def _save_reference_sheet(config: CustomizationConfig, clips: Clips) -> None:
+    """What is learned from, to be looked at."""
+    if clips.references:
+        sheet = reference_sheet(clips.references)
+    else:
+        images = Video.from_tensor(clips.video[:, :, 0].transpose(0, 1), fps=1.0)
+        sheet = contact_sheet(images, rows=8, labels=[config.name])
+    save_sheet(sheet, config.folder / "reference.png", overwrite=True)
+
+
+def _encode(
+    config: CustomizationConfig,
+    cascade: Cascade,
+    prompts: Sequence[str],
+    previewed: Sequence[str],
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Text states, as sampling has them."""
+    folder = cascade.parts[config.stage].text
+    assert folder is not None, "a resolved cascade gives every stage a text encoder"
+    encoder = PromptEncoder.from_folder(folder, device=device, variant=cascade.variant)
+    settings = cascade.settings
+    length = None if config.stage == "translation" else settings.max_text_tokens
+
+    def encode(prompts: Sequence[str]) -> Tensor:
+        how = "none" if config.stage == "translation" else settings.clean_prompt
+        cleaned = [clean_prompt(prompt, how) if prompt else "" for prompt in prompts]
+        return encoder.encode(cleaned, length).float().cpu()
+
+    return {"text": encode(prompts), "empty": encode([""])[0], "preview": encode(previewed)}
+
+
+@torch.no_grad()
+def _latents(part: Path, video: Tensor, device: torch.device) -> Tensor:
+    """Means of the autoencoder's posterior, scaled."""
+    vae: Any = load_vae(part / "vae", dtype=torch.float32, device=device)
+    means = [vae.encode(frame[None].to(device)).latent_dist.mean.cpu() for frame in fold_frames(video)]
+    return unfold_frames(torch.cat(means) * float(vae.config.scaling_factor), len(video))
+
+
+def _invert(part: Path, video: Tensor, text: Tensor, steps: int, device: torch.device) -> Tensor:
+    """Start noise of clips under their own prompts, without guidance, by the network as it is."""
+    unet = load_unet(part / "unet", dtype=torch.float32, device=device)
+    scheduler: Any = build_scheduler(read_scheduler_config(part / "scheduler"), "ddpm")
+    denoiser = Denoiser(PixelNetwork(unet), text, text, guidance=Guidance(scale=1.0), max_batch=1)
+    noise = ddim_invert(
+        denoiser,
+        video.to(device),
+        alphas_cumprod=scheduler.alphas_cumprod,
+        prediction=scheduler.config.prediction_type,
+        num_steps=steps,
+    )
+    return noise.cpu()
