@@ -25,15 +25,16 @@ SEPIA_DARK = np.array([38, 24, 12], dtype=np.float32) / 255
 SEPIA_LIGHT = np.array([252, 226, 178], dtype=np.float32) / 255
 
 
-def apply_style(name: str, frames: Pixels) -> Pixels:
+def apply_style(name: str, frames: Pixels, *, first_number: int = 0) -> Pixels:
     """Draws frames in a style.
 
     Args:
         name: One of `STYLES`.
         frames: (F, H, W, 3) uint8 RGB.
+        first_number: Of the first frame; the sepia film's grain and scratches depend on a frame's number.
 
     Returns:
-        The same shape. The sepia film's grain and scratches change from frame to frame, by the frame's number.
+        The same shape.
 
     Raises:
         InputError: No such style, or frames of another shape.
@@ -42,7 +43,7 @@ def apply_style(name: str, frames: Pixels) -> Pixels:
         raise InputError(f"the style must be one of {', '.join(STYLES)}, got {name!r}")
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise InputError(f"frames must be uint8 of shape (F, H, W, 3), got {frames.dtype} of shape {frames.shape}")
-    return np.stack([_filtered(_FILTERS[name], frame, number) for number, frame in enumerate(frames)])
+    return np.stack([_filtered(_FILTERS[name], frame, number) for number, frame in enumerate(frames, first_number)])
 
 
 def _filtered(function: Callable[[Array, int], Array], frame: Pixels, number: int) -> Pixels:
@@ -59,10 +60,8 @@ def _filtered(function: Callable[[Array, int], Array], frame: Pixels, number: in
 def _pencil_sketch(image: Array, number: int) -> Array:
     """Lines where a colour is darker than its surroundings, hatching in the shadows, on paper."""
     height, width = image.shape[:2]
-    lines = np.ones((height, width), dtype=np.float32)
-    for channel in range(3):
-        plane = 0.06 + 0.94 * image[:, :, channel]
-        lines = np.minimum(lines, plane / _blurred(plane, 0.03 * height))
+    lifted = 0.06 + 0.94 * image
+    lines = (lifted / _blurred(lifted, 0.03 * height)).min(2)
     grey = _grey(image)
     y, x = np.mgrid[:height, :width].astype(np.float32) / height
     stroke = 0.5 + 0.5 * np.sin(2 * np.pi * 16 * (x + y))
@@ -90,11 +89,11 @@ def _sepia_film(image: Array, number: int) -> Array:
 def _neon_outline(image: Array, number: int) -> Array:
     """Edges that glow in the most vivid colour near them, on black."""
     height = image.shape[0]
-    smooth = np.stack([_blurred(image[:, :, c], 0.008 * height) for c in range(3)], axis=2)
+    smooth = _blurred(image, 0.008 * height)
     down, across = np.gradient(smooth, axis=(0, 1))
     steep = np.hypot(down, across).max(2) * height
     edge = np.clip((steep - 1.5) / 7, 0, 1)
-    wide = np.stack([_blurred(image[:, :, c], 0.03 * height) for c in range(3)], axis=2)
+    wide = _blurred(image, 0.03 * height)
     vivid = wide - wide.min(2, keepdims=True)
     hue = (vivid + 0.04) / (vivid.max(2, keepdims=True) + 0.04)
     glow = _blurred(edge, 0.03 * height)[:, :, None]
@@ -106,8 +105,7 @@ def _pointillism(image: Array, number: int) -> Array:
     """Round dots of paint, each of one heightened colour, on canvas."""
     height, width = image.shape[:2]
     nearest, cover, rows, columns, jitter = _dots(height, width)
-    smooth = np.stack([_blurred(image[:, :, c], 0.02 * height) for c in range(3)], axis=2)
-    colours = smooth[rows, columns]
+    colours = _blurred(image, 0.02 * height)[rows, columns]
     grey = colours.mean(1, keepdims=True)
     colours = grey + 1.5 * (colours - grey) + jitter
     drawn: Array = PAPER + (colours[nearest] - PAPER) * cover[:, :, None]
@@ -138,9 +136,9 @@ def _grey(image: Array) -> Array:
     return image @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
-def _blurred(plane: Array, radius: float) -> Array:
-    """Gaussian blur of (H, W) in [0, 1], to 8 bits."""
-    image = Image.fromarray((plane.clip(0, 1) * 255).round().astype(np.uint8))
+def _blurred(values: Array, radius: float) -> Array:
+    """Gaussian blur of (H, W) or (H, W, 3) in [0, 1], to 8 bits."""
+    image = Image.fromarray((values.clip(0, 1) * 255).round().astype(np.uint8))
     return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32) / 255
 
 

@@ -1,0 +1,106 @@
+"""A network that reads styled frames of the sprite world: which style, which subject and which background.
+
+`show1.evaluation.reader` knows clean renders alone and fails on sketches. This one is trained on renders in every style
+of `show1.data.styles` and in none (`scripts/train_style_reader.py`).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from show1.data.styles import STYLES
+from show1.evaluation.reader import SpriteReader, resize
+
+KINDS: tuple[str, ...] = ("plain", *STYLES)
+"""What the reader tells apart: no style, and each of `STYLES`."""
+
+_WEIGHTS = files("show1.evaluation") / "assets" / "style_reader.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleReading:
+    """What a video shows, frame by frame."""
+
+    kinds: Tensor
+    """(F, 5) probabilities of `KINDS`."""
+
+    subjects: Tensor
+    """(F, 32) probabilities."""
+
+    backgrounds: Tensor
+    """(F, 8) probabilities."""
+
+    @property
+    def kind(self) -> str:
+        """The style of the whole video."""
+        return KINDS[int(self.kinds.log().mean(0).argmax())]
+
+    @property
+    def subject(self) -> int:
+        """The subject of the whole video."""
+        return int(self.subjects.log().mean(0).argmax())
+
+    @property
+    def background(self) -> int:
+        """The background of the whole video."""
+        return int(self.backgrounds.log().mean(0).argmax())
+
+
+class StyleReader(nn.Module):
+    """A small convolutional network for the style, and a `SpriteReader` for the content."""
+
+    def __init__(self, channels: tuple[int, int, int] = (24, 32, 32)) -> None:
+        super().__init__()
+        a, b, c = channels
+        self.content = SpriteReader()
+        self.style = nn.Sequential(
+            *_layer(12, a), nn.MaxPool2d(2), *_layer(a, b), nn.MaxPool2d(2), *_layer(b, c), nn.AdaptiveAvgPool2d(1)
+        )
+        self.kind = nn.Linear(c, len(KINDS))
+
+    @classmethod
+    def trained(cls) -> Self:
+        """The reader that comes with the package."""
+        from safetensors.torch import load_file
+
+        reader = cls()
+        weights = load_file(str(_WEIGHTS))
+        reader.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
+        return reader.eval()
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reads frames.
+
+        Args:
+            frames: (N, 3, 40, 64) in [-1, 1].
+
+        Returns:
+            Logits of `KINDS` (N, 5), of subjects (N, 32), of backgrounds (N, 8).
+        """
+        subject, background, _, _ = self.content(frames)
+        return self.kind(self.style(F.pixel_unshuffle(frames, 2)).flatten(1)), subject, background
+
+    @torch.inference_mode()
+    def read(self, video: Tensor) -> StyleReading:
+        """Reads a video.
+
+        Args:
+            video: (3, F, H, W) in [-1, 1], of any size.
+        """
+        parts = [self(chunk) for chunk in torch.split(resize(video.transpose(0, 1).float()), 64)]
+        kinds, subjects, backgrounds = (torch.cat(part).softmax(1) for part in zip(*parts, strict=True))
+        return StyleReading(kinds=kinds, subjects=subjects, backgrounds=backgrounds)
+
+
+def style_reader_sha256() -> str:
+    """Hash of the trained reader's weights, which every report names."""
+    return hashlib.sha256(_WEIGHTS.read_bytes()).hexdigest()
+
+
+def _layer(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
