@@ -31,7 +31,7 @@ def test_every_option_is_there(show1: Show1, monkeypatch: pytest.MonkeyPatch) ->
     assert shown.code == 0
     for name in names:
         assert f"--{name.replace('_', '-')} " in shown.out
-    assert set(names) <= set(train._DOCS)
+    assert set(names) <= set(train._OPTIONS.docs)
     overview = show1("train", "--help").out
     assert all(task in overview for task in TASKS)
 
@@ -127,7 +127,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(show1: Show1, tmp_path: Path, monkeypa
     assert show1("train", "text", "--out", "whole", "--steps", 4, *SMALL).code == 0
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(train._Progress, "__call__", press_once)
+        patch.setattr(train.TrainingProgress, "__call__", press_once)
         stopped = show1("train", "text", "--out", "my run", "--steps", 4, *SMALL)
     assert stopped.code == 130
     assert "my run holds step 2 of 4" in stopped.err
@@ -147,7 +147,7 @@ def test_ctrl_c_twice_stops_at_once(show1: Show1, tmp_path: Path, monkeypatch: p
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(train._Progress, "__call__", press_twice)
+    monkeypatch.setattr(train.TrainingProgress, "__call__", press_twice)
     stopped = show1("train", "text", "--out", "run", "--steps", 4, *SMALL)
     assert stopped.code == 130 and "There is no checkpoint yet" in stopped.err
     assert not (tmp_path / "run" / "checkpoints").exists()

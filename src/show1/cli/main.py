@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from show1.cli.console import own_messages_only, say, tell
+from show1.cli.customize import app as customize
 from show1.cli.env import env
 from show1.cli.evaluate import app as evaluate
 from show1.cli.failures import RUNTIME, STOPPED, report
@@ -32,6 +33,7 @@ app.command()(inspect)
 app.add_typer(models, name="models")
 app.command()(env)
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(customize, name="customize")
 if importlib.util.find_spec("show1.cli.train") is not None:
     app.add_typer(importlib.import_module("show1.cli.train").app, name="train")
 

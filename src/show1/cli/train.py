@@ -1,23 +1,19 @@
 """`show1 train`: a command for each task, whose options are the fields of `TrainingConfig`."""
 
-import ast
-import dataclasses
-import inspect
 import json
 import os
-import re
 import shlex
 import signal
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from show1.cli.console import say, say_json, tell
+from show1.cli.options import FieldOptions, keyword, with_parameters
 from show1.cli.progress import duration
 from show1.errors import Cancelled, InputError
 from show1.training.config import TASKS, TaskName, TrainingConfig
@@ -74,7 +70,7 @@ def run(task: TaskName, given: dict[str, Any], *, config_file: Path | None, dry_
     """
     from show1.training import describe, last_checkpoint, train
 
-    _quiet_libraries()
+    quiet_libraries()
     config = resolve(task, given, config_file)
     if dry_run:
         say_json(describe(config))
@@ -82,7 +78,7 @@ def run(task: TaskName, given: dict[str, Any], *, config_file: Path | None, dry_
     main_process = int(os.environ.get("RANK", "0")) == 0
     if main_process and not quiet:
         tell(json.dumps(config.to_dict(), indent=2))
-    progress = _Progress(config.steps) if main_process and not quiet else None
+    progress = TrainingProgress(config.steps) if main_process and not quiet else None
     with stop_on_interrupt() as stop:
         try:
             export = train(config, on_log=progress, stop=stop)
@@ -153,7 +149,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool] | None]:
         signal.signal(signal.SIGINT, before)
 
 
-class _Progress:
+class TrainingProgress:
     """A line now and then: step, loss, speed, time left."""
 
     def __init__(self, steps: int) -> None:
@@ -174,7 +170,7 @@ class _Progress:
         tell(text + (f", {duration(left)} left" if left else ""))
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """No bars for the reading and writing of small files."""
     from transformers.utils.logging import disable_progress_bar
 
@@ -187,68 +183,30 @@ def _command(task: TaskName) -> Callable[..., None]:
     def command(config: Path | None, dry_run: bool, quiet: bool, **given: Any) -> None:
         run(task, given, config_file=config, dry_run=dry_run, quiet=quiet)
 
-    parameters = [
-        *(_parameter(field) for field in dataclasses.fields(TrainingConfig) if field.name != "task"),
-        *_OTHERS,
-    ]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     about, example = ABOUT[task]
     lines = " \\\n    ".join([f"show1 train {task} --out runs/{task}", *example])
-    command.__doc__ = f"{about}\n\nExample:\n\n\b\n  {lines}\n"
+    parameters = [*_OPTIONS.parameters(leave_out=["task"]), *_OTHERS]
+    with_parameters(command, parameters, f"{about}\n\nExample:\n\n\b\n  {lines}\n")
     return command
 
 
-def _parameter(field: "dataclasses.Field[Any]") -> inspect.Parameter:
-    """An option of the command line for an option of the training; None where it is not given."""
-    kind = get_type_hints(TrainingConfig)[field.name]
-    if type(None) in get_args(kind):
-        kind = next(choice for choice in get_args(kind) if choice is not type(None))
-    text = re.sub(r"`(\w+)`", lambda name: _flag(name[1]) if name[1] in _DOCS else name[0], _DOCS[field.name])
-    if get_origin(kind) is Literal:
-        text += f" One of {', '.join(get_args(kind))}."
-    if not any(field.default is nothing for nothing in (None, False, dataclasses.MISSING)):
-        shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-        text += f" Default {shown}."
-    metavar = _METAVARS.get(field.name) or {int: "N", float: "X", bool: None}.get(kind, "NAME")
-    option = typer.Option(_flag(field.name), help=text, metavar=metavar, show_default=False)
-    return _keyword(field.name, Annotated[kind | None, option], None)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _field_docs(config: type) -> dict[str, str]:
-    """The docstring under each field."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(config))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    docs = {}
-    for field, below in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
-            docs[field.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
-    return docs
-
-
-_DOCS = _field_docs(TrainingConfig)
-_METAVARS = {
-    "out": "DIR",
-    "data": "DIR",
-    "init": "DIR",
-    "text": "DIR",
-    "vae": "DIR",
-    "noise_level": "LOW HIGH",
-    "size": "H W",
-    "low_size": "H W",
-    "crop": "H W",
-    "timestep_logit": "MEAN STD",
-}
+_OPTIONS = FieldOptions(
+    TrainingConfig,
+    metavars={
+        "out": "DIR",
+        "data": "DIR",
+        "init": "DIR",
+        "text": "DIR",
+        "vae": "DIR",
+        "noise_level": "LOW HIGH",
+        "size": "H W",
+        "low_size": "H W",
+        "crop": "H W",
+        "timestep_logit": "MEAN STD",
+    },
+)
 _OTHERS = [
-    _keyword(
+    keyword(
         "config",
         Annotated[
             Path | None,
@@ -256,8 +214,8 @@ _OTHERS = [
         ],
         None,
     ),
-    _keyword("dry_run", Annotated[bool, typer.Option("--dry-run", help="Only tell what would be trained.")], False),
-    _keyword("quiet", Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")], False),
+    keyword("dry_run", Annotated[bool, typer.Option("--dry-run", help="Only tell what would be trained.")], False),
+    keyword("quiet", Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")], False),
 ]
 
 for _task in TASKS:
