@@ -146,8 +146,9 @@ def _sort_header(file: Path) -> None:
         size = int.from_bytes(opened.read(8), "little")
         header = json.loads(opened.read(size))
         text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
-        opened.seek(8)
-        opened.write(text.ljust(size))
+        if len(text) <= size:
+            opened.seek(8)
+            opened.write(text.ljust(size))
 
 
 def _write_text(path: Path, text: str) -> None:

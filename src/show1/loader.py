@@ -1,14 +1,15 @@
 """Reads a cascade's stages and text encoders when they are needed, and frees them by the memory policy."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from show1.config import StageName
-from show1.files import cached_sha256
+from show1.files import cached_sha256, sha256_of_text
+from show1.models.adapter_set import AdapterRecord, AdapterSet, LoadedAdapter
+from show1.models.adapters import unet_sha256
 from show1.models.cascade import FIRST_FRAME, Cascade, Part
 from show1.models.embedding_cache import EmbeddingCache
 from show1.models.loading import load_image_unet, load_latent_unet, load_unet, load_vae, read_scheduler_config
@@ -22,6 +23,7 @@ from show1.stages import (
     SuperResolutionStage,
     TranslationStage,
 )
+from show1.stages.keyframes import StartNoise
 
 Stage = KeyframesStage | InterpolationStage | SuperResolutionStage | TranslationStage
 
@@ -54,6 +56,7 @@ class CascadeLoader:
         self._stages: Residency[Stage] = Residency(memory, device)
         self._encoders: dict[Path, PromptEncoder] = {}
         self._hashes: dict[str, str] = {}
+        self.adapters = AdapterSet(cascade)
 
     @property
     def memory(self) -> Literal["low", "high"]:
@@ -99,36 +102,86 @@ class CascadeLoader:
             encoder.free()
         self._stages.clear()
 
+    def add_adapter(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        weight: float = 1.0,
+        stage: StageName | None = None,
+        noise_weight: float | None = None,
+    ) -> LoadedAdapter:
+        """Loads an adapter; its stage is read anew, with it. See `Show1Pipeline.load_adapter`."""
+        added = self.adapters.add(path, name=name, weight=weight, stage=stage, noise_weight=noise_weight)
+        self._stages.discard(added.stage)
+        return added
+
+    def restore_adapters(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Loads the adapters of a run or a video. See `Show1Pipeline.load_recorded_adapters`."""
+        for record in [AdapterRecord.from_dict(r) for r in records]:
+            record.check_file()
+            self.add_adapter(
+                record.path,
+                name=record.name,
+                weight=record.weight,
+                stage=record.stage,
+                noise_weight=record.noise_weight,
+            )
+
+    def set_adapter_weight(self, name: str, weight: float) -> None:
+        """Gives an adapter another weight; its stage is read anew."""
+        self._stages.discard(self.adapters.set_weight(name, weight).stage)
+
+    def remove_adapters(self, name: str | None) -> None:
+        """Takes an adapter out, or all that are not fused; their stages are read anew."""
+        for removed in self.adapters.remove(name):
+            self._stages.discard(removed.stage)
+
+    def start_noise(self) -> list[StartNoise]:
+        """What the adapters give for the keyframes' start noise."""
+        return [StartNoise(noise=noise, weight=weight) for noise, weight in self.adapters.start_noises("keyframes")]
+
+    def unet_sha256(self, stage: StageName) -> str:
+        """Hash of the weight files of a stage's UNet."""
+        return unet_sha256(self.cascade.parts[stage].path / "unet", self.cascade.variant)
+
     def model_record(self, stages: Sequence[StageName]) -> dict[str, Any]:
-        """The model's identity: hashes of the weight files of these stages and of their text encoders."""
+        """The model's identity: hashes of the weight files of these stages and of their text encoders, and adapters.
+
+        `adapters` are those of all stages, for runs that go on later; `sha256` counts those of these stages alone.
+        """
         wanted = (*stages, FIRST_FRAME) if "super_resolution" in stages else stages
         files = self.cascade.weight_files(wanted)
         for name, file in files.items():
             if name not in self._hashes:
                 self._hashes[name] = cached_sha256(file)
         hashes = {name: self._hashes[name] for name in files}
-        lines = "\n".join(f"{name} {value}" for name, value in sorted(hashes.items()))
+        lines = [f"{name} {value}" for name, value in sorted(hashes.items())]
+        lines += [f"{a.stage} {a.sha256} {a.weight} {a.noise_weight}" for a in self.adapters.active(stages)]
+        adapters = [a.record() for a in self.adapters.active()]
         return {
             "name": self.cascade.name,
             "model": self.cascade.model,
             "stages": list(self.cascade.stages),
             "sources": {name: part.source for name, part in self.cascade.parts.items()},
-            "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+            "sha256": sha256_of_text("\n".join(lines)),
             "files": hashes,
+            **({"adapters": adapters} if adapters else {}),
         }
 
     def _load(self, name: StageName) -> Stage:
         path = self.cascade.parts[name].path
         scheduler = read_scheduler_config(path / "scheduler")
+        deltas = self.adapters.deltas(name)
         if name == "translation":
-            unet = load_latent_unet(path / "unet", **self._place)
+            unet = load_latent_unet(path / "unet", deltas=deltas, **self._place)
             vae = load_vae(path / "vae", **self._place)
             check_channels(name, path / "unet", unet.config.in_channels, vae.config.latent_channels)
             return TranslationStage(unet, vae, scheduler)
-        pixel = load_unet(path / "unet", **self._place)
+        pixel = load_unet(path / "unet", deltas=deltas, **self._place)
         check_channels(name, path / "unet", pixel.config.in_channels, IN_CHANNELS[name])
         if name == "keyframes":
-            return KeyframesStage(pixel, scheduler)
+            return KeyframesStage(pixel, scheduler, self.start_noise())
         if name == "interpolation":
             return InterpolationStage(pixel, scheduler)
         return SuperResolutionStage(pixel, scheduler, _noising_config(path), self._first_frame_model())

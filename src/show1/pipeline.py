@@ -17,6 +17,7 @@ from show1.config import CascadeSettings, Seeding, StageName
 from show1.diffusion import IndependentSeeds, PublishedSeeds
 from show1.errors import InputError, RunError
 from show1.loader import CascadeLoader
+from show1.models.adapter_set import LoadedAdapter
 from show1.models.cascade import Cascade, ModelLike, resolve
 from show1.models.convert import save_cascade
 from show1.models.embedding_cache import EmbeddingCache
@@ -28,6 +29,7 @@ from show1.requests import GeneratorLike, PromptLike, SeedLike, VideoLike, make_
 from show1.runs import MANIFEST, Run, RunRequest
 from show1.runtime import MemoryPolicy, choose_device, choose_dtype, choose_memory, explained_memory, measure
 from show1.stages import PromptEmbeddings, Seeds
+from show1.stages.keyframes import check_start_noise
 from show1.video import Video
 
 logger = logging.getLogger(__name__)
@@ -149,10 +151,94 @@ class Show1Pipeline:
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes the cascade as a folder that `from_pretrained` reads: `show1.json` and a folder a stage.
 
+        Fused adapters are in the weights; others, and all start noise, are left out, with a warning.
+
         Raises:
             OutputError: The folder exists, or cannot be written.
         """
-        return save_cascade(self.cascade, Path(folder))
+        if left := [a.name for a in self.adapters if not a.fused]:
+            logger.warning("Not saved, for they are not fused: the adapters %s.", ", ".join(left))
+        if noisy := [a.name for a in self.adapters if a.fused and a.noise_weight > 0]:
+            logger.warning("Not saved, for a model has none: the start noise of %s.", ", ".join(noisy))
+        deltas = {stage: self._loader.adapters.deltas(stage, fused_only=True) for stage in self.stages}
+        return save_cascade(self.cascade, Path(folder), deltas={stage: d for stage, d in deltas.items() if d})
+
+    @property
+    def adapters(self) -> tuple[LoadedAdapter, ...]:
+        """The adapters in use, in the order in which they were loaded."""
+        return self._loader.adapters.loaded
+
+    def load_adapter(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        weight: float = 1.0,
+        *,
+        stage: StageName | None = None,
+        noise_weight: float | None = None,
+    ) -> str:
+        """Uses an adapter from the next call on: a motion or a style by `show1 customize`, or a LoRA.
+
+        Several add up. Its stage leaves the memory and is read again when it is needed.
+
+        Args:
+            path: The file.
+            name: What to call it here; None: the file's name without its suffix.
+            weight: Times its change of the network; 0: as if it were not there.
+            stage: Which network a LoRA by another program is for; None: as the file says.
+            noise_weight: Share of the start noise's variance that comes from the clips the motion was learnt from, 0 to
+                1; None: as the adapter advises.
+
+        Returns:
+            The name.
+
+        Raises:
+            InputError: No such file, a name that is taken, or a value that cannot be used.
+            CheckpointError: The file is damaged, or was made for another model.
+        """
+        return self._loader.add_adapter(path, name=name, weight=weight, stage=stage, noise_weight=noise_weight).name
+
+    def load_recorded_adapters(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Loads the adapters that a run (`Run.adapters`) or a video (`metadata["model"]["adapters"]`) was made with.
+
+        Raises:
+            InputError: A file is not where it was, or has changed since.
+            CheckpointError: An adapter was made for another model.
+        """
+        self._loader.restore_adapters(records)
+
+    def set_adapter_weight(self, name: str, weight: float) -> None:
+        """Gives an adapter another weight.
+
+        Raises:
+            InputError: There is no such adapter, it is fused, or the weight is not finite.
+        """
+        self._loader.set_adapter_weight(name, weight)
+
+    def unload_adapter(self, name: str | None = None) -> None:
+        """Takes an adapter out, or all that are not fused: videos are again what they were, to the last bit.
+
+        Raises:
+            InputError: There is no such adapter, or it is fused.
+        """
+        self._loader.remove_adapters(name)
+
+    def fuse_adapters(self) -> None:
+        """Makes the adapters a part of the model: `save_pretrained` writes them, and they cannot be taken out.
+
+        Videos do not change by it, nor by doing it twice.
+        """
+        self._loader.adapters.fuse()
+
+    def unet_sha256(self, stage: StageName) -> str:
+        """Hash of the weight files of a stage's UNet, by which an adapter knows its base; adapters do not change it.
+
+        Raises:
+            InputError: This model lacks the stage.
+        """
+        if stage not in self.stages:
+            raise InputError(f"this model has no stage {stage!r}; it has {', '.join(self.stages)}")
+        return self._loader.unet_sha256(stage)
 
     def __call__(
         self,
@@ -222,6 +308,8 @@ class Show1Pipeline:
             video=video,
             seeding=seeding,
         )
+        if "keyframes" in request.stages:
+            check_start_noise(self._loader.start_noise(), request.settings.keyframes)
         begin = None if video is None else video_tensor(video, len(request.prompts))
         watch = Watch(
             stage_start=callback_on_stage_start,
@@ -258,7 +346,7 @@ class Show1Pipeline:
             One output a sample.
 
         Raises:
-            RunError: The run is damaged, was made by other weights, or is being written by another process.
+            RunError: The run is damaged, was made by other weights or adapters, or is being written by another process.
             InputError: This pipeline lacks a stage of the run.
         """
         _check_output_type(output_type)
@@ -395,7 +483,7 @@ class Show1Pipeline:
             "seeding": request.seeding,
             "stages": list(stages),
             "settings": request.settings.to_dict(),
-            "model": {key: model[key] for key in ("name", "model", "sha256")},
+            "model": {key: model[key] for key in ("name", "model", "sha256", "adapters") if key in model},
             **self._environment(),
         }
         return [

@@ -173,6 +173,11 @@ class Run:
         return cast("str | dict[str, str] | None", self._manifest.get("model", {}).get("model"))
 
     @property
+    def adapters(self) -> list[dict[str, Any]]:
+        """The adapters that it was made with, for `Show1Pipeline.load_recorded_adapters`."""
+        return copy.deepcopy(_adapters(self._manifest.get("model", {})))
+
+    @property
     def output(self) -> dict[str, Any] | None:
         """The file asked for: `{"path": str, "options": {...}}`."""
         return cast("dict[str, Any] | None", copy.deepcopy(self._manifest.get("output")))
@@ -330,6 +335,12 @@ class Run:
                 f"{self.path} was made by other weights: {changed[0]} has changed since; use the model it began with "
                 f"({self._manifest['model'].get('name')}), or begin a new run"
             )
+        known_adapters, adapters = _adapters(self._manifest["model"]), _adapters(model)
+        if _effects(known_adapters, request.stages) != _effects(adapters, request.stages):
+            raise RunError(
+                f"{self.path} was made with {_named(known_adapters)}, now there is {_named(adapters)}; load those it "
+                "began with (load_recorded_adapters(run.adapters), `show1 resume`), or begin a new run"
+            )
 
 
 def repeat_arguments(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -356,6 +367,21 @@ def repeat_arguments(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if stages[0] != "keyframes":
         raise InputError(f"the video was made from another video by {', '.join(stages)}, which the file does not hold")
     return arguments
+
+
+def _adapters(model: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", model.get("adapters") or [])
+
+
+def _effects(adapters: list[dict[str, Any]], stages: tuple[StageName, ...]) -> list[tuple[Any, ...]]:
+    """What the adapters do to these stages, in order."""
+    keys = ("stage", "sha256", "weight", "noise_weight")
+    return [tuple(a.get(k) for k in keys) for a in adapters if a.get("stage") in stages]
+
+
+def _named(adapters: list[dict[str, Any]]) -> str:
+    listed = ", ".join(f"{a.get('name')} (weight {a.get('weight')}, {a.get('path')})" for a in adapters)
+    return f"the adapters {listed}" if adapters else "no adapter"
 
 
 def _new_name() -> str:

@@ -10,7 +10,7 @@ from show1.cli.console import say, say_json, tell
 from show1.cli.output import Target, absolute, default_path
 from show1.cli.progress import choose_reporter
 from show1.cli.session import Clock, final_shape, keeping, load_pipeline, tell_result
-from show1.cli.settings import Change, as_mapping, parse_changes, parse_model
+from show1.cli.settings import AdapterChoice, Change, as_mapping, parse_adapters, parse_changes, parse_model
 from show1.config import CascadeSettings, Seeding, StageName
 from show1.errors import InputError
 
@@ -34,6 +34,8 @@ class _Wish:
     """Settings of a video to repeat; None: the model's."""
     sha256: str | None
     """Hash of the weights of a video to repeat."""
+    recorded_adapters: tuple[dict[str, Any], ...] = ()
+    """Of a video to repeat."""
 
 
 def generate(
@@ -55,6 +57,14 @@ def generate(
             "-m",
             metavar="MODEL",
             help="mini (the default), showlab/show-1, a folder, a Hub repository, or STAGE=WHERE,STAGE=WHERE.",
+        ),
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:WEIGHT]",
+            help="Motion or style by `show1 customize` (or a LoRA: STAGE=FILE); can be repeated. none: leave out those "
+            "of --from.",
         ),
     ] = None,
     seed: Annotated[
@@ -120,11 +130,13 @@ def generate(
       show1 generate "a panda spins over the snow" --until keyframes --count 8
       show1 generate "a panda" --set keyframes.guidance_scale=5 --dry-run
       show1 generate --from panda.mp4 --seed 2
+      show1 generate "a panda walks over the snow" --adapter walk.safetensors:0.8
 
     Keys of --set are STAGE.OPTION, for instance keyframes.num_inference_steps; `--dry-run` shows them all.
     """
     clock = Clock()
     changes = parse_changes(set_ or ())
+    adapters = parse_adapters(adapter)
     wish = _wish(prompt, from_file, model=model, seed=seed, seeding=seeding, until=until)
     path = absolute(output) if output is not None else default_path(wish.prompt, count=count, overwrite=overwrite)
     target = Target(
@@ -136,6 +148,7 @@ def generate(
     )
     target.probe(count)
     pipe = load_pipeline(wish.model, quiet=quiet or as_json, device=device, memory=memory)
+    _load_adapters(pipe, adapters, wish)
     request = _resolve(pipe, wish, changes, count=count, negative_prompt=negative_prompt, keyframes=keyframes)
     _, height, width, fps = final_shape(request)
     target.probe(count, size=(height, width), fps=fps)
@@ -157,7 +170,7 @@ def generate(
                 callback_on_step_end=reporter.step_end,
                 callback_on_stage_end=reporter.stage_end,
             )
-        if wish.sha256 not in (None, videos[0].metadata["model"]["sha256"]):
+        if adapters is None and wish.sha256 not in (None, videos[0].metadata["model"]["sha256"]):
             tell(f"warning: the model has other weights than that of {from_file}; the video differs", style="yellow")
         files = target.write(videos)
     tell_result(begun, videos, files, target, clock=clock, available=pipe.stages, quiet=quiet, as_json=as_json)
@@ -187,6 +200,7 @@ def _wish(
         until=until or known.until,
         base=known.base,
         sha256=known.sha256 if model is None and until in (None, known.until) else None,
+        recorded_adapters=known.recorded_adapters,
     )
     if not wish.prompt.strip():
         raise InputError('the prompt is empty: say what the video shows, such as "a panda spins over the snow"')
@@ -212,7 +226,16 @@ def _read_wish(file: Path) -> _Wish:
         until=arguments["until"],
         base=arguments["settings"],
         sha256=model.get("sha256"),
+        recorded_adapters=tuple(model.get("adapters") or ()),
     )
+
+
+def _load_adapters(pipe: "Show1Pipeline", chosen: list[AdapterChoice] | None, wish: _Wish) -> None:
+    """The adapters of the command line, else those of the video to repeat."""
+    if chosen is None:
+        pipe.load_recorded_adapters(wish.recorded_adapters)
+    for choice in chosen or ():
+        pipe.load_adapter(choice.path, weight=choice.weight, stage=choice.stage)
 
 
 def _resolve(
@@ -261,6 +284,7 @@ def _show_plan(pipe: "Show1Pipeline", request: "RunRequest", target: Target, *, 
         "files": target.files(len(request.prompts)),
         "sheet": target.sheet,
         "model": pipe.cascade.model,
+        "adapters": [a.record() for a in pipe.adapters],
         "device": str(pipe.device),
         "dtype": str(pipe.dtype).removeprefix("torch."),
         "memory": pipe.memory,
@@ -275,10 +299,17 @@ def _show_plan(pipe: "Show1Pipeline", request: "RunRequest", target: Target, *, 
         return
     for key in ("files", "sheet", "model", "device", "dtype", "memory"):
         say(f"{key:10} {', '.join(plan[key]) if isinstance(plan[key], list) else plan[key]}")
+    say_adapters(plan["adapters"])
     say(f"{'prompt':10} {request.prompts[0]}")
     say(f"{'seeds':10} {', '.join(str(s) for s in request.seeds)} ({request.seeding})")
     say(f"{'video':10} {frames} frames of {height}x{width} (height x width), {fps:g} frames/s")
     say_settings(request.settings, request.stages)
+
+
+def say_adapters(records: list[dict[str, Any]]) -> None:
+    """Writes a line an adapter."""
+    for record in records:
+        say(f"{'adapter':10} {record.get('path')} (weight {record.get('weight')}, {record.get('stage')})")
 
 
 def say_settings(settings: CascadeSettings, stages: tuple[StageName, ...]) -> None:

@@ -6,27 +6,30 @@ from typing import Annotated, Any
 import typer
 
 from show1.cli.console import say, say_json
-from show1.cli.generate import say_settings
+from show1.cli.generate import say_adapters, say_settings
 from show1.cli.progress import duration
-from show1.cli.session import quoted
+from show1.cli.session import quoted, quoted_text
 from show1.config import STAGES, CascadeSettings
 from show1.errors import InputError, Show1Error
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="FILE|RUN", help="A video by show1, or a run folder.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE|RUN", help="A video by show1, an adapter, or a run folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """Show how a video was made: prompt, seed, model, settings; or what is in a run folder.
+    """Show how a video was made: prompt, seed, model, settings; or what is in a run folder or an adapter.
 
     Examples:
 
     \b
       show1 inspect panda.mp4
       show1 inspect runs/20261122-101502-3f2a --json
+      show1 inspect walk.safetensors
     """
     if (path / "manifest.json").is_file():
         _inspect_run(path, as_json=as_json)
+    elif path.suffix == ".safetensors":
+        _inspect_adapter(path, as_json=as_json)
     else:
         _inspect_video(path, as_json=as_json)
 
@@ -52,6 +55,33 @@ def _inspect_video(path: Path, *, as_json: bool) -> None:
     _say("stages", ", ".join(metadata.get("stages", ())))
     _say_settings(metadata.get("settings"), metadata.get("stages", STAGES))
     _say("again", f"show1 generate --from {quoted(path)}")
+
+
+def _inspect_adapter(path: Path, *, as_json: bool) -> None:
+    from show1.models.adapters import Adapter, is_adapter_file
+
+    ours = is_adapter_file(path)
+    adapter = Adapter.load(path, stage=None if ours else "keyframes")  # a LoRA by others does not say its stage
+    noise = None if adapter.start_noise is None else list(adapter.start_noise.shape)
+    facts = {**adapter.describe(), "parameters": adapter.num_parameters, "start_noise": noise}
+    if not ours:
+        facts = {"format": "LoRA", "stage": None, "parameters": adapter.num_parameters}
+    if as_json:
+        say_json({"file": str(path), **facts})
+        return
+    _say("file", str(path))
+    _say("stage", facts["stage"] or "not told; say it with --adapter STAGE=FILE")
+    if ours:
+        _say("prompt", adapter.prompt)
+        _say("kind", f"{adapter.kind}, by {adapter.method}")
+        _say("model", f"{adapter.base_name} (weights sha256 {adapter.base_sha256[:12]})")
+    _say("size", f"{adapter.num_parameters} numbers in {len(adapter.shapes())} parameters")
+    if noise is not None:
+        _say("noise", f"{noise[0]} inverted clips of {noise[2]}x{noise[3]}x{noise[4]}, weight {adapter.noise_weight}")
+    for key, value in adapter.settings.items() if ours else ():
+        _say("", f"{key}={value}")
+    given = quoted(path) if ours else f"STAGE={quoted(path)}"
+    _say("use", f"show1 generate {quoted_text(adapter.prompt or '...')} --adapter {given}")
 
 
 def _inspect_run(path: Path, *, as_json: bool) -> None:
@@ -91,6 +121,7 @@ def _say_origin(record: dict[str, Any]) -> None:
     model = record.get("model")
     if isinstance(model, dict):
         _say("model", f"{model.get('name')} (weights sha256 {str(model.get('sha256'))[:12]})")
+        say_adapters(model.get("adapters") or [])
     versions = record.get("versions")
     if isinstance(versions, dict):
         named = ", ".join(f"{name} {version}" for name, version in versions.items())

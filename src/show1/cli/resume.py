@@ -50,6 +50,7 @@ def resume(
     if run.request is None or run.model is None:
         raise RunError(f"{directory} was stopped before it began; begin again with `show1 generate`")
     pipe = load_pipeline(run.model, quiet=quiet or as_json, memory=memory, **_placement(run, device))
+    pipe.load_recorded_adapters(run.adapters)
     if pick is not None:
         run = _pick(run, pick, output, pipe.stages)
     assert run.request is not None, "a picked run has the request of its parent"

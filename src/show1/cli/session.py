@@ -169,4 +169,9 @@ def _short(file: str) -> str:
 
 def quoted(path: Path) -> str:
     """For a shell."""
-    return shlex.quote(str(path))
+    return quoted_text(str(path))
+
+
+def quoted_text(text: str) -> str:
+    """For a shell."""
+    return shlex.quote(text)

@@ -1,13 +1,14 @@
-"""`--set keyframes.guidance_scale=5` and `--model`: text to settings."""
+"""`--set keyframes.guidance_scale=5`, `--model` and `--adapter`: text to settings."""
 
 import difflib
 import math
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from show1.config import STAGE_SETTINGS, STAGES, CascadeSettings, FirstFrameSettings
+from show1.config import STAGE_SETTINGS, STAGES, CascadeSettings, FirstFrameSettings, StageName
 from show1.errors import InputError
 
 _COMMON = ("clean_prompt", "max_text_tokens")
@@ -23,6 +24,64 @@ class Change:
     """Such as ("keyframes", "guidance_scale")."""
     value: Any
     """Of the option's type, in its JSON form."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterChoice:
+    """One `--adapter`."""
+
+    path: str
+    """The file."""
+    weight: float = 1.0
+    """Times its change."""
+    stage: StageName | None = None
+    """Of a file that does not say it; None: as the file says."""
+
+
+def parse_adapters(texts: Sequence[str] | None) -> list[AdapterChoice] | None:
+    """Reads the values of `--adapter`: `FILE`, `FILE:WEIGHT` or `STAGE=FILE:WEIGHT`.
+
+    Returns:
+        None if there are none; an empty list for `none`, which leaves out those of a video to repeat.
+
+    Raises:
+        InputError: An empty path, a weight that is no finite number, or `none` among others.
+    """
+    if not texts:
+        return None
+    if "none" in texts and len(texts) > 1:
+        raise InputError("--adapter none leaves all adapters out; give no other beside it")
+    return [] if texts[0] == "none" else [_parse_adapter(text) for text in texts]
+
+
+def _parse_adapter(text: str) -> AdapterChoice:
+    before, equals, after = text.partition("=")
+    stage = cast(StageName, before.strip()) if equals and before.strip() in STAGES else None
+    path = after if stage is not None else text
+    head, colon, tail = path.rpartition(":")
+    weight = 1.0
+    if colon and not Path(path).expanduser().is_file() and not _goes_on_as_path(tail):
+        path, weight = head, _adapter_weight(text, tail)
+    if not path.strip():
+        raise InputError(f"--adapter {text!r}: there is no file; expected FILE:WEIGHT, such as walk.safetensors:0.8")
+    return AdapterChoice(path=path, weight=weight, stage=stage)
+
+
+def _goes_on_as_path(tail: str) -> bool:
+    """Whether the last colon is a part of a path: `C:/walk.safetensors`, `clips:1/walk.safetensors`."""
+    return "/" in tail or "\\" in tail or tail.endswith(".safetensors")
+
+
+def _adapter_weight(text: str, weight: str) -> float:
+    try:
+        value = float(weight)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(
+            f"--adapter {text}: the weight {weight!r} is no number; expected FILE:WEIGHT, such as walk.safetensors:0.8"
+        )
+    return value
 
 
 def parse_changes(pairs: Sequence[str]) -> list[Change]:

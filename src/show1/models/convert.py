@@ -4,10 +4,12 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
+from show1.config import StageName
 from show1.errors import CheckpointError, OutputError
 from show1.files import write_json, write_tensors
 from show1.models.cascade import COMPONENTS, FIRST_FRAME, INDEX, TEXT, WEIGHTED, Cascade
@@ -41,8 +43,16 @@ def convert_to_safetensors(folder: str | Path) -> list[Path]:
     return written
 
 
-def save_cascade(cascade: Cascade, folder: Path) -> Path:
+def save_cascade(
+    cascade: Cascade, folder: Path, *, deltas: Mapping[StageName, Mapping[str, Tensor]] | None = None
+) -> Path:
     """Copies a cascade's files to a folder that has them all: `show1.json` and a subfolder a stage.
+
+    Args:
+        cascade: The files.
+        folder: New, or empty.
+        deltas: Changes of weights, float32, by stage and by the parameter's name in its UNet; those weights are
+            written in float32.
 
     Raises:
         OutputError: The folder exists, or cannot be written; nothing is left behind.
@@ -55,6 +65,8 @@ def save_cascade(cascade: Cascade, folder: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as work:
             partial = Path(work) / folder.name
             _copy_parts(cascade, partial)
+            for stage, changes in (deltas or {}).items():
+                _change_weights(partial / stage / "unet", changes)
             write_json(partial / INDEX, _index(cascade, folder.name))
             if folder.exists():
                 folder.rmdir()
@@ -97,6 +109,14 @@ def _copy_component(source: Path, target: Path, variant: str | None) -> None:
         convert_to_safetensors(target)
         for file in (*weights, *indices):
             (target / file.name).unlink()
+
+
+def _change_weights(folder: Path, deltas: Mapping[str, Tensor]) -> None:
+    for file in find_weights(folder):
+        tensors = {name: tensor.clone() for name, tensor in read_tensors(file)}
+        changed = {name: tensor.float() + deltas[name] for name, tensor in tensors.items() if name in deltas}
+        if changed:
+            write_tensors(file, {**tensors, **changed})
 
 
 def _names(index: Path) -> set[str]:

@@ -7,7 +7,7 @@ weights themselves, and a wrong file is found before any work is done.
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
-from torch import nn
+from torch import Tensor, nn
 
 from show1.errors import CheckpointError
 from show1.models.layers import use_frame_convolutions
@@ -42,22 +42,39 @@ class Problem:
 
 
 def load_unet(
-    folder: str | Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
+    folder: str | Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None = None,
+    deltas: Mapping[str, Tensor] | None = None,
 ) -> UNet3DConditionModel:
     """Loads a pixel stage's network from its own folder (such as `show-1-base/unet`).
+
+    Args:
+        folder: Holds `config.json` and the weights.
+        dtype: Of the weights.
+        device: Where they go.
+        variant: Weight files to prefer.
+        deltas: See `load_weights`.
 
     Raises:
         CheckpointError: A file is missing, partial, corrupt, or does not fit the config.
     """
-    model: UNet3DConditionModel = _load(UNet3DConditionModel, Path(folder), dtype, device, variant)
+    model: UNet3DConditionModel = _load(UNet3DConditionModel, Path(folder), dtype, device, variant, deltas)
     return model
 
 
 def load_latent_unet(
-    folder: str | Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
+    folder: str | Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None = None,
+    deltas: Mapping[str, Tensor] | None = None,
 ) -> LatentUNet3DConditionModel:
-    """Loads the translation expert's network (diffusers' class). Raises `CheckpointError` as `load_unet`."""
-    model: LatentUNet3DConditionModel = _load(LatentUNet3DConditionModel, Path(folder), dtype, device, variant)
+    """Loads the translation expert's network (diffusers' class). Arguments and errors as `load_unet`."""
+    model: LatentUNet3DConditionModel = _load(LatentUNet3DConditionModel, Path(folder), dtype, device, variant, deltas)
     use_frame_convolutions(model)
     return model
 
@@ -109,6 +126,7 @@ def load_weights(
     rename: Rename = lambda name: name,
     optional: frozenset[str] = frozenset(),
     float32_modules: Sequence[str] = (),
+    deltas: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Fills a network that was made on the meta device.
 
@@ -120,6 +138,7 @@ def load_weights(
         rename: See `Rename`.
         optional: Names that no file needs to hold (tied to others).
         float32_modules: Modules that stay in float32 whatever `dtype` is.
+        deltas: Changes of weights by name, float32: added before the cast to `dtype`.
 
     Raises:
         CheckpointError: The first problem of `check_weights`, or a file that cannot be read.
@@ -132,6 +151,8 @@ def load_weights(
         state = {}
         for name, tensor in read_tensors(file):
             if (target := rename(name)) is not None:
+                if deltas and target in deltas:
+                    tensor = tensor.float() + deltas[target]
                 kept = torch.float32 if set(target.split(".")) & set(float32_modules) else dtype
                 state[target] = tensor.to(device, kept) if tensor.is_floating_point() else tensor.to(device)
         model.load_state_dict(state, strict=False, assign=True)
@@ -182,10 +203,17 @@ def rename_old_attention(name: str) -> str | None:
     )
 
 
-def _load(cls: type[Any], folder: Path, dtype: torch.dtype, device: torch.device | str, variant: str | None) -> Any:
+def _load(
+    cls: type[Any],
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None,
+    deltas: Mapping[str, Tensor] | None = None,
+) -> Any:
     files = find_weights(folder, variant)
     model = build_empty(cls, folder)
-    load_weights(model, files, dtype=dtype, device=device, rename=rename_old_attention)
+    load_weights(model, files, dtype=dtype, device=device, rename=rename_old_attention, deltas=deltas)
     return model.eval()
 
 

@@ -104,6 +104,11 @@ class Residency(Generic[T]):
         if self.policy == "low" and self._loaded.pop(name, None) is not None:
             empty_cache(self.device)
 
+    def discard(self, name: str) -> None:
+        """Frees one thing whatever the policy is: it is to be loaded anew."""
+        if self._loaded.pop(name, None) is not None:
+            empty_cache(self.device)
+
     def clear(self) -> None:
         """Frees everything."""
         if self._loaded:

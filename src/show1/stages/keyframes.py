@@ -1,18 +1,45 @@
 """Text to keyframes in pixel space."""
 
-from torch import Tensor
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
 
 from show1.config import KeyframesSettings
 from show1.diffusion import randn
+from show1.diffusion.seeds import group_size
+from show1.errors import InputError
 from show1.stages.base import PromptEmbeddings, Seeds, StepCallback
-from show1.stages.denoising import DenoisingStage
+from show1.stages.denoising import DenoisingStage, SchedulerLike
 from show1.stages.networks import PixelNetwork
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StartNoise:
+    """Noise that gives reference clips when it is denoised (by DDIM inversion): it carries their motion."""
+
+    noise: Tensor
+    """(N, 3, F, H, W), one a clip; each sample takes one of them at random."""
+    weight: float
+    """Share of the start noise's variance that is this noise's, 0 to 1; the rest is fresh noise."""
 
 
 class KeyframesStage(DenoisingStage):
     """Samples a few frames from a prompt (section 3.1 of arXiv:2309.15818)."""
 
     name = "keyframes"
+
+    def __init__(self, unet: nn.Module, scheduler: SchedulerLike, start_noise: Sequence[StartNoise] = ()) -> None:
+        """Takes the network and its scheduler.
+
+        Args:
+            unet: The network.
+            scheduler: Its scheduler, or the config.
+            start_noise: Blended with fresh noise, sqrt(w) * given + sqrt(1 - w) * fresh.
+        """
+        super().__init__(unet, scheduler)
+        self.start_noise = tuple(start_noise)
 
     def __call__(
         self,
@@ -34,9 +61,59 @@ class KeyframesStage(DenoisingStage):
 
         Returns:
             (B, 3, F, H, W) float32 in about [-1, 1], on the CPU.
+
+        Raises:
+            InputError: The start noise is of another size than the settings ask for.
         """
+        check_start_noise(self.start_noise, settings)
         generators = seeds.generators(self.name, 0)
         shape = (len(prompts.prompt_embeds), 3, settings.num_frames, settings.height, settings.width)
         noise = randn(shape, generators)
+        if self.start_noise:
+            noise = blend(noise, self.start_noise, seeds.generators("keyframes/start_noise", 0))
         network = PixelNetwork(self.unet)
         return self.denoise(network, noise, prompts, settings=settings, generators=generators, on_step=on_step)
+
+
+def check_start_noise(start_noise: Sequence[StartNoise], settings: KeyframesSettings) -> None:
+    """Makes sure that start noise can be used for these keyframes.
+
+    Raises:
+        InputError: It is of another size, or the weights add up to more than 1.
+    """
+    asked = (settings.num_frames, settings.height, settings.width)
+    for given in start_noise:
+        size = tuple(given.noise.shape[2:])
+        if size != asked:
+            raise InputError(
+                f"an adapter's start noise is of {_times(size)} (frames x height x width), the keyframes asked for are "
+                f"{_times(asked)}; ask for keyframes of that size (num_frames={size[0]}, height={size[1]}, "
+                f"width={size[2]}), or load the adapter with noise_weight=0"
+            )
+    total = sum(given.weight for given in start_noise)
+    if total > 1 + 1e-6:
+        raise InputError(f"the adapters' noise weights add up to {total:g}; load them so that it is at most 1")
+
+
+def blend(fresh: Tensor, start_noise: Sequence[StartNoise], generators: Sequence[torch.Generator]) -> Tensor:
+    """Blends noises so that the variance stays 1: the sum of sqrt(w) * given, and sqrt(1 - sum of w) * fresh.
+
+    Args:
+        fresh: (B, 3, F, H, W).
+        start_noise: Of the same size, the weights at most 1 in sum.
+        generators: Choose a clip for each sample.
+
+    Returns:
+        (B, 3, F, H, W).
+    """
+    group = group_size(len(fresh), generators)
+    out = fresh * max(0.0, 1.0 - sum(given.weight for given in start_noise)) ** 0.5
+    for given in start_noise:
+        count = len(given.noise)
+        index = torch.cat([torch.randint(count, (group,), generator=g) for g in generators])
+        out = out + given.weight**0.5 * given.noise[index].to(fresh)
+    return out
+
+
+def _times(size: tuple[int, ...]) -> str:
+    return "x".join(str(n) for n in size)
