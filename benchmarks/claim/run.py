@@ -1,0 +1,307 @@
+"""The claim of arXiv:2309.15818 side by side, in the sprite world: is the hybrid better than either of its halves?
+
+    python benchmarks/claim/run.py --out claim                        # trains what is compared, generates, scores
+    python benchmarks/claim/run.py --out claim --quick                # the same in minutes, to see that it runs
+    python benchmarks/claim/run.py --out claim --minutes 120 --videos 64
+
+Five ways, with the same prompts and seeds:
+
+- hybrid: pixel keyframes, interpolation and super-resolution, then the latent expert of noise levels up to 900.
+- latent only: text to video in the VAE's latent space, at full resolution, trained as long as the whole hybrid.
+- pixel only: a second pixel super-resolution network in the expert's place, trained as long as the expert.
+- all noise levels: the hybrid with an expert trained on all noise levels.
+- plain upscaling: bicubic in the expert's place.
+
+The hybrid's stages are those of the model (`mini`, or a cascade folder); the others are trained here by the recipe of
+`scripts/train_mini.py`. Everything that is done is kept in the folder, and not done again.
+"""
+
+import argparse
+import datetime
+import json
+import logging
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+import train_mini
+
+from show1 import Show1Pipeline
+from show1.diffusion import fold_frames, unfold_frames
+from show1.errors import Cancelled
+from show1.evaluation.alignment import CRITERIA, Measured, Row, score_video, summarise, true_features, truth
+from show1.evaluation.prompts import AlignmentPrompt, alignment_prompts
+from show1.evaluation.reader import SpriteReader
+from show1.files import write_json
+from show1.media import contact_sheet, save_sheet
+from show1.models.cascade import resolve
+from show1.runtime import measure
+from show1.runtime.accounting import Cost
+from show1.training import TrainingConfig, last_checkpoint, train
+from show1.video import Video
+
+logger = logging.getLogger(__name__)
+
+LOW, LOW_SIZE, SIZE = "low resolution", (80, 128), (160, 256)
+ARMS = ("hybrid", "latent only", "pixel only", "all noise levels", "plain upscaling")
+CORRUPTIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "none": lambda video, _: video,
+    "noise": lambda video, g: video + 0.2 * torch.randn(video.shape, generator=g),
+    "blocks": lambda video, _: _blocks(video, 4),
+    "colour shift": lambda video, g: video * (1 + 0.3 * torch.randn(3, 1, 1, 1, generator=g).clamp(-1, 1)),
+}
+"""What is put into a clean low-resolution video, (3, F, H, W) in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of the whole comparison."""
+
+    out: Path
+    model: str
+    videos: int
+    hybrid_minutes: float
+    expert_minutes: float
+    steps: int | None
+    """Optimizer steps instead of minutes."""
+
+
+def train_networks(options: Options) -> dict[str, Path]:
+    """Trains the networks that the model lacks; gives their stage folders."""
+    parts = resolve(options.model).parts
+    text, vae = parts["keyframes"].text, parts["translation"].path
+    plans: dict[str, tuple[str, dict[str, Any], float]] = {
+        "pixel": ("super_resolution", {"size": SIZE, "low_size": LOW_SIZE}, options.expert_minutes),
+        "all-levels-images": ("translation_images", {"max_timestep": 999}, options.expert_minutes / 2),
+        "all-levels": ("translation", {"max_timestep": 999, "init": "all-levels-images"}, options.expert_minutes / 2),
+        "latent-images": ("translation_images", {"max_timestep": 999}, options.hybrid_minutes / 2),
+        "latent": (
+            "translation",
+            {"max_timestep": 999, "init": "latent-images", "crop": None},
+            options.hybrid_minutes / 2,
+        ),
+    }
+    folders = {name: options.out / "training" / name for name in plans}
+    for name, (task, changes, minutes) in plans.items():
+        recipe = {**train_mini.RECIPE[task], **changes, "task": task, "out": str(folders[name]), "text": str(text)}
+        if "vae" in recipe:
+            recipe["vae"] = str(vae)
+        if "init" in recipe:
+            recipe["init"] = str(folders[recipe["init"]] / "export")
+        recipe["steps"] = options.steps or recipe["steps"]
+        _train_for(TrainingConfig.from_dict(recipe), minutes)
+    return {name: folder / "export" for name, folder in folders.items()}
+
+
+def _train_for(config: TrainingConfig, minutes: float) -> None:
+    """Trains for so many minutes of its log, over as many calls as it takes."""
+    done = config.folder / "trained.json"
+    if done.is_file():
+        return
+    logger.info("training %s for %.0f minutes", config.out, minutes)
+    end = time.monotonic() + 60 * minutes - _seconds_so_far(config)
+    try:
+        train(config, stop=lambda: time.monotonic() > end)
+    except Cancelled:
+        checkpoint = last_checkpoint(config.folder)
+        assert checkpoint is not None
+        steps = int(checkpoint.name.removeprefix("step-"))
+        train(TrainingConfig.from_dict({**config.to_dict(), "steps": steps}))
+    write_json(done, {"minutes": round(_seconds_so_far(config) / 60, 1)})
+
+
+def _seconds_so_far(config: TrainingConfig) -> float:
+    file = config.folder / "log.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    before, seconds = 0, 0.0
+    for line in lines:
+        seconds += (line["step"] - before) * config.batch_size / line["samples_per_second"]
+        before = line["step"]
+    return seconds
+
+
+def pipelines(options: Options, networks: dict[str, Path]) -> dict[str, Show1Pipeline]:
+    """One for each way that has a network of its own."""
+    load = Show1Pipeline.from_pretrained
+    text = {"keyframes": options.model}
+    return {
+        "hybrid": load(options.model),
+        "latent only": load({**text, "translation": networks["latent"]}),
+        "pixel only": load({**text, "super_resolution": networks["pixel"]}),
+        "all noise levels": load({**text, "translation": networks["all-levels"]}),
+    }
+
+
+def make(arm: str, pipe: Show1Pipeline, low: Tensor | None, prompt: str, seed: int, settings: Any) -> Tensor:
+    """The video (3, F, H, W) of one way from the low-resolution one (3, F, h, w), which is a way as well."""
+    if arm == LOW:
+        first: Tensor = pipe(prompt, seed=seed, until="super_resolution", output_type="pt")
+        return first
+    assert low is not None
+    if arm == "plain upscaling":
+        return _resized(low, *SIZE)
+    stage = "super_resolution" if arm == "pixel only" else "translation"
+    if arm == "pixel only":
+        settings = settings.replace(super_resolution={"height": SIZE[0], "width": SIZE[1]})
+    if arm == "latent only":
+        low = torch.zeros_like(low)
+        sampling = {"strength": 1.0, "max_timestep": 1000, "num_inference_steps": 25, "guidance_scale": 3.0}
+        settings = settings.replace(translation=sampling)
+    out: Tensor = pipe(prompt, seed=seed, start_from=stage, until=stage, video=low, settings=settings, output_type="pt")
+    return out
+
+
+def compare(options: Options, pipes: dict[str, Show1Pipeline]) -> tuple[list[Row], dict[str, dict[str, float]]]:
+    """Generates all ways for the same prompts and seeds; rows of scores, and seconds and bytes of each way."""
+    reader, base = SpriteReader.trained(), pipes["hybrid"]
+    asked = _prompts(options.videos)
+    measured: dict[str, list[Measured]] = {arm: [] for arm in (LOW, *ARMS)}
+    costs: dict[str, dict[str, float]] = {}
+    for i, prompt in enumerate(asked):
+        low = None
+        for arm in (LOW, *ARMS):
+            file = options.out / "videos" / f"{i:03d}-{arm.replace(' ', '-')}.mkv"
+            if not file.is_file():
+                with measure(base.device) as cost:
+                    video = make(arm, pipes.get(arm, base), low, prompt.prompt, 1000 + i, base.settings)
+                _note(costs, arm, cost)
+                Video.from_tensor(video, fps=8.0).save(file)
+            video = Video.load(file).to_tensor()
+            low = video if arm == LOW else low
+            measured[arm].append((prompt, *score_video(video, reader)))
+        logger.info("%d of %d prompts", i + 1, len(asked))
+    rows = []
+    for arm, videos in measured.items():
+        height, width = SIZE if arm != LOW else LOW_SIZE
+        size = {"num_frames": 29, "height": height, "width": width}
+        real = [true_features(prompt, reader, seed=5000 + i, **size) for i, prompt in enumerate(asked)]
+        rows.append(summarise(arm, videos, real))
+    _save_sheet(options, asked)
+    return rows, costs
+
+
+def repair(options: Options, pipes: dict[str, Show1Pipeline], count: int) -> list[dict[str, Any]]:
+    """What the expert does to corrupted low-resolution videos: errors against a clean render, in 8-bit levels."""
+    base, found = pipes["hybrid"], []
+    experts = {"expert": base, "expert of all noise levels": pipes["all noise levels"]}
+    for name, corrupt in CORRUPTIONS.items():
+        errors: dict[str, list[float]] = {"before": [], **{expert: [] for expert in experts}}
+        for i, prompt in enumerate(_prompts(count)):
+            generator = torch.Generator().manual_seed(i)
+            clean, wanted = (truth(prompt, seed=i, num_frames=29, height=h, width=w) for h, w in (LOW_SIZE, SIZE))
+            low = corrupt(clean, generator).clamp(-1, 1)
+            errors["before"].append(_error(_resized(low, *SIZE), wanted))
+            for expert, pipe in experts.items():
+                errors[expert].append(_error(make(expert, pipe, low, prompt.prompt, i, base.settings), wanted))
+        found.append({"corruption": name, **{key: sum(v) / len(v) for key, v in errors.items()}})
+    return found
+
+
+def report(options: Options, rows: Sequence[Row], costs: dict[str, Any], repairs: Sequence[dict[str, Any]]) -> str:
+    """The tables as Markdown."""
+    lines = [f"| way | {' | '.join(CRITERIA)} | Fréchet, frames | Fréchet, clips | seconds | peak GB |"]
+    lines.append("|---|" + "---:|" * (len(CRITERIA) + 4))
+    for row in rows:
+        shares = [row.shares[c] for c in CRITERIA]
+        cells = [f"{100 * s.share:.1f} ({100 * s.interval[0]:.0f} to {100 * s.interval[1]:.0f})" for s in shares]
+        cost = costs.get(row.name, {"seconds": math.nan, "bytes": math.nan})
+        distances = [math.nan if d is None else d for d in (row.frame_distance, row.clip_distance)]
+        cells += [f"{d:.2f}" for d in distances] + [f"{cost['seconds']:.1f}", f"{cost['bytes'] / 1e9:.2f}"]
+        lines.append(f"| {row.name} | {' | '.join(cells)} |")
+    if repairs:
+        names = [key for key in repairs[0] if key != "corruption"]
+        lines += ["", f"| corruption | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
+        lines += [f"| {r['corruption']} | {' | '.join(f'{r[n]:.2f}' for n in names)} |" for r in repairs]
+    trained = {
+        file.parent.name: json.loads(file.read_text())["minutes"]
+        for file in sorted((options.out / "training").glob("*/trained.json"))
+    }
+    lines += [
+        "",
+        f"{options.videos} prompts (half held out), model {options.model}; trained here, minutes: {trained}. "
+        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {datetime.date.today()}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _prompts(count: int) -> list[AlignmentPrompt]:
+    """Half of them held out, half seen."""
+    sets = [[p for p in alignment_prompts() if p.set == name] for name in ("held_out", "seen")]
+    return [group[i // 2 % len(group)] for i in range(count) for group in [sets[i % 2]]]
+
+
+def _note(costs: dict[str, dict[str, float]], name: str, cost: Cost) -> None:
+    """Keeps the shortest time, as the first video also waits for weights, and the highest peak."""
+    known = costs.setdefault(name, {"seconds": math.inf, "bytes": 0.0})
+    known["seconds"] = min(known["seconds"], cost.seconds)
+    known["bytes"] = max(known["bytes"], float(cost.peak_memory))
+
+
+def _resized(video: Tensor, height: int, width: int) -> Tensor:
+    frames = F.interpolate(fold_frames(video[None]), size=(height, width), mode="bicubic")
+    return unfold_frames(frames, 1)[0].clamp(-1, 1)
+
+
+def _blocks(video: Tensor, size: int) -> Tensor:
+    """Half way to the mean of blocks, as strong compression leaves them."""
+    coarse = F.avg_pool2d(video, size)
+    return 0.5 * video + 0.5 * F.interpolate(coarse, scale_factor=size, mode="nearest")
+
+
+def _error(video: Tensor, wanted: Tensor) -> float:
+    return float((video - wanted).abs().mean() * 127.5)
+
+
+def _save_sheet(options: Options, asked: Sequence[AlignmentPrompt]) -> None:
+    videos, labels = [], []
+    for i, prompt in enumerate(asked[:3]):
+        for arm in ARMS:
+            videos.append(Video.load(options.out / "videos" / f"{i:03d}-{arm.replace(' ', '-')}.mkv"))
+            labels.append(f"{prompt.prompt} [{arm}]")
+    sheet = contact_sheet(videos, labels=labels, columns=6, max_width=1500)
+    save_sheet(sheet, options.out / "samples.png", overwrite=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--videos", type=int, default=64)
+    parser.add_argument("--minutes", type=float, default=240.0, help="training of the whole hybrid, for latent only")
+    parser.add_argument("--expert-minutes", type=float, default=60.0, help="training of the expert, for the others")
+    parser.add_argument("--quick", action="store_true", help="2 prompts, 2 optimizer steps")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = Options(
+        out=arguments.out,
+        model=arguments.model,
+        videos=2 if arguments.quick else arguments.videos,
+        hybrid_minutes=arguments.minutes,
+        expert_minutes=arguments.expert_minutes,
+        steps=2 if arguments.quick else None,
+    )
+    (options.out / "videos").mkdir(parents=True, exist_ok=True)
+    pipes = pipelines(options, train_networks(options))
+    rows, costs = compare(options, pipes)
+    repairs = repair(options, pipes, 1 if arguments.quick else 16)
+    text = report(options, rows, costs, repairs)
+    (options.out / "report.md").write_text(text, encoding="utf-8")
+    write_json(
+        options.out / "report.json",
+        {"rows": [row.to_dict() for row in rows], "costs": costs, "repair": repairs},
+    )
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
