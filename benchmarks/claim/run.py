@@ -37,12 +37,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import train_mini
 
 from show1 import Show1Pipeline
+from show1.config import StageName
 from show1.diffusion import fold_frames, unfold_frames
 from show1.errors import Cancelled
 from show1.evaluation.alignment import CRITERIA, Measured, Row, score_video, summarise, true_features, truth
 from show1.evaluation.prompts import AlignmentPrompt, alignment_prompts
 from show1.evaluation.reader import SpriteReader
-from show1.files import write_json
+from show1.files import read_json_object, write_json
 from show1.media import contact_sheet, save_sheet
 from show1.models.cascade import resolve
 from show1.runtime import measure
@@ -150,7 +151,7 @@ def make(arm: str, pipe: Show1Pipeline, low: Tensor | None, prompt: str, seed: i
     assert low is not None
     if arm == "plain upscaling":
         return _resized(low, *SIZE)
-    stage = "super_resolution" if arm == "pixel only" else "translation"
+    stage: StageName = "super_resolution" if arm == "pixel only" else "translation"
     if arm == "pixel only":
         settings = settings.replace(super_resolution={"height": SIZE[0], "width": SIZE[1]})
     if arm == "latent only":
@@ -166,7 +167,8 @@ def compare(options: Options, pipes: dict[str, Show1Pipeline]) -> tuple[list[Row
     reader, base = SpriteReader.trained(), pipes["hybrid"]
     asked = _prompts(options.videos)
     measured: dict[str, list[Measured]] = {arm: [] for arm in (LOW, *ARMS)}
-    costs: dict[str, dict[str, float]] = {}
+    kept = options.out / "costs.json"
+    costs: dict[str, dict[str, float]] = read_json_object(kept) if kept.is_file() else {}
     for i, prompt in enumerate(asked):
         low = None
         for arm in (LOW, *ARMS):
@@ -175,6 +177,7 @@ def compare(options: Options, pipes: dict[str, Show1Pipeline]) -> tuple[list[Row
                 with measure(base.device) as cost:
                     video = make(arm, pipes.get(arm, base), low, prompt.prompt, 1000 + i, base.settings)
                 _note(costs, arm, cost)
+                write_json(kept, costs)
                 Video.from_tensor(video, fps=8.0).save(file)
             video = Video.load(file).to_tensor()
             low = video if arm == LOW else low
@@ -242,7 +245,7 @@ def _prompts(count: int) -> list[AlignmentPrompt]:
 
 def _note(costs: dict[str, dict[str, float]], name: str, cost: Cost) -> None:
     """Keeps the shortest time, as the first video also waits for weights, and the highest peak."""
-    known = costs.setdefault(name, {"seconds": math.inf, "bytes": 0.0})
+    known = costs.setdefault(name, {"seconds": cost.seconds, "bytes": 0.0})
     known["seconds"] = min(known["seconds"], cost.seconds)
     known["bytes"] = max(known["bytes"], float(cost.peak_memory))
 
