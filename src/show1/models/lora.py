@@ -116,7 +116,7 @@ def _scale(module: str, rank: int, alphas: Mapping[str, float], config: Mapping[
             (
                 float(value)
                 for pattern, value in (config.get("alpha_pattern") or {}).items()
-                if re.fullmatch(rf"(.*\.)?({pattern})", module) or re.fullmatch(pattern, module)
+                if re.fullmatch(rf"(.*\.)?({pattern})", module)
             ),
             None,
         )
