@@ -6,8 +6,9 @@ from tiny_stage import ANCESTRAL, SCHEDULER, TinyUNet, one, two_prompts
 
 from show1.config import KeyframesSettings
 from show1.diffusion import IndependentSeeds
-from show1.errors import Cancelled
+from show1.errors import Cancelled, InputError
 from show1.stages import KeyframesStage
+from show1.stages.keyframes import StartNoise, blend, check_start_noise
 
 SETTINGS = KeyframesSettings(num_inference_steps=4, guidance_scale=3.0, num_frames=3, height=8, width=12)
 
@@ -74,3 +75,43 @@ def test_loads_from_a_folder_of_the_published_layout(published):
     made = KeyframesStage.from_folder(published / "show-1-base", dtype=torch.bfloat16)
     assert made.scheduler_config["thresholding"] and made.modules() == {"unet": made.unet}
     assert made.unet.dtype == torch.bfloat16 and not made.unet.training
+
+
+def start_noise(weight, clips=1, frames=3):
+    generator = torch.Generator().manual_seed(3)
+    return StartNoise(noise=torch.randn(clips, 3, frames, 8, 12, generator=generator), weight=weight)
+
+
+def test_start_noise_is_blended_by_variance():
+    fresh = torch.randn(2, 3, 3, 8, 12, generator=torch.Generator().manual_seed(4))
+    first, second = start_noise(0.36), start_noise(0.28)
+    generators = IndependentSeeds([5, 9]).generators("keyframes/start_noise", 0)
+    torch.testing.assert_close(blend(fresh, [first], generators), 0.8 * fresh + 0.6 * first.noise)
+    both = blend(fresh, [first, second], generators)
+    torch.testing.assert_close(both, 0.6 * fresh + 0.6 * first.noise + 0.28**0.5 * second.noise)
+    torch.testing.assert_close(blend(fresh, [start_noise(1.0)], generators), first.noise.expand(2, -1, -1, -1, -1))
+
+
+def test_each_sample_takes_one_of_the_clips_by_its_own_seed():
+    fresh, given = torch.zeros(6, 3, 3, 8, 12), start_noise(1.0, clips=3)
+
+    def chosen(seeds):
+        noise = blend(fresh[: len(seeds)], [given], IndependentSeeds(seeds).generators("keyframes/start_noise", 0))
+        return [next(i for i, clip in enumerate(given.noise) if clip.equal(sample)) for sample in noise]
+
+    together = chosen(range(6))
+    assert set(together) == {0, 1, 2}
+    assert together == [chosen([seed])[0] for seed in range(6)]
+
+
+def test_start_noise_reaches_the_network_and_must_fit():
+    prompts, seeds = one(two_prompts(), 0), IndependentSeeds([5])
+    plain = stage(SCHEDULER)(None, prompts, seeds=seeds, settings=SETTINGS)
+    given = KeyframesStage(TinyUNet(3), SCHEDULER, [start_noise(0.5)])
+    assert (given(None, prompts, seeds=seeds, settings=SETTINGS) - plain).abs().max() > 1e-2
+    with pytest.raises(InputError, match="of 2x8x12 .* asked for are 3x8x12"):
+        KeyframesStage(TinyUNet(3), SCHEDULER, [start_noise(0.5, frames=2)])(
+            None, prompts, seeds=seeds, settings=SETTINGS
+        )
+    with pytest.raises(InputError, match="add up to 1.2"):
+        check_start_noise([start_noise(0.6), start_noise(0.6)], SETTINGS)
