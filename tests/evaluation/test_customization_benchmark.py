@@ -1,0 +1,139 @@
+"""The benchmark of customization, with ground truth in the place of the model."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from show1.data.captions import parse_caption
+from show1.data.sprites import SpriteWorld, render
+from show1.data.styles import STYLES, apply_style
+from show1.data.teaching import TEACHING_MOTIONS
+from show1.evaluation.customization import Asked, true_motion
+from show1.video import Video
+
+FILE = Path(__file__).parents[2] / "benchmarks" / "customization" / "run.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("customization_benchmark", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+class TruthPipeline:
+    """Gives renders of what is asked for; a taught motion or style only while its adapter is loaded."""
+
+    model_record = {"name": "truth", "sha256": {}}
+    settings = SimpleNamespace(keyframes=SimpleNamespace(num_frames=8, height=20, width=32))
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.loaded: list[str] = []
+
+    def load_adapter(self, path: Path, name: str) -> str:
+        assert path.is_file() and not self.loaded
+        self.loaded.append(name)
+        return name
+
+    def unload_adapter(self) -> None:
+        self.loaded.clear()
+
+    def __call__(self, prompts: Sequence[str], *, seed: Sequence[int], until: str) -> list[Video]:
+        assert until == "keyframes" and len(seed) == len(prompts)
+        self.calls += 1
+        return [self.video(prompt, number) for prompt, number in zip(prompts, seed, strict=True)]
+
+    def video(self, prompt: str, seed: int) -> Video:
+        read = parse_caption(prompt.split(",")[0])
+        assert read is not None
+        subject, motion, background = read
+        taught = next((name for name, m in TEACHING_MOTIONS.items() if f" {m.verb} " in prompt), None)
+        if taught and self.loaded:
+            asked = Asked(prompt=prompt, subject=subject, background=background)
+            return Video.from_tensor(true_motion(taught, asked, seed, num_frames=8, height=20, width=32), fps=2)
+        scene = SpriteWorld(seed=seed, split="all").compose(subject, motion or 0, background)
+        frames = render(scene, 8, 20, 32)
+        style = next((s for s in STYLES if prompt.endswith(s)), None)
+        return Video(frames=apply_style(style, frames) if style and self.loaded else frames, fps=2)
+
+
+@pytest.fixture
+def pipe(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> TruthPipeline:
+    pipe = TruthPipeline()
+
+    def customize(config: Any) -> Path:
+        folder = Path(config.run)
+        folder.mkdir(parents=True)
+        assert all(Path(video).is_file() for video in config.video) and len(config.prompt) == len(config.video)
+        (folder / "report.json").write_text(json.dumps({"seconds": 1.5, "peak_memory": 2e8}))
+        Path(config.output).write_bytes(b"adapter")
+        return Path(config.output)
+
+    monkeypatch.setattr(benchmark, "customize", customize)
+    monkeypatch.setattr(benchmark.Show1Pipeline, "from_pretrained", lambda *_, **__: pipe)
+    return pipe
+
+
+def plan(benchmark: ModuleType, **changes: Any) -> Any:
+    options = {"motions": ("circle",), "styles": ("sepia film",), "videos": 3, "style_clips": 2, "batch_size": 2}
+    return benchmark.Plan(**(options | {"methods": ("lora", "spatial_lora")} | changes))
+
+
+def test_ground_truth_passes_and_its_absence_fails(benchmark: ModuleType, pipe: TruthPipeline, tmp_path: Path) -> None:
+    report = benchmark.run(tmp_path, plan(benchmark))
+    assert [(c["kind"], c["method"]) for c in report["cells"]] == [
+        ("motion", "none"),
+        ("motion", "lora"),
+        ("style", "none"),
+        ("style", "spatial_lora"),
+    ]
+    without, taught, plain, styled = (c["summary"] for c in report["cells"])
+    assert without["correlation"]["median"] < 0.7 < 0.9 < taught["correlation"]["median"]
+    assert taught["subject"]["hits"] == 3 and taught["subject_leak"]["hits"] == 0
+    assert plain["style"]["hits"] == styled["style"]["hits"] == 3
+    assert report["cells"][1]["cost"]["seconds"] == 1.5
+    text = (tmp_path / "report.md").read_text()
+    assert "| circle | lora |" in text and "| circle | *ground truth* |" in text and "2 s, 0.20 GB" in text
+    assert (tmp_path / "cells" / "motion-circle-lora" / "sheet.png").is_file()
+
+
+def test_it_goes_on_where_it_stopped(benchmark: ModuleType, pipe: TruthPipeline, tmp_path: Path) -> None:
+    small = plan(benchmark, styles=())
+    original: Callable[..., list[Video]] = pipe.video  # type: ignore[assignment]
+
+    def dies(prompt: str, seed: int) -> Video:
+        if pipe.loaded and seed == 3:
+            raise KeyboardInterrupt
+        return original(prompt, seed)  # type: ignore[return-value]
+
+    pipe.video = dies  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.run(tmp_path, small)
+    assert not pipe.loaded
+    pipe.video, before = original, pipe.calls  # type: ignore[method-assign, assignment]
+    report = benchmark.run(tmp_path, small)
+    assert pipe.calls == before + 1  # the one batch that was missing
+    assert benchmark.run(tmp_path, small)["cells"] == report["cells"] and pipe.calls == before + 1
+    with pytest.raises(benchmark.claim.__globals__["RunError"], match="another plan"):
+        benchmark.run(tmp_path, plan(benchmark, styles=(), videos=4))
+
+
+def test_command_line(benchmark: ModuleType, tmp_path: Path) -> None:
+    out, full = benchmark.parse([str(tmp_path)])
+    assert out == tmp_path and full == benchmark.Plan() and full.videos == 64
+    assert len(benchmark.cells(full)) == 5 * 4 + 4 * 3
+    _, quick = benchmark.parse([str(tmp_path), "--quick", "--motions", "spiral", "--steps", "2"])
+    assert (quick.motions, quick.steps, quick.videos, quick.styles) == (("spiral",), 2, 4, ("pencil sketch",))
+    _, none = benchmark.parse([str(tmp_path), "--styles"])
+    assert none.styles == () and none.motions == full.motions
