@@ -1,0 +1,97 @@
+"""`show1 customize`: options, a run and more of it, stopping."""
+
+import dataclasses
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cli.conftest import Show1
+
+from show1.cli import customize
+from show1.models.adapters import Adapter
+from show1.training.customization import METHODS, CustomizationConfig
+from show1.video import Video
+
+SMALL = ("--batch-size", 1, "--log-every", 1, "--inversion-steps", 1, "--method", "lora", "--rank", 2)
+
+
+@pytest.fixture
+def asked(tmp_path: Path, cascade: Path) -> list[object]:
+    """The words of a short customization."""
+    video = torch.linspace(-1, 1, 6)[None, :, None, None].expand(3, 6, 16, 32)
+    Video.from_tensor(video, fps=4.0).save(tmp_path / "clip.mkv")
+    return ["customize", "motion", "--video", "clip.mkv", "--prompt", "a panda spins", "-m", cascade, *SMALL]
+
+
+def test_every_option_is_there(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    for kind, hidden in customize._NOT_FOR.items():
+        shown = show1("customize", kind, "--help")
+        assert shown.code == 0
+        names = [field.name for field in dataclasses.fields(CustomizationConfig) if field.name not in hidden]
+        assert all(f"--{name.replace('_', '-')} " in shown.out for name in names)
+        assert not any(f"--{name.replace('_', '-')} " in shown.out for name in hidden)
+        assert all(method in shown.out for method in METHODS[kind])
+    assert {f.name for f in dataclasses.fields(CustomizationConfig)} <= set(customize._OPTIONS.docs)
+
+
+def test_a_customization_and_more_of_it(show1: Show1, tmp_path: Path, asked: list[object]) -> None:
+    first = show1(*asked, "-o", "walk.safetensors", "--steps", 1)
+    assert (first.code, first.out) == (0, "walk.safetensors\n")
+    assert '"method": "lora"' in first.err and "step 1/1, loss " in first.err
+    assert "peak memory" in first.err and "samples: walk.run/samples/step-0000001.png" in first.err
+    assert show1("inspect", "walk.safetensors").code == 0
+    more = show1("customize", "motion", "--run", "walk.run", "--steps", 2, "--quiet", "--overwrite")
+    assert (more.code, more.out, more.err) == (0, "walk.safetensors\n", "")
+    adapter = Adapter.load(tmp_path / "walk.safetensors")
+    assert adapter.settings["steps"] == 2 and adapter.prompt == "a panda spins"
+    other = show1("customize", "style", "--run", "walk.run")
+    assert other.code == 2 and "walk.run holds a run of the kind 'motion', not 'style'" in other.err
+
+
+def test_dry_run(show1: Show1, tmp_path: Path, asked: list[object]) -> None:
+    told = show1(*asked, "-o", "walk.safetensors", "--dry-run")
+    assert told.code == 0
+    assert told.json["trained_parameters"] > 0 and told.json["config"]["rank"] == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["clip.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["motion", "--video", "clip.mkv", "--prompt", "a cat"], "-o FILE.safetensors is needed"),
+        (["motion", "-o", "a.safetensors", "--prompt", "a cat"], "video: a motion is learned from"),
+        (["motion", "-o", "a.safetensors", "--video", "nowhere.mp4", "--prompt", "a cat"], "nowhere.mp4"),
+        (["motion", "-o", "a.pt", "--video", "clip.mkv", "--prompt", "a cat"], "a *.safetensors file, got 'a.pt'"),
+        (["style", "-o", "a.safetensors", "--images", "nowhere", "--name", "sketch"], "nowhere"),
+        (["style", "-o", "a.safetensors", "--images", "here"], "name: say what the style is called"),
+        (["style", "-o", "a.safetensors", "--noise-weight", "1"], "--noise-weight"),
+    ],
+)
+def test_bad_input(show1: Show1, cascade: Path, words: list[str], message: str) -> None:
+    result = show1("customize", *words, "-m", cascade)
+    assert result.code == 2 and result.out == ""
+    assert message in result.err and "Traceback" not in result.err
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(
+    show1: Show1, tmp_path: Path, asked: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_once(_: Any, line: dict[str, float]) -> None:
+        if line["step"] == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(customize.TrainingProgress, "__call__", press_once)
+        stopped = show1(*asked, "-o", "walk.safetensors", "--steps", 3, "--run", "my run")
+    assert stopped.code == 130
+    assert "my run holds step 2 of 3" in stopped.err
+    assert "To go on: show1 customize motion --run 'my run'" in stopped.err
+    assert not (tmp_path / "walk.safetensors").exists()
+    assert show1("customize", "motion", "--run", "my run").code == 0
+    assert (tmp_path / "walk.safetensors").is_file()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "my run/log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3]

@@ -1,0 +1,196 @@
+"""Whole runs of customizations: what they leave, going on, stages, and what they refuse."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from show1 import Show1Pipeline
+from show1.errors import Cancelled, InputError, ModelNotFoundError, OutputError, RunError
+from show1.models.adapters import Adapter, unet_sha256
+from show1.training import last_checkpoint
+from show1.training.customization import CustomizationConfig, customize, describe
+from show1.training.customization.prepare import FILE, Prepared
+
+
+@pytest.fixture
+def options(tmp_path: Path, cascade: Path, clip: Path) -> dict[str, Any]:
+    """Of a short run."""
+    return {
+        "kind": "motion",
+        "output": str(tmp_path / "walk.safetensors"),
+        "model": str(cascade),
+        "video": [str(clip)],
+        "prompt": ["a cat jumps"],
+        "steps": 4,
+        "batch_size": 2,
+        "rank": 4,
+        "learning_rate": 1e-3,
+        "inversion_steps": 2,
+        "log_every": 1,
+        "checkpoint_every": 2,
+    }
+
+
+def config(options: dict[str, Any], **changes: Any) -> CustomizationConfig:
+    return CustomizationConfig.from_dict({**options, **changes})
+
+
+def test_what_a_run_leaves(tmp_path: Path, cascade: Path, options: dict[str, Any]) -> None:
+    lines: list[dict[str, float]] = []
+    asked = config(options, noise_weight=0.25, preview=["a panda", "a river"])
+    file = customize(asked, on_log=lines.append)
+    assert file == tmp_path / "walk.safetensors"
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    adapter = Adapter.load(file)
+    assert (adapter.stage, adapter.kind, adapter.method) == ("keyframes", "motion", "temporal_attention")
+    assert (adapter.prompt, adapter.noise_weight) == ("a cat jumps", 0.25)
+    assert adapter.base_sha256 == unet_sha256(cascade / "keyframes" / "unet")
+    assert adapter.settings["video"] == ["square.mkv"] and adapter.settings["steps"] == 4
+    assert str(tmp_path) not in json.dumps(adapter.settings)
+    assert adapter.start_noise is not None and adapter.start_noise.shape == (1, 3, 3, 8, 16)
+    run = tmp_path / "walk.run"
+    assert {p.name for p in run.iterdir()} == {
+        "config.json",
+        "log.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "samples",
+        "export",
+        "reference.png",
+        "report.json",
+        FILE,
+    }
+    report = json.loads((run / "report.json").read_text())
+    assert report["steps"] == 4 and report["seconds"] > 0 and report["peak_memory_bytes"] > 0
+    weights = torch.load(run / "checkpoints/step-4/pytorch_model.bin", weights_only=True)
+    assert weights and all("temp_attentions" in name for name in weights)  # nothing of what is frozen
+    rows = Image.open(run / "samples/step-0000004.png").height
+    customize(config(options, output=str(tmp_path / "one.safetensors"), steps=1, inversion_steps=0))
+    assert rows > 1.3 * Image.open(tmp_path / "one.run/samples/step-0000001.png").height  # the clip, two prompts
+    # the adapter is one that the pipeline takes
+    pipe = Show1Pipeline.from_pretrained(cascade, stages=["keyframes"], cache_embeddings=False)
+    pipe.load_adapter(file, "walk")
+    assert len(pipe("a panda", seed=1, until="keyframes")) == 3
+
+
+@pytest.mark.parametrize("method", ["residual_vector", "lora"])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, options: dict[str, Any], method: str) -> None:
+    options |= {"method": method, "lr_schedule": "cosine", "ema_decay": 0.9, "accumulate": 2, "steps": 5}
+    whole = customize(config(options, output=str(tmp_path / "whole.safetensors")))
+    answers = iter([False, False, True])
+    with pytest.raises(Cancelled, match="step 3 of 5"):
+        customize(config(options), stop=lambda: next(answers))
+    assert not Path(options["output"]).exists()
+    assert last_checkpoint(tmp_path / "walk.run") == tmp_path / "walk.run/checkpoints/step-3"
+    parts = customize(config(options))
+    assert parts.read_bytes() == whole.read_bytes()
+    assert json.loads((tmp_path / "walk.run/report.json").read_text())["steps"] == 2
+    stamp = parts.stat().st_mtime_ns
+    assert customize(config(options)) == parts and parts.stat().st_mtime_ns >= stamp  # again: nothing left to do
+    assert parts.read_bytes() == whole.read_bytes()
+    with pytest.raises(RunError, match="another rank .4, now 8.*choose another folder"):
+        customize(config(options, rank=8), overwrite=True)
+
+
+def test_clips_are_read_again_until_there_is_a_checkpoint(tmp_path: Path, options: dict[str, Any]) -> None:
+    run = tmp_path / "walk.run"
+    run.mkdir()
+    (run / FILE).write_bytes(b"of a run that was killed")
+    customize(config(options, steps=1))
+    assert Prepared.load(run / FILE).clips.shape == (1, 3, 3, 8, 16)
+    (run / FILE).write_bytes(b"damaged")
+    with pytest.raises(RunError, match="is damaged"):
+        customize(config(options, steps=2))
+
+
+def test_another_file_is_not_replaced(tmp_path: Path, options: dict[str, Any]) -> None:
+    Path(options["output"]).write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        customize(config(options))
+    assert not (tmp_path / "walk.run").exists()
+    customize(config(options, steps=1), overwrite=True)
+    assert Adapter.load(options["output"]).method == "temporal_attention"
+
+
+def drawings(folder: Path) -> Path:
+    folder.mkdir()
+    for name, colour in (("a.png", (255, 200, 0)), ("b.png", (0, 90, 255))):
+        Image.new("RGB", (50, 30), colour).save(folder / name)
+    (folder / "captions.jsonl").write_text('{"file": "b.png", "caption": "a river"}\n')
+    return folder
+
+
+STAGES: list[tuple[str, dict[str, Any]]] = [
+    ("motion", {"stage": "interpolation", "method": "lora"}),
+    ("style", {"stage": "keyframes", "images": True, "method": "temporal_attention"}),
+    ("style", {"stage": "super_resolution", "images": True, "method": "spatial_lora"}),
+    ("style", {"stage": "super_resolution", "method": "temporal_attention"}),
+    ("style", {"stage": "translation", "method": "spatial_lora", "num_frames": 2}),
+    ("style", {"stage": "translation", "images": True, "method": "temporal_attention"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "changes"), STAGES)
+def test_every_stage(tmp_path: Path, options: dict[str, Any], kind: str, changes: dict[str, Any]) -> None:
+    changes = {"kind": kind, "steps": 2, **changes}
+    if kind == "style":
+        changes |= {"name": "pencil sketch", "inversion_steps": 0}
+    if changes.pop("images", False):
+        changes |= {"images": str(drawings(tmp_path / "drawings")), "video": []}
+    adapter = Adapter.load(customize(config(options, **changes)))
+    assert adapter.stage == changes["stage"] and adapter.start_noise is None
+    assert adapter.prompt == ("pencil sketch" if kind == "style" else "a cat jumps")
+    assert any(delta.any() for delta in adapter.deltas().values())
+    assert (tmp_path / "walk.run/samples/step-0000002.png").is_file()
+    assert (tmp_path / "walk.run/reference.png").is_file()
+
+
+def test_dry_run_leaves_nothing(tmp_path: Path, options: dict[str, Any]) -> None:
+    images = str(drawings(tmp_path / "drawings"))
+    told = describe(config(options, kind="style", name="pencil sketch", video=[], images=images, prompt=["a thing"]))
+    assert {p.name for p in tmp_path.iterdir()} == {"drawings"}
+    assert told["prompts"] == ["a thing, pencil sketch", "a river, pencil sketch"]
+    assert told["clip_shape"] == [2, 3, 1, 8, 16] and told["method"] == "spatial_lora"
+    assert 0 < told["trained_parameters"] < told["frozen_parameters"]
+    clips = describe(config(options))["clips"]
+    assert clips[0]["times"] == pytest.approx([0.0, 0.5, 1.0]) and clips[0]["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output": "walk.pt"}, "output must be the name of a"),
+        ({"video": []}, "video: a motion is learned from"),
+        ({"prompt": []}, "prompt: say what the clip shows"),
+        ({"prompt": ["a", "b"]}, "one for each of the 1, got 2"),
+        ({"stage": "translation"}, "motions are learned by keyframes or interpolation"),
+        ({"method": "spatial_lora"}, "a motion is learned by one of temporal_attention"),
+        ({"method": "magic"}, "method must be one of temporal_attention, .*got 'magic'"),
+        ({"kind": "style"}, "name: say what the style is called"),
+        ({"kind": "style", "name": "x", "images": "d"}, "name one of both"),
+        ({"kind": "style", "name": "x", "images": "d", "video": [], "stage": "interpolation"}, "from videos alone"),
+        ({"noise_weight": 0.5, "inversion_steps": 0}, "leave noise_weight out"),
+        ({"noise_weight": 2.0}, "noise_weight must be from 0 to 1"),
+        ({"accumulate": 3}, "accumulate must be a divisor"),
+        ({"speed": 1}, "unknown customization option 'speed'"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        config(options, **changes)
+
+
+def test_what_cannot_be_learned_from(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="num_frames must be 2 or more for a motion"):
+        customize(config(options, num_frames=1))
+    with pytest.raises(InputError, match="num_frames must be 3 or more for this interpolation"):
+        customize(config(options, num_frames=2, stage="interpolation"))
+    with pytest.raises(ModelNotFoundError):
+        customize(config(options, model=str(tmp_path / "nowhere")))
+    with pytest.raises(InputError, match="the expert's network cannot do it"):
+        style = {"kind": "style", "name": "x", "stage": "translation", "num_frames": 1, "inversion_steps": 0}
+        customize(config(options, **style, gradient_checkpointing=True))

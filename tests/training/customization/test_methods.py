@@ -1,0 +1,164 @@
+"""Each method learns, moves the weights that it should and no others, and puts into the adapter what it learned."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from show1.errors import InputError, MissingDependencyError
+from show1.models.adapters import Adapter, apply_adapters
+from show1.models.loading import load_unet
+from show1.training.customization import CustomizationConfig
+from show1.training.customization.prepare import find_cascade
+from show1.training.customization.run import CustomizationJob
+from show1.training.customization.task import CustomizationTask
+
+MOVES = {
+    "temporal_attention": r"temp_attentions",
+    "residual_vector": r"temp_attentions",
+    "lora": r"temp_attentions|attentions\.\d+\.(to_[qkv]|to_out)",
+    "spatial_lora": r"(?<!temp_)attentions\.\d+\.(to_[qkv]|to_out|add_)",
+}
+
+
+def job(tmp_path: Path, cascade: Path, clip: Path, method: str, **options: Any) -> CustomizationJob:
+    config = CustomizationConfig.from_dict(
+        {
+            "kind": "style" if method == "spatial_lora" else "motion",
+            "output": str(tmp_path / "out.safetensors"),
+            "model": str(cascade),
+            "method": method,
+            "video": [str(clip)],
+            "prompt": ["a cat jumps"],
+            "name": "sketch" if method == "spatial_lora" else "",
+            "learning_rate": 2e-2,
+            "batch_size": 2,
+            "inversion_steps": 0,
+            "rank": 8,
+            **options,
+        }
+    )
+    return CustomizationJob(config, find_cascade(config))
+
+
+def made(job: CustomizationJob) -> CustomizationTask:
+    job.claim_folder()
+    return job.make_task()
+
+
+def mean_loss(task: CustomizationTask, index: Tensor, draws: int = 6) -> float:
+    losses = []
+    for seed in range(draws):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            losses.append(float(task({"index": index})["loss"]))
+    return sum(losses) / draws
+
+
+def learn(job: CustomizationJob, task: CustomizationTask, steps: int) -> None:
+    optimizer, batches = job.make_optimizer(task), job.batches(0, 1, 0)
+    task.train()
+    for step in range(steps):
+        torch.manual_seed(1000 + step)
+        task(next(batches))["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("method", list(MOVES))
+def test_a_method_learns_by_its_own_weights(tmp_path: Path, cascade: Path, clip: Path, method: str) -> None:
+    work = job(tmp_path, cascade, clip, method)
+    task = made(work)
+    index = torch.zeros(2, dtype=torch.long)
+    before = {name: value.clone() for name, value in nn.Module.state_dict(task.unet).items()}
+    first = mean_loss(task, index)
+    learn(work, task, 16)
+    assert mean_loss(task, index) < 0.98 * first  # of the same noise
+    after = nn.Module.state_dict(task.unet)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all(re.search(MOVES[method], name) for name in moved)
+    learning = {name.removeprefix("unet.") for name in task.state_dict()}
+    assert moved <= learning
+    assert all(".lora_" in name for name in moved) == ("lora" in method)
+    check_adapter(task, cascade)
+
+
+def check_adapter(task: CustomizationTask, cascade: Path) -> None:
+    """The base network with the adapter computes what the network that learned does (without its spatial path)."""
+    task.eval()
+    plain = load_unet(cascade / "keyframes" / "unet", dtype=torch.float32, device="cpu")
+    x, t, text = torch.randn(1, 3, 3, 8, 16), torch.tensor([500]), task._held("text")[:1]
+    with torch.no_grad():
+        wanted, untouched = task.unet(x, t, text).sample, plain(x, t, text).sample
+        apply_adapters(plain, [(task.adapter(), 1.0)])
+        assert_close(plain(x, t, text).sample, wanted, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(wanted, untouched, atol=1e-3)
+
+
+def test_an_adapter_that_learned_nothing_changes_nothing(tmp_path: Path, cascade: Path, clip: Path) -> None:
+    for method in MOVES:
+        adapter = made(job(tmp_path / method, cascade, clip, method)).adapter()
+        assert all(not delta.any() for delta in adapter.deltas().values())
+
+
+def test_the_spatial_path_learns_single_frames_and_is_thrown_away(tmp_path: Path, cascade: Path, clip: Path) -> None:
+    task = made(job(tmp_path, cascade, clip, "lora", batch_size=1))
+    kinds = set()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        task({"index": torch.tensor([0])})["loss"].backward()
+        learned = {name for name, p in task.named_parameters() if p.grad is not None}
+        kinds.add(tuple(sorted({"temporal" if "temp_" in name else "spatial" for name in learned})))
+        task.zero_grad()
+    assert kinds == {("temporal",), ("spatial",)}
+    assert all("temp_attentions" in name for name in task.adapter().tensors)
+
+
+def test_attention_alone(tmp_path: Path, cascade: Path, clip: Path) -> None:
+    whole = made(job(tmp_path / "a", cascade, clip, "temporal_attention"))
+    part = made(job(tmp_path / "b", cascade, clip, "temporal_attention", layers="attention"))
+    assert set(part.state_dict()) < set(whole.state_dict())
+    assert all(re.search(r"attn[12]\.to_(q|k|v|out)", name) for name in part.state_dict())
+    assert any("ff.net" in name for name in whole.state_dict())
+
+
+@pytest.mark.parametrize("method", ["temporal_attention", "lora"])
+def test_gradient_checkpointing_changes_nothing(tmp_path: Path, cascade: Path, clip: Path, method: str) -> None:
+    gradients = []
+    for on in (False, True):
+        task = made(job(tmp_path / str(on), cascade, clip, method, gradient_checkpointing=on))
+        for seed in range(3):  # spatial and temporal steps
+            torch.manual_seed(seed)
+            task({"index": torch.tensor([0])})["loss"].backward()
+        gradients.append([p.grad for p in task.learning_parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 0
+    for plain, checkpointed in zip(*gradients, strict=True):
+        assert_close(plain, checkpointed, rtol=1e-4, atol=1e-6)
+
+
+def test_eight_bits_without_the_package(
+    tmp_path: Path, cascade: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.optim", None)
+    work = job(tmp_path, cascade, clip, "temporal_attention", optimizer="adamw8bit")
+    with pytest.raises(MissingDependencyError, match="pip install bitsandbytes, or use adamw"):
+        work.make_optimizer(made(work))
+
+
+def test_several_processes_are_refused(tmp_path: Path, cascade: Path, clip: Path) -> None:
+    with pytest.raises(InputError, match="runs in one process"):
+        job(tmp_path, cascade, clip, "lora").batches(0, 2, 0)
+
+
+def test_a_saved_adapter_is_the_same(tmp_path: Path, cascade: Path, clip: Path) -> None:
+    work = job(tmp_path, cascade, clip, "lora")
+    task = made(work)
+    learn(work, task, 2)
+    file = task.adapter().save(tmp_path / "a.safetensors")
+    again = Adapter.load(file)
+    assert again.lora_alpha == 8.0 and again.method == "lora"
+    assert all(torch.equal(again.tensors[name], value) for name, value in task.adapter().tensors.items())
