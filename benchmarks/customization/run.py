@@ -237,7 +237,7 @@ def cost(cell: dict[str, Any]) -> str:
     found = cell.get("cost", {})
     if "seconds" not in found:
         return ""
-    return f"{found['seconds']:.0f} s, {found.get('peak_memory', 0) / 1e9:.2f} GB"
+    return f"{found['seconds']:.0f} s, {found['peak_memory_bytes'] / 1e9:.2f} GB"
 
 
 def motion_row(name: str, method: str, summary: dict[str, Any], price: str) -> list[str]:

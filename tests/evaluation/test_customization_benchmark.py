@@ -76,7 +76,7 @@ def pipe(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> TruthPipelin
         folder = Path(config.run)
         folder.mkdir(parents=True)
         assert all(Path(video).is_file() for video in config.video) and len(config.prompt) == len(config.video)
-        (folder / "report.json").write_text(json.dumps({"seconds": 1.5, "peak_memory": 2e8}))
+        (folder / "report.json").write_text(json.dumps({"seconds": 1.5, "peak_memory_bytes": 200_000_000}))
         Path(config.output).write_bytes(b"adapter")
         return Path(config.output)
 
