@@ -93,15 +93,15 @@ def test_start_noise_is_blended_by_variance():
 
 
 def test_each_sample_takes_one_of_the_clips_by_its_own_seed():
-    fresh, given = torch.zeros(6, 3, 3, 8, 12), start_noise(1.0, clips=3)
+    fresh, given = torch.zeros(16, 3, 3, 8, 12), start_noise(1.0, clips=3)
 
     def chosen(seeds):
         noise = blend(fresh[: len(seeds)], [given], IndependentSeeds(seeds).generators("keyframes/start_noise", 0))
         return [next(i for i, clip in enumerate(given.noise) if clip.equal(sample)) for sample in noise]
 
-    together = chosen(range(6))
+    together = chosen(range(16))
     assert set(together) == {0, 1, 2}
-    assert together == [chosen([seed])[0] for seed in range(6)]
+    assert together == [chosen([seed])[0] for seed in range(16)]
 
 
 def test_start_noise_reaches_the_network_and_must_fit():

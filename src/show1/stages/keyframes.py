@@ -107,7 +107,7 @@ def blend(fresh: Tensor, start_noise: Sequence[StartNoise], generators: Sequence
         (B, 3, F, H, W).
     """
     group = group_size(len(fresh), generators)
-    out = fresh * max(0.0, 1.0 - sum(given.weight for given in start_noise)) ** 0.5
+    out: Tensor = fresh * max(0.0, 1.0 - sum(given.weight for given in start_noise)) ** 0.5
     for given in start_noise:
         count = len(given.noise)
         index = torch.cat([torch.randint(count, (group,), generator=g) for g in generators])
