@@ -336,7 +336,8 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Path, Plan]:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logger.setLevel(logging.INFO)
     out, plan = parse()
     run(out, plan, on_cell=lambda i, n, cell: logger.info("%d/%d %s %s, %s", i, n, cell.kind, cell.name, cell.method))
     print((out / "report.md").read_text(encoding="utf-8"))

@@ -86,10 +86,9 @@ def teaching_track(name: str, num_frames: int) -> Array:
     """
     scene = teaching_scene(name)
     poses: Array = np.array([scene.pose(float(time)) for time in frame_times(num_frames)])
-    if TEACHING_MOTIONS[name].measured == "scale":
-        scales: Array = np.log(poses[:, 2:3])
-        return scales
-    return poses[:, :2] * np.array((ASPECT, 1.0))
+    in_heights: Array = poses[:, :2] * np.array((ASPECT, 1.0))
+    scales: Array = np.log(poses[:, 2:3])
+    return scales if TEACHING_MOTIONS[name].measured == "scale" else in_heights
 
 
 def seen_track(video: Tensor, reading: Reading, name: str) -> Array | None:
