@@ -1,6 +1,7 @@
 """Trains the network that styled videos are judged with, on ground-truth renders in every style and in none.
 
     python scripts/train_style_reader.py            # into the package; a few minutes on a core
+    python scripts/train_style_reader.py --more --seed 6 --frames 20000 --rate 1e-3     # goes on with what is there
     python scripts/train_style_reader.py --check    # accuracy of the weights that are there, by style and size
 
 The part that reads the content starts from the sprite reader. A pool of frames is drawn once and shown several times,
@@ -88,6 +89,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=6000, help="size of the pool")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--seed", type=int, default=5, help="picks the scenes")
+    parser.add_argument("--more", action="store_true", help="go on from the weights that are there")
     parser.add_argument("--check", action="store_true", help="measure the weights that are there, train nothing")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
@@ -100,12 +103,13 @@ def main() -> None:
             print(size)
             show(accuracy(reader, tuple(part[picked] for part in held_out)))  # type: ignore[arg-type]
         return
-    reader = StyleReader().train()
-    reader.content.load_state_dict(SpriteReader.trained().state_dict())
-    print("the sprite reader, not trained on styles:")
+    reader = StyleReader.trained() if arguments.more else StyleReader()
+    if not arguments.more:
+        reader.content.load_state_dict(SpriteReader.trained().state_dict())
+    print("before:")
     show(accuracy(reader, held_out))
     began = time.monotonic()
-    frames, kinds, subjects, backgrounds = pool(SpriteWorld(seed=5, split="all"), arguments.frames)
+    frames, kinds, subjects, backgrounds = pool(SpriteWorld(seed=arguments.seed, split="all"), arguments.frames)
     print(f"{arguments.frames} frames drawn in {time.monotonic() - began:.0f} s", flush=True)
     steps = arguments.epochs * (arguments.frames // 64)
     optimizer = torch.optim.AdamW(reader.parameters(), weight_decay=0.05)
