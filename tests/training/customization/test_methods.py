@@ -35,7 +35,7 @@ def job(tmp_path: Path, cascade: Path, clip: Path, method: str, **options: Any) 
             "video": [str(clip)],
             "prompt": ["a cat jumps"],
             "name": "sketch" if method == "spatial_lora" else "",
-            "learning_rate": 2e-2,
+            "learning_rate": 1e-2,
             "batch_size": 2,
             "inversion_steps": 0,
             "rank": 8,
@@ -71,12 +71,13 @@ def learn(job: CustomizationJob, task: CustomizationTask, steps: int) -> None:
 
 @pytest.mark.parametrize("method", list(MOVES))
 def test_a_method_learns_by_its_own_weights(tmp_path: Path, cascade: Path, clip: Path, method: str) -> None:
-    work = job(tmp_path, cascade, clip, method)
+    batch_size, learning_rate, steps = (2, 2e-2, 16) if "lora" in method else (4, 1e-2, 25)
+    work = job(tmp_path, cascade, clip, method, batch_size=batch_size, learning_rate=learning_rate)
     task = made(work)
-    index = torch.zeros(2, dtype=torch.long)
+    index = torch.zeros(batch_size, dtype=torch.long)
     before = {name: value.clone() for name, value in nn.Module.state_dict(task.unet).items()}
     first = mean_loss(task, index)
-    learn(work, task, 16)
+    learn(work, task, steps)
     assert mean_loss(task, index) < 0.98 * first  # of the same noise
     after = nn.Module.state_dict(task.unet)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
