@@ -43,6 +43,7 @@ from show1.evaluation.customization import (
     summarise_motion,
     summarise_style,
     validate_motion,
+    validate_style,
 )
 from show1.evaluation.folder import claim, identify
 from show1.evaluation.reader import SpriteReader, reader_sha256
@@ -252,9 +253,8 @@ def motion_row(name: str, method: str, summary: dict[str, Any], price: str) -> l
     ]
 
 
-def style_row(cell: dict[str, Any]) -> list[str]:
-    keys = ("style", "content", "subject", "background")
-    return [cell["name"], cell["method"], *(percent(cell["summary"][key]) for key in keys), cost(cell)]
+def style_row(name: str, method: str, summary: dict[str, Any], price: str) -> list[str]:
+    return [name, method, *(percent(summary[key]) for key in ("style", "content", "subject", "background")), price]
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -268,13 +268,16 @@ def table(report: dict[str, Any]) -> str:
     parts = ["# Customization\n"]
     if motions:
         rows = [motion_row(c["name"], c["method"], c["summary"], cost(c)) for c in motions]
-        for name, checks in report["validation"].items():
+        for name, checks in report["validation"]["motion"].items():
             rows += [motion_row(name, f"*{check}*", summary, "") for check, summary in checks.items()]
         header = "motion, method, correlation (quartiles), extent, follows %, subject %, background %, leak %, cost"
         parts.append("## Motions\n\n" + markdown(header.split(", "), rows))
     if styles:
+        rows = [style_row(c["name"], c["method"], c["summary"], cost(c)) for c in styles]
+        for name, summary in report["validation"]["style"].items():
+            rows.append(style_row(name, "*ground truth*", summary, ""))
         header = "style, method, style %, content %, subject %, background %, cost"
-        parts.append("## Styles\n\n" + markdown(header.split(", "), [style_row(c) for c in styles]))
+        parts.append("## Styles\n\n" + markdown(header.split(", "), rows))
     made = {key: value for key, value in report.items() if key not in ("cells", "validation")}
     parts.append("## How it was made\n\n```json\n" + json.dumps(made, indent=2) + "\n```\n")
     return "\n".join(parts)
@@ -310,7 +313,10 @@ def run(out: Path, plan: Plan, *, on_cell: Callable[[int, int, Cell], None] | No
         "command": " ".join(sys.argv),
         "date": datetime.date.today().isoformat(),
         "cells": measured,
-        "validation": {name: validate_motion(name, readers[0], count=plan.videos, **size) for name in plan.motions},
+        "validation": {
+            "motion": {name: validate_motion(name, readers[0], count=plan.videos, **size) for name in plan.motions},
+            "style": {name: validate_style(name, readers[1], count=plan.videos, **size) for name in plan.styles},
+        },
     }
     write_json(out / "report.json", report)
     write_text(out / "report.md", table(report))

@@ -154,8 +154,8 @@ def test_the_style_reader_reads_held_out_renders(size: tuple[int, int]) -> None:
             subjects += score.subject == scene.subject
             backgrounds += score.background == scene.background
             count += 1
-    assert styles >= 0.97 * count
-    assert subjects >= 0.8 * count and backgrounds >= 0.9 * count
+    assert styles >= 0.9 * count
+    assert subjects >= 0.6 * count and backgrounds >= 0.95 * count  # chance: 3 % and 12 %
 
 
 def test_plain_videos_have_no_style() -> None:

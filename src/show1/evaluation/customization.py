@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from show1.data.captions import caption
-from show1.data.sprites import ASPECT, SpriteWorld, frame_times, render_tensor
+from show1.data.sprites import ASPECT, Scene, SpriteWorld, frame_times, render, render_tensor
+from show1.data.styles import apply_style
 from show1.data.teaching import TEACHING_MOTIONS, teaching_caption, teaching_scene
 from show1.data.world import BACKGROUNDS, SUBJECTS, is_held_out
 from show1.errors import InputError
@@ -22,6 +23,7 @@ from show1.evaluation.alignment import MIN_COVERAGE, Share
 from show1.evaluation.reader import Reading, SpriteReader
 from show1.evaluation.style_reader import StyleReader
 from show1.evaluation.tracking import track
+from show1.video import Video
 
 Array = NDArray[np.float64]
 
@@ -188,10 +190,11 @@ def style_prompts(style: str | None, count: int = 64) -> list[Asked]:
         style: Its name; None: none, for comparison.
         count: Prompts.
     """
-    world = SpriteWorld(seed=2000)
-    scenes = [world.scene(index) for index in range(count)]
     ending = f", {style}" if style else ""
-    return [Asked(prompt=caption(s) + ending, subject=s.subject, background=s.background) for s in scenes]
+    return [
+        Asked(prompt=caption(scene) + ending, subject=scene.subject, background=scene.background)
+        for scene in _style_scenes(count)
+    ]
 
 
 def summarise_motion(name: str, asked: Sequence[Asked], scores: Sequence[MotionScore]) -> dict[str, Any]:
@@ -292,6 +295,36 @@ def validate_motion(
         "ground truth": summarise_motion(name, asked, right),
         "other motions": summarise_motion(name, others, wrong),
     }
+
+
+def validate_style(
+    style: str | None, reader: StyleReader, *, count: int, num_frames: int, height: int, width: int
+) -> dict[str, Any]:
+    """What the scores give where the answer is known: renders of what the prompts ask for, drawn in the style.
+
+    Args:
+        style: One of `STYLES`; None: none.
+        reader: See `StyleReader.trained`.
+        count: Videos.
+        num_frames: Frames.
+        height: Rows of pixels.
+        width: Columns of pixels.
+
+    Returns:
+        A line of the table: see `summarise_style`.
+    """
+    scores = []
+    for scene in _style_scenes(count):
+        frames = render(scene, num_frames, height, width)
+        video = Video(frames=apply_style(style, frames) if style else frames, fps=1)
+        scores.append(score_style(video.to_tensor(), reader))
+    return summarise_style(style or "plain", style_prompts(style, count), scores)
+
+
+def _style_scenes(count: int) -> list[Scene]:
+    """What the prompts of styles describe."""
+    world = SpriteWorld(seed=2000)
+    return [world.scene(index) for index in range(count)]
 
 
 def _spread(path: Array) -> float:
