@@ -30,6 +30,7 @@ from show1.models.layers import set_temporal_dropout
 from show1.training.config import TrainingConfig
 from show1.training.job import Job, LoopOptions
 from show1.training.log import Line, RunLog
+from show1.training.muon import muon
 from show1.training.tasks import TASK_CLASSES, Batch, DenoisingTask, Task, VAETask
 
 logger = logging.getLogger(__name__)
@@ -286,16 +287,14 @@ def _optimizer(task: Task, config: TrainingConfig) -> torch.optim.Optimizer:
     ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(options, weight_decay=config.weight_decay, fused=True)
-    try:
-        from show1.training.muon import Muon
-    except ImportError as error:
-        raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
     for option, (_, use_muon) in zip(options, groups, strict=True):
         # orthogonal updates scaled to the size of AdamW's (section 2.2 of arXiv:2502.16982): one learning rate for both
         option |= {"use_muon": use_muon, "weight_decay": config.weight_decay}
         option |= {"use_adjusted_lr": True} if use_muon else {"betas": (0.9, 0.999), "eps": 1e-8}
-    optimizer: torch.optim.Optimizer = Muon(options)
-    return optimizer
+    try:
+        return muon(options)
+    except ImportError as error:
+        raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
 
 
 def _lr_factor(step: int, config: LoopOptions) -> float:
