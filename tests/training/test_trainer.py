@@ -19,7 +19,6 @@ from torch.testing import assert_close
 from show1.data.clips import SpriteClips
 from show1.errors import Cancelled, InputError, RunError
 from show1.models import UNet3DConditionModel
-from show1.models.layers import set_temporal_dropout
 from show1.training import TrainingConfig, describe, last_checkpoint, tasks, train, trainer
 from show1.training.tasks import VAETask
 from show1.video import Video
@@ -48,8 +47,7 @@ def test_muon_turns_hidden_matrices_by_the_same_amount(tmp_path: Path) -> None:
 
 def test_temporal_dropout_is_that_of_the_config(tmp_path: Path) -> None:
     for chance in (0.1, 0.0):
-        task = tasks.KeyframesTask(config("keyframes", tmp_path))
-        set_temporal_dropout(task, chance)
+        task = trainer.TrainingJob(config("keyframes", tmp_path, temporal_dropout=chance)).make_task()
         drops = [m.p for m in task.unet.modules() if isinstance(m, torch.nn.Dropout)]
         assert drops and set(drops) == {chance}
 

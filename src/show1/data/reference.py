@@ -146,14 +146,23 @@ def load_images(folder: str | Path, height: int, width: int) -> torch.Tensor:
     Raises:
         MediaError: No such folder, no images in it, or one that is damaged.
     """
+    pictures = [np.asarray(_covering(open_picture(file), height, width)) for file in image_files(folder)]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """The images of a folder, by name.
+
+    Raises:
+        MediaError: No such folder, or no images in it.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise MediaError(f"no such folder: {folder}; give a folder that holds images")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     if not files:
         raise MediaError(f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}); put some in")
-    pictures = [np.asarray(_covering(open_picture(file), height, width)) for file in files]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return files
 
 
 def reference_sheet(references: Sequence[Reference]) -> Image.Image:

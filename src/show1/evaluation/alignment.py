@@ -88,8 +88,7 @@ def score_video(video: Tensor, reader: SpriteReader) -> tuple[VideoScore, Featur
     """
     reading = reader.read(video)
     frames = reading.subjects.argmax(1)
-    subject = int(reading.subjects.log().mean(0).argmax())
-    background = int(reading.backgrounds.log().mean(0).argmax())
+    subject, background = reading.subject, reading.background
     visible = bool((reading.masks.mean((1, 2)) >= MIN_COVERAGE).all())
     path = track(video, reading.masks, subject)
     score = VideoScore(

@@ -106,7 +106,7 @@ def seen_track(video: Tensor, reading: Reading, name: str) -> Array | None:
     """
     if bool((reading.masks.mean((1, 2)) < MIN_COVERAGE).any()):
         return None
-    path = track(video, reading.masks, int(reading.subjects.log().mean(0).argmax()))
+    path = track(video, reading.masks, reading.subject)
     if TEACHING_MOTIONS[name].measured == "scale":
         return np.log(np.maximum(path.size, 1e-3))[:, None]
     return np.stack([path.x * ASPECT, path.y], axis=1)
@@ -145,8 +145,8 @@ def score_motion(video: Tensor, name: str, reader: SpriteReader) -> MotionScore:
     return MotionScore(
         correlation=0.0 if seen is None else round(track_correlation(seen, taught), 4),
         extent=0.0 if seen is None else round(_spread(seen) / _spread(taught), 4),
-        subject=int(reading.subjects.log().mean(0).argmax()),
-        background=int(reading.backgrounds.log().mean(0).argmax()),
+        subject=reading.subject,
+        background=reading.background,
     )
 
 

@@ -3,6 +3,7 @@
 What cannot be read is never skipped in silence: `ClipSet.clips` gives a `Rejected` in its place.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -107,14 +108,7 @@ class ClipRule:
     @classmethod
     def of_generated(cls, protocol: Protocol) -> "ClipRule":
         """How a protocol reads generated videos: from their first frame."""
-        return ClipRule(
-            frames=protocol.frames,
-            stride=protocol.stride,
-            fps=protocol.fps,
-            height=protocol.height,
-            width=protocol.width,
-            resize=protocol.resize,
-        )
+        return dataclasses.replace(cls.of_real(protocol), start="first", seed=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,14 +23,29 @@ _WEIGHTS = files("show1.evaluation") / "assets" / "sprite_reader.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What a video shows, frame by frame."""
+class ContentReading:
+    """Subject and background of a video, frame by frame."""
 
     subjects: Tensor
     """(F, 32) probabilities."""
 
     backgrounds: Tensor
     """(F, 8) probabilities."""
+
+    @property
+    def subject(self) -> int:
+        """The subject of the whole video."""
+        return int(self.subjects.log().mean(0).argmax())
+
+    @property
+    def background(self) -> int:
+        """The background of the whole video."""
+        return int(self.backgrounds.log().mean(0).argmax())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(ContentReading):
+    """What a video shows, frame by frame."""
 
     masks: Tensor
     """(F, 40, 64) coverage of each pixel by the subject, 0 to 1."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from show1.data.styles import STYLES
-from show1.evaluation.reader import SpriteReader, resize
+from show1.evaluation.reader import ContentReading, SpriteReader, resize
 
 KINDS: tuple[str, ...] = ("plain", *STYLES)
 """What the reader tells apart: no style, and each of `STYLES`."""
@@ -23,32 +23,16 @@ _WEIGHTS = files("show1.evaluation") / "assets" / "style_reader.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
-class StyleReading:
+class StyleReading(ContentReading):
     """What a video shows, frame by frame."""
 
     kinds: Tensor
     """(F, 5) probabilities of `KINDS`."""
 
-    subjects: Tensor
-    """(F, 32) probabilities."""
-
-    backgrounds: Tensor
-    """(F, 8) probabilities."""
-
     @property
     def kind(self) -> str:
         """The style of the whole video."""
         return KINDS[int(self.kinds.log().mean(0).argmax())]
-
-    @property
-    def subject(self) -> int:
-        """The subject of the whole video."""
-        return int(self.subjects.log().mean(0).argmax())
-
-    @property
-    def background(self) -> int:
-        """The background of the whole video."""
-        return int(self.backgrounds.log().mean(0).argmax())
 
 
 class StyleReader(nn.Module):

@@ -1,6 +1,7 @@
 """Options as frozen dataclasses whose saved form is JSON."""
 
 import dataclasses
+from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -12,6 +13,11 @@ class SavedOptions:
 
     options_of: ClassVar[str]
     """What messages call the options: "training"."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        raise NotImplementedError
 
     def check_choices(self) -> None:
         """Makes sure that options of a few values have one of these.

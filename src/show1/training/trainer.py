@@ -15,7 +15,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from show1.training.config import TrainingConfig
 from show1.training.job import Job, LoopOptions
 from show1.training.log import Line, RunLog
 from show1.training.muon import muon
+from show1.training.options import SavedOptions
 from show1.training.tasks import TASK_CLASSES, Batch, DenoisingTask, Task, VAETask
 
 logger = logging.getLogger(__name__)
@@ -250,21 +251,34 @@ _FREE = {"steps", "log_every", "checkpoint_every", "sample_every", "workers", "o
 """Options that may change when a run goes on."""
 
 
-def _check_folder(config: TrainingConfig) -> None:
-    """Refuses a folder with the checkpoints of a run with other options."""
+def check_folder(config: SavedOptions, free: Collection[str], remedy: str) -> None:
+    """Refuses a folder with the checkpoints of a run with other options.
+
+    Args:
+        config: The options now.
+        free: Those that may change when a run goes on.
+        remedy: What to do instead, for the message.
+
+    Raises:
+        RunError: It is one, or its config.json is damaged.
+    """
     file = config.folder / "config.json"
     if last_checkpoint(config.folder) is None or not file.exists():
         return
     try:
-        before = TrainingConfig.from_dict(read_json_object(file)).to_dict()  # with options newer than the run
+        before = type(config).from_dict(read_json_object(file)).to_dict()  # with options newer than the run
     except (OSError, ValueError) as error:
-        raise RunError(f"{file} cannot be read ({error}); choose another folder") from error
+        raise RunError(f"{file} cannot be read ({error}); {remedy}") from error
     for name, value in config.to_dict().items():
-        if name not in _FREE and before.get(name) != value:
+        if name not in free and before.get(name) != value:
             raise RunError(
                 f"{config.folder} holds a run with another {name} ({before.get(name)!r}, now {value!r}); "
-                "choose another folder, or give the same options to go on"
+                f"{remedy}, or give the same options to go on"
             )
+
+
+def _check_folder(config: TrainingConfig) -> None:
+    check_folder(config, _FREE, "choose another folder")
 
 
 def _claim_folder(config: TrainingConfig) -> None:

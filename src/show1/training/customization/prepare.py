@@ -15,9 +15,9 @@ from torch import Tensor
 from show1.config import CascadeSettings, StageName
 from show1.data.folder import read_captions
 from show1.data.reference import (
-    IMAGE_SUFFIXES,
     Reference,
     ReferenceOptions,
+    image_files,
     load_images,
     load_reference,
     reference_sheet,
@@ -210,8 +210,7 @@ def _image_prompts(config: CustomizationConfig, folder: Path) -> tuple[str, ...]
     captions: Mapping[str, str] = {}
     if any((folder / name).is_file() for name in ("captions.jsonl", "captions.csv")):
         captions = {entry.file.name: entry.caption for entry in read_captions(folder)}
-    names = sorted(f.name for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-    return tuple(with_style(captions.get(name, common), config.name) for name in names)
+    return tuple(with_style(captions.get(file.name, common), config.name) for file in image_files(folder))
 
 
 def _save_reference_sheet(config: CustomizationConfig, clips: Clips) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from show1.errors import InputError, MissingDependencyError, OutputError, RunError
-from show1.files import read_json_object, sha256, write_atomically, write_json
+from show1.errors import InputError, MissingDependencyError, OutputError
+from show1.files import sha256, write_atomically, write_json
 from show1.models.cascade import Cascade
 from show1.runtime import choose_device, measure
 from show1.training.customization.config import CustomizationConfig
@@ -17,7 +17,7 @@ from show1.training.customization.task import ADAPTER, CustomizationTask
 from show1.training.job import Job
 from show1.training.log import Line
 from show1.training.tasks import Batch, Task
-from show1.training.trainer import last_checkpoint, run_job
+from show1.training.trainer import check_folder, last_checkpoint, run_job
 
 logger = logging.getLogger(__name__)
 
@@ -173,20 +173,7 @@ class CustomizationJob(Job):
 
 
 def _check_folder(config: CustomizationConfig) -> None:
-    """Refuses a folder with the checkpoints of a run with other options."""
-    file = config.folder / "config.json"
-    if last_checkpoint(config.folder) is None or not file.exists():
-        return
-    try:
-        before = CustomizationConfig.from_dict(read_json_object(file)).to_dict()
-    except (OSError, ValueError) as error:
-        raise RunError(f"{file} cannot be read as a customization's ({error}); choose another folder") from error
-    for name, value in config.to_dict().items():
-        if name not in _FREE and before.get(name) != value:
-            raise RunError(
-                f"{config.folder} holds a run with another {name} ({before.get(name)!r}, now {value!r}); "
-                "choose another folder (--run), or give the same options to go on"
-            )
+    check_folder(config, _FREE, "choose another folder (--run)")
 
 
 def _write_bytes(file: Path, data: bytes) -> None:

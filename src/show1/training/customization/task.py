@@ -15,6 +15,7 @@ from show1.diffusion import IndependentSeeds, build_scheduler
 from show1.errors import InputError
 from show1.models.adapters import Adapter, unet_sha256
 from show1.models.cascade import Cascade
+from show1.models.layers import set_temporal_dropout
 from show1.models.loading import load_latent_unet, load_unet, load_vae, read_scheduler_config
 from show1.stages import (
     InterpolationStage,
@@ -64,9 +65,7 @@ class CustomizationTask(Task):
         self._part = cascade.parts[config.stage].path
         load = load_latent_unet if config.stage == "translation" else load_unet
         self.unet: Any = load(self._part / "unet", dtype=torch.float32, device="cpu", variant=cascade.variant)
-        for module in self.unet.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0  # a few hundred steps on a clip or two are no place for it
+        set_temporal_dropout(self.unet, 0.0)  # a few hundred steps on a clip or two are no place for it
         self.method = METHOD_CLASSES[config.resolved_method](self.unet, config)
         if config.gradient_checkpointing:
             if config.stage == "translation":
