@@ -35,7 +35,7 @@ from show1.data.sprites import SpriteWorld, render
 from show1.data.styles import STYLES, apply_style
 from show1.data.teaching import TEACHING_MOTIONS, teaching_caption, teaching_clip
 from show1.evaluation.customization import (
-    Asked,
+    ContentPrompt,
     motion_prompts,
     score_motion,
     score_style,
@@ -175,7 +175,7 @@ def configure(out: Path, plan: Plan, cell: Cell) -> CustomizationConfig:
     return CustomizationConfig(**options)
 
 
-def generate(pipe: Show1Pipeline, folder: Path, asked: Sequence[Asked], plan: Plan) -> list[Video]:
+def generate(pipe: Show1Pipeline, folder: Path, asked: Sequence[ContentPrompt], plan: Plan) -> list[Video]:
     """The cell's videos, those of an earlier run from the disk."""
     files = [folder / "videos" / f"{number:03d}.mkv" for number in range(len(asked))]
     (folder / "videos").mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from show1.data.teaching import TEACHING_MOTIONS, teaching_clip
 from show1.data.world import BACKGROUNDS, SUBJECTS, is_held_out
 from show1.errors import InputError
 from show1.evaluation.customization import (
-    Asked,
+    ContentPrompt,
     MotionScore,
     StyleScore,
     motion_prompts,
@@ -109,7 +109,7 @@ def test_style_prompts() -> None:
 
 def test_summary_of_motions_by_hand() -> None:
     panda, sea = SUBJECTS.index("panda"), BACKGROUNDS.index("the sea")  # of the circle's clip
-    asked = [Asked(prompt="", subject=1, background=b) for b in (1, 1, 1, sea)]
+    asked = [ContentPrompt(prompt="", subject=1, background=b) for b in (1, 1, 1, sea)]
     assert panda != 1 != sea
     scores = [
         MotionScore(correlation=c, extent=1.0, subject=s, background=b)
@@ -123,7 +123,7 @@ def test_summary_of_motions_by_hand() -> None:
 
 
 def test_summary_of_styles_by_hand() -> None:
-    asked = [Asked(prompt="", subject=1, background=1)] * 3
+    asked = [ContentPrompt(prompt="", subject=1, background=1)] * 3
     scores = [
         StyleScore(style=s, subject=1, background=b) for s, b in (("plain", 1), ("neon outline", 1), ("plain", 2))
     ]
@@ -132,7 +132,7 @@ def test_summary_of_styles_by_hand() -> None:
 
 
 def test_true_motions_vary_in_size_and_not_in_path(reader: SpriteReader) -> None:
-    asked = Asked(prompt="", subject=SUBJECTS.index("lion"), background=BACKGROUNDS.index("the snow"))
+    asked = ContentPrompt(prompt="", subject=SUBJECTS.index("lion"), background=BACKGROUNDS.index("the snow"))
     first, second = (true_motion("spiral", asked, i, num_frames=8, height=40, width=64) for i in (0, 3))
     assert (first != second).any()
     assert all(score_motion(video, "spiral", reader).correlation > 0.95 for video in (first, second))

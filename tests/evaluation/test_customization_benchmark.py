@@ -14,7 +14,7 @@ from show1.data.captions import parse_caption
 from show1.data.sprites import SpriteWorld, render
 from show1.data.styles import STYLES, apply_style
 from show1.data.teaching import TEACHING_MOTIONS
-from show1.evaluation.customization import Asked, true_motion
+from show1.evaluation.customization import ContentPrompt, true_motion
 from show1.video import Video
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "customization" / "run.py"
@@ -60,7 +60,7 @@ class TruthPipeline:
         subject, motion, background = read
         taught = next((name for name, m in TEACHING_MOTIONS.items() if f" {m.verb} " in prompt), None)
         if taught and self.loaded:
-            asked = Asked(prompt=prompt, subject=subject, background=background)
+            asked = ContentPrompt(prompt=prompt, subject=subject, background=background)
             return Video.from_tensor(true_motion(taught, asked, seed, num_frames=8, height=20, width=32), fps=2)
         scene = SpriteWorld(seed=seed, split="all").compose(subject, motion or 0, background)
         frames = render(scene, 8, 20, 32)

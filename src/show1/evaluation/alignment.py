@@ -28,9 +28,6 @@ CRITERIA = ("subject", "background", "motion", "all three", "stable")
 Features = NDArray[np.float32]
 """The reader's features of a clip's frames: (F, 160)."""
 
-MIN_COVERAGE = 0.01
-"""A frame shows a subject if its mask covers at least this share of it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class VideoScore:
@@ -89,13 +86,12 @@ def score_video(video: Tensor, reader: SpriteReader) -> tuple[VideoScore, Featur
     reading = reader.read(video)
     frames = reading.subjects.argmax(1)
     subject, background = reading.subject, reading.background
-    visible = bool((reading.masks.mean((1, 2)) >= MIN_COVERAGE).all())
     path = track(video, reading.masks, subject)
     score = VideoScore(
         subject=subject,
         background=background,
-        motion=path.motion() if visible else None,
-        stable=visible and bool((frames == subject).all()),
+        motion=path.motion() if reading.visible else None,
+        stable=reading.visible and bool((frames == subject).all()),
         travel=round(path.travel, 4),
         fall=round(path.fall, 4),
         scaling=round(path.scaling, 4),

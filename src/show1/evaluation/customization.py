@@ -19,7 +19,7 @@ from show1.data.styles import apply_style
 from show1.data.teaching import TEACHING_MOTIONS, teaching_caption, teaching_scene
 from show1.data.world import BACKGROUNDS, SUBJECTS, is_held_out
 from show1.errors import InputError
-from show1.evaluation.alignment import MIN_COVERAGE, Share
+from show1.evaluation.alignment import Share
 from show1.evaluation.reader import Reading, SpriteReader
 from show1.evaluation.style_reader import StyleReader
 from show1.evaluation.tracking import track
@@ -32,7 +32,7 @@ FOLLOWS = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ContentPrompt:
     """A prompt and what it asks for."""
 
     prompt: str
@@ -104,7 +104,7 @@ def seen_track(video: Tensor, reading: Reading, name: str) -> Array | None:
     Returns:
         (F, 2) or (F, 1); None: some frame shows no subject.
     """
-    if bool((reading.masks.mean((1, 2)) < MIN_COVERAGE).any()):
+    if not reading.visible:
         return None
     path = track(video, reading.masks, reading.subject)
     if TEACHING_MOTIONS[name].measured == "scale":
@@ -161,7 +161,7 @@ def score_style(video: Tensor, reader: StyleReader) -> StyleScore:
     return StyleScore(style=reading.kind, subject=reading.subject, background=reading.background)
 
 
-def motion_prompts(name: str, count: int = 64) -> list[Asked]:
+def motion_prompts(name: str, count: int = 64) -> list[ContentPrompt]:
     """Prompts for a taught motion with other subjects and backgrounds than its clip's, in pairs that `mini` has seen.
 
     Every other subject comes about equally often.
@@ -179,11 +179,11 @@ def motion_prompts(name: str, count: int = 64) -> list[Asked]:
         seen = [background for background in backgrounds if not is_held_out(subject, None, background)]
         background = seen[(3 * number + turn) % len(seen)]
         text = teaching_caption(name, SUBJECTS[subject], BACKGROUNDS[background])
-        asked.append(Asked(prompt=text, subject=subject, background=background))
+        asked.append(ContentPrompt(prompt=text, subject=subject, background=background))
     return asked
 
 
-def style_prompts(style: str | None, count: int = 64) -> list[Asked]:
+def style_prompts(style: str | None, count: int = 64) -> list[ContentPrompt]:
     """Captions of scenes that `mini` has seen, with a style's name behind them.
 
     Args:
@@ -192,12 +192,12 @@ def style_prompts(style: str | None, count: int = 64) -> list[Asked]:
     """
     ending = f", {style}" if style else ""
     return [
-        Asked(prompt=caption(scene) + ending, subject=scene.subject, background=scene.background)
+        ContentPrompt(prompt=caption(scene) + ending, subject=scene.subject, background=scene.background)
         for scene in _style_scenes(count)
     ]
 
 
-def summarise_motion(name: str, asked: Sequence[Asked], scores: Sequence[MotionScore]) -> dict[str, Any]:
+def summarise_motion(name: str, asked: Sequence[ContentPrompt], scores: Sequence[MotionScore]) -> dict[str, Any]:
     """A line of the table of motions.
 
     Args:
@@ -225,7 +225,7 @@ def summarise_motion(name: str, asked: Sequence[Asked], scores: Sequence[MotionS
     }
 
 
-def summarise_style(style: str, asked: Sequence[Asked], scores: Sequence[StyleScore]) -> dict[str, Any]:
+def summarise_style(style: str, asked: Sequence[ContentPrompt], scores: Sequence[StyleScore]) -> dict[str, Any]:
     """A line of the table of styles.
 
     Args:
@@ -246,7 +246,7 @@ def summarise_style(style: str, asked: Sequence[Asked], scores: Sequence[StyleSc
     }
 
 
-def true_motion(name: str, asked: Asked, number: int, *, num_frames: int, height: int, width: int) -> Tensor:
+def true_motion(name: str, asked: ContentPrompt, number: int, *, num_frames: int, height: int, width: int) -> Tensor:
     """A render of a taught motion with what a prompt asks for, of a size that varies: (3, F, H, W) in [-1, 1].
 
     Args:
@@ -288,7 +288,7 @@ def validate_motion(
     right = [score_motion(true_motion(name, a, i, **size), name, reader) for i, a in enumerate(asked)]
     world = SpriteWorld(seed=2001)
     scenes = [world.scene(index) for index in range(count)]
-    others = [Asked(prompt=caption(s), subject=s.subject, background=s.background) for s in scenes]
+    others = [ContentPrompt(prompt=caption(s), subject=s.subject, background=s.background) for s in scenes]
     times = frame_times(num_frames)
     wrong = [score_motion(render_tensor(s, times, height, width), name, reader) for s in scenes]
     return {

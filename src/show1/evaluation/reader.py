@@ -22,6 +22,10 @@ HEIGHT, WIDTH = 40, 64
 _WEIGHTS = files("show1.evaluation") / "assets" / "sprite_reader.safetensors"
 
 
+MIN_COVERAGE = 0.01
+"""A frame shows a subject if its mask covers at least this share of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ContentReading:
     """Subject and background of a video, frame by frame."""
@@ -52,6 +56,11 @@ class Reading(ContentReading):
 
     features: Tensor
     """(F, 160) float32: the subject's features then the background's, for Fréchet distances."""
+
+    @property
+    def visible(self) -> bool:
+        """Whether every frame shows a subject."""
+        return bool((self.masks.mean((1, 2)) >= MIN_COVERAGE).all())
 
 
 class SpriteReader(nn.Module):

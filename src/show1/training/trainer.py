@@ -197,7 +197,7 @@ def _train(
                 "step": done,
                 **means,
                 "grad_norm": float(norm),
-                "lr": schedule.get_last_lr()[-1],
+                "lr": max(schedule.get_last_lr()),
                 "samples_per_second": count * config.batch_size * accelerator.num_processes / seconds,
             }
             if log is not None:
