@@ -193,6 +193,14 @@ def test_small_renderings_are_area_averages_of_large_ones(height: int) -> None:
         assert float(difference.quantile(0.98)) < 10, scene
 
 
+@pytest.mark.parametrize("size", [(16, 8), (64, 8), (8, 64)])
+def test_frames_may_be_higher_than_wide(size: tuple[int, int]) -> None:
+    world = SpriteWorld(split="all")
+    for kind in range(8):
+        frames = render(world.compose(3, kind, kind), 2, *size)
+        assert frames.shape == (2, *size, 3) and frames.std() > 5
+
+
 def test_backgrounds_differ_from_one_another_and_vary() -> None:
     means = torch.stack(
         [

@@ -35,6 +35,11 @@ class Canvas:
         """`count` draws, shaped (count, 1, 1)."""
         return self.rng.uniform(low, high, (count, 1, 1)).astype(np.float32)
 
+    def across(self, margin: float) -> tuple[float, float]:
+        """Where things may stand from left to right, that far from both edges, or else in the middle."""
+        low = min(margin, self.aspect / 2)
+        return low, self.aspect - low
+
     def cover(self, distance: Array, softness: float = 0.0) -> Array:
         """Share of each pixel that is inside, from the signed distance to an edge (positive inside)."""
         alpha: Array = distance * (1 / (self.pixel + softness)) + 0.5
@@ -113,7 +118,7 @@ def _green_field(c: Canvas) -> None:
 def _night_sky(c: Canvas) -> None:
     c.fill([(0, (8, 10, 44)), (0.6, (28, 28, 86)), (1, (66, 52, 120))])
     c.paint((255, 250, 225), c.specks(60, (0.004, 0.011), (0, 1)))
-    x, y, r = c.uniform(0.15, c.aspect - 0.15), c.uniform(0.14, 0.3), c.uniform(0.085, 0.12)
+    x, y, r = c.uniform(*c.across(0.15)), c.uniform(0.14, 0.3), c.uniform(0.085, 0.12)
     c.paint((150, 150, 220), 0.5 * c.glow(x, y, 2 * r))
     bite = np.array([[[x + 0.45 * r]]], dtype=np.float32), np.array([[[y - 0.2 * r]]], dtype=np.float32)
     centre = np.array([[[x]]], dtype=np.float32), np.array([[[y]]], dtype=np.float32)
@@ -123,7 +128,7 @@ def _night_sky(c: Canvas) -> None:
 def _sunset(c: Canvas) -> None:
     horizon = c.uniform(0.68, 0.8)
     c.fill([(0, (86, 50, 122)), (0.45 * horizon, (206, 84, 106)), (horizon, (255, 186, 84)), (1, (255, 196, 100))])
-    x, y, r = c.uniform(0.3, c.aspect - 0.3), horizon - c.uniform(0.0, 0.08), c.uniform(0.16, 0.21)
+    x, y, r = c.uniform(*c.across(0.3)), horizon - c.uniform(0.0, 0.08), c.uniform(0.16, 0.21)
     c.paint((255, 214, 120), 0.75 * c.glow(x, y, 1.7 * r))
     sun = np.array([[[x]]], dtype=np.float32), np.array([[[y]]], dtype=np.float32)
     c.paint((255, 242, 180), c.discs(*sun, r))
@@ -150,7 +155,7 @@ def _sea(c: Canvas) -> None:
 def _desert(c: Canvas) -> None:
     c.fill([(0, (112, 196, 214)), (0.5, (250, 236, 200))])
     horizon = c.uniform(0.38, 0.48)
-    sun = c.uniforms(0.15, c.aspect - 0.15, 1), c.uniforms(0.1, 0.2, 1)
+    sun = c.uniforms(*c.across(0.15), 1), c.uniforms(0.1, 0.2, 1)
     c.paint((255, 246, 200), c.discs(*sun, 0.07, softness=0.02))
     c.fill([(horizon - 0.1, (240, 206, 136)), (horizon + 0.2, (228, 180, 104))], c.hills(horizon, 0.05, 2))
     c.fill([(horizon + 0.1, (236, 184, 100)), (horizon + 0.5, (208, 144, 72))], c.hills(horizon + 0.2, 0.05, 2))
@@ -177,7 +182,7 @@ def _pink_room(c: Canvas) -> None:
     c.fill([(0, (246, 138, 186)), (floor, (252, 168, 204))])
     stripes = np.sin(2 * np.pi * (c.x / c.uniform(0.2, 0.26) + c.uniform(0, 1)))
     c.paint((255, 196, 222), 0.3 + 0.3 * stripes + 0 * c.y)
-    x, y, half = c.uniform(0.3, c.aspect - 0.3), c.uniform(0.24, 0.34), c.uniform(0.13, 0.17)
+    x, y, half = c.uniform(*c.across(0.3)), c.uniform(0.24, 0.34), c.uniform(0.13, 0.17)
     away = np.maximum(np.abs(c.x - x), np.abs(c.y - y))
     c.paint((255, 246, 240), c.cover(half + 0.025 - away))
     c.paint((176, 224, 246), c.cover(half - away))
