@@ -175,10 +175,11 @@ def count_calls(module: torch.nn.Module) -> list[int]:
     return calls
 
 
+@pytest.mark.parametrize("embed_frames", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_fresh_video_network_is_the_image_network_on_every_frame(family: str) -> None:
-    image = build(FAMILIES[family], temporal=False)
-    video = UNet3DConditionModel(**FAMILIES[family]).eval()
+def test_a_fresh_video_network_is_the_image_network_on_every_frame(family: str, embed_frames: bool) -> None:
+    image = build(FAMILIES[family], temporal=False, embed_frames=embed_frames)
+    video = UNet3DConditionModel(**FAMILIES[family], embed_frames=embed_frames).eval()
     missing, unexpected = video.load_state_dict(image.state_dict(), strict=False)
     assert not unexpected and set(missing) == set(video.temporal_parameters())
     arguments = inputs(video, batch=2, frames=3)
@@ -196,8 +197,23 @@ def test_frames_see_each_other(family: str) -> None:
     assert (run(model, arguments) - before)[:, :, -1].abs().max() > 1e-3
 
 
+def test_frames_know_their_place_with_a_frame_embedding() -> None:
+    model = build(SIMPLE, embed_frames=True)
+    arguments = inputs(model, batch=2, frames=5)
+    whole = run(model, arguments)
+    rows = [run(model, {k: v[i : i + 1] for k, v in arguments.items()}) for i in range(2)]
+    assert_close(whole, torch.cat(rows))
+
+    layer = model.frame_embedding
+    temb = torch.randn(2, layer.embedding.linear_2.out_features)
+    nine, three = layer(temb, 9).unflatten(0, (2, 9)), layer(temb, 3).unflatten(0, (2, 3))
+    assert_close(nine[:, ::4], three)  # the place is a share of the clip
+    assert (nine[:, 1:] - nine[:, :-1]).abs().amax(-1).min() > 1e-3
+    assert_close(layer(temb, 1), three[:, 0])
+
+
 def test_temporal_parameters_are_what_inflation_adds() -> None:
-    video, image = build(SIMPLE), build(SIMPLE, temporal=False)
+    video, image = build(SIMPLE, embed_frames=True), build(SIMPLE, temporal=False)
     assert set(video.temporal_parameters()) == set(dict(video.named_parameters())) - set(dict(image.named_parameters()))
     assert not image.temporal_parameters()
 
@@ -232,7 +248,7 @@ def test_temporal_convolution_is_a_convolution_over_frames() -> None:
 
 
 def test_config_and_weights_come_back_from_files(tmp_path: Path) -> None:
-    model = build(SIMPLE, temporal_head_dim=8, patch_size=2, class_embed_type="timestep")
+    model = build(SIMPLE, temporal_head_dim=8, patch_size=2, class_embed_type="timestep", embed_frames=True)
     model.save_pretrained(tmp_path, max_shard_size="200KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     again = UNet3DConditionModel.from_pretrained(tmp_path).eval()

@@ -7,6 +7,7 @@ they get. Inflated layers (names with `Temporal`) see the frames of one video to
 import torch
 import torch.nn.functional as F
 from diffusers.models.activations import get_activation
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import Tensor, nn
 
 TEMPORAL_NORM_GROUPS = 32
@@ -94,6 +95,31 @@ def use_frame_convolutions(module: nn.Module) -> None:
             conv.__class__ = FrameConv3d
 
 
+class FrameEmbedding(nn.Module):
+    """Adds to the time embedding where in the clip each frame is; the identity at initialisation.
+
+    The place, 0 for the first frame to 1 for the last whatever their number, goes through sinusoids (arXiv:1706.03762,
+    section 3.5) and, together with the embedding of timestep and text, through a small network.
+    """
+
+    CHANNELS = 32
+
+    def __init__(self, time_embed_dim: int) -> None:
+        super().__init__()
+        self.proj = Timesteps(self.CHANNELS, flip_sin_to_cos=True, downscale_freq_shift=0, scale=20)
+        self.embedding = TimestepEmbedding(time_embed_dim + self.CHANNELS, time_embed_dim)
+        nn.init.zeros_(self.embedding.linear_2.weight)
+        nn.init.zeros_(self.embedding.linear_2.bias)
+
+    def forward(self, temb: Tensor, num_frames: int) -> Tensor:
+        """(B, time_embed_dim) -> (B*F, time_embed_dim)."""
+        place = self.proj(torch.linspace(0, 1, num_frames, device=temb.device)).to(temb.dtype)
+        place = place.repeat(temb.shape[0], 1)
+        temb = temb.repeat_interleave(num_frames, dim=0)
+        out: Tensor = temb + self.embedding(torch.cat([temb, place], dim=1))
+        return out
+
+
 class ResnetBlock(nn.Module):
     """Residual block on single frames that sees the time embedding; can halve or double the frame (DeepFloyd IF)."""
 
@@ -128,7 +154,7 @@ class ResnetBlock(nn.Module):
     def forward(self, x: Tensor, temb: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Args:
         x: (B*F, C_in, H, W).
-        temb: (B, time_embed_dim): one time embedding a video, shared by its frames.
+        temb: (B, time_embed_dim): one time embedding a video, shared by its frames; or (B*F, time_embed_dim).
         size: Height and width to upsample to (`up=True` alone).
 
         Returns:

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from show1.models.attention import TemporalTransformer
 from show1.models.blocks import DownBlock, LayerSpec, LayerText, MidBlock, UpBlock
-from show1.models.layers import TEMPORAL_NORM_GROUPS, GroupNorm, TemporalConvLayer, from_patches, to_patches
+from show1.models.layers import (
+    TEMPORAL_NORM_GROUPS,
+    FrameEmbedding,
+    GroupNorm,
+    TemporalConvLayer,
+    from_patches,
+    to_patches,
+)
 
 
 @dataclass
@@ -50,10 +57,11 @@ class TextCache:
 class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """UNet over videos with text, of two families of blocks (`show1.models.blocks`).
 
-    The keys of the config are the published ones, `transfromer_in_opt` with its misspelling among them. Three keys are
+    The keys of the config are the published ones, `transfromer_in_opt` with its misspelling among them. Four keys are
     our own: `temporal` (false: an image network, whose weights a video network of the same config takes over),
-    `temporal_head_dim` (channels a head of the temporal transformers; null: as published), and `patch_size` (the
-    network sees patches of so many pixels a side as channels: less work at high resolution).
+    `temporal_head_dim` (channels a head of the temporal transformers; null: as published), `patch_size` (the
+    network sees patches of so many pixels a side as channels: less work at high resolution), and `embed_frames` (the
+    time embedding also says where in the clip a frame is; published networks see that at the clip's edges alone).
 
     Raises:
         ValueError: The config asks for something that no published network has.
@@ -124,6 +132,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         temporal: bool = True,
         temporal_head_dim: int | None = None,
         patch_size: int = 1,
+        embed_frames: bool = False,
     ) -> None:
         super().__init__()
         _reject_unknown(self.config)
@@ -143,6 +152,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.time_embedding = TimestepEmbedding(
             channels[0], time_embed_dim, act_fn=act_fn, post_act_fn=timestep_post_act, cond_proj_dim=time_cond_proj_dim
         )
+        self.frame_embedding = FrameEmbedding(time_embed_dim) if embed_frames and temporal else None
         self.time_embed_act = get_activation(time_embedding_act_fn) if time_embedding_act_fn else None
         self.class_embedding = (
             TimestepEmbedding(channels[0], time_embed_dim, act_fn=act_fn) if class_embed_type == "timestep" else None
@@ -233,10 +243,10 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.conv_out = nn.Conv2d(channels[0], out_channels * patch_size**2, conv_out_kernel, padding=padding)
 
     def temporal_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that inflation adds: temporal convolutions and temporal transformers, by name."""
+        """The parameters that inflation adds: temporal layers and the frame embedding, by name."""
         found: dict[str, nn.Parameter] = {}
         for prefix, module in self.named_modules():
-            if isinstance(module, TemporalConvLayer | TemporalTransformer):
+            if isinstance(module, TemporalConvLayer | TemporalTransformer | FrameEmbedding):
                 found.update({f"{prefix}.{name}": p for name, p in module.named_parameters()})
         return found
 
@@ -255,8 +265,10 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             up=[block.text_key_value(text) for block in self.up_blocks],  # type: ignore[operator]
         )
 
-    def embed_time(self, timestep: Tensor, class_labels: Tensor | None, pooled: Tensor | None) -> Tensor:
-        """(B,) timesteps and noise levels -> (B, time_embed_dim)."""
+    def embed_time(
+        self, timestep: Tensor, class_labels: Tensor | None, pooled: Tensor | None, num_frames: int
+    ) -> Tensor:
+        """(B,) timesteps and noise levels -> (B, time_embed_dim), or (B*F, time_embed_dim) with a frame embedding."""
         dtype = self.conv_in.weight.dtype
         temb: Tensor = self.time_embedding(self.time_proj(timestep).to(dtype))
         if self.class_embedding is not None:
@@ -265,6 +277,8 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             temb = temb + self.class_embedding(self.time_proj(class_labels).to(dtype))
         if pooled is not None:
             temb = temb + pooled
+        if self.frame_embedding is not None:
+            temb = self.frame_embedding(temb, num_frames)
         return temb if self.time_embed_act is None else self.time_embed_act(temb)
 
     def forward(
@@ -303,7 +317,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         t = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(batch)
         if class_labels is not None:
             class_labels = torch.as_tensor(class_labels, device=sample.device).reshape(-1).expand(batch)
-        temb = self.embed_time(t, class_labels, text_cache.pooled)
+        temb = self.embed_time(t, class_labels, text_cache.pooled, num_frames)
 
         height, width = sample.shape[3:]
         x = to_patches(sample.transpose(1, 2).flatten(0, 1), self.config.patch_size)  # (B*F, C, H, W)

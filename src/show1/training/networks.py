@@ -35,7 +35,13 @@ _SIMPLE: dict[str, Any] = {
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "mini": {
         "keyframes": _SIMPLE
-        | {"sample_size": 32, "in_channels": 3, "block_out_channels": [32, 64, 128], "layers_per_block": [1, 2, 2]},
+        | {
+            "sample_size": 32,
+            "in_channels": 3,
+            "block_out_channels": [32, 64, 128],
+            "layers_per_block": [1, 2, 2],
+            "embed_frames": True,
+        },
         "super_resolution": _SIMPLE
         | {
             "sample_size": 128,
