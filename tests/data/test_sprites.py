@@ -160,6 +160,20 @@ def test_three_quarters_stay_inside() -> None:
             assert min(visible_share(scene, t) for scene in scenes for t in (0.0, 1.0)) >= 0.75, name
 
 
+def test_siblings_differ_in_their_motion_alone() -> None:
+    world = SpriteWorld()
+    for index in range(20):
+        scenes = world.siblings(index, 4)
+        assert len({scene.motion for scene in scenes}) == 4
+        assert len({(s.subject, s.background, s.size, s.paint_seed) for s in scenes}) == 1
+        assert scenes[0].subject == world.scene(index).subject
+        assert not any(is_held_out(s.subject, s.motion, s.background) for s in scenes)
+        assert world.siblings(index, 2) == scenes[:2]
+    assert len({s.motion for i in range(20) for s in world.siblings(i, 1)}) > 4
+    many = world.siblings(0, 20)
+    assert len({scene.motion for scene in many}) in (6, 7, 8)
+
+
 @pytest.mark.parametrize("motion", range(8))
 def test_keyframes_are_every_fourth_frame(motion: int) -> None:
     scene = SpriteWorld(split="all").compose(9, motion, motion)

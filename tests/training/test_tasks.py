@@ -11,6 +11,7 @@ from tiny_training import INPUTS, Exports
 from torch.testing import assert_close
 
 from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings, TranslationSettings
+from show1.data.captions import parse_caption
 from show1.diffusion import IndependentSeeds
 from show1.errors import InputError
 from show1.models import UNet3DConditionModel
@@ -60,6 +61,31 @@ def test_gradients_reach_all_that_is_trained_and_nothing_else(name: str, exports
         }
     else:
         assert new == {n for n, p in task.named_parameters() if p.requires_grad}
+
+
+def test_clips_of_one_scene_differ_in_their_motion_alone(exports: Exports) -> None:
+    task = build("keyframes", exports, batch_size=4, motions_per_scene=2)
+    batch = batch_of(task)
+    scenes = [parse_caption(caption) for caption in batch["caption"]]
+    for one, other in (scenes[:2], scenes[2:]):
+        assert one[0::2] == other[0::2] and one[1] != other[1]  # subject and background; motion
+    seen: list[tuple[torch.Tensor, ...]] = []
+    task.unet.register_forward_pre_hook(lambda _, args: seen.append(args))
+    task(batch)
+    x_t, t = seen[0]
+    a = task.alphas_cumprod[t].view(-1, 1, 1, 1, 1)
+    noise = (x_t - a.sqrt() * batch["video"]) / (1 - a).sqrt()
+    assert t[0] == t[1] and t[2] == t[3]
+    torch.testing.assert_close(noise[0::2], noise[1::2], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(noise[0], noise[2], atol=0.1)
+
+
+def test_motions_per_scene_need_scenes(exports: Exports) -> None:
+    for options in ({"task": "super_resolution"}, {"task": "keyframes", "data": "clips"}):
+        with pytest.raises(InputError, match="motions_per_scene is for keyframes of the sprite world alone"):
+            tiny_training.config(**{"out": Path("unused"), "text": "text", "motions_per_scene": 2, **options})
+    with pytest.raises(InputError, match="motions_per_scene must be a divisor of batch_size / accumulate"):
+        tiny_training.config("keyframes", Path("unused"), batch_size=4, motions_per_scene=3)
 
 
 @pytest.mark.parametrize("name", TASKS)

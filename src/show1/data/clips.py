@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from show1.data.captions import caption
-from show1.data.sprites import SpriteWorld, frame_times, render_tensor
+from show1.data.sprites import Scene, SpriteWorld, frame_times, render_tensor
 from show1.errors import InputError
 
 
@@ -51,16 +51,26 @@ class SpriteClips:
     paraphrase: bool = True
     """Half of the captions are paraphrases; False gives the canonical caption always."""
 
+    motions_per_scene: int = 1
+    """So many clips in a row are `SpriteWorld.siblings`: they differ in their motion alone."""
+
+    def scene(self, index: int) -> Scene:
+        """What the clip at an index shows."""
+        if self.motions_per_scene == 1:
+            return self.world.scene(index)
+        group, member = divmod(index, self.motions_per_scene)
+        return self.world.siblings(group, self.motions_per_scene)[member]
+
     def clip(
         self, index: int, *, num_frames: int, height: int, width: int, frames: slice = slice(None)
     ) -> torch.Tensor:
         """See `ClipSource.clip`."""
-        return render_tensor(self.world.scene(index), frame_times(num_frames)[frames], height, width)
+        return render_tensor(self.scene(index), frame_times(num_frames)[frames], height, width)
 
     def caption(self, index: int, kind: Literal["clip", "image"] = "clip") -> str:
         """See `ClipSource.caption`."""
         rng = random.Random(f"caption {self.world.seed} {index}") if self.paraphrase else None
-        return caption(self.world.scene(index), rng, kind=kind)
+        return caption(self.scene(index), rng, kind=kind)
 
 
 @dataclass(frozen=True, kw_only=True)

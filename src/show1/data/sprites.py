@@ -5,7 +5,7 @@ any size and at any moments. Sizes differ only in resolution: a small rendering 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
@@ -115,6 +115,24 @@ class SpriteWorld:
             if not 0 <= value < len(names):
                 raise InputError(f"{name} must be from 0 to {len(names) - 1}, got {value}")
         return self._lay_out(subject, motion, background, self._rng(index))
+
+    def siblings(self, index: int, count: int) -> list[Scene]:
+        """Scenes with different motions of one subject, at one size, over one painted background.
+
+        Args:
+            index: From 0 up: the subject and the background are those of `scene(index)`.
+            count: Number of scenes; where this split shows fewer motions of the two, they begin again.
+        """
+        drawn = self.scene(index)
+        alike = (drawn.subject, drawn.background)
+        motions = [
+            motion for subject, motion, background in _combinations(self.split) if (subject, background) == alike
+        ]
+        order = np.random.default_rng((self.seed, index)).permutation(motions)
+        scenes = [
+            self.compose(drawn.subject, int(order[k % len(order)]), drawn.background, index) for k in range(count)
+        ]
+        return [replace(scene, paint_seed=drawn.paint_seed) for scene in scenes]
 
     def _rng(self, index: int) -> np.random.Generator:
         if index < 0:

@@ -103,6 +103,10 @@ class TrainingConfig(SavedOptions):
     """Mean and deviation of the logit of the drawn noise levels (section 3.1 of arXiv:2403.03206); a positive mean
     draws more high ones, where subject and motion are decided. None: all levels alike."""
 
+    motions_per_scene: int = 1
+    """So many clips of a batch show one subject of the sprite world over one background under the same noise, and
+    differ in their motion alone: the loss then tells best what the words for motions mean (`keyframes` alone)."""
+
     noise_level: tuple[int, int] = (0, 400)
     """Range of noise levels of the low-resolution condition (super-resolution)."""
 
@@ -157,6 +161,10 @@ class TrainingConfig(SavedOptions):
             "checkpoint_every": (self.checkpoint_every >= 1, "1 or more"),
             "sample_every": (self.sample_every >= 0, "0 or more"),
             "timestep_logit": (self.timestep_logit is None or self.timestep_logit[1] > 0, "MEAN STD with STD above 0"),
+            "motions_per_scene": (
+                self.motions_per_scene >= 1 and self.batch_size // self.accumulate % self.motions_per_scene == 0,
+                "a divisor of batch_size / accumulate",
+            ),
             "size": (self.size is None or min(self.size) >= 8, "at least 8 pixels each way"),
             "low_size": (self.low_size is None or min(self.low_size) >= 1, "at least 1 pixel each way"),
             "crop": (self.crop is None or min(self.crop) >= 8, "at least 8 pixels each way"),
@@ -169,6 +177,8 @@ class TrainingConfig(SavedOptions):
             )
         if self.low_size is not None and self.task != "super_resolution":
             raise InputError(f"low_size is for super_resolution alone, got it for {self.task}")
+        if self.motions_per_scene > 1 and (self.task != "keyframes" or self.data != "sprites"):
+            raise InputError("motions_per_scene is for keyframes of the sprite world alone; leave it out")
         if self.task == "interpolation" and self.init is None:
             raise InputError("init: interpolation starts from a keyframes stage; name its folder")
         if self.task in ("super_resolution", "translation_images", "translation") and not (self.text or self.init):

@@ -21,6 +21,7 @@ from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.diffusion import IndependentSeeds, build_scheduler, fold_frames, unfold_frames
 from show1.errors import InputError
 from show1.files import write_json
+from show1.models import UNet3DConditionModel
 from show1.models.loading import load_latent_unet, load_unet, load_vae, read_scheduler_config
 from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage
 from show1.stages.base import PromptEmbeddings
@@ -212,6 +213,9 @@ class DenoisingTask(StageTask):
         text = self.encode_captions(captions)
         noise = torch.randn(x0.shape).to(x0.device)
         t = draw_timesteps(len(x0), self.config.max_timestep, self.config.timestep_logit).to(x0.device)
+        if self.config.motions_per_scene > 1:
+            first = torch.arange(len(x0)) // self.config.motions_per_scene * self.config.motions_per_scene
+            noise, t = noise[first], t[first]
         x_t = add_noise(x0, noise, t, self.alphas_cumprod)  # type: ignore[arg-type]
         inputs = x_t if condition is None else torch.cat([x_t, condition], dim=1)
         labels = {} if noise_level is None else {"class_labels": noise_level}
@@ -278,6 +282,8 @@ class KeyframesTask(DenoisingTask):
 class InterpolationTask(DenoisingTask):
     """Two keyframes to the frames between them."""
 
+    unet: UNet3DConditionModel
+
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config, "pixel")
         assert config.init is not None
@@ -287,7 +293,8 @@ class InterpolationTask(DenoisingTask):
         self.unet = networks.adapt_pixel_unet(source, **changes)
 
     def new_parameters(self) -> set[str]:
-        return {name for name in super().new_parameters() if "temp_" in name or "conv_in" in name}
+        changed = {*self.unet.temporal_parameters(), "conv_in.weight", "conv_in.bias"}
+        return {f"unet.{name}" for name in changed}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]  # (B, 3, factor + 1, H, W)
