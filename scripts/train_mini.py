@@ -170,22 +170,13 @@ def train_tasks(out: Path, only: list[str], steps: int | None, minutes: float | 
             break
 
 
-def assemble(out: Path, weights: Path, mantissa_bits: int) -> None:
-    """Gathers the exports into a cascade folder, in bfloat16.
-
-    Fewer bits of mantissa than its 7 make files of the same size that pack to less, for weights that will be replaced.
-    """
+def assemble(out: Path, weights: Path) -> None:
+    """Gathers the exports into a cascade folder: the UNets' matrices as int8, all else in bfloat16."""
     import torch
     from safetensors.torch import load_file, save_file
 
     from show1.config import CascadeSettings
-
-    def rounded(weight: torch.Tensor) -> torch.Tensor:
-        if not weight.is_floating_point():
-            return weight
-        mantissa, exponent = torch.frexp(weight.float())  # mantissa in [0.5, 1)
-        scale = 2.0 ** (mantissa_bits + 1)
-        return torch.ldexp((mantissa * scale).round() / scale, exponent).to(torch.bfloat16)
+    from show1.models.weight_files import pack_int8
 
     settings = CascadeSettings.from_dict(SETTINGS).to_dict()
     new = weights.with_name(weights.name + ".new")
@@ -195,7 +186,10 @@ def assemble(out: Path, weights: Path, mantissa_bits: int) -> None:
         for component in components:
             shutil.copytree(export / component, new / stage / component)
     for file in new.rglob("*.safetensors"):
-        save_file({k: rounded(v) for k, v in load_file(file).items()}, file, metadata={"format": "pt"})
+        tensors = load_file(file)
+        kept = pack_int8(tensors) if file.parent.name == "unet" else tensors
+        half = {name: kept[name].to(torch.bfloat16) for name in kept.keys() & tensors.keys()}
+        save_file({**kept, **half}, file, metadata={"format": "pt"})
     index = {"format": 1, "name": "mini", "stages": {stage: stage for stage in PARTS}, "settings": settings}
     (new / "show1.json").write_text(json.dumps(index, indent=2) + "\n")
     shutil.rmtree(weights, ignore_errors=True)
@@ -233,10 +227,9 @@ def main() -> None:
             command.add_argument("--minutes", type=float, help="stop each task after so long, and export it")
         elif name == "assemble":
             command.add_argument("--weights", type=Path, default=Path("src/show1/weights/mini"))
-            command.add_argument("--mantissa-bits", type=int, default=7, choices=range(1, 8), metavar="1..7")
     arguments = parser.parse_args()
     if arguments.command == "assemble":
-        assemble(arguments.out, arguments.weights, arguments.mantissa_bits)
+        assemble(arguments.out, arguments.weights)
         return
     if arguments.command == "report":
         report(arguments.out)

@@ -19,7 +19,7 @@ from show1.models.convert import convert_to_safetensors
 from show1.models.hub import select_files
 from show1.models.loading import load_unet, load_vae, read_scheduler_config
 from show1.models.verify import verify
-from show1.models.weight_files import pick_weights
+from show1.models.weight_files import pack_int8, pick_weights
 from show1.pipeline import Show1Pipeline
 
 UNET = Path("show-1-base/unet")
@@ -46,6 +46,24 @@ def test_dtype_is_asked_for_not_the_file_s(published: Path) -> None:
     assert {p.dtype for p in load_unet(published / UNET, dtype=torch.bfloat16, device="cpu").parameters()} == {
         torch.bfloat16
     }
+
+
+def test_weights_kept_as_int8_are_read_to_half_a_step(copy: Path) -> None:
+    expected = load_unet(copy / UNET, **CPU).state_dict()
+    packed = pack_int8(load_file(copy / WEIGHTS), min_size=1000)
+    kept = [name.removesuffix(".int8") for name in packed if name.endswith(".int8")]
+    assert "conv_out.bias" not in kept and len(kept) > 20
+    before = (copy / WEIGHTS).stat().st_size
+    save_file(packed, copy / WEIGHTS)
+    assert (copy / WEIGHTS).stat().st_size < 0.5 * before
+    for name, weight in load_unet(copy / UNET, **CPU).state_dict().items():
+        step = packed[f"{name}.int8_scale"].view(-1, *[1] * (weight.ndim - 1)) if name in kept else 0
+        assert bool(((weight - expected[name]).abs() <= 0.5001 * step).all()), name
+
+    del packed[f"{kept[0]}.int8_scale"]
+    save_file(packed, copy / WEIGHTS)
+    with pytest.raises(CheckpointError, match=rf"{kept[0]}.int8 without its scales; delete it and download it again"):
+        load_unet(copy / UNET, **CPU)
 
 
 def test_shards_and_variants_load_alike(published: Path, tmp_path: Path) -> None:

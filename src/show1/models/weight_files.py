@@ -3,7 +3,7 @@
 import math
 import pickle
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ _NAME = re.compile(
     r"(?:-(?P<part>\d{5})-of-(?P<parts>\d{5})(?:\.(?P<late_variant>\w+))?)?"
     r"\.(?P<kind>safetensors|bin)"
 )
+_INT8, _SCALE = ".int8", ".int8_scale"
+"""Ends of the names of a weight that is kept as int8, and of its scales, (C_out,) float32."""
+
 _AGAIN = "delete it and download it again (`show1 models download`)"
 
 
@@ -95,6 +98,26 @@ def find_weights(folder: Path, variant: str | None = None) -> list[Path]:
     return files
 
 
+def pack_int8(tensors: Mapping[str, Tensor], *, min_size: int = 4096) -> dict[str, Tensor]:
+    """Rounds large weights to int8 with a scale for each output channel, for files of a quarter of float32's size.
+
+    `read_tensors` and `read_shapes` give such a file's weights under their own names, as float32.
+
+    Args:
+        tensors: Weights by name.
+        min_size: Weights of fewer numbers, and vectors, stay as they are.
+    """
+    packed: dict[str, Tensor] = {}
+    for name, weight in tensors.items():
+        if weight.ndim < 2 or weight.numel() < min_size or not weight.is_floating_point():
+            packed[name] = weight
+            continue
+        scale = (weight.float().flatten(1).abs().amax(1) / 127).clamp(min=1e-12)
+        packed[name + _INT8] = (weight.float() / _per_row(scale, weight)).round().to(torch.int8)
+        packed[name + _SCALE] = scale
+    return packed
+
+
 def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     """Reads the names and shapes of a file's tensors, without the tensors where it is a safetensors file.
 
@@ -104,7 +127,8 @@ def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     if file.suffix == ".bin":
         return {name: tuple(t.shape) for name, t in _read_pickle(file).items()}
     with _open_safetensors(file) as opened:
-        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+        shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    return {name.removesuffix(_INT8): shape for name, shape in shapes.items() if not name.endswith(_SCALE)}
 
 
 def count_parameters(files: Iterable[Path]) -> int:
@@ -126,8 +150,16 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
         yield from _read_pickle(file).items()
         return
     with _open_safetensors(file) as opened:
-        for name in opened.keys():  # noqa: SIM118
-            yield name, opened.get_tensor(name)
+        names = set(opened.keys())
+        for name in sorted(names):
+            if name.endswith(_INT8):
+                plain = name.removesuffix(_INT8)
+                if plain + _SCALE not in names:
+                    raise CheckpointError(f"{file} holds {name} without its scales; {_AGAIN}")
+                weight = opened.get_tensor(name)
+                yield plain, weight.float() * _per_row(opened.get_tensor(plain + _SCALE), weight)
+            elif not name.endswith(_SCALE):
+                yield name, opened.get_tensor(name)
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -144,6 +176,10 @@ def read_json(file: Path) -> dict[str, Any]:
         ) from error
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{file} is no readable JSON ({error}); {_AGAIN}") from error
+
+
+def _per_row(scale: Tensor, weight: Tensor) -> Tensor:
+    return scale.view(-1, *[1] * (weight.ndim - 1))
 
 
 def _parse(name: str) -> _WeightName | None:
