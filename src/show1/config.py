@@ -103,6 +103,9 @@ class InterpolationSettings(StageSettings):
     factor: int = 4
     """Frames from one keyframe to the next; a segment has factor + 1 frames."""
 
+    keep_keyframes: bool = False
+    """Whether keyframes stay as they are. As published, the network draws them again with the frames between them."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(self.factor >= 1, "factor", self.factor, "1 or more")

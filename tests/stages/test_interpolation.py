@@ -53,6 +53,16 @@ def test_segments_in_one_batch_equal_segments_one_by_one(scheduler):
         torch.testing.assert_close(batched[:, :, 4 * k : 4 * k + stop], alone[:, :, :stop], atol=1e-5, rtol=1e-5)
 
 
+def test_keyframes_may_stay_as_they_are():
+    keyframes = clip(2, 3)
+    run = {"seeds": IndependentSeeds([5, 9])}
+    published = stage()(keyframes, two_prompts(), settings=SETTINGS, **run)
+    kept = stage()(keyframes, two_prompts(), settings=dataclasses.replace(SETTINGS, keep_keyframes=True), **run)
+    assert torch.equal(kept[:, :, ::4], keyframes) and not torch.equal(published[:, :, ::4], keyframes)
+    between = [f for f in range(9) if f % 4]
+    assert torch.equal(kept[:, :, between], published[:, :, between])
+
+
 @pytest.mark.parametrize("max_batch", [1, 2, 5])
 def test_batches_and_their_limit_change_nothing(max_batch):
     prompts, keyframes = two_prompts(), clip(2, 4)

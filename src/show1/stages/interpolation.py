@@ -67,6 +67,8 @@ class InterpolationStage(DenoisingStage):
         out = keyframes.new_empty(batch, channels, interpolated_length(num_keyframes, settings.factor), height, width)
         for part, segment in zip(parts, torch.split(samples, batch), strict=True):
             out[:, :, part.start : part.stop] = segment  # a shared keyframe is the later segment's
+        if settings.keep_keyframes:
+            out[:, :, :: settings.factor] = keyframes
         return out
 
 
