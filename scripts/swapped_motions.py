@@ -1,0 +1,85 @@
+"""Does a keyframe network know what the words for motions mean? Losses with the right captions and with swapped ones.
+
+    python scripts/swapped_motions.py training-runs/keyframes/export [another export ...]
+
+The same 64 clips of the sprite world (8 of each motion), the same noise and four noise levels for all networks: the
+loss with the caption, how much it grows with a caption that names the opposite motion, and how often it grows.
+Far cheaper than to sample videos and to score them, and steadier than the losses of a training's log.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from show1.data.captions import caption
+from show1.data.sprites import Scene, SpriteWorld, frame_times, render_tensor
+from show1.data.world import MOTIONS
+from show1.diffusion import build_scheduler
+from show1.models.loading import load_unet, read_scheduler_config
+from show1.training.objective import add_noise, prediction_loss
+from show1.training.tasks import TextConditioner
+
+OPPOSITE = {"left": "right", "up": "down", "grows": "shrinks", "spins": "still"}
+LEVELS = (500, 700, 850, 950)
+BATCH = 8
+
+
+def opposite(motion: int) -> int:
+    """The motion that a swapped caption names."""
+    pairs = OPPOSITE | {b: a for a, b in OPPOSITE.items()}
+    last = [phrase.split()[-1] for phrase in MOTIONS]
+    return last.index(pairs[last[motion]])
+
+
+def choose_scenes(each: int = 8) -> list[Scene]:
+    """Training scenes, as many of every motion."""
+    chosen: dict[int, list[Scene]] = {motion: [] for motion in range(len(MOTIONS))}
+    world, index = SpriteWorld(seed=777), 5000
+    while any(len(scenes) < each for scenes in chosen.values()):
+        scene = world.scene(index)
+        if len(chosen[scene.motion]) < each:
+            chosen[scene.motion].append(scene)
+        index += 1
+    return [scene for scenes in chosen.values() for scene in scenes]
+
+
+@torch.no_grad()
+def losses(export: Path, video: Tensor, captions: list[str], level: int) -> Tensor:
+    """The loss on each clip at one noise level: (N,)."""
+    unet = load_unet(export / "unet", dtype=torch.float32, device="cpu")
+    text = TextConditioner.from_folder(export)(captions)
+    schedule = build_scheduler(read_scheduler_config(export / "scheduler"), "ddpm")
+    noise = torch.randn(video.shape, generator=torch.Generator().manual_seed(5))
+    t = torch.full((len(video),), level)
+    x_t = add_noise(video, noise, t, schedule.alphas_cumprod)
+    predicted = torch.cat([unet(x, t[:1], e).sample for x, e in zip(x_t.split(BATCH), text.split(BATCH), strict=True)])
+    alphas, kind = schedule.alphas_cumprod, schedule.config.prediction_type
+    rows = zip(predicted.split(1), video.split(1), noise.split(1), t.split(1), strict=True)
+    return torch.stack([prediction_loss(*row, alphas, prediction=kind) for row in rows])
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Losses of keyframe networks with right and with swapped captions.")
+    parser.add_argument("exports", type=Path, nargs="+", help="folders with unet, scheduler, text_encoder, tokenizer")
+    arguments = parser.parse_args()
+    scenes = choose_scenes()
+    video = torch.stack([render_tensor(scene, frame_times(8), 20, 32) for scene in scenes])
+    right = [caption(scene) for scene in scenes]
+    swapped = [
+        text.replace(MOTIONS[s.motion], MOTIONS[opposite(s.motion)]) for text, s in zip(right, scenes, strict=True)
+    ]
+    for export in arguments.exports:
+        for level in LEVELS:
+            true = losses(export, video, right, level)
+            more = losses(export, video, swapped, level) - true
+            shares = (more > 0).float().unflatten(0, (len(MOTIONS), -1)).mean(1)
+            told = ", ".join(f"{name} {share:.0%}" for name, share in zip(MOTIONS, shares.tolist(), strict=True))
+            told_all = (more > 0).float().mean()
+            print(f"{export} {level}: loss {true.mean():.4f}, swapped +{more.mean():.4f}, told {told_all:.0%} ({told})")
+
+
+if __name__ == "__main__":
+    main()
