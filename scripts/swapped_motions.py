@@ -11,12 +11,14 @@ import argparse
 from pathlib import Path
 
 import torch
+from diffusers import SchedulerMixin
 from torch import Tensor
 
 from show1.data.captions import caption
 from show1.data.sprites import Scene, SpriteWorld, frame_times, render_tensor
 from show1.data.world import MOTIONS
 from show1.diffusion import build_scheduler
+from show1.models import UNet3DConditionModel
 from show1.models.loading import load_unet, read_scheduler_config
 from show1.training.objective import add_noise, prediction_loss
 from show1.training.tasks import TextConditioner
@@ -46,11 +48,8 @@ def choose_scenes(each: int = 8) -> list[Scene]:
 
 
 @torch.no_grad()
-def losses(export: Path, video: Tensor, captions: list[str], level: int) -> Tensor:
+def losses(unet: UNet3DConditionModel, schedule: SchedulerMixin, video: Tensor, text: Tensor, level: int) -> Tensor:
     """The loss on each clip at one noise level: (N,)."""
-    unet = load_unet(export / "unet", dtype=torch.float32, device="cpu")
-    text = TextConditioner.from_folder(export)(captions)
-    schedule = build_scheduler(read_scheduler_config(export / "scheduler"), "ddpm")
     noise = torch.randn(video.shape, generator=torch.Generator().manual_seed(5))
     t = torch.full((len(video),), level)
     x_t = add_noise(video, noise, t, schedule.alphas_cumprod)
@@ -72,9 +71,13 @@ def main() -> None:
         text.replace(MOTIONS[s.motion], MOTIONS[opposite(s.motion)]) for text, s in zip(right, scenes, strict=True)
     ]
     for export in arguments.exports:
+        unet = load_unet(export / "unet", dtype=torch.float32, device="cpu")
+        schedule = build_scheduler(read_scheduler_config(export / "scheduler"), "ddpm")
+        read = TextConditioner.from_folder(export)
+        texts = read(right), read(swapped)
         for level in LEVELS:
-            true = losses(export, video, right, level)
-            more = losses(export, video, swapped, level) - true
+            true, other = (losses(unet, schedule, video, text, level) for text in texts)
+            more = other - true
             shares = (more > 0).float().unflatten(0, (len(MOTIONS), -1)).mean(1)
             told = ", ".join(f"{name} {share:.0%}" for name, share in zip(MOTIONS, shares.tolist(), strict=True))
             told_all = (more > 0).float().mean()

@@ -52,14 +52,13 @@ class SpriteClips:
     """Half of the captions are paraphrases; False gives the canonical caption always."""
 
     motions_per_scene: int = 1
-    """So many clips in a row are `SpriteWorld.siblings`: they differ in their motion alone."""
+    """So many clips in a row are `SpriteWorld.sibling`s: they differ in their motion alone."""
 
     def scene(self, index: int) -> Scene:
         """What the clip at an index shows."""
         if self.motions_per_scene == 1:
             return self.world.scene(index)
-        group, member = divmod(index, self.motions_per_scene)
-        return self.world.siblings(group, self.motions_per_scene)[member]
+        return self.world.sibling(*divmod(index, self.motions_per_scene))
 
     def clip(
         self, index: int, *, num_frames: int, height: int, width: int, frames: slice = slice(None)

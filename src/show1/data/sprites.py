@@ -116,23 +116,18 @@ class SpriteWorld:
                 raise InputError(f"{name} must be from 0 to {len(names) - 1}, got {value}")
         return self._lay_out(subject, motion, background, self._rng(index))
 
-    def siblings(self, index: int, count: int) -> list[Scene]:
-        """Scenes with different motions of one subject, at one size, over one painted background.
+    def sibling(self, index: int, member: int) -> Scene:
+        """One of several scenes that show a subject at one size over one painted background, in different motions.
 
         Args:
             index: From 0 up: the subject and the background are those of `scene(index)`.
-            count: Number of scenes; where this split shows fewer motions of the two, they begin again.
+            member: From 0 up; where this split shows fewer motions of the two, they begin again.
         """
         drawn = self.scene(index)
-        alike = (drawn.subject, drawn.background)
-        motions = [
-            motion for subject, motion, background in _combinations(self.split) if (subject, background) == alike
-        ]
+        motions = [motion for s, motion, b in _combinations(self.split) if (s, b) == (drawn.subject, drawn.background)]
         order = np.random.default_rng((self.seed, index)).permutation(motions)
-        scenes = [
-            self.compose(drawn.subject, int(order[k % len(order)]), drawn.background, index) for k in range(count)
-        ]
-        return [replace(scene, paint_seed=drawn.paint_seed) for scene in scenes]
+        scene = self.compose(drawn.subject, int(order[member % len(order)]), drawn.background, index)
+        return replace(scene, paint_seed=drawn.paint_seed)
 
     def _rng(self, index: int) -> np.random.Generator:
         if index < 0:
