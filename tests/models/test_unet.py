@@ -11,9 +11,10 @@ from torch.testing import assert_close
 
 from show1.models import UNet3DConditionModel
 from show1.models.attention import TemporalTransformer
-from show1.models.layers import TemporalConvLayer, from_patches, to_patches
+from show1.models.layers import PlaceEmbedding, TemporalConvLayer, from_patches, to_patches
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+EMBEDDINGS = {"embed_frames": True, "embed_places": True}
 GOLDEN_NETWORKS = ["keyframe_unet", "interpolation_unet", "super_resolution_unet", "latent_unet"]
 
 
@@ -175,11 +176,11 @@ def count_calls(module: torch.nn.Module) -> list[int]:
     return calls
 
 
-@pytest.mark.parametrize("embed_frames", [False, True])
+@pytest.mark.parametrize("embeddings", [{}, EMBEDDINGS])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_fresh_video_network_is_the_image_network_on_every_frame(family: str, embed_frames: bool) -> None:
-    image = build(FAMILIES[family], temporal=False, embed_frames=embed_frames)
-    video = UNet3DConditionModel(**FAMILIES[family], embed_frames=embed_frames).eval()
+def test_a_fresh_video_network_is_the_image_network_on_every_frame(family: str, embeddings: dict[str, bool]) -> None:
+    image = build(FAMILIES[family], temporal=False, **embeddings)
+    video = UNet3DConditionModel(**FAMILIES[family], **embeddings).eval()
     missing, unexpected = video.load_state_dict(image.state_dict(), strict=False)
     assert not unexpected and set(missing) == set(video.temporal_parameters())
     arguments = inputs(video, batch=2, frames=3)
@@ -212,8 +213,28 @@ def test_frames_know_their_place_with_a_frame_embedding() -> None:
     assert_close(layer(temb, 1), three[:, 0])
 
 
+def test_positions_know_their_place_with_a_place_embedding() -> None:
+    layer = PlaceEmbedding(32)
+    x = torch.randn(2, 32, 9, 6)
+    assert_close(layer(x), x, atol=0, rtol=0)  # a fresh one is the identity
+    randomize(layer)
+    added = (layer(x) - x)[0]
+    assert_close(layer(x) - x, added.expand(2, -1, -1, -1))
+    assert torch.cdist(added.flatten(1).T, added.flatten(1).T).add(torch.eye(54) * 9).min() > 0.1  # no two alike
+    assert_close((layer(torch.zeros(1, 32, 3, 18)))[0, :, :, 1::3], added[:, 1::3])  # the place is a share of the frame
+
+
+def test_a_place_embedding_tells_even_frames_of_one_colour_apart() -> None:
+    places, blind = (build(SIMPLE, temporal=False, embed_places=value) for value in (True, False))
+    arguments = inputs(places, batch=1, frames=1)
+    arguments["sample"] = torch.zeros(1, 3, 1, 80, 80)
+    middle = [run(model, arguments)[0, :, 0, 36:44:4, 36:44:4].flatten(1) for model in (places, blind)]
+    spread = [(out - out.mean(1, keepdim=True)).abs().max() for out in middle]
+    assert spread[0] > 10 * spread[1]
+
+
 def test_temporal_parameters_are_what_inflation_adds() -> None:
-    video, image = build(SIMPLE, embed_frames=True), build(SIMPLE, temporal=False)
+    video, image = build(SIMPLE, **EMBEDDINGS), build(SIMPLE, temporal=False, embed_places=True)
     assert set(video.temporal_parameters()) == set(dict(video.named_parameters())) - set(dict(image.named_parameters()))
     assert not image.temporal_parameters()
 
@@ -248,7 +269,7 @@ def test_temporal_convolution_is_a_convolution_over_frames() -> None:
 
 
 def test_config_and_weights_come_back_from_files(tmp_path: Path) -> None:
-    model = build(SIMPLE, temporal_head_dim=8, patch_size=2, class_embed_type="timestep", embed_frames=True)
+    model = build(SIMPLE, temporal_head_dim=8, patch_size=2, class_embed_type="timestep", **EMBEDDINGS)
     model.save_pretrained(tmp_path, max_shard_size="200KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     again = UNet3DConditionModel.from_pretrained(tmp_path).eval()

@@ -222,6 +222,15 @@ def test_new_input_channels_change_nothing_at_first(patch_size: int) -> None:
         assert_close(wide(torch.cat([x, 9 * torch.randn(1, 4, 2, 8, 8)], 1), 10, text).sample, expected)
 
 
+def test_new_place_embeddings_change_nothing_at_first() -> None:
+    source = UNet3DConditionModel(**tiny_training.PRESET["keyframes"] | {"embed_places": False}).eval()
+    told = networks.adapt_pixel_unet(source, embed_places=True).eval()
+    assert told.place_embeddings is not None and source.place_embeddings is None
+    x, text = torch.randn(1, 3, 2, 8, 8), torch.randn(1, 5, 32)
+    with torch.no_grad():
+        assert_close(told(x, 10, text).sample, source(x, 10, text).sample)
+
+
 def test_a_network_of_other_layers_is_refused(exports: Exports) -> None:
     with pytest.raises(InputError, match="init: the network cannot become one with"):
         networks.adapt_pixel_unet(unet_of(exports["keyframe_images"]), layers_per_block=2)

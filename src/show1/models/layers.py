@@ -4,6 +4,8 @@ Shapes: `x` is (B*F, C, H, W), either in the default or in the channels-last mem
 they get. Inflated layers (names with `Temporal`) see the frames of one video together.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.activations import get_activation
@@ -118,6 +120,33 @@ class FrameEmbedding(nn.Module):
         temb = temb.repeat_interleave(num_frames, dim=0)
         out: Tensor = temb + self.embedding(torch.cat([temb, place], dim=1))
         return out
+
+
+class PlaceEmbedding(nn.Module):
+    """Adds to each position of a frame where in the frame it is; the identity at initialisation.
+
+    Height and width, both from 0 to 1 whatever the size, go through sinusoids (arXiv:1706.03762, section 3.5; half a
+    period to four over the frame) and one linear layer.
+    """
+
+    OCTAVES = 4
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(4 * self.OCTAVES, channels)
+        nn.init.zeros_(self.proj.weight)
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        frequencies = math.pi * 2.0 ** torch.arange(self.OCTAVES, device=x.device)
+        waves = []
+        for length in x.shape[2:]:
+            phase = torch.outer((torch.arange(length, device=x.device) + 0.5) / length, frequencies)
+            waves.append(torch.cat([phase.sin(), phase.cos()], dim=1).to(x.dtype))
+        rows, columns = self.proj.weight.chunk(2, dim=1)
+        height, width = waves[0] @ rows.T, waves[1] @ columns.T + self.proj.bias
+        return x + (height[:, None] + width).permute(2, 0, 1)
 
 
 class ResnetBlock(nn.Module):

@@ -17,6 +17,7 @@ from show1.models.blocks import DownBlock, LayerSpec, LayerText, MidBlock, UpBlo
 from show1.models.layers import (
     TEMPORAL_NORM_GROUPS,
     FrameEmbedding,
+    PlaceEmbedding,
     GroupNorm,
     TemporalConvLayer,
     from_patches,
@@ -57,11 +58,12 @@ class TextCache:
 class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """UNet over videos with text, of two families of blocks (`show1.models.blocks`).
 
-    The keys of the config are the published ones, `transfromer_in_opt` with its misspelling among them. Four keys are
+    The keys of the config are the published ones, `transfromer_in_opt` with its misspelling among them. Five keys are
     our own: `temporal` (false: an image network, whose weights a video network of the same config takes over),
     `temporal_head_dim` (channels a head of the temporal transformers; null: as published), `patch_size` (the
-    network sees patches of so many pixels a side as channels: less work at high resolution), and `embed_frames` (the
-    time embedding also says where in the clip a frame is; published networks see that at the clip's edges alone).
+    network sees patches of so many pixels a side as channels: less work at high resolution), `embed_frames` (the
+    time embedding also says where in the clip a frame is) and `embed_places` (every level is told where in the frame
+    each position is); published networks learn both from the padding at the edges alone.
 
     Raises:
         ValueError: The config asks for something that no published network has.
@@ -133,6 +135,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         temporal_head_dim: int | None = None,
         patch_size: int = 1,
         embed_frames: bool = False,
+        embed_places: bool = False,
     ) -> None:
         super().__init__()
         _reject_unknown(self.config)
@@ -214,6 +217,9 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 padding=downsample_padding,
             )
             for i, kind in enumerate(down_block_types)
+        )
+        self.place_embeddings = (
+            nn.ModuleList(PlaceEmbedding(c) for c in (channels[0], *channels)) if embed_places else None
         )
         self.mid_block = MidBlock(
             mid_block_type,
@@ -330,9 +336,11 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             x = self.transformer_in(x, num_frames)
 
         skips = [x]
-        for block, text in zip(self.down_blocks, text_cache.down, strict=True):
-            x, more = block(x, temb, text, num_frames)
+        places = self.place_embeddings or [nn.Identity()] * (len(self.down_blocks) + 1)
+        for block, text, place in zip(self.down_blocks, text_cache.down, places, strict=False):
+            x, more = block(place(x), temb, text, num_frames)
             skips += more
+        x = places[-1](x)
         x = self.mid_block(x, temb, text_cache.mid, num_frames)
         for block, text in zip(self.up_blocks, text_cache.up, strict=True):
             count = len(block.resnets)  # type: ignore[arg-type]

@@ -41,6 +41,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "block_out_channels": [32, 64, 128],
             "layers_per_block": [1, 2, 2],
             "embed_frames": True,
+            "embed_places": True,
         },
         "super_resolution": _SIMPLE
         | {
@@ -133,7 +134,7 @@ def fresh_pixel_unet(name: str, part: str, text_width: int, *, temporal: bool) -
 def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DConditionModel:
     """A network of another config that starts as `source`: inflation, or more input channels.
 
-    New temporal layers start as the identity, weights of new input channels as zero: so the new network computes what
+    New temporal layers and embeddings start as the identity, weights of new input channels as zero: so the new network computes what
     the old one did (section 3.2 of arXiv:2309.15818; arXiv:2209.14792 for inflation).
 
     Args:
@@ -150,6 +151,7 @@ def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DCond
         state["conv_in.weight"] = wide
     missing, unexpected = model.load_state_dict(state, strict=False)
     new = set(model.temporal_parameters()) - set(source.temporal_parameters())
+    new |= {name for name in missing if name.startswith("place_embeddings.")}  # also the identity at first
     if unexpected or set(missing) - new:
         raise InputError(
             f"init: the network cannot become one with {changes}: {sorted(set(missing) - new) or sorted(unexpected)}"
