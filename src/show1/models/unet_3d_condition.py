@@ -17,8 +17,8 @@ from show1.models.blocks import DownBlock, LayerSpec, LayerText, MidBlock, UpBlo
 from show1.models.layers import (
     TEMPORAL_NORM_GROUPS,
     FrameEmbedding,
-    PlaceEmbedding,
     GroupNorm,
+    PlaceEmbedding,
     TemporalConvLayer,
     from_patches,
     to_patches,

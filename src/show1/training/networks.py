@@ -134,8 +134,8 @@ def fresh_pixel_unet(name: str, part: str, text_width: int, *, temporal: bool) -
 def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DConditionModel:
     """A network of another config that starts as `source`: inflation, or more input channels.
 
-    New temporal layers and embeddings start as the identity, weights of new input channels as zero: so the new network computes what
-    the old one did (section 3.2 of arXiv:2309.15818; arXiv:2209.14792 for inflation).
+    New temporal layers and embeddings start as the identity, weights of new input channels as zero: so the new network
+    computes what the old one did (section 3.2 of arXiv:2309.15818; arXiv:2209.14792 for inflation).
 
     Args:
         source: An image or video network.
