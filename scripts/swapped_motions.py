@@ -5,6 +5,11 @@
 The same 64 clips of the sprite world (8 of each motion), the same noise and four noise levels for all networks: the
 loss with the caption, how much it grows with a caption that names the opposite motion, and how often it grows.
 Far cheaper than to sample videos and to score them, and steadier than the losses of a training's log.
+
+    python scripts/swapped_motions.py training-runs/keyframes/export --expected expected.png
+
+also draws what the networks expect of each motion before the input shows it: the mean of their predictions of the
+clip at noise level 980, over 16 noises. A motion whose direction they do not know is a mixture of both.
 """
 
 import argparse
@@ -18,13 +23,16 @@ from show1.data.captions import caption
 from show1.data.sprites import Scene, SpriteWorld, frame_times, render_tensor
 from show1.data.world import MOTIONS
 from show1.diffusion import build_scheduler
+from show1.media import contact_sheet, save_sheet
 from show1.models import UNet3DConditionModel
 from show1.models.loading import load_unet, read_scheduler_config
-from show1.training.objective import add_noise, prediction_loss
+from show1.training.objective import add_noise, denoised, prediction_loss
 from show1.training.tasks import TextConditioner
+from show1.video import Video
 
 OPPOSITE = {"left": "right", "up": "down", "grows": "shrinks", "spins": "still"}
 LEVELS = (500, 700, 850, 950)
+EXPECTED_LEVEL = 980
 BATCH = 8
 
 
@@ -59,10 +67,21 @@ def losses(unet: UNet3DConditionModel, schedule: SchedulerMixin, video: Tensor, 
     return torch.stack([prediction_loss(*row, alphas, prediction=kind) for row in rows])
 
 
+@torch.no_grad()
+def expected(unet: UNet3DConditionModel, schedule: SchedulerMixin, text: Tensor, draws: int = 16) -> Tensor:
+    """What the network expects of a text, (1, L, D), at the noise level `EXPECTED_LEVEL`: (3, 8, 20, 32)."""
+    x_t = torch.randn(draws, 3, 8, 20, 32, generator=torch.Generator().manual_seed(1))
+    t = torch.full((draws,), EXPECTED_LEVEL)
+    predicted = torch.cat([unet(x, t[:1], text.expand(len(x), -1, -1)).sample for x in x_t.split(BATCH)])
+    clips = denoised(x_t, predicted, t, schedule.alphas_cumprod, schedule.config.prediction_type)
+    return clips.mean(0)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Losses of keyframe networks with right and with swapped captions.")
     parser.add_argument("exports", type=Path, nargs="+", help="folders with unet, scheduler, text_encoder, tokenizer")
+    parser.add_argument("--expected", type=Path, metavar="PNG", help="draw what the networks expect of each motion")
     arguments = parser.parse_args()
     scenes = choose_scenes()
     video = torch.stack([render_tensor(scene, frame_times(8), 20, 32) for scene in scenes])
@@ -70,6 +89,7 @@ def main() -> None:
     swapped = [
         text.replace(MOTIONS[s.motion], MOTIONS[opposite(s.motion)]) for text, s in zip(right, scenes, strict=True)
     ]
+    pictures: dict[str, Video] = {}
     for export in arguments.exports:
         unet = load_unet(export / "unet", dtype=torch.float32, device="cpu")
         schedule = build_scheduler(read_scheduler_config(export / "scheduler"), "ddpm")
@@ -82,6 +102,13 @@ def main() -> None:
             told = ", ".join(f"{name} {share:.0%}" for name, share in zip(MOTIONS, shares.tolist(), strict=True))
             told_all = (more > 0).float().mean()
             print(f"{export} {level}: loss {true.mean():.4f}, swapped +{more.mean():.4f}, told {told_all:.0%} ({told})")
+        if arguments.expected:
+            for motion in MOTIONS:
+                clip = expected(unet, schedule, read([f"a frog {motion} over the snow"]))
+                pictures[f"{export}: {motion}"] = Video.from_tensor(clip, fps=2.0)
+    if arguments.expected:
+        sheet = contact_sheet(list(pictures.values()), labels=list(pictures))
+        save_sheet(sheet, arguments.expected, overwrite=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Trains the embedded cascade `mini` from nothing, and puts it into the package.
 
-    python scripts/train_mini.py train --out training-runs            # every task, one after another; goes on if killed
+    python scripts/train_mini.py train --out training-runs            # every run, one after another; goes on if killed
     python scripts/train_mini.py train --out training-runs --only keyframes --steps 4000
     python scripts/train_mini.py assemble --out training-runs --weights src/show1/weights/mini
     python scripts/train_mini.py report --out training-runs           # the tables of the model card
 
-Each task is `show1.training.train` with the options below, which are also what `show1 train` takes.
+Each run is `show1.training.train` with the options below, which are also what `show1 train` takes.
 """
 
 import argparse
@@ -34,8 +34,9 @@ RECIPE: dict[str, dict[str, Any]] = {
         "lr_schedule": "constant",
         "text": "text",
     },
-    "keyframes": {
-        "steps": 6000,
+    "keyframes_clips": {
+        "task": "keyframes",
+        "steps": 2000,
         "batch_size": 8,
         "learning_rate": 2e-3,
         "optimizer": "muon",
@@ -44,6 +45,33 @@ RECIPE: dict[str, dict[str, Any]] = {
         "temporal_dropout": 0.0,
         "timestep_logit": [0.9, 1.2],
         "init": "keyframe_images",
+        "text": "text",
+    },
+    # which way a subject moves: at noise levels where the input does not show it, on scenes that differ in nothing else
+    "keyframes_motions": {
+        "task": "keyframes",
+        "steps": 200,
+        "batch_size": 8,
+        "learning_rate": 1.2e-3,
+        "optimizer": "muon",
+        "lr_schedule": "constant",
+        "temporal_dropout": 0.0,
+        "ema_decay": 0.98,
+        "timestep_logit": [3.5, 0.8],
+        "motions_per_scene": 4,
+        "init": "keyframes_clips",
+        "text": "text",
+    },
+    "keyframes": {
+        "steps": 2000,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "optimizer": "muon",
+        "lr_schedule": "linear",
+        "temporal_dropout": 0.0,
+        "ema_decay": 0.99,
+        "timestep_logit": [1.3, 1.4],
+        "init": "keyframes_motions",
         "text": "text",
     },
     "interpolation": {
@@ -91,7 +119,8 @@ RECIPE: dict[str, dict[str, Any]] = {
         "max_timestep": 900,
     },
 }
-"""Options of each task, in order; "init", "text" and "vae" name the tasks whose exports are taken."""
+"""Options of each run, in order; "task" where that is not its name; "init", "text" and "vae" name runs whose exports it
+takes."""
 
 SETTINGS: dict[str, Any] = {
     "keyframes": {
@@ -133,9 +162,9 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def options(task: str, out: Path, steps: int | None) -> dict[str, Any]:
-    """The options of a task, with paths in place of tasks."""
-    chosen = {"task": task, "out": str(out / task), **RECIPE[task]}
+def options(run: str, out: Path, steps: int | None) -> dict[str, Any]:
+    """The options of a run, with paths in place of runs."""
+    chosen = {"task": run, "out": str(out / run), **RECIPE[run]}
     for key in ("init", "text", "vae"):
         if key in chosen:
             chosen[key] = str(out / chosen[key] / "export")
@@ -144,8 +173,8 @@ def options(task: str, out: Path, steps: int | None) -> dict[str, Any]:
     return chosen
 
 
-def train_tasks(out: Path, only: list[str], steps: int | None, minutes: float | None) -> None:
-    """Trains tasks in turn, each for at most so many minutes; a task that was stopped goes on in the next call.
+def train_runs(out: Path, only: list[str], steps: int | None, minutes: float | None) -> None:
+    """Does runs in turn, each for at most so many minutes; one that was stopped goes on in the next call.
 
     Ctrl-C, or SIGTERM, stops at the next step, with a checkpoint and an export.
     """
@@ -155,8 +184,8 @@ def train_tasks(out: Path, only: list[str], steps: int | None, minutes: float | 
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: asked.append(number))
-    for task in only or list(RECIPE):
-        config = TrainingConfig.from_dict(options(task, out, steps))
+    for run in only or list(RECIPE):
+        config = TrainingConfig.from_dict(options(run, out, steps))
         logging.info("%s", json.dumps(config.to_dict()))
         end = time.monotonic() + minutes * 60 if minutes is not None else math.inf
         try:
@@ -198,21 +227,21 @@ def assemble(out: Path, weights: Path) -> None:
 
 
 def report(out: Path) -> None:
-    """Prints what each task's log says: steps, samples, time, and the loss on the way."""
-    columns = ["task", "steps", "batch", "samples", "hours", "loss at 1 %", "at 10 %", "at 50 %", "last"]
+    """Prints what each run's log says: steps, samples, time, and the loss on the way."""
+    columns = ["run", "steps", "batch", "samples", "hours", "loss at 1 %", "at 10 %", "at 50 %", "last"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-    for task in RECIPE:
-        log = out / task / "log.jsonl"
+    for run in RECIPE:
+        log = out / run / "log.jsonl"
         if not log.exists():
             continue
         lines = [json.loads(line) for line in log.read_text().splitlines()]
-        batch = json.loads((out / task / "config.json").read_text())["batch_size"]
+        batch = json.loads((out / run / "config.json").read_text())["batch_size"]
         steps = [line["step"] for line in lines]
         spans = [b - a for a, b in zip([0, *steps], steps, strict=False)]
         hours = sum(n * batch / line["samples_per_second"] for n, line in zip(spans, lines, strict=True)) / 3600
         at = [next(line["loss"] for line in lines if line["step"] >= steps[-1] * part) for part in (0.01, 0.1, 0.5, 1)]
         losses = " | ".join(f"{loss:.4f}" for loss in at)
-        print(f"| {task} | {steps[-1]} | {batch} | {steps[-1] * batch} | {hours:.2f} | {losses} |")
+        print(f"| {run} | {steps[-1]} | {batch} | {steps[-1] * batch} | {hours:.2f} | {losses} |")
 
 
 def main() -> None:
@@ -224,7 +253,7 @@ def main() -> None:
         if name == "train":
             command.add_argument("--only", action="append", default=[], choices=list(RECIPE))
             command.add_argument("--steps", type=int, help="instead of the recipe's")
-            command.add_argument("--minutes", type=float, help="stop each task after so long, and export it")
+            command.add_argument("--minutes", type=float, help="stop each run after so long, and export it")
         elif name == "assemble":
             command.add_argument("--weights", type=Path, default=Path("src/show1/weights/mini"))
     arguments = parser.parse_args()
@@ -238,7 +267,7 @@ def main() -> None:
         os.environ.update(_MALLOC)
         os.execv(sys.executable, [sys.executable, *sys.argv])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train_tasks(arguments.out, arguments.only, arguments.steps, arguments.minutes)
+    train_runs(arguments.out, arguments.only, arguments.steps, arguments.minutes)
 
 
 if __name__ == "__main__":
