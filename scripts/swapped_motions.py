@@ -56,23 +56,28 @@ def choose_scenes(each: int = 8) -> list[Scene]:
 
 
 @torch.no_grad()
+def predict(unet: UNet3DConditionModel, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    """The network's output, some clips at a time."""
+    batches = zip(x_t.split(BATCH), t.split(BATCH), text.split(BATCH), strict=True)
+    return torch.cat([unet(*batch).sample for batch in batches])
+
+
 def losses(unet: UNet3DConditionModel, schedule: SchedulerMixin, video: Tensor, text: Tensor, level: int) -> Tensor:
     """The loss on each clip at one noise level: (N,)."""
     noise = torch.randn(video.shape, generator=torch.Generator().manual_seed(5))
     t = torch.full((len(video),), level)
     x_t = add_noise(video, noise, t, schedule.alphas_cumprod)
-    predicted = torch.cat([unet(x, t[:1], e).sample for x, e in zip(x_t.split(BATCH), text.split(BATCH), strict=True)])
+    predicted = predict(unet, x_t, t, text)
     alphas, kind = schedule.alphas_cumprod, schedule.config.prediction_type
     rows = zip(predicted.split(1), video.split(1), noise.split(1), t.split(1), strict=True)
     return torch.stack([prediction_loss(*row, alphas, prediction=kind) for row in rows])
 
 
-@torch.no_grad()
 def expected(unet: UNet3DConditionModel, schedule: SchedulerMixin, text: Tensor, draws: int = 16) -> Tensor:
     """What the network expects of a text, (1, L, D), at the noise level `EXPECTED_LEVEL`: (3, 8, 20, 32)."""
     x_t = torch.randn(draws, 3, 8, 20, 32, generator=torch.Generator().manual_seed(1))
     t = torch.full((draws,), EXPECTED_LEVEL)
-    predicted = torch.cat([unet(x, t[:1], text.expand(len(x), -1, -1)).sample for x in x_t.split(BATCH)])
+    predicted = predict(unet, x_t, t, text.expand(draws, -1, -1))
     clips = denoised(x_t, predicted, t, schedule.alphas_cumprod, schedule.config.prediction_type)
     return clips.mean(0)
 

@@ -336,12 +336,11 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             x = self.transformer_in(x, num_frames)
 
         skips = [x]
-        places = self.place_embeddings or [nn.Identity()] * (len(self.down_blocks) + 1)
-        for block, text, place in zip(self.down_blocks, text_cache.down, places, strict=False):
+        *places, middle = self.place_embeddings or [nn.Identity()] * (len(self.down_blocks) + 1)
+        for block, text, place in zip(self.down_blocks, text_cache.down, places, strict=True):
             x, more = block(place(x), temb, text, num_frames)
             skips += more
-        x = places[-1](x)
-        x = self.mid_block(x, temb, text_cache.mid, num_frames)
+        x = self.mid_block(middle(x), temb, text_cache.mid, num_frames)
         for block, text in zip(self.up_blocks, text_cache.up, strict=True):
             count = len(block.resnets)  # type: ignore[arg-type]
             used, skips = skips[-count:], skips[:-count]
