@@ -47,6 +47,18 @@ def test_exact_prediction_gives_the_clean_video(scheduler: DDPMScheduler, predic
     assert_close(objective.denoised(x_t, exact, T, a, prediction), x0, atol=1e-3, rtol=0)
 
 
+def test_corruption_as_noise(scheduler: DDPMScheduler) -> None:
+    """Noise added to a corrupted clip is that clip's clean one with more noise; below timestep 100 nothing changes."""
+    x0, noise = clean_and_noise()
+    corruption = draw(len(T), 3, 2, 4, 4, seed=2)
+    a = scheduler.alphas_cumprod
+    x_t = objective.add_noise(x0, noise + objective.noise_of(corruption, T, a), T, a)
+    late = objective.CORRUPTED_FROM <= T
+    assert late.tolist() == [False, False, False, True, True]
+    assert_close(x_t[late], objective.add_noise(x0 + corruption, noise, T, a)[late])
+    assert torch.equal(x_t[~late], objective.add_noise(x0, noise, T, a)[~late])
+
+
 def test_min_snr_weights(scheduler: DDPMScheduler) -> None:
     snr = compute_snr(scheduler, T)
     clipped = snr.clamp(max=5.0)

@@ -18,9 +18,9 @@ from show1.models import UNet3DConditionModel
 from show1.models.text import PromptEncoder
 from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage, TranslationStage
 from show1.stages.base import PromptEmbeddings
-from show1.training import TASKS, networks
-from show1.training.objective import prediction_loss
-from show1.training.tasks import TASK_CLASSES, Batch, KeyframesTask, SuperResolutionTask, Task
+from show1.training import TASKS, networks, tasks
+from show1.training.objective import add_noise, noise_of, prediction_loss
+from show1.training.tasks import TASK_CLASSES, Batch, KeyframesTask, SuperResolutionTask, Task, TranslationTask
 from show1.training.trainer import _batches
 
 
@@ -143,6 +143,33 @@ def test_translation_can_learn_from_crops(exports: Exports) -> None:
     task.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     task(batch_of(task))
     assert seen[0].shape[2:] == (3, 2, 3)  # frames, and eighths of the crop
+
+
+def test_translation_can_learn_to_repair(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network sees corrupted clips with noise; what it should find are the clean ones."""
+    task = build("translation", exports, corruption=1.0)
+    assert isinstance(task, TranslationTask)
+    seen: list[torch.Tensor] = []
+    losses: list[Any] = []
+    task.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    monkeypatch.setattr(tasks, "draw_timesteps", lambda count, *_: torch.full((count,), 100))
+    monkeypatch.setattr(tasks, "corrupted", lambda video: -video)
+    monkeypatch.setattr(task, "encode", lambda video: video[:, :1, :, ::8, ::8].expand(-1, 4, -1, -1, -1))
+    monkeypatch.setattr(tasks, "prediction_loss", lambda _, x0, noise, *rest, **__: losses.append((x0, noise, *rest)))
+    batch = batch_of(task)
+    task(batch)
+    [(x0, noise, t, alphas)] = losses
+    assert_close(x0, task.encode(batch["video"]))
+    assert_close(seen[0], add_noise(x0, noise, t, alphas))
+    pure = noise - noise_of(-2 * x0, t, alphas)
+    assert abs(float(pure.mean())) < 0.2 and 0.8 < float(pure.std()) < 1.2
+
+
+def test_corruption_is_for_the_expert(exports: Exports) -> None:
+    with pytest.raises(InputError, match="corruption is for the translation tasks alone, got it for keyframes"):
+        build("keyframes", exports, corruption=0.5)
+    with pytest.raises(InputError, match="corruption must be from 0 to 1, got 2"):
+        build("translation", exports, corruption=2)
 
 
 def test_super_resolution_sees_a_clean_first_frame_and_noised_others(

@@ -119,6 +119,10 @@ class TrainingConfig(SavedOptions):
     crop: tuple[int, int] | None = None
     """Height and width of the random crops that the translation tasks learn from; None: whole frames."""
 
+    corruption: float = 0.0
+    """Share of the clips in which the translation tasks also learn to remove what earlier stages leave: coarse pixels,
+    wobbling edges, noise (`show1.training.corruption`). 0: the paper's expert, which learns from clean videos alone."""
+
     mixed_precision: Literal["no", "bf16"] = "no"
     """Arithmetic of the networks."""
 
@@ -168,6 +172,7 @@ class TrainingConfig(SavedOptions):
             "size": (self.size is None or min(self.size) >= 8, "at least 8 pixels each way"),
             "low_size": (self.low_size is None or min(self.low_size) >= 1, "at least 1 pixel each way"),
             "crop": (self.crop is None or min(self.crop) >= 8, "at least 8 pixels each way"),
+            "corruption": (0 <= self.corruption <= 1, "from 0 to 1"),
             "noise_level": (0 <= self.noise_level[0] <= self.noise_level[1] <= 999, "a range within 0 to 999"),
         }
         self.check_ranges(checks)
@@ -179,6 +184,8 @@ class TrainingConfig(SavedOptions):
             raise InputError(f"low_size is for super_resolution alone, got it for {self.task}")
         if self.motions_per_scene > 1 and (self.task != "keyframes" or self.data != "sprites"):
             raise InputError("motions_per_scene is for keyframes of the sprite world alone; leave it out")
+        if self.corruption > 0 and not self.task.startswith("translation"):
+            raise InputError(f"corruption is for the translation tasks alone, got it for {self.task}")
         if self.task == "interpolation" and self.init is None:
             raise InputError("init: interpolation starts from a keyframes stage; name its folder")
         if self.task in ("super_resolution", "translation_images", "translation") and not (self.text or self.init):

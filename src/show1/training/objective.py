@@ -44,6 +44,20 @@ def add_noise(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> T
     return a.sqrt() * x0 + (1 - a).sqrt() * noise
 
 
+CORRUPTED_FROM = 100
+"""Timestep from which on a corruption counts as noise: below, it would be far more than the noise itself."""
+
+
+def noise_of(corruption: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """The noise that does to x_t what a corruption of x_0 does, at timesteps of `CORRUPTED_FROM` and more.
+
+    sqrt(a_t) (x_0 + corruption) + sqrt(1 - a_t) noise is sqrt(a_t) x_0 + sqrt(1 - a_t) (noise + this): a network that
+    learns the sum removes the corruption along with the noise.
+    """
+    a = extract(alphas_cumprod, t)
+    return corruption * (a / (1 - a)).sqrt() * (t >= CORRUPTED_FROM).view(-1, 1, 1, 1, 1)
+
+
 def target(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction: Prediction) -> Tensor:
     """What the network should predict: noise, x_0, or v = sqrt(a_t) noise - sqrt(1 - a_t) x_0 (arXiv:2202.00512)."""
     if prediction == "epsilon":

@@ -29,7 +29,8 @@ from show1.stages.interpolation import condition as interpolation_condition
 from show1.stages.super_resolution import upsample
 from show1.training import networks
 from show1.training.config import TrainingConfig
-from show1.training.objective import add_noise, draw_timesteps, prediction_loss
+from show1.training.corruption import corrupted
+from show1.training.objective import add_noise, draw_timesteps, noise_of, prediction_loss
 
 Sample = tuple[str, Tensor]
 """A caption and a video (3, F, H, W) in about [-1, 1]."""
@@ -207,15 +208,26 @@ class DenoisingTask(StageTask):
             return self.text(kept)  # type: ignore[no-any-return]
 
     def denoising_loss(
-        self, x0: Tensor, captions: list[str], condition: Tensor | None = None, noise_level: Tensor | None = None
+        self,
+        x0: Tensor,
+        captions: list[str],
+        condition: Tensor | None = None,
+        noise_level: Tensor | None = None,
+        noised: Tensor | None = None,
     ) -> Tensor:
-        """The loss on clean samples (B, C, F, H, W) with a condition (B, C', F, H, W) beside the noisy ones."""
+        """The loss on clean samples (B, C, F, H, W) with a condition (B, C', F, H, W) beside the noisy ones.
+
+        With `noised`, it is these samples that noise is added to, at all but low noise levels; x0 is still what the
+        network is to find.
+        """
         text = self.encode_captions(captions)
         noise = torch.randn(x0.shape).to(x0.device)
         t = draw_timesteps(len(x0), self.config.max_timestep, self.config.timestep_logit).to(x0.device)
         if self.config.motions_per_scene > 1:
             first = torch.arange(len(x0)) // self.config.motions_per_scene * self.config.motions_per_scene
             noise, t = noise[first], t[first]
+        if noised is not None:
+            noise = noise + noise_of(noised - x0, t, self.alphas_cumprod)  # type: ignore[arg-type]
         x_t = add_noise(x0, noise, t, self.alphas_cumprod)  # type: ignore[arg-type]
         inputs = x_t if condition is None else torch.cat([x_t, condition], dim=1)
         labels = {} if noise_level is None else {"class_labels": noise_level}
@@ -440,7 +452,12 @@ class TranslationTask(DenoisingTask):
         video = batch["video"]
         if self.config.crop is not None:
             [video] = random_crop(self.config.crop, video)
-        return {"loss": self.denoising_loss(self.encode(video), batch["caption"])}
+        clean = self.encode(video)
+        noised = clean
+        if self.config.corruption > 0:
+            chosen = (torch.rand(len(video)) < self.config.corruption).nonzero()[:, 0]
+            noised = clean.index_copy(0, chosen, self.encode(corrupted(video[chosen])))
+        return {"loss": self.denoising_loss(clean, batch["caption"], noised=noised)}
 
     def export(self, folder: Path) -> None:
         super().export(folder)

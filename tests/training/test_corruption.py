@@ -1,0 +1,39 @@
+"""What the expert learns to repair."""
+
+import torch
+
+from show1.data.sprites import SpriteWorld, frame_times, render_tensor
+from show1.training.corruption import corrupted
+
+
+def clips(count: int) -> torch.Tensor:
+    world = SpriteWorld(seed=3, split="train")
+    return torch.stack([render_tensor(world.scene(i), frame_times(3), 80, 128) for i in range(count)])
+
+
+def test_detail_is_lost_and_the_picture_stays() -> None:
+    video = clips(4)
+    torch.manual_seed(0)
+    coarse = corrupted(video)
+    assert coarse.shape == video.shape and coarse.dtype == video.dtype
+
+    def detail(x: torch.Tensor) -> float:
+        return float(x.diff(n=2, dim=-1).abs().mean())
+
+    assert detail(coarse) < 0.8 * detail(video)
+    assert (coarse - video).abs().mean() < 0.15
+    assert (coarse.mean((2, 3, 4)) - video.mean((2, 3, 4))).abs().max() < 0.05
+
+
+def test_every_frame_wobbles_its_own_way() -> None:
+    still = clips(1)[:, :, :1].expand(-1, -1, 3, -1, -1)
+    torch.manual_seed(0)
+    first, second, third = corrupted(still)[0].unbind(1)
+    assert not torch.equal(first, second) and not torch.equal(second, third)
+    torch.manual_seed(0)
+    assert torch.equal(corrupted(still)[0, :, 0], first)
+
+
+def test_sizes_of_any_kind() -> None:
+    for size in ((8, 8), (9, 31), (1, 5)):
+        assert corrupted(torch.zeros(1, 3, 2, *size)).shape == (1, 3, 2, *size)
