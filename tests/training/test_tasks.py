@@ -165,6 +165,13 @@ def test_translation_can_learn_to_repair(exports: Exports, monkeypatch: pytest.M
     assert abs(float(pure.mean())) < 0.2 and 0.8 < float(pure.std()) < 1.2
 
 
+@pytest.mark.parametrize("drawn", [0.1, 0.9])
+def test_any_number_of_clips_may_be_corrupted(exports: Exports, monkeypatch: pytest.MonkeyPatch, drawn: float) -> None:
+    task = build("translation", exports, corruption=0.5, prompt_dropout=0.0)
+    monkeypatch.setattr(torch, "rand", lambda *shape: torch.full(shape, drawn))
+    assert torch.isfinite(task(batch_of(task))["loss"])
+
+
 def test_corruption_is_for_the_expert(exports: Exports) -> None:
     with pytest.raises(InputError, match="corruption is for the translation tasks alone, got it for keyframes"):
         build("keyframes", exports, corruption=0.5)

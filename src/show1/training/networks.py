@@ -57,8 +57,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "translation": {
             "sample_size": 32,
-            "in_channels": 8,
-            "out_channels": 8,
+            "in_channels": 16,
+            "out_channels": 16,
             "block_out_channels": [32, 64, 96],
             "down_block_types": ["DownBlock3D", "CrossAttnDownBlock3D", "CrossAttnDownBlock3D"],
             "up_block_types": ["CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "UpBlock3D"],
@@ -70,7 +70,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "vae": {
             "in_channels": 3,
             "out_channels": 3,
-            "latent_channels": 8,
+            "latent_channels": 16,
             "block_out_channels": [16, 32, 64, 64],
             "down_block_types": ["DownEncoderBlock2D"] * 4,
             "up_block_types": ["UpDecoderBlock2D"] * 4,

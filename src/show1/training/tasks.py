@@ -454,8 +454,8 @@ class TranslationTask(DenoisingTask):
             [video] = random_crop(self.config.crop, video)
         clean = self.encode(video)
         noised = clean
-        if self.config.corruption > 0:
-            chosen = (torch.rand(len(video)) < self.config.corruption).nonzero()[:, 0]
+        chosen = (torch.rand(len(video)) < self.config.corruption).nonzero()[:, 0]
+        if len(chosen):
             noised = clean.index_copy(0, chosen, self.encode(corrupted(video[chosen])))
         return {"loss": self.denoising_loss(clean, batch["caption"], noised=noised)}
 

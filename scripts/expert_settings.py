@@ -1,0 +1,132 @@
+"""From which noise level, and in how many steps, should an expert translate? Scores against ground truth.
+
+    python scripts/expert_settings.py training-runs/translation/export 0.15:7 0.3:10 0.5:10
+
+Clips of the sprite world are rendered at 20x32 and go through the super-resolution of `mini`; the expert translates
+what that gives, with every pair of strength and number of steps. Two more rows say what can be reached: plain
+upscaling, and what the expert's autoencoder alone keeps of the ground truth. Errors and flicker are in 8-bit levels;
+sharpness and flicker are those of `show1 evaluate alignment`. `--low FILE.pt` keeps the low-resolution clips.
+"""
+
+import argparse
+import datetime
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from show1 import Show1Pipeline
+from show1.config import StageName, TranslationSettings
+from show1.data.captions import caption
+from show1.data.sprites import SpriteWorld, frame_times, render_tensor
+from show1.diffusion import IndependentSeeds, fold_frames, unfold_frames
+from show1.evaluation.alignment import score_video
+from show1.evaluation.reader import SpriteReader
+from show1.media import contact_sheet, save_sheet
+from show1.stages import TranslationStage
+from show1.stages.base import PromptEmbeddings
+from show1.training.tasks import TextConditioner
+from show1.video import Video
+
+FRAMES, TINY, SIZE = 29, (20, 32), (160, 256)
+
+
+def scenes(count: int) -> tuple[list[str], Tensor, Tensor]:
+    """Captions, and clips of training scenes at both sizes: (N, 3, F, H, W)."""
+    world = SpriteWorld(seed=79)
+    chosen = [world.scene(i) for i in range(count)]
+    tiny, full = (torch.stack([render_tensor(s, frame_times(FRAMES), *size) for s in chosen]) for size in (TINY, SIZE))
+    return [caption(scene) for scene in chosen], tiny, full
+
+
+def super_resolved(captions: list[str], tiny: Tensor) -> Tensor:
+    """What `mini` makes of the tiny clips."""
+    pipe = Show1Pipeline.from_pretrained("mini")
+    stage: StageName = "super_resolution"
+    clips = [
+        pipe(prompt, seed=i, start_from=stage, until=stage, video=clip, output_type="pt")
+        for i, (prompt, clip) in enumerate(zip(captions, tiny, strict=True))
+    ]
+    return torch.stack(clips)
+
+
+def scored(videos: Tensor, wanted: Tensor, reader: SpriteReader) -> list[str]:
+    """Error, sharpness and flicker of clips."""
+    videos = videos.clamp(-1, 1)
+    scores = [score_video(video, reader)[0] for video in videos]
+    sharp = statistics.mean(score.sharpness or 0.0 for score in scores)
+    flicker = statistics.mean(score.flicker or 0.0 for score in scores)
+    return [f"{float((videos - wanted).abs().mean() * 127.5):.2f}", f"{sharp:.2f}", f"{flicker:.2f}"]
+
+
+@torch.no_grad()
+def translate(export: Path, captions: list[str], low: Tensor, pairs: list[tuple[float, int]]) -> list[Tensor]:
+    """The expert's videos for every pair of strength and steps."""
+    stage, text = TranslationStage.from_folder(export), TextConditioner.from_folder(export)
+    empty = text([""]).expand(len(captions), -1, -1)
+    prompts = PromptEmbeddings(prompt_embeds=text(captions), negative_prompt_embeds=empty)
+    height, width = SIZE
+    made = []
+    for strength, steps in pairs:
+        settings = TranslationSettings(
+            num_inference_steps=steps, guidance_scale=1.0, height=height, width=width, strength=strength
+        )
+        made.append(stage(low, prompts, seeds=IndependentSeeds(list(range(len(captions)))), settings=settings))
+    return made
+
+
+@torch.no_grad()
+def reconstructed(export: Path, videos: Tensor) -> Tensor:
+    """Ground truth through the autoencoder alone."""
+    vae: Any = TranslationStage.from_folder(export).vae
+    frames = torch.split(fold_frames(videos), 8)
+    return unfold_frames(torch.cat([vae.decode(vae.encode(x).latent_dist.mean).sample for x in frames]), len(videos))
+
+
+def upscaled(low: Tensor) -> Tensor:
+    """Bilinear, as the expert sees its input."""
+    return unfold_frames(F.interpolate(fold_frames(low), size=SIZE, mode="bilinear"), len(low))
+
+
+def _pair(text: str) -> tuple[float, int]:
+    strength, steps = text.split(":")
+    return float(strength), int(steps)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("export", type=Path)
+    parser.add_argument("pairs", type=_pair, nargs="*", metavar="STRENGTH:STEPS")
+    parser.add_argument("--videos", type=int, default=4)
+    parser.add_argument("--low", type=Path, help="keeps the low-resolution clips here, and takes them from here")
+    parser.add_argument("--sheet", type=Path, help="PNG: ground truth, upscaled, then what each pair gives")
+    arguments = parser.parse_args()
+    captions, tiny, full = scenes(arguments.videos)
+    if arguments.low and arguments.low.is_file():
+        low = torch.load(arguments.low, weights_only=True)
+    else:
+        low = super_resolved(captions, tiny)
+        if arguments.low:
+            torch.save(low, arguments.low)
+    reader = SpriteReader.trained()
+    rows = {"ground truth": full, "autoencoder alone": reconstructed(arguments.export, full), "upscaled": upscaled(low)}
+    for (strength, steps), video in zip(
+        arguments.pairs, translate(arguments.export, captions, low, arguments.pairs), strict=True
+    ):
+        rows[f"strength {strength:g} of {steps} steps"] = video
+    print("| clips | error | sharpness | flicker |\n|---|---:|---:|---:|")
+    for name, videos in rows.items():
+        print(f"| {name} | {' | '.join(scored(videos, full, reader))} |", flush=True)
+    print(f"\n{len(captions)} clips, {platform.machine()}, torch {torch.__version__}, {datetime.date.today()}.")
+    if arguments.sheet:
+        shown = [(name, Video.from_tensor(videos[0], fps=8.0)) for name, videos in rows.items()]
+        sheet = contact_sheet([v for _, v in shown], labels=[n for n, _ in shown], columns=5, max_width=1500)
+        save_sheet(sheet, arguments.sheet, overwrite=True)
+
+
+if __name__ == "__main__":
+    main()
