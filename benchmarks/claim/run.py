@@ -9,7 +9,7 @@ Five ways, with the same prompts and seeds:
 - hybrid: pixel keyframes, interpolation and super-resolution, then the latent expert of noise levels up to 900.
 - latent only: text to video in the VAE's latent space, at full resolution, trained as long as the whole hybrid.
 - pixel only: a second pixel super-resolution network in the expert's place, trained as long as the expert.
-- all noise levels: the hybrid with an expert trained on all noise levels.
+- all noise levels: the hybrid with an expert trained on all noise levels alike.
 - plain upscaling: bicubic in the expert's place.
 
 The hybrid's stages are those of the model (`mini`, or a cascade folder); the others are trained here by the recipe of
@@ -81,16 +81,14 @@ def train_networks(options: Options) -> dict[str, Path]:
     """Trains the networks that the model lacks; gives their stage folders."""
     parts = resolve(options.model).parts
     text, vae = parts["keyframes"].text, parts["translation"].path
+    every = {"max_timestep": 999, "timestep_logit": None}
+    latent = {**every, "corruption": 0.0}  # there is nothing to repair where everything is drawn from noise
     plans: dict[str, tuple[str, dict[str, Any], float]] = {
         "pixel": ("super_resolution", {"size": SIZE, "low_size": LOW_SIZE}, options.expert_minutes),
-        "all-levels-images": ("translation_images", {"max_timestep": 999}, options.expert_minutes / 2),
-        "all-levels": ("translation", {"max_timestep": 999, "init": "all-levels-images"}, options.expert_minutes / 2),
-        "latent-images": ("translation_images", {"max_timestep": 999}, options.hybrid_minutes / 2),
-        "latent": (
-            "translation",
-            {"max_timestep": 999, "init": "latent-images", "crop": None},
-            options.hybrid_minutes / 2,
-        ),
+        "all-levels-images": ("translation_images", every, options.expert_minutes / 2),
+        "all-levels": ("translation", {**every, "init": "all-levels-images"}, options.expert_minutes / 2),
+        "latent-images": ("translation_images", latent, options.hybrid_minutes / 2),
+        "latent": ("translation", {**latent, "init": "latent-images", "crop": None}, options.hybrid_minutes / 2),
     }
     folders = {name: options.out / "training" / name for name in plans}
     for name, (task, changes, minutes) in plans.items():
