@@ -297,8 +297,7 @@ def test_bfloat16_is_close_to_float32() -> None:
     low = {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in arguments.items()}
     out = run(model.to(torch.bfloat16), low)
     assert out.dtype == torch.bfloat16
-    # bfloat16 rounds by up to 2^-9 at every layer: random networks of this depth differ by 7e-4 to 1.3e-3
-    assert (out.float() - expected).square().mean() < 4e-3 * expected.square().mean()
+    assert (out.float() - expected).square().mean() < 1e-3 * expected.square().mean()
 
 
 @pytest.mark.parametrize(

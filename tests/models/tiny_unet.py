@@ -48,7 +48,9 @@ FAMILIES = {"simple": SIMPLE, "diffusion": DIFFUSION}
 
 def build(config: dict[str, Any], *, seed: int = 0, **changes: Any) -> UNet3DConditionModel:
     """A network in evaluation mode none of whose layers is the identity."""
-    model = UNet3DConditionModel(**{**config, **changes})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # biases keep what the layers draw
+        model = UNet3DConditionModel(**{**config, **changes})
     randomize(model, seed)
     return model.eval()
 
