@@ -64,9 +64,14 @@ def scored(videos: Tensor, wanted: Tensor, reader: SpriteReader) -> list[str]:
 
 
 @torch.no_grad()
-def translate(export: Path, captions: list[str], low: Tensor, pairs: list[tuple[float, int]]) -> list[Tensor]:
+def translate(
+    stage: TranslationStage,
+    text: TextConditioner,
+    captions: list[str],
+    low: Tensor,
+    pairs: list[tuple[float, int]],
+) -> list[Tensor]:
     """The expert's videos for every pair of strength and steps."""
-    stage, text = TranslationStage.from_folder(export), TextConditioner.from_folder(export)
     empty = text([""]).expand(len(captions), -1, -1)
     prompts = PromptEmbeddings(prompt_embeds=text(captions), negative_prompt_embeds=empty)
     height, width = SIZE
@@ -80,9 +85,8 @@ def translate(export: Path, captions: list[str], low: Tensor, pairs: list[tuple[
 
 
 @torch.no_grad()
-def reconstructed(export: Path, videos: Tensor) -> Tensor:
+def reconstructed(vae: Any, videos: Tensor) -> Tensor:
     """Ground truth through the autoencoder alone."""
-    vae: Any = TranslationStage.from_folder(export).vae
     frames = torch.split(fold_frames(videos), 8)
     return unfold_frames(torch.cat([vae.decode(vae.encode(x).latent_dist.mean).sample for x in frames]), len(videos))
 
@@ -112,11 +116,11 @@ def main() -> None:
         low = super_resolved(captions, tiny)
         if arguments.low:
             torch.save(low, arguments.low)
-    reader = SpriteReader.trained()
-    rows = {"ground truth": full, "autoencoder alone": reconstructed(arguments.export, full), "upscaled": upscaled(low)}
-    for (strength, steps), video in zip(
-        arguments.pairs, translate(arguments.export, captions, low, arguments.pairs), strict=True
-    ):
+    reader, stage = SpriteReader.trained(), TranslationStage.from_folder(arguments.export)
+    text = TextConditioner.from_folder(arguments.export)
+    rows = {"ground truth": full, "autoencoder alone": reconstructed(stage.vae, full), "upscaled": upscaled(low)}
+    made = translate(stage, text, captions, low, arguments.pairs)
+    for (strength, steps), video in zip(arguments.pairs, made, strict=True):
         rows[f"strength {strength:g} of {steps} steps"] = video
     print("| clips | error | sharpness | flicker |\n|---|---:|---:|---:|")
     for name, videos in rows.items():

@@ -452,8 +452,7 @@ class TranslationTask(DenoisingTask):
         video = batch["video"]
         if self.config.crop is not None:
             [video] = random_crop(self.config.crop, video)
-        clean = self.encode(video)
-        noised = clean
+        clean, noised = self.encode(video), None
         chosen = (torch.rand(len(video)) < self.config.corruption).nonzero()[:, 0]
         if len(chosen):
             noised = clean.index_copy(0, chosen, self.encode(corrupted(video[chosen])))
