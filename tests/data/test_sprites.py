@@ -160,6 +160,16 @@ def test_three_quarters_stay_inside() -> None:
             assert min(visible_share(scene, t) for scene in scenes for t in (0.0, 1.0)) >= 0.75, name
 
 
+def test_the_share_that_spins() -> None:
+    for share in (0.0, 0.5, 1.0):
+        world = SpriteWorld(spins=share)
+        scenes = [world.scene(index) for index in range(400)]
+        assert abs(sum(MOTIONS[s.motion] == "spins" for s in scenes) / 400 - share) < 0.1
+        assert not any(is_held_out(s.subject, s.motion, s.background) for s in scenes)
+    with pytest.raises(InputError, match="spins must be from 0 to 1"):
+        SpriteWorld(spins=-0.1)
+
+
 def test_siblings_differ_in_their_motion_alone() -> None:
     world = SpriteWorld()
     for index in range(20):

@@ -12,7 +12,15 @@ from torch.testing import assert_close
 
 from show1.models import UNet3DConditionModel
 
-OURS_ALONE = ("transfromer_in_opt", "temporal", "temporal_head_dim", "patch_size", "embed_frames", "embed_places")
+OURS_ALONE = (
+    "transfromer_in_opt",
+    "temporal",
+    "temporal_head_dim",
+    "patch_size",
+    "embed_frames",
+    "embed_places",
+    "add_condition",
+)
 
 
 def image_twin(model: UNet3DConditionModel) -> UNet2DConditionModel:

@@ -1,9 +1,9 @@
-"""What the expert learns to repair."""
+"""What later stages learn to repair."""
 
 import torch
 
 from show1.data.sprites import SpriteWorld, frame_times, render_tensor
-from show1.training.corruption import corrupted
+from show1.training.corruption import HIGH, LOW, corrupted
 
 
 def clips(count: int) -> torch.Tensor:
@@ -14,7 +14,7 @@ def clips(count: int) -> torch.Tensor:
 def test_detail_is_lost_and_the_picture_stays() -> None:
     video = clips(4)
     torch.manual_seed(0)
-    coarse = corrupted(video)
+    coarse = corrupted(video, HIGH)
     assert coarse.shape == video.shape and coarse.dtype == video.dtype
 
     def detail(x: torch.Tensor) -> float:
@@ -28,12 +28,12 @@ def test_detail_is_lost_and_the_picture_stays() -> None:
 def test_every_frame_wobbles_its_own_way() -> None:
     still = clips(1)[:, :, :1].expand(-1, -1, 3, -1, -1)
     torch.manual_seed(0)
-    first, second, third = corrupted(still)[0].unbind(1)
+    first, second, third = corrupted(still, HIGH)[0].unbind(1)
     assert not torch.equal(first, second) and not torch.equal(second, third)
     torch.manual_seed(0)
-    assert torch.equal(corrupted(still)[0, :, 0], first)
+    assert torch.equal(corrupted(still, HIGH)[0, :, 0], first)
 
 
 def test_sizes_of_any_kind() -> None:
     for size in ((8, 8), (9, 31), (1, 5)):
-        assert corrupted(torch.zeros(1, 3, 2, *size)).shape == (1, 3, 2, *size)
+        assert corrupted(torch.zeros(1, 3, 2, *size), LOW).shape == (1, 3, 2, *size)

@@ -88,6 +88,14 @@ def test_motions_per_scene_need_scenes(exports: Exports) -> None:
         tiny_training.config("keyframes", Path("unused"), batch_size=4, motions_per_scene=3)
 
 
+def test_spins_need_the_sprite_world() -> None:
+    for options in ({"data": "clips"}, {"motions_per_scene": 2, "batch_size": 4}):
+        with pytest.raises(InputError, match="spins is for clips of the sprite world"):
+            tiny_training.config("keyframes", Path("unused"), spins=0.5, **options)
+    with pytest.raises(InputError, match="spins must be from 0 to 1"):
+        tiny_training.config("keyframes", Path("unused"), spins=1.5)
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_samples(name: str, exports: Exports) -> None:
     task = build(name, exports).eval()
@@ -153,7 +161,7 @@ def test_translation_can_learn_to_repair(exports: Exports, monkeypatch: pytest.M
     losses: list[Any] = []
     task.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     monkeypatch.setattr(tasks, "draw_timesteps", lambda count, *_: torch.full((count,), 100))
-    monkeypatch.setattr(tasks, "corrupted", lambda video: -video)
+    monkeypatch.setattr(tasks, "corrupted", lambda video, _: -video)
     monkeypatch.setattr(task, "encode", lambda video: video[:, :1, :, ::8, ::8].expand(-1, 4, -1, -1, -1))
     monkeypatch.setattr(tasks, "prediction_loss", lambda _, x0, noise, *rest, **__: losses.append((x0, noise, *rest)))
     batch = batch_of(task)
@@ -172,8 +180,33 @@ def test_any_number_of_clips_may_be_corrupted(exports: Exports, monkeypatch: pyt
     assert torch.isfinite(task(batch_of(task))["loss"])
 
 
-def test_corruption_is_for_the_expert(exports: Exports) -> None:
-    with pytest.raises(InputError, match="corruption is for the translation tasks alone, got it for keyframes"):
+@pytest.mark.parametrize("name", ["interpolation", "super_resolution"])
+def test_stages_after_the_keyframes_can_learn_to_repair(
+    name: str, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The condition is corrupted; what the network should find is clean."""
+    task = build(name, exports, corruption=1.0, **({"noise_level": (0, 0)} if name == "super_resolution" else {}))
+    monkeypatch.setattr(SuperResolutionTask, "SINGLE_FRAMES", 0.0)
+    monkeypatch.setattr(tasks, "corrupted", lambda video, _: -video)
+    seen: list[torch.Tensor] = []
+    wanted: list[torch.Tensor] = []
+    task.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    monkeypatch.setattr(tasks, "prediction_loss", lambda _, x0, *rest, **__: wanted.append(x0))
+    batch = batch_of(task)
+    task(batch)
+    if name == "interpolation":
+        clean, shown = batch["video"][:, :, [0, -1]], seen[0][:, 3:6, [0, -1]]
+        assert_close(wanted[0], batch["video"])
+    else:
+        high = wanted[0]
+        clean, shown = high[:, :, 1:], seen[0][:, 3:, 1:]
+        assert_close(seen[0][:, 3:, :1], high[:, :, :1])
+    alike = torch.nn.functional.cosine_similarity(shown.flatten(1), clean.flatten(1))
+    assert (alike < -0.8).all()
+
+
+def test_corruption_is_for_stages_that_repair(exports: Exports) -> None:
+    with pytest.raises(InputError, match="corruption is for interpolation, super_resolution, .*, got it for keyframes"):
         build("keyframes", exports, corruption=0.5)
     with pytest.raises(InputError, match="corruption must be from 0 to 1, got 2"):
         build("translation", exports, corruption=2)
@@ -254,6 +287,46 @@ def test_new_input_channels_change_nothing_at_first(patch_size: int) -> None:
     with torch.no_grad():
         expected = source(x, 10, text).sample
         assert_close(wide(torch.cat([x, 9 * torch.randn(1, 4, 2, 8, 8)], 1), 10, text).sample, expected)
+
+
+@pytest.mark.parametrize(
+    "name, source",
+    [
+        ("interpolation", "keyframes"),
+        ("interpolation", "interpolation"),
+        ("super_resolution", None),
+        ("super_resolution", "super_resolution"),
+    ],
+)
+def test_networks_that_add_their_condition_begin_with_it(
+    name: str, source: str | None, exports: Exports, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options = {"add_condition": True, "prediction_type": "sample", "text": str(exports["text"])}
+    task = build(name, exports, **options, init=str(exports[source]) if source else None).eval()
+    predicted: list[torch.Tensor] = []
+    seen: list[torch.Tensor] = []
+    task.unet.register_forward_hook(
+        lambda _, arguments, output: (seen.append(arguments[0]), predicted.append(output[0]))
+    )
+    monkeypatch.setattr(tasks, "prediction_loss", lambda *_, prediction, **__: torch.tensor(prediction == "sample"))
+    assert task(batch_of(task))["loss"]
+    assert_close(predicted[0], seen[0][:, 3:6], atol=0, rtol=0)
+    task.export(tmp_path)
+    again = build(name, exports, **options, init=str(tmp_path))
+    for (key, a), (_, b) in zip(task.unet.named_parameters(), again.unet.named_parameters(), strict=True):
+        assert torch.equal(a, b), key
+    assert json.loads((tmp_path / "scheduler" / "scheduler_config.json").read_text())["prediction_type"] == "sample"
+
+
+def test_a_condition_is_added_where_there_is_one(exports: Exports) -> None:
+    with pytest.raises(
+        InputError, match="add_condition is for interpolation and super_resolution, got it for keyframes"
+    ):
+        build("keyframes", exports, add_condition=True, prediction_type="sample")
+    with pytest.raises(InputError, match="add_condition needs prediction_type sample, got v_prediction"):
+        build("super_resolution", exports, add_condition=True)
+    with pytest.raises(ValueError, match="add_condition needs 6 in_channels or more"):
+        UNet3DConditionModel(**tiny_training.PRESET["keyframes"], add_condition=True)
 
 
 def test_new_place_embeddings_change_nothing_at_first() -> None:

@@ -91,14 +91,23 @@ class SpriteWorld:
     split: Split = "train"
     """"train" never shows a held-out pair, "held_out" shows only scenes with at least one, "all" shows every scene."""
 
+    spins: float | None = None
+    """Share of the scenes whose subject spins, 0 to 1: the motion that takes longest to learn. None: no more than any
+    other motion."""
+
     def __post_init__(self) -> None:
         if self.split not in _SPLIT_KEYS:
             raise InputError(f"split must be one of {', '.join(_SPLIT_KEYS)}, got {self.split!r}")
+        if self.spins is not None and not 0 <= self.spins <= 1:
+            raise InputError(f"spins must be from 0 to 1, got {self.spins}")
 
     def scene(self, index: int) -> Scene:
-        """The scene at an index from 0 up: an allowed combination of this split, uniformly drawn."""
+        """The scene at an index from 0 up: an allowed combination of this split, uniformly drawn but for `spins`."""
         rng = self._rng(index)
-        allowed = _combinations(self.split)
+        if self.spins is None:
+            allowed = _combinations(self.split)
+        else:
+            allowed = _spinning(self.split, bool(rng.random() < self.spins))
         return self._lay_out(*allowed[int(rng.integers(len(allowed)))], rng)
 
     def compose(self, subject: int, motion: int, background: int, index: int = 0) -> Scene:
@@ -147,6 +156,11 @@ class SpriteWorld:
 @cache
 def _combinations(split: Split) -> list[tuple[int, int, int]]:
     return combinations(split)
+
+
+@cache
+def _spinning(split: Split, spins: bool) -> list[tuple[int, int, int]]:
+    return [triple for triple in _combinations(split) if (MOTIONS[triple[1]] == "spins") == spins]
 
 
 def _draw_scene(subject: int, motion: int, background: int, rng: np.random.Generator) -> Scene:

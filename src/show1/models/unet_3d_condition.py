@@ -58,15 +58,18 @@ class TextCache:
 class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """UNet over videos with text, of two families of blocks (`show1.models.blocks`).
 
-    The keys of the config are the published ones, `transfromer_in_opt` with its misspelling among them. Five keys are
+    The keys of the config are the published ones, `transfromer_in_opt` with its misspelling among them. Six keys are
     our own: `temporal` (false: an image network, whose weights a video network of the same config takes over),
     `temporal_head_dim` (channels a head of the temporal transformers; null: as published), `patch_size` (the
     network sees patches of so many pixels a side as channels: less work at high resolution), `embed_frames` (the
-    time embedding also says where in the clip a frame is) and `embed_places` (every level is told where in the frame
-    each position is); published networks learn both from the padding at the edges alone.
+    time embedding also says where in the clip a frame is), `embed_places` (every level is told where in the frame
+    each position is; published networks learn both from the padding at the edges alone) and `add_condition` (the
+    condition, the channels after the noisy ones, is added to the output: for networks that predict the clean video,
+    which then have to find only what a blend of keyframes or an upsampled video lacks).
 
     Raises:
-        ValueError: The config asks for something that no published network has.
+        ValueError: The config asks for something that no published network has, or to add a condition where there is
+            none.
     """
 
     _supports_gradient_checkpointing = True
@@ -136,9 +139,15 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         patch_size: int = 1,
         embed_frames: bool = False,
         embed_places: bool = False,
+        add_condition: bool = False,
     ) -> None:
         super().__init__()
         _reject_unknown(self.config)
+        if add_condition and in_channels < 2 * out_channels:
+            raise ValueError(
+                f"add_condition needs {2 * out_channels} in_channels or more, noisy ones and their condition, "
+                f"got {in_channels}"
+            )
         levels = len(block_out_channels)
         channels = list(block_out_channels)
         layers = _per_level(layers_per_block, levels, "layers_per_block")
@@ -350,6 +359,9 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         x = self.conv_out(self.conv_act(self.conv_norm_out(x)))
         x = from_patches(x, self.config.patch_size, (height, width))
         out = torch.unflatten(x, 0, (batch, num_frames)).transpose(1, 2)
+        if self.config.add_condition:
+            channels = self.config.out_channels
+            out = out + sample[:, channels : 2 * channels]
         return UNet3DConditionOutput(sample=out) if return_dict else (out,)
 
 

@@ -107,6 +107,13 @@ class TrainingConfig(SavedOptions):
     """So many clips of a batch show one subject of the sprite world over one background under the same noise, and
     differ in their motion alone: the loss then tells best what the words for motions mean (`keyframes` alone)."""
 
+    add_condition: bool = False
+    """Interpolation and super-resolution find what the blend of the keyframes, or the upsampled video, lacks, instead of
+    the whole, which small networks cannot pass on. Only with `prediction_type` "sample"."""
+
+    spins: float | None = None
+    """Share of the clips of the sprite world whose subject spins, 0 to 1. None: no more than any other motion."""
+
     noise_level: tuple[int, int] = (0, 400)
     """Range of noise levels of the low-resolution condition (super-resolution)."""
 
@@ -120,8 +127,8 @@ class TrainingConfig(SavedOptions):
     """Height and width of the random crops that the translation tasks learn from; None: whole frames."""
 
     corruption: float = 0.0
-    """Share of the clips in which the translation tasks also learn to remove what earlier stages leave: coarse pixels,
-    wobbling edges, noise (`show1.training.corruption`). 0: the paper's expert, which learns from clean videos alone."""
+    """Share of the clips in which the stages after the keyframes also learn to remove what earlier stages leave: coarse
+    pixels, wobbling edges, noise (`show1.training.corruption`). 0: as the paper, which trains on clean videos alone."""
 
     mixed_precision: Literal["no", "bf16"] = "no"
     """Arithmetic of the networks."""
@@ -169,6 +176,7 @@ class TrainingConfig(SavedOptions):
                 self.motions_per_scene >= 1 and self.batch_size // self.accumulate % self.motions_per_scene == 0,
                 "a divisor of batch_size / accumulate",
             ),
+            "spins": (self.spins is None or 0 <= self.spins <= 1, "from 0 to 1"),
             "size": (self.size is None or min(self.size) >= 8, "at least 8 pixels each way"),
             "low_size": (self.low_size is None or min(self.low_size) >= 1, "at least 1 pixel each way"),
             "crop": (self.crop is None or min(self.crop) >= 8, "at least 8 pixels each way"),
@@ -184,8 +192,15 @@ class TrainingConfig(SavedOptions):
             raise InputError(f"low_size is for super_resolution alone, got it for {self.task}")
         if self.motions_per_scene > 1 and (self.task != "keyframes" or self.data != "sprites"):
             raise InputError("motions_per_scene is for keyframes of the sprite world alone; leave it out")
-        if self.corruption > 0 and not self.task.startswith("translation"):
-            raise InputError(f"corruption is for the translation tasks alone, got it for {self.task}")
+        if self.spins is not None and (self.data != "sprites" or self.motions_per_scene > 1):
+            raise InputError("spins is for clips of the sprite world, without motions_per_scene; leave it out")
+        after_keyframes = ("interpolation", "super_resolution", "translation_images", "translation")
+        if self.corruption > 0 and self.task not in after_keyframes:
+            raise InputError(f"corruption is for {', '.join(after_keyframes)}, got it for {self.task}")
+        if self.add_condition and self.task not in ("interpolation", "super_resolution"):
+            raise InputError(f"add_condition is for interpolation and super_resolution, got it for {self.task}")
+        if self.add_condition and self.prediction_type != "sample":
+            raise InputError(f"add_condition needs prediction_type sample, got {self.prediction_type}")
         if self.task == "interpolation" and self.init is None:
             raise InputError("init: interpolation starts from a keyframes stage; name its folder")
         if self.task in ("super_resolution", "translation_images", "translation") and not (self.text or self.init):

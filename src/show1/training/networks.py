@@ -124,10 +124,12 @@ def preset(name: str, part: str) -> dict[str, Any]:
     return PRESETS[name][part]
 
 
-def fresh_pixel_unet(name: str, part: str, text_width: int, *, temporal: bool) -> UNet3DConditionModel:
-    """A pixel UNet with random weights, for text states of `text_width` channels."""
-    config = {**preset(name, part), "encoder_hid_dim": text_width}
+def fresh_pixel_unet(name: str, part: str, text_width: int, *, temporal: bool, **changes: Any) -> UNet3DConditionModel:
+    """A pixel UNet with random weights, for text states of `text_width` channels; `changes` are other config keys."""
+    config = {**preset(name, part), "encoder_hid_dim": text_width, **changes}
     model: UNet3DConditionModel = UNet3DConditionModel(**config, temporal=temporal)
+    if model.config.add_condition:
+        _give_the_condition(model)
     return model
 
 
@@ -135,7 +137,8 @@ def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DCond
     """A network of another config that starts as `source`: inflation, or more input channels.
 
     New temporal layers and embeddings start as the identity, weights of new input channels as zero: so the new network
-    computes what the old one did (section 3.2 of arXiv:2309.15818; arXiv:2209.14792 for inflation).
+    computes what the old one did (section 3.2 of arXiv:2309.15818; arXiv:2209.14792 for inflation). One that is to add
+    its condition, where the source did not, starts as that condition.
 
     Args:
         source: An image or video network.
@@ -156,7 +159,14 @@ def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DCond
         raise InputError(
             f"init: the network cannot become one with {changes}: {sorted(set(missing) - new) or sorted(unexpected)}"
         )
+    if model.config.add_condition and not source.config.add_condition:
+        _give_the_condition(model)
     return model
+
+
+def _give_the_condition(model: UNet3DConditionModel) -> None:
+    for parameter in model.conv_out.parameters():
+        nn.init.zeros_(parameter)
 
 
 def fresh_latent_unet(name: str, text_width: int) -> nn.Module:

@@ -29,7 +29,7 @@ from show1.stages.interpolation import condition as interpolation_condition
 from show1.stages.super_resolution import upsample
 from show1.training import networks
 from show1.training.config import TrainingConfig
-from show1.training.corruption import corrupted
+from show1.training.corruption import HIGH, LOW, corrupted
 from show1.training.objective import add_noise, draw_timesteps, noise_of, prediction_loss
 
 Sample = tuple[str, Tensor]
@@ -180,6 +180,8 @@ class DenoisingTask(StageTask):
             self.text.requires_grad_(False)
         if config.init is not None and (Path(config.init) / "scheduler").is_dir():
             self.sampler = read_scheduler_config(Path(config.init) / "scheduler")
+            if config.add_condition:  # the network's last layer begins anew
+                self.sampler = {**self.sampler, "prediction_type": config.prediction_type}
         else:
             schedule_config = networks.SCHEDULERS[schedule]
             self.sampler = {**schedule_config, **networks.SAMPLER, "prediction_type": config.prediction_type}
@@ -242,6 +244,11 @@ class DenoisingTask(StageTask):
             min_snr_gamma=self.config.min_snr_gamma,
         )
 
+    def spoiled(self, frames: Tensor) -> Tensor:
+        """Frames (B, 3, F, H, W) at low resolution, some clips of them as an earlier stage leaves them."""
+        chosen = (torch.rand(len(frames)) < self.config.corruption).nonzero()[:, 0]
+        return frames.index_copy(0, chosen, corrupted(frames[chosen], LOW)) if len(chosen) else frames
+
     def export(self, folder: Path) -> None:
         self.unet.save_pretrained(folder / "unet")  # type: ignore[operator]
         (folder / "scheduler").mkdir(parents=True, exist_ok=True)
@@ -302,6 +309,7 @@ class InterpolationTask(DenoisingTask):
         source = load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
         channels = source.config.in_channels
         changes = {"temporal": True} if channels == 7 else {"temporal": True, "in_channels": 7}
+        changes |= {"add_condition": True} if config.add_condition else {}
         self.unet = networks.adapt_pixel_unet(source, **changes)
 
     def new_parameters(self) -> set[str]:
@@ -310,7 +318,7 @@ class InterpolationTask(DenoisingTask):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]  # (B, 3, factor + 1, H, W)
-        condition = interpolation_condition(video[:, :, [0, -1]], video.shape[2] - 1)
+        condition = interpolation_condition(self.spoiled(video[:, :, [0, -1]]), video.shape[2] - 1)
         return {"loss": self.denoising_loss(video, batch["caption"], condition)}
 
     def preview(self, batch: Batch) -> list[Sample]:
@@ -334,16 +342,18 @@ class SuperResolutionTask(DenoisingTask):
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config, "pixel")
+        changes = {"add_condition": True} if config.add_condition else {}
         if config.init is None:
-            self.unet = networks.fresh_pixel_unet(config.network, "super_resolution", self.text.width, temporal=True)
-        else:
-            self.unet = networks.adapt_pixel_unet(
-                load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu"), temporal=True
+            self.unet = networks.fresh_pixel_unet(
+                config.network, "super_resolution", self.text.width, temporal=True, **changes
             )
+        else:
+            source = load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
+            self.unet = networks.adapt_pixel_unet(source, temporal=True, **changes)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]
-        low = upsample(batch["low"], *video.shape[-2:])
+        low = upsample(self.spoiled(batch["low"]), *video.shape[-2:])
         video, low = random_crop(self.CROP, video, low)
         levels = torch.randint(self.config.noise_level[0], self.config.noise_level[1] + 1, (len(video),))
         levels = levels.to(video.device)
@@ -455,7 +465,7 @@ class TranslationTask(DenoisingTask):
         clean, noised = self.encode(video), None
         chosen = (torch.rand(len(video)) < self.config.corruption).nonzero()[:, 0]
         if len(chosen):
-            noised = clean.index_copy(0, chosen, self.encode(corrupted(video[chosen])))
+            noised = clean.index_copy(0, chosen, self.encode(corrupted(video[chosen], HIGH)))
         return {"loss": self.denoising_loss(clean, batch["caption"], noised=noised)}
 
     def export(self, folder: Path) -> None:

@@ -24,6 +24,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from show1.data.clips import MINI_VIEWS, ClipDataset, ClipSource, ClipView, SpriteClips
+from show1.data.sprites import SpriteWorld
 from show1.errors import Cancelled, MissingDependencyError, RunError
 from show1.files import read_json_object, write_json
 from show1.models.layers import set_temporal_dropout
@@ -322,7 +323,8 @@ def _lr_factor(step: int, config: LoopOptions) -> float:
 def _source(config: TrainingConfig) -> tuple[ClipSource, int]:
     """The clips, and after how many of them they begin again (0: never)."""
     if config.data == "sprites":
-        return SpriteClips(motions_per_scene=config.motions_per_scene), 0
+        world = SpriteWorld(seed=config.seed, spins=config.spins)
+        return SpriteClips(world=world, motions_per_scene=config.motions_per_scene), 0
     from show1.data.folder import ClipFolder
 
     folder = ClipFolder(Path(config.data), seed=config.seed)
