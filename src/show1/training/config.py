@@ -108,8 +108,8 @@ class TrainingConfig(SavedOptions):
     differ in their motion alone: the loss then tells best what the words for motions mean (`keyframes` alone)."""
 
     add_condition: bool = False
-    """Interpolation and super-resolution find what the blend of the keyframes, or the upsampled video, lacks, instead of
-    the whole, which small networks cannot pass on. Only with `prediction_type` "sample"."""
+    """Interpolation and super-resolution find what the blend of the keyframes, or the upsampled video, lacks, instead
+    of the whole, which small networks cannot pass on. Only with `prediction_type` "sample"."""
 
     spins: float | None = None
     """Share of the clips of the sprite world whose subject spins, 0 to 1. None: no more than any other motion."""
