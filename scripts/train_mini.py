@@ -75,7 +75,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "init": "keyframes_motions",
         "text": "text",
     },
-    # what the blend of two keyframes, or the upsampled video, lacks: nearly all of it is found in the first step
+    # what the blend of two keyframes lacks: nearly all of it is found in the first step
     "interpolation": {
         "steps": 1500,
         "batch_size": 8,
@@ -86,6 +86,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "ema_decay": 0.99,
         "timestep_logit": [3.0, 1.5],
         "prediction_type": "sample",
+        "loss": "absolute",
         "add_condition": True,
         "corruption": 0.5,
         "spins": 0.3,
@@ -93,20 +94,15 @@ RECIPE: dict[str, dict[str, Any]] = {
         "text": "text",
     },
     "super_resolution": {
-        "steps": 6000,
+        "steps": 4000,
         "batch_size": 4,
         "learning_rate": 2e-3,
         "optimizer": "muon",
-        "lr_schedule": "linear",
-        "temporal_dropout": 0.0,
-        "ema_decay": 0.99,
-        "timestep_logit": [2.0, 1.5],
-        "prediction_type": "sample",
-        "add_condition": True,
-        "corruption": 0.5,
-        "noise_level": [0, 0],
-        "spins": 0.3,
+        "lr_schedule": "constant",
         "text": "text",
+        "noise_level": [0, 200],
+        "temporal_dropout": 0.0,
+        "prediction_type": "sample",
     },
     "vae": {
         "steps": 6000,
@@ -159,7 +155,7 @@ SETTINGS: dict[str, Any] = {
         "width": 32,
         "fps": 2.0,
     },
-    "interpolation": {"num_inference_steps": 6, "guidance_scale": 1.0, "factor": 4},
+    "interpolation": {"num_inference_steps": 1, "guidance_scale": 1.0, "factor": 4},
     "super_resolution": {
         "num_inference_steps": 4,
         "guidance_scale": 1.0,

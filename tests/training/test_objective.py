@@ -84,6 +84,9 @@ def test_plain_loss_is_the_mean_squared_error(scheduler: DDPMScheduler) -> None:
     predicted = draw(*x0.shape, seed=2)
     loss = objective.prediction_loss(predicted, x0, noise, T, scheduler.alphas_cumprod, prediction="epsilon")
     assert_close(loss, torch.nn.functional.mse_loss(predicted, noise))
+    a = scheduler.alphas_cumprod
+    loss = objective.prediction_loss(predicted, x0, noise, T, a, prediction="sample", absolute=True)
+    assert_close(loss, torch.nn.functional.l1_loss(predicted, x0))
 
 
 def with_variance(predicted: Tensor, value: float) -> Tensor:

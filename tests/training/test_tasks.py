@@ -88,6 +88,17 @@ def test_motions_per_scene_need_scenes(exports: Exports) -> None:
         tiny_training.config("keyframes", Path("unused"), batch_size=4, motions_per_scene=3)
 
 
+@pytest.mark.parametrize("name", ["keyframes", "translation"])
+def test_errors_may_be_absolute(name: str, exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = build(name, exports, loss="absolute")
+    seen: list[bool] = []
+    monkeypatch.setattr(tasks, "prediction_loss", lambda *_, absolute, **__: seen.append(absolute))
+    task(batch_of(task))
+    assert seen == [True]
+    with pytest.raises(InputError, match="loss must be one of squared, absolute, got 'huber'"):
+        build(name, exports, loss="huber")
+
+
 def test_spins_need_the_sprite_world() -> None:
     for options in ({"data": "clips"}, {"motions_per_scene": 2, "batch_size": 4}):
         with pytest.raises(InputError, match="spins is for clips of the sprite world"):

@@ -87,6 +87,10 @@ class TrainingConfig(SavedOptions):
     """What a fresh network predicts; with `init`, its scheduler's. `sample` (the clean video) suits networks on
     patches, which have too few channels to pass the noise on (arXiv:2511.13720)."""
 
+    loss: Literal["squared", "absolute"] = "squared"
+    """Errors of the prediction. Absolute ones leave alone what is right already, and draw less that is made up
+    (arXiv:2111.05826 compares them): for stages whose condition shows nearly everything."""
+
     min_snr_gamma: float | None = None
     """Loss weights of arXiv:2303.09556; None: none."""
 

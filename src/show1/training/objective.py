@@ -99,8 +99,9 @@ def prediction_loss(
     *,
     prediction: Prediction,
     min_snr_gamma: float | None = None,
+    absolute: bool = False,
 ) -> Tensor:
-    """Mean squared error of the prediction, weighted; with twice the channels plus the variational bound.
+    """Mean error of the prediction, weighted; with twice the channels plus the variational bound.
 
     Args:
         predicted: (B, C, F, H, W), or (B, 2C, F, H, W) with the learned variance in the second half.
@@ -110,6 +111,7 @@ def prediction_loss(
         alphas_cumprod: (T,).
         prediction: What the network predicts.
         min_snr_gamma: See `min_snr_weight`.
+        absolute: Absolute errors instead of squared ones.
 
     Returns:
         Scalar.
@@ -117,7 +119,8 @@ def prediction_loss(
     channels = x0.shape[1]
     predicted = predicted.float()
     wanted = target(x0, noise, t, alphas_cumprod, prediction)
-    errors = (predicted[:, :channels] - wanted).square().flatten(1).mean(1)
+    difference = predicted[:, :channels] - wanted
+    errors = (difference.abs() if absolute else difference.square()).flatten(1).mean(1)
     if min_snr_gamma is not None:
         errors = errors * min_snr_weight(t, alphas_cumprod, min_snr_gamma, prediction)
     loss = errors.mean()

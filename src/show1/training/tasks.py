@@ -242,6 +242,7 @@ class DenoisingTask(StageTask):
             self.alphas_cumprod,  # type: ignore[arg-type]
             prediction=self.prediction,
             min_snr_gamma=self.config.min_snr_gamma,
+            absolute=self.config.loss == "absolute",
         )
 
     def spoiled(self, frames: Tensor) -> Tensor:
