@@ -35,12 +35,19 @@ from show1.video import Video
 FRAMES, TINY, SIZE = 29, (20, 32), (160, 256)
 
 
-def scenes(count: int) -> tuple[list[str], Tensor, Tensor]:
-    """Captions, and clips of training scenes at both sizes: (N, 3, F, H, W)."""
-    world = SpriteWorld(seed=79)
+def scenes(count: int, size: tuple[int, int] = SIZE, *, seed: int = 79) -> tuple[list[str], Tensor, Tensor]:
+    """Captions, and clips of training scenes at 20x32 and at a size: (N, 3, F, H, W)."""
+    world = SpriteWorld(seed=seed)
     chosen = [world.scene(i) for i in range(count)]
-    tiny, full = (torch.stack([render_tensor(s, frame_times(FRAMES), *size) for s in chosen]) for size in (TINY, SIZE))
+    tiny, full = (torch.stack([render_tensor(s, frame_times(FRAMES), *hw) for s in chosen]) for hw in (TINY, size))
     return [caption(scene) for scene in chosen], tiny, full
+
+
+@torch.no_grad()
+def encoded(text: TextConditioner, captions: list[str]) -> PromptEmbeddings:
+    """Text states of captions, for sampling."""
+    empty = text([""]).expand(len(captions), -1, -1)
+    return PromptEmbeddings(prompt_embeds=text(captions), negative_prompt_embeds=empty)
 
 
 def super_resolved(captions: list[str], tiny: Tensor) -> Tensor:
@@ -72,15 +79,15 @@ def translate(
     pairs: list[tuple[float, int]],
 ) -> list[Tensor]:
     """The expert's videos for every pair of strength and steps."""
-    empty = text([""]).expand(len(captions), -1, -1)
-    prompts = PromptEmbeddings(prompt_embeds=text(captions), negative_prompt_embeds=empty)
     height, width = SIZE
     made = []
     for strength, steps in pairs:
         settings = TranslationSettings(
             num_inference_steps=steps, guidance_scale=1.0, height=height, width=width, strength=strength
         )
-        made.append(stage(low, prompts, seeds=IndependentSeeds(list(range(len(captions)))), settings=settings))
+        made.append(
+            stage(low, encoded(text, captions), seeds=IndependentSeeds(list(range(len(captions)))), settings=settings)
+        )
     return made
 
 

@@ -13,16 +13,15 @@ import argparse
 import datetime
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from expert_settings import FRAMES, TINY, scored
+from expert_settings import FRAMES, TINY, encoded, scenes, scored
 from torch import Tensor
 
 from show1.config import InterpolationSettings, SuperResolutionSettings
-from show1.data.captions import caption
-from show1.data.sprites import SpriteWorld, frame_times, render_tensor
 from show1.diffusion import IndependentSeeds
 from show1.evaluation.reader import SpriteReader
 from show1.models import UNet3DConditionModel
@@ -34,6 +33,38 @@ from show1.training.tasks import TextConditioner
 
 HIGH, FACTOR = (80, 128), 4
 
+Make = Callable[[Tensor, int], Tensor]
+"""From a stage's input (N, 3, F, h, w) and a number of steps to what it makes: (N, 3, F', H, W)."""
+
+
+def interpolation(folder: Path, prompts: PromptEmbeddings, seeds: IndependentSeeds) -> Make:
+    """The stage; no steps: the linear blend."""
+    stage = InterpolationStage.from_folder(folder)
+
+    def make(video: Tensor, steps: int) -> Tensor:
+        if steps == 0:
+            return F.interpolate(video, size=(FRAMES, *TINY), mode="trilinear", align_corners=True)
+        settings = InterpolationSettings(num_inference_steps=steps, guidance_scale=1.0, factor=FACTOR)
+        return stage(video, prompts, seeds=seeds, settings=settings)
+
+    return make
+
+
+def super_resolution(folder: Path, prompts: PromptEmbeddings, seeds: IndependentSeeds, noise_level: int) -> Make:
+    """The stage; no steps: plain upscaling."""
+    stage = SuperResolutionStage.from_folder(folder)
+    height, width = HIGH
+
+    def make(video: Tensor, steps: int) -> Tensor:
+        if steps == 0:
+            return upsample(video, height, width)
+        settings = SuperResolutionSettings(
+            num_inference_steps=steps, guidance_scale=1.0, height=height, width=width, noise_level=noise_level
+        )
+        return stage(video, prompts, seeds=seeds, settings=settings)
+
+    return make
+
 
 @torch.no_grad()
 def main() -> None:
@@ -44,40 +75,15 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=6)
     parser.add_argument("--noise-level", type=int, default=0, help="of the condition of super-resolution")
     arguments = parser.parse_args()
-    world = SpriteWorld(seed=78)
-    scenes = [world.scene(i) for i in range(arguments.videos)]
-    tiny, large = (torch.stack([render_tensor(s, frame_times(FRAMES), *size) for s in scenes]) for size in (TINY, HIGH))
-    text = TextConditioner.from_folder(arguments.text)
-    captions = [caption(scene) for scene in scenes]
-    empty = text([""]).expand(len(scenes), -1, -1)
-    prompts = PromptEmbeddings(prompt_embeds=text(captions), negative_prompt_embeds=empty)
-    seeds = IndependentSeeds(list(range(len(scenes))))
-
-    fills_in = UNet3DConditionModel.load_config(arguments.stage / "unet")["in_channels"] == 7
-    given, wanted = (tiny[:, :, ::FACTOR], tiny) if fills_in else (tiny, large)
-    if fills_in:
-        interpolation = InterpolationStage.from_folder(arguments.stage)
+    captions, tiny, large = scenes(arguments.videos, HIGH, seed=78)
+    text_states = encoded(TextConditioner.from_folder(arguments.text), captions)
+    seeds = IndependentSeeds(list(range(len(captions))))
+    if UNet3DConditionModel.load_config(arguments.stage / "unet")["in_channels"] == 7:
+        given, wanted, plain = tiny[:, :, ::FACTOR], tiny, "linear blend"
+        make = interpolation(arguments.stage, text_states, seeds)
     else:
-        super_resolution = SuperResolutionStage.from_folder(arguments.stage)
-
-    def plain(video: Tensor) -> Tensor:
-        if not fills_in:
-            return upsample(video, *HIGH)
-        return F.interpolate(video, size=(FRAMES, *TINY), mode="trilinear", align_corners=True)
-
-    def made(video: Tensor, steps: int) -> Tensor:
-        if fills_in:
-            filling = InterpolationSettings(num_inference_steps=steps, guidance_scale=1.0, factor=FACTOR)
-            return interpolation(video, prompts, seeds=seeds, settings=filling)
-        height, width = HIGH
-        upscaling = SuperResolutionSettings(
-            num_inference_steps=steps,
-            guidance_scale=1.0,
-            height=height,
-            width=width,
-            noise_level=arguments.noise_level,
-        )
-        return super_resolution(video, prompts, seeds=seeds, settings=upscaling)
+        given, wanted, plain = tiny, large, "upscaling"
+        make = super_resolution(arguments.stage, text_states, seeds, arguments.noise_level)
 
     reader = SpriteReader.trained()
     torch.manual_seed(0)
@@ -85,11 +91,11 @@ def main() -> None:
     for name, video in {"ground truth": given, "corrupted": corrupted(given, LOW)}.items():
         for steps in (0, *arguments.steps):
             began = time.perf_counter()
-            clips = made(video, steps) if steps else plain(video)
+            clips = make(video, steps)
             seconds = time.perf_counter() - began
-            how = f"{steps} steps" if steps else ("linear blend" if fills_in else "upscaling")
+            how = f"{steps} steps" if steps else plain
             print(f"| {name} | {how} | {' | '.join(scored(clips, wanted, reader))} | {seconds:.1f} |", flush=True)
-    print(f"\n{len(scenes)} clips, {platform.machine()}, torch {torch.__version__}, {datetime.date.today()}.")
+    print(f"\n{len(captions)} clips, {platform.machine()}, torch {torch.__version__}, {datetime.date.today()}.")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings, TranslationSettings
 from show1.data.captions import parse_caption
+from show1.data.world import MOTIONS
 from show1.diffusion import IndependentSeeds
 from show1.errors import InputError
 from show1.models import UNet3DConditionModel
@@ -97,6 +98,17 @@ def test_errors_may_be_absolute(name: str, exports: Exports, monkeypatch: pytest
     assert seen == [True]
     with pytest.raises(InputError, match="loss must be one of squared, absolute, got 'huber'"):
         build(name, exports, loss="huber")
+
+
+def test_scenes_follow_the_seed_and_the_share_of_spins(exports: Exports) -> None:
+    spinning, first, second = (
+        batch_of(build("keyframes", exports, batch_size=8, **options))["caption"]
+        for options in ({"spins": 1.0}, {"spins": 0.0}, {"spins": 0.0, "seed": 1})
+    )
+    motions = [{parse_caption(caption)[1] for caption in captions} for captions in (spinning, first, second)]
+    assert motions[0] == {MOTIONS.index("spins")}
+    assert MOTIONS.index("spins") not in motions[1] | motions[2]
+    assert first != second
 
 
 def test_spins_need_the_sprite_world() -> None:

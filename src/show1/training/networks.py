@@ -124,16 +124,21 @@ def preset(name: str, part: str) -> dict[str, Any]:
     return PRESETS[name][part]
 
 
-def fresh_pixel_unet(name: str, part: str, text_width: int, *, temporal: bool, **changes: Any) -> UNet3DConditionModel:
-    """A pixel UNet with random weights, for text states of `text_width` channels; `changes` are other config keys."""
-    config = {**preset(name, part), "encoder_hid_dim": text_width, **changes}
+def fresh_pixel_unet(
+    name: str, part: str, text_width: int, *, temporal: bool, add_condition: bool = False
+) -> UNet3DConditionModel:
+    """A pixel UNet with random weights, for text states of `text_width` channels; one that adds its condition starts as
+    that condition."""
+    config = {**preset(name, part), "encoder_hid_dim": text_width, "add_condition": add_condition}
     model: UNet3DConditionModel = UNet3DConditionModel(**config, temporal=temporal)
-    if model.config.add_condition:
+    if add_condition:
         _give_the_condition(model)
     return model
 
 
-def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DConditionModel:
+def adapt_pixel_unet(
+    source: UNet3DConditionModel, *, add_condition: bool = False, **changes: Any
+) -> UNet3DConditionModel:
     """A network of another config that starts as `source`: inflation, or more input channels.
 
     New temporal layers and embeddings start as the identity, weights of new input channels as zero: so the new network
@@ -142,10 +147,13 @@ def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DCond
 
     Args:
         source: An image or video network.
+        add_condition: Whether the new network adds its condition; it does in any case where the source does.
         changes: Config keys that differ, such as `temporal=True`, `in_channels=7`.
     """
     config = {k: v for k, v in source.config.items() if not k.startswith("_")}
-    model: UNet3DConditionModel = UNet3DConditionModel(**{**config, **changes})
+    adds = source.config.add_condition
+    config |= {**changes, "add_condition": add_condition or adds}
+    model: UNet3DConditionModel = UNet3DConditionModel(**config)
     state = dict(source.state_dict())
     weight = state["conv_in.weight"]
     if model.conv_in.weight.shape[1] > weight.shape[1]:
@@ -159,7 +167,7 @@ def adapt_pixel_unet(source: UNet3DConditionModel, **changes: Any) -> UNet3DCond
         raise InputError(
             f"init: the network cannot become one with {changes}: {sorted(set(missing) - new) or sorted(unexpected)}"
         )
-    if model.config.add_condition and not source.config.add_condition:
+    if add_condition and not adds:
         _give_the_condition(model)
     return model
 

@@ -245,9 +245,13 @@ class DenoisingTask(StageTask):
             absolute=self.config.loss == "absolute",
         )
 
+    def to_corrupt(self, count: int) -> Tensor:
+        """Draws which clips of a batch are corrupted: their indices."""
+        return (torch.rand(count) < self.config.corruption).nonzero()[:, 0]
+
     def spoiled(self, frames: Tensor) -> Tensor:
         """Frames (B, 3, F, H, W) at low resolution, some clips of them as an earlier stage leaves them."""
-        chosen = (torch.rand(len(frames)) < self.config.corruption).nonzero()[:, 0]
+        chosen = self.to_corrupt(len(frames))
         return frames.index_copy(0, chosen, corrupted(frames[chosen], LOW)) if len(chosen) else frames
 
     def export(self, folder: Path) -> None:
@@ -308,10 +312,7 @@ class InterpolationTask(DenoisingTask):
         super().__init__(config, "pixel")
         assert config.init is not None
         source = load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
-        channels = source.config.in_channels
-        changes = {"temporal": True} if channels == 7 else {"temporal": True, "in_channels": 7}
-        changes |= {"add_condition": True} if config.add_condition else {}
-        self.unet = networks.adapt_pixel_unet(source, **changes)
+        self.unet = networks.adapt_pixel_unet(source, temporal=True, in_channels=7, add_condition=config.add_condition)
 
     def new_parameters(self) -> set[str]:
         changed = {*self.unet.temporal_parameters(), "conv_in.weight", "conv_in.bias"}
@@ -343,14 +344,14 @@ class SuperResolutionTask(DenoisingTask):
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config, "pixel")
-        changes = {"add_condition": True} if config.add_condition else {}
+        adds = config.add_condition
         if config.init is None:
             self.unet = networks.fresh_pixel_unet(
-                config.network, "super_resolution", self.text.width, temporal=True, **changes
+                config.network, "super_resolution", self.text.width, temporal=True, add_condition=adds
             )
         else:
             source = load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
-            self.unet = networks.adapt_pixel_unet(source, temporal=True, **changes)
+            self.unet = networks.adapt_pixel_unet(source, temporal=True, add_condition=adds)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]
@@ -464,7 +465,7 @@ class TranslationTask(DenoisingTask):
         if self.config.crop is not None:
             [video] = random_crop(self.config.crop, video)
         clean, noised = self.encode(video), None
-        chosen = (torch.rand(len(video)) < self.config.corruption).nonzero()[:, 0]
+        chosen = self.to_corrupt(len(video))
         if len(chosen):
             noised = clean.index_copy(0, chosen, self.encode(corrupted(video[chosen], HIGH)))
         return {"loss": self.denoising_loss(clean, batch["caption"], noised=noised)}
