@@ -3,6 +3,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from show1.diffusion import build_scheduler, learns_variance, set_timesteps
+from show1.diffusion.published_solver import PublishedDPMSolver
 from show1.errors import CheckpointError, InputError
 
 PUBLISHED = {
@@ -60,6 +61,45 @@ def test_samplers_are_swapped_on_the_same_noise_schedule(name, cls):
         # latents are not clipped to [-1, 1], pixels are thresholded
         assert not scheduler.config.get("clip_sample", False)
         assert scheduler.config.thresholding == config.get("thresholding", False)
+
+
+SOLVERS = [
+    PUBLISHED,
+    {**PUBLISHED, "solver_order": 1},
+    {**PUBLISHED, "prediction_type": "v_prediction"},
+    {**LATENT, "prediction_type": "sample"},
+    {**PUBLISHED, "variance_type": "learned_range"},
+]
+
+
+@pytest.mark.parametrize("config", SOLVERS)
+def test_the_published_solver_is_diffusers_but_for_rounding(config):
+    torch.manual_seed(0)
+    published, current = build_scheduler(config, published=True), build_scheduler(config)
+    assert type(published) is PublishedDPMSolver and type(current) is DPMSolverMultistepScheduler
+    assert set_timesteps(published, 20).equal(set_timesteps(current, 20))
+    channels = 6 if config.get("variance_type") == "learned_range" else 3
+    a = b = torch.randn(2, 3, 5, 5)
+    for t in current.timesteps:
+        prediction = torch.randn(2, channels, 5, 5)
+        a = published.step(prediction, t, a, return_dict=False)[0]
+        b = current.step(prediction, t, b, return_dict=False)[0]
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**PUBLISHED, "final_sigmas_type": "zero"},
+        {**PUBLISHED, "use_karras_sigmas": True},
+        {**PUBLISHED, "solver_order": 3},
+        {**PUBLISHED, "solver_type": "heun"},
+        {**PUBLISHED, "algorithm_type": "sde-dpmsolver++"},
+        {**PUBLISHED, "_class_name": "DDIMScheduler"},
+    ],
+)
+def test_what_the_published_solver_does_not_cover_stays_diffusers(config):
+    assert type(build_scheduler(config, published=True)) is type(build_scheduler(config))
 
 
 def test_learned_variance_is_for_schedulers_that_take_it():

@@ -56,6 +56,20 @@ def test_cached_text_gives_the_published_output(name: str) -> None:
     assert_close(run(model, {**arguments, "text_cache": cache}), output, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("name", GOLDEN_NETWORKS)
+def test_the_published_order_changes_the_rounding_alone(name: str) -> None:
+    model, arguments, output = load_golden(name)
+    fast = run(model, arguments)
+    model.use_published_order(True)
+    published = run(model, arguments)
+    assert_close(published, fast, atol=1e-5, rtol=0)
+    assert not torch.equal(published, fast)
+    # with the reference's kernels (x86 with AVX-512, one thread) there is no difference at all
+    assert_close(published, output, atol=1e-5, rtol=0)
+    model.use_published_order(False)
+    assert torch.equal(run(model, arguments), fast)
+
+
 # shapes
 
 
@@ -276,8 +290,11 @@ def test_config_and_weights_come_back_from_files(tmp_path: Path) -> None:
     assert {k: v for k, v in again.config.items() if k[0] != "_"} == {
         k: v for k, v in model.config.items() if k[0] != "_"
     }
+    for name, parameter in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], parameter), name
     arguments = inputs(model)
-    assert_close(run(again, arguments), run(model, arguments), atol=0, rtol=0)
+    # not to the bit: a file's weights lie in memory where they lie in the file, and some kernels round by the alignment
+    assert_close(run(again, arguments), run(model, arguments), atol=1e-5, rtol=0)
 
 
 def test_variant_and_dtype(tmp_path: Path) -> None:

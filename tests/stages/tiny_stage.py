@@ -17,9 +17,13 @@ class TinyUNet(nn.Module):
             self.text = nn.Linear(5, out_channels)
         self.dropout = nn.Dropout(0.5)
         self.calls: list[tuple[Tensor, Tensor | None]] = []
+        self.orders: list[bool] = []
 
     device = property(lambda self: self.conv.weight.device)
     dtype = property(lambda self: self.conv.weight.dtype)
+
+    def use_published_order(self, on):
+        self.orders.append(on)
 
     def encode_text(self, embeds):
         return self.text(embeds.mean(dim=1))[:, :, None, None, None]

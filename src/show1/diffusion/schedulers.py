@@ -9,6 +9,7 @@ from diffusers import SchedulerMixin
 from torch import Tensor
 
 from show1.config import SchedulerName
+from show1.diffusion.published_solver import PublishedDPMSolver
 from show1.errors import CheckpointError, InputError
 
 _CLASSES: dict[str, str] = {
@@ -19,7 +20,9 @@ _CLASSES: dict[str, str] = {
 }
 
 
-def build_scheduler(config: Mapping[str, Any], name: SchedulerName = "checkpoint", **overrides: Any) -> SchedulerMixin:
+def build_scheduler(
+    config: Mapping[str, Any], name: SchedulerName = "checkpoint", *, published: bool = False, **overrides: Any
+) -> SchedulerMixin:
     """Makes a scheduler on the noise schedule and prediction type of `config`.
 
     DPM-Solver++ ends at the first training timestep (`final_sigmas_type="sigma_min"`), as it did in the diffusers
@@ -28,6 +31,7 @@ def build_scheduler(config: Mapping[str, Any], name: SchedulerName = "checkpoint
     Args:
         config: A saved scheduler config with `_class_name`.
         name: `checkpoint` for the class that the config names, else another sampler.
+        published: Whether DPM-Solver++ is to round as it did in the published run (`PublishedDPMSolver`).
         overrides: Options that take precedence over the config.
 
     Raises:
@@ -49,7 +53,10 @@ def build_scheduler(config: Mapping[str, Any], name: SchedulerName = "checkpoint
         config["final_sigmas_type"] = "sigma_min"
     if class_name != config.get("_class_name"):
         config.update(_swapped_options(str(class_name), config, given))
-    return cls.from_config({**config, **overrides})
+    scheduler = cls.from_config({**config, **overrides})
+    if published and PublishedDPMSolver.covers(scheduler):
+        return PublishedDPMSolver.from_config(scheduler.config)
+    return scheduler
 
 
 def _swapped_options(class_name: str, config: Mapping[str, Any], given: set[str]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from torch import Tensor
 class IndependentSeeds:
     """An independent stream of numbers for each (sample, stage, window)."""
 
+    published = False
+
     def __init__(self, seeds: Sequence[int]) -> None:
         """Takes one seed a sample of the batch."""
         self.seeds = list(seeds)
@@ -25,8 +27,10 @@ class IndependentSeeds:
 class PublishedSeeds:
     """The published run's draws: every window of every stage starts from the same seed.
 
-    One generator serves the whole batch.
+    One generator serves the whole batch. Stages then also round as the published run did, which is slower.
     """
+
+    published = True
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

@@ -71,6 +71,9 @@ class Attention(nn.Module):
 class AddedTextAttention(nn.Module):
     """One attention over a frame's pixels and over the text (DeepFloyd IF: added keys and values)."""
 
+    published_order = False
+    """See `UNet3DConditionModel.use_published_order`."""
+
     def __init__(
         self,
         channels: int,
@@ -114,17 +117,19 @@ class AddedTextAttention(nn.Module):
         batch_frames = x.shape[0]
         tokens = self.group_norm(x.flatten(2)).transpose(1, 2)  # (B*F, H*W, C)
         query = self.to_q(tokens)
-        if self.only_text:
+        if self.only_text and not self.published_order:
             # all pixels of all frames of a video ask the same text: no copy of its keys and values
             videos = text[0].shape[0]
             out = attend(query.reshape(videos, -1, query.shape[-1]), *text, self.heads).view(query.shape)
         else:
             key, value = (expand_frames(t, batch_frames) for t in text)
-            key = torch.cat([key, self.to_k(tokens)], dim=1)
-            value = torch.cat([value, self.to_v(tokens)], dim=1)
+            if not self.only_text:
+                key = torch.cat([key, self.to_k(tokens)], dim=1)
+                value = torch.cat([value, self.to_v(tokens)], dim=1)
             out = attend(query, key, value, self.heads)
-        h: Tensor = self.to_out[0](out)
-        return x + h.transpose(1, 2).reshape(x.shape)
+        h: Tensor = self.to_out[0](out).transpose(1, 2).reshape(x.shape)
+        # the sum has the memory layout of its first part, in which the next layer computes
+        return h + x if self.published_order else x + h
 
 
 class FeedForward(nn.Module):
@@ -222,6 +227,9 @@ class SpatialTransformer(nn.Module):
 class TemporalTransformer(nn.Module):
     """Transformer over the frames at each pixel: no text, no position embedding; the identity at initialisation."""
 
+    published_order = False
+    """See `UNet3DConditionModel.use_published_order`."""
+
     def __init__(self, channels: int, *, heads: int, head_dim: int, groups: int) -> None:
         super().__init__()
         inner = heads * head_dim
@@ -238,7 +246,10 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """(B*F, C, H, W) -> (B*F, C, H, W)."""
-        h: Tensor = self.norm(unfold_frames(x, num_frames))  # (B, C, F, H*W)
+        if self.published_order:
+            h: Tensor = self.norm(torch.unflatten(x, 0, (-1, num_frames)).transpose(1, 2)).flatten(3)
+        else:
+            h = self.norm(unfold_frames(x, num_frames))  # (B, C, F, H*W)
         videos = h.shape[0]
         h = h.permute(0, 3, 2, 1).flatten(0, 1)  # (B*H*W, F, C)
         h = self.proj_in(h)
@@ -246,6 +257,8 @@ class TemporalTransformer(nn.Module):
             h = block(h)
         h = self.proj_out(h)
         h = torch.unflatten(h, 0, (videos, -1)).permute(0, 3, 2, 1)  # (B, C, F, H*W)
+        if self.published_order:
+            return fold_frames(h, x.shape[2], x.shape[3]).contiguous() + x
         if not x.is_contiguous(memory_format=torch.channels_last):
             h = h.contiguous()
         return x + fold_frames(h, x.shape[2], x.shape[3])

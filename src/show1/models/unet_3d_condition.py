@@ -12,7 +12,7 @@ from diffusers.models.embeddings import TextTimeEmbedding, TimestepEmbedding, Ti
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from show1.models.attention import TemporalTransformer
+from show1.models.attention import AddedTextAttention, TemporalTransformer
 from show1.models.blocks import DownBlock, LayerSpec, LayerText, MidBlock, UpBlock
 from show1.models.layers import (
     TEMPORAL_NORM_GROUPS,
@@ -21,6 +21,7 @@ from show1.models.layers import (
     PlaceEmbedding,
     TemporalConvLayer,
     from_patches,
+    per_frame,
     to_patches,
 )
 
@@ -71,6 +72,9 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         ValueError: The config asks for something that no published network has, or to add a condition where there is
             none.
     """
+
+    published_order = False
+    """See `use_published_order`."""
 
     _supports_gradient_checkpointing = True
     _no_split_modules = ["DownBlock", "MidBlock", "UpBlock"]
@@ -265,6 +269,18 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 found.update({f"{prefix}.{name}": p for name, p in module.named_parameters()})
         return found
 
+    def use_published_order(self, on: bool) -> None:
+        """Whether to compute in the order, and in the memory layouts, of the published code.
+
+        It costs time (convolutions over frames as 3D ones, attention over the text frame by frame) and changes the
+        rounding alone: on the same machine, with as many threads, the output is the published code's to the last bit.
+        Sampling in windows makes large differences of small ones, so a published run is repeated only so.
+        """
+        self.published_order = on
+        for module in self.modules():
+            if isinstance(module, TemporalConvLayer | TemporalTransformer | AddedTextAttention):
+                module.published_order = on
+
     def encode_text(self, encoder_hidden_states: Tensor) -> TextCache:
         """Computes once what the network makes of the text.
 
@@ -333,6 +349,8 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if class_labels is not None:
             class_labels = torch.as_tensor(class_labels, device=sample.device).reshape(-1).expand(batch)
         temb = self.embed_time(t, class_labels, text_cache.pooled, num_frames)
+        if self.published_order:
+            temb = per_frame(temb, batch * num_frames)
 
         height, width = sample.shape[3:]
         x = to_patches(sample.transpose(1, 2).flatten(0, 1), self.config.patch_size)  # (B*F, C, H, W)

@@ -31,6 +31,11 @@ class PromptEmbeddings:
 class Seeds(Protocol):
     """Where a stage's random numbers come from."""
 
+    @property
+    def published(self) -> bool:
+        """Whether the published run is repeated: then stages compute in its order, for the same rounding."""
+        ...
+
     def generators(self, stage: str, window: int) -> list[torch.Generator]:
         """Fresh CPU generators, one a sample of the batch, for one window (segment) of one stage."""
         ...

@@ -51,9 +51,9 @@ class DenoisingStage:
         """Where the stage computes."""
         return next(self.unet.parameters()).device
 
-    def scheduler(self, settings: StageSettings) -> SchedulerMixin:
-        """A fresh scheduler of the kind that the settings ask for."""
-        return build_scheduler(self.scheduler_config, settings.scheduler)
+    def scheduler(self, settings: StageSettings, *, published: bool = False) -> SchedulerMixin:
+        """A fresh scheduler of the kind that the settings ask for; `published`: see `denoise`."""
+        return build_scheduler(self.scheduler_config, settings.scheduler, published=published)
 
     def denoise(
         self,
@@ -66,6 +66,7 @@ class DenoisingStage:
         condition: Tensor | None = None,
         prompt_index: Sequence[int] | None = None,
         on_step: StepCallback | None = None,
+        published: bool = False,
     ) -> Tensor:
         """Samples from pure noise.
 
@@ -78,17 +79,18 @@ class DenoisingStage:
             condition: (N, C', F, H, W) on the CPU.
             prompt_index: Prompt of each of the N samples; None: sample i has prompt i.
             on_step: Called after every step.
+            published: Whether network and solver round as in the published run (`Seeds.published`).
 
         Returns:
             (N, C, F, H, W) float32 on the CPU.
         """
-        scheduler = self.scheduler(settings)
+        scheduler = self.scheduler(settings, published=published)
         timesteps = set_timesteps(scheduler, settings.num_inference_steps)
         denoiser = self.denoiser(
             network, prompts, scheduler, settings=settings, condition=condition, prompt_index=prompt_index
         )
         latents = noise.to(self.device) * scheduler.init_noise_sigma
-        with evaluating(self.unet):
+        with evaluating(self.unet), published_order(self.unet, published):
             out = sample(denoiser, scheduler, latents, timesteps=timesteps, generators=generators, on_step=on_step)
         return out.cpu()
 
@@ -147,6 +149,19 @@ def shifted(on_step: StepCallback | None, done: int, total: int) -> StepCallback
         return None
     callback = on_step
     return lambda step, _steps, samples: callback(done + step, total, samples)
+
+
+@contextmanager
+def published_order(unet: Any, on: bool) -> Iterator[None]:
+    """Lets a pixel UNet compute in the published order for a while."""
+    if not on:
+        yield
+        return
+    unet.use_published_order(True)
+    try:
+        yield
+    finally:
+        unet.use_published_order(False)
 
 
 @contextmanager

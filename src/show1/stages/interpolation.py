@@ -63,6 +63,7 @@ class InterpolationStage(DenoisingStage):
             condition=condition(keyframes, settings.factor),
             prompt_index=list(range(batch)) * len(parts),
             on_step=on_step,
+            published=seeds.published,
         )
         out = keyframes.new_empty(batch, channels, interpolated_length(num_keyframes, settings.factor), height, width)
         for part, segment in zip(parts, torch.split(samples, batch), strict=True):

@@ -72,7 +72,15 @@ class KeyframesStage(DenoisingStage):
         if self.start_noise:
             noise = blend(noise, self.start_noise, seeds.generators("keyframes/start_noise", 0))
         network = PixelNetwork(self.unet)
-        return self.denoise(network, noise, prompts, settings=settings, generators=generators, on_step=on_step)
+        return self.denoise(
+            network,
+            noise,
+            prompts,
+            settings=settings,
+            generators=generators,
+            on_step=on_step,
+            published=seeds.published,
+        )
 
 
 def check_start_noise(start_noise: Sequence[StartNoise], settings: KeyframesSettings) -> None:

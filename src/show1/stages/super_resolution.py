@@ -108,6 +108,7 @@ class SuperResolutionStage(DenoisingStage):
                 settings=settings,
                 generators=seeds.generators(self.name, k),
                 on_step=shifted(on_step, first_steps + k * steps, total),
+                published=seeds.published,
             )
         return out
 
@@ -129,7 +130,15 @@ class SuperResolutionStage(DenoisingStage):
         options, model = settings.first_frame, self.first_frame_model
         if model is None or options is None:
             logger.info("the first frame is made by the video network")
-            return self._window(frame, None, prompts, settings=settings, generators=generators, on_step=on_step)
+            return self._window(
+                frame,
+                None,
+                prompts,
+                settings=settings,
+                generators=generators,
+                on_step=on_step,
+                published=seeds.published,
+            )
         size = (settings.height, settings.width)
         image = model(frame[:, :, 0], prompts, size=size, settings=options, generators=generators, on_step=on_step)
         return image[:, :, None]
@@ -143,6 +152,7 @@ class SuperResolutionStage(DenoisingStage):
         settings: SuperResolutionSettings,
         generators: list[torch.Generator],
         on_step: StepCallback | None,
+        published: bool,
     ) -> Tensor:
         """Upscales frames (B, 3, F, h, w) whose first one is known in high resolution (B, 3, 1, H, W), if any is."""
         upsampled = upsample(low, settings.height, settings.width)
@@ -161,6 +171,7 @@ class SuperResolutionStage(DenoisingStage):
             generators=generators,
             condition=condition,
             on_step=on_step,
+            published=published,
         )
 
 
