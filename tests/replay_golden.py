@@ -83,6 +83,7 @@ def settings_of(name: StageName, call: dict[str, Any], tensors: dict[str, Tensor
     if name == "interpolation":
         gaps = tensors["keyframes"].shape[2] - 1
         options["factor"] = (output.shape[2] - 1) // gaps if gaps else published.factor
+        options["max_batch"] = len(output)  # one segment after another
     else:
         options["height"], options["width"] = output.shape[-2:]
     if name == "keyframes":
