@@ -170,6 +170,26 @@ def test_the_share_that_spins() -> None:
         SpriteWorld(spins=-0.1)
 
 
+def test_the_share_that_is_tilted() -> None:
+    scenes = [SpriteWorld(tilts=0.4, spins=0.3).scene(index) for index in range(400)]
+    assert not any(s.tilt for s in scenes if s.turns)
+    still = [s for s in scenes if not s.turns]
+    assert abs(sum(s.tilt != 0 for s in still) / len(still) - 0.4) < 0.1
+    assert not any(is_held_out(s.subject, s.motion, s.background) for s in scenes)
+    # upright, they are the scenes of a world without tilts
+    upright = [SpriteWorld(spins=0.3).scene(index) for index in range(400)]
+    assert [replace(s, tilt=0.0) for s in scenes] == upright
+    with pytest.raises(InputError, match="tilts must be from 0 to 1"):
+        SpriteWorld(tilts=1.1)
+
+
+def test_a_tilted_sprite_is_a_spinning_one_at_that_moment() -> None:
+    spinning = Scene(subject=0, motion=4, background=0, start=(0.5, 0.5), end=(0.5, 0.5), size=0.7, turns=1.0)
+    tilted = replace(spinning, turns=0.0, tilt=0.2)
+    moment = np.array([0.2])
+    torch.testing.assert_close(render_tensor(spinning, moment, 40, 64), render_tensor(tilted, moment, 40, 64))
+
+
 def test_siblings_differ_in_their_motion_alone() -> None:
     world = SpriteWorld()
     for index in range(20):

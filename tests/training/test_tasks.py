@@ -21,7 +21,15 @@ from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStag
 from show1.stages.base import PromptEmbeddings
 from show1.training import TASKS, networks, tasks
 from show1.training.objective import add_noise, noise_of, prediction_loss
-from show1.training.tasks import TASK_CLASSES, Batch, KeyframesTask, SuperResolutionTask, Task, TranslationTask
+from show1.training.tasks import (
+    TASK_CLASSES,
+    Batch,
+    KeyframesTask,
+    SuperResolutionTask,
+    Task,
+    TextConditioner,
+    TranslationTask,
+)
 from show1.training.trainer import _batches
 
 
@@ -53,7 +61,7 @@ def test_gradients_reach_all_that_is_trained_and_nothing_else(name: str, exports
     assert trained == expected.get(name, {"unet"})
     # those that nothing brought learn at the full rate
     new = {n for n, p in task.named_parameters() if p.requires_grad and n in task.new_parameters()}
-    if name == "keyframes":
+    if name in ("keyframes", "super_resolution"):
         assert new == {f"unet.{n}" for n in task.unet.temporal_parameters()}
     elif name == "interpolation":
         assert new == {f"unet.{n}" for n in task.unet.temporal_parameters()} | {
@@ -111,12 +119,40 @@ def test_scenes_follow_the_seed_and_the_share_of_spins(exports: Exports) -> None
     assert first != second
 
 
-def test_spins_need_the_sprite_world() -> None:
+def test_scenes_follow_the_share_of_tilts(exports: Exports) -> None:
+    tilted, upright = (
+        batch_of(build("keyframes", exports, batch_size=8, spins=0.0, tilts=share))["caption"] for share in (1.0, 0.0)
+    )
+    assert all(" tilted " in caption for caption in tilted) and not any("tilted" in caption for caption in upright)
+
+
+@pytest.mark.parametrize("name", ["spins", "tilts"])
+def test_spins_and_tilts_need_the_sprite_world(name: str) -> None:
     for options in ({"data": "clips"}, {"motions_per_scene": 2, "batch_size": 4}):
-        with pytest.raises(InputError, match="spins is for clips of the sprite world"):
-            tiny_training.config("keyframes", Path("unused"), spins=0.5, **options)
-    with pytest.raises(InputError, match="spins must be from 0 to 1"):
-        tiny_training.config("keyframes", Path("unused"), spins=1.5)
+        with pytest.raises(InputError, match=f"{name} is for clips of the sprite world"):
+            tiny_training.config("keyframes", Path("unused"), **{name: 0.5}, **options)
+    with pytest.raises(InputError, match=f"{name} must be from 0 to 1"):
+        tiny_training.config("keyframes", Path("unused"), **{name: 1.5})
+
+
+def test_an_encoder_learns_words_that_it_does_not_know(tmp_path: Path) -> None:
+    export_text(tmp_path, width=32)  # knows "a" and "panda" alone
+    text = TextConditioner.from_folder(tmp_path)
+    known, unknown = "a panda a", "a tilted bus"
+    with torch.no_grad():
+        before, vague = text([known]), text([unknown])
+        text.add_words(["panda", "tilted", "bus"])
+        assert torch.equal(text([known]), before)
+        assert not torch.equal(text([unknown]), vague) and not torch.equal(text(["a bus tilted"]), text([unknown]))
+        text.save(tmp_path / "more")
+        again = TextConditioner.from_folder(tmp_path / "more")
+        again.add_words(["panda", "tilted", "bus"])
+        assert torch.equal(again(["A Tilted bus"]), text([unknown])) and len(again.tokenizer) == len(text.tokenizer)
+    # the same words get the same weights wherever they are added
+    other = TextConditioner.from_folder(tmp_path)
+    other.add_words(["bus", "tilted"])
+    with torch.no_grad():
+        assert torch.equal(other([unknown]), text([unknown]))
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -203,12 +239,12 @@ def test_any_number_of_clips_may_be_corrupted(exports: Exports, monkeypatch: pyt
     assert torch.isfinite(task(batch_of(task))["loss"])
 
 
-@pytest.mark.parametrize("name", ["interpolation", "super_resolution"])
+@pytest.mark.parametrize("name", ["interpolation", "super_resolution_images", "super_resolution"])
 def test_stages_after_the_keyframes_can_learn_to_repair(
     name: str, exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The condition is corrupted; what the network should find is clean."""
-    task = build(name, exports, corruption=1.0, **({"noise_level": (0, 0)} if name == "super_resolution" else {}))
+    task = build(name, exports, corruption=1.0, **({} if name == "interpolation" else {"noise_level": (0, 0)}))
     monkeypatch.setattr(SuperResolutionTask, "SINGLE_FRAMES", 0.0)
     monkeypatch.setattr(tasks, "corrupted", lambda video, _: -video)
     seen: list[torch.Tensor] = []
@@ -220,6 +256,8 @@ def test_stages_after_the_keyframes_can_learn_to_repair(
     if name == "interpolation":
         clean, shown = batch["video"][:, :, [0, -1]], seen[0][:, 3:6, [0, -1]]
         assert_close(wanted[0], batch["video"])
+    elif name == "super_resolution_images":
+        clean, shown = wanted[0], seen[0][:, 3:]
     else:
         high = wanted[0]
         clean, shown = high[:, :, 1:], seen[0][:, 3:, 1:]
@@ -229,7 +267,7 @@ def test_stages_after_the_keyframes_can_learn_to_repair(
 
 
 def test_corruption_is_for_stages_that_repair(exports: Exports) -> None:
-    with pytest.raises(InputError, match="corruption is for interpolation, super_resolution, .*, got it for keyframes"):
+    with pytest.raises(InputError, match="corruption is for interpolation, super_resolution.*, got it for keyframes"):
         build("keyframes", exports, corruption=0.5)
     with pytest.raises(InputError, match="corruption must be from 0 to 1, got 2"):
         build("translation", exports, corruption=2)
@@ -317,6 +355,8 @@ def test_new_input_channels_change_nothing_at_first(patch_size: int) -> None:
     [
         ("interpolation", "keyframes"),
         ("interpolation", "interpolation"),
+        ("super_resolution_images", None),
+        ("super_resolution", "super_resolution_images"),
         ("super_resolution", None),
         ("super_resolution", "super_resolution"),
     ],
@@ -388,7 +428,17 @@ def prompts(exports: Exports, name: str) -> PromptEmbeddings:
     return PromptEmbeddings(prompt_embeds=states[:1], negative_prompt_embeds=states[1:])
 
 
-@pytest.mark.parametrize("name", ["keyframe_images", "keyframes", "interpolation", "super_resolution", "translation"])
+EXPORTED = [
+    "keyframe_images",
+    "keyframes",
+    "interpolation",
+    "super_resolution_images",
+    "super_resolution",
+    "translation",
+]
+
+
+@pytest.mark.parametrize("name", EXPORTED)
 def test_the_public_stage_runs_the_export(name: str, exports: Exports) -> None:
     shape = {"num_inference_steps": 2, "guidance_scale": 2.0}
     sized = {"height": 16, "width": 16, **shape}
@@ -396,6 +446,7 @@ def test_the_public_stage_runs_the_export(name: str, exports: Exports) -> None:
         "keyframe_images": (KeyframesStage, KeyframesSettings(num_frames=1, **sized), None),
         "keyframes": (KeyframesStage, KeyframesSettings(num_frames=3, **sized), None),
         "interpolation": (InterpolationStage, InterpolationSettings(factor=4, **shape), (1, 3, 2, 16, 16)),
+        "super_resolution_images": (SuperResolutionStage, SuperResolutionSettings(**sized), (1, 3, 1, 8, 8)),
         "super_resolution": (SuperResolutionStage, SuperResolutionSettings(**sized), (1, 3, 3, 8, 8)),
         "translation": (TranslationStage, TranslationSettings(**sized), (1, 3, 3, 8, 8)),
     }
@@ -452,7 +503,7 @@ def test_words_of_ones_own_captions(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["keyframe_images", "super_resolution", "translation_images"])
 def test_any_width_of_the_text_encoder(name: str, exports: Exports, tmp_path: Path) -> None:
     export_text(tmp_path, width=48)
-    task = build(name, exports, text=str(tmp_path))
+    task = build(name, exports, text=str(tmp_path), init=None)
     assert task.text.tokenize(["a panda"]).input_ids.shape == (1, 77)
     assert task(batch_of(task))["loss"].isfinite()
 

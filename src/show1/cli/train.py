@@ -38,7 +38,14 @@ ABOUT: dict[TaskName, tuple[str, list[str]]] = {
         "Two keyframes to the frames between them.",
         ["--init runs/keyframes/export", "--text runs/text/export"],
     ),
-    "super_resolution": ("Small frames to large ones.", ["--text runs/text/export"]),
+    "super_resolution_images": (
+        "Small single frames to large ones: the network that super_resolution starts from.",
+        ["--text runs/text/export"],
+    ),
+    "super_resolution": (
+        "Windows of small frames to large ones.",
+        ["--init runs/super_resolution_images/export", "--text runs/text/export"],
+    ),
     "vae": ("The image autoencoder of the translation stage.", []),
     "translation_images": (
         "Text to single latent images: the network that translation starts from.",

@@ -75,6 +75,9 @@ PLACES: dict[str, tuple[str, ...]] = {
 }
 """For each canonical background its wordings, the canonical one first."""
 
+TILTED = "tilted"
+"""Said of a subject that is not upright."""
+
 CLIP_TEMPLATES: tuple[str, ...] = (
     "{a_subject} {verb} over {place}",
     "over {place}, {a_subject} {verb}",
@@ -123,7 +126,7 @@ def caption(scene: Scene, rng: random.Random | None = None, *, kind: Literal["cl
     template, (verb, doing), place = templates[0], verbs[0], places[0]
     if rng is not None and rng.random() < 0.5:
         template, (verb, doing), place = rng.choice(templates), rng.choice(verbs), rng.choice(places)
-    subject = SUBJECTS[scene.subject]
+    subject = f"{TILTED} {SUBJECTS[scene.subject]}" if scene.tilt else SUBJECTS[scene.subject]
     return template.format(a_subject=with_article(subject), subject=subject, verb=verb, doing=doing, place=place)
 
 
@@ -176,7 +179,7 @@ def parse_caption(text: str) -> tuple[int, int | None, int] | None:
 
 def vocabulary() -> list[str]:
     """All words that captions can hold, sorted, in lower case and without punctuation."""
-    parts: list[str] = ["a", "an", *SUBJECTS]
+    parts: list[str] = ["a", "an", TILTED, *SUBJECTS]
     parts += [wording for verbs in VERBS.values() for pair in verbs for wording in pair]
     parts += [wording for places in PLACES.values() for wording in places]
     parts += [re.sub(r"{\w+}", " ", template) for template in CLIP_TEMPLATES + IMAGE_TEMPLATES]

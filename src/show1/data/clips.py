@@ -113,6 +113,7 @@ MINI_VIEWS: dict[str, ClipView] = {
     "keyframe_images": ClipView(num_frames=29, height=20, width=32, window=1),
     "keyframes": ClipView(num_frames=8, height=20, width=32),
     "interpolation": ClipView(num_frames=29, height=20, width=32, window=5, window_stride=4),
+    "super_resolution_images": ClipView(num_frames=29, height=80, width=128, window=1, low=(20, 32)),
     "super_resolution": ClipView(num_frames=29, height=80, width=128, window=8, low=(20, 32)),
     "translation_images": ClipView(num_frames=29, height=160, width=256, window=1),
     "translation": ClipView(num_frames=29, height=160, width=256),

@@ -37,6 +37,9 @@ FACES_RIGHT = frozenset({"rocket"})
 BOTTOM_HEAVY = {"sailboat": 0.12, "robot": 0.16}
 """Share of the box that may be below the frame, for subjects with much of their area at the bottom; others 0.2."""
 
+TILTS = (0.08, 0.92)
+"""Range of the turns at which subjects lie in scenes that are tilted."""
+
 _SPLIT_KEYS = {"train": 0, "held_out": 1, "all": 2}
 
 
@@ -68,6 +71,9 @@ class Scene:
     turns: float = 0.0
     """Full turns over the clip; positive is clockwise."""
 
+    tilt: float = 0.0
+    """Turn that it has from the beginning, a share of a full one; positive is clockwise."""
+
     flip: bool = False
     """Whether the sprite is mirrored left to right."""
 
@@ -78,7 +84,8 @@ class Scene:
         """Centre x, centre y (fractions of the frame), scale and clockwise angle (radians) at a time in [0, 1]."""
         x = self.start[0] + (self.end[0] - self.start[0]) * time
         y = self.start[1] + (self.end[1] - self.start[1]) * time
-        return x, y, self.scales[0] + (self.scales[1] - self.scales[0]) * time, 2 * math.pi * self.turns * time
+        angle = 2 * math.pi * (self.tilt + self.turns * time)
+        return x, y, self.scales[0] + (self.scales[1] - self.scales[0]) * time, angle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,20 +102,30 @@ class SpriteWorld:
     """Share of the scenes whose subject spins, 0 to 1: the motion that takes longest to learn. None: no more than any
     other motion."""
 
+    tilts: float = 0.0
+    """Share of the scenes that do not spin whose subject lies at some angle, as their captions say, 0 to 1. So a
+    network sees what a turned subject looks like that it never sees spin."""
+
     def __post_init__(self) -> None:
         if self.split not in _SPLIT_KEYS:
             raise InputError(f"split must be one of {', '.join(_SPLIT_KEYS)}, got {self.split!r}")
         if self.spins is not None and not 0 <= self.spins <= 1:
             raise InputError(f"spins must be from 0 to 1, got {self.spins}")
+        if not 0 <= self.tilts <= 1:
+            raise InputError(f"tilts must be from 0 to 1, got {self.tilts}")
 
     def scene(self, index: int) -> Scene:
-        """The scene at an index from 0 up: an allowed combination of this split, uniformly drawn but for `spins`."""
+        """The scene at an index from 0 up: an allowed combination of this split, uniformly drawn but for `spins`; its
+        subject is upright but for `tilts`."""
         rng = self._rng(index)
         if self.spins is None:
             allowed = _combinations(self.split)
         else:
             allowed = _spinning(self.split, bool(rng.random() < self.spins))
-        return self._lay_out(*allowed[int(rng.integers(len(allowed)))], rng)
+        scene = self._lay_out(*allowed[int(rng.integers(len(allowed)))], rng)
+        if scene.turns == 0 and rng.random() < self.tilts:
+            scene = replace(scene, tilt=float(rng.uniform(*TILTS)))
+        return scene
 
     def compose(self, subject: int, motion: int, background: int, index: int = 0) -> Scene:
         """A scene of a given combination; the index picks its trajectory and paint.
@@ -231,7 +248,7 @@ def _draw_sprite(scene: Scene, time: float, height: int, width: int) -> tuple[in
     """Draws the sprite of one frame: top row and left column of a patch, and the patch (4, h, w), premultiplied."""
     x, y, scale, angle = scene.pose(time)
     side = scene.size * scale * height  # of the box, in pixels
-    reach = 0.5 * side * (math.sqrt(2.0) if scene.turns else 1.0) + 1
+    reach = 0.5 * side * (math.sqrt(2.0) if scene.turns or scene.tilt else 1.0) + 1
     left, right = max(int(x * width - reach), 0), min(int(math.ceil(x * width + reach)), width)
     top, bottom = max(int(y * height - reach), 0), min(int(math.ceil(y * height + reach)), height)
     if right <= left or bottom <= top:  # all of it is outside the frame

@@ -12,6 +12,7 @@ TaskName = Literal[
     "keyframe_images",
     "keyframes",
     "interpolation",
+    "super_resolution_images",
     "super_resolution",
     "vae",
     "translation_images",
@@ -118,6 +119,10 @@ class TrainingConfig(SavedOptions):
     spins: float | None = None
     """Share of the clips of the sprite world whose subject spins, 0 to 1. None: no more than any other motion."""
 
+    tilts: float = 0.0
+    """Share of the other clips whose subject lies at some angle, as the captions say ("a tilted cat"), 0 to 1: so that
+    the network can also spin a subject that it has never seen spin."""
+
     noise_level: tuple[int, int] = (0, 400)
     """Range of noise levels of the low-resolution condition (super-resolution)."""
 
@@ -181,6 +186,7 @@ class TrainingConfig(SavedOptions):
                 "a divisor of batch_size / accumulate",
             ),
             "spins": (self.spins is None or 0 <= self.spins <= 1, "from 0 to 1"),
+            "tilts": (0 <= self.tilts <= 1, "from 0 to 1"),
             "size": (self.size is None or min(self.size) >= 8, "at least 8 pixels each way"),
             "low_size": (self.low_size is None or min(self.low_size) >= 1, "at least 1 pixel each way"),
             "crop": (self.crop is None or min(self.crop) >= 8, "at least 8 pixels each way"),
@@ -192,22 +198,24 @@ class TrainingConfig(SavedOptions):
             raise InputError(
                 "vae: the translation tasks need a trained VAE; train the task 'vae' first and name its export"
             )
-        if self.low_size is not None and self.task != "super_resolution":
+        enlarging = ("super_resolution_images", "super_resolution")
+        if self.low_size is not None and self.task not in enlarging:
             raise InputError(f"low_size is for super_resolution alone, got it for {self.task}")
         if self.motions_per_scene > 1 and (self.task != "keyframes" or self.data != "sprites"):
             raise InputError("motions_per_scene is for keyframes of the sprite world alone; leave it out")
-        if self.spins is not None and (self.data != "sprites" or self.motions_per_scene > 1):
-            raise InputError("spins is for clips of the sprite world, without motions_per_scene; leave it out")
-        after_keyframes = ("interpolation", "super_resolution", "translation_images", "translation")
+        for name, given in (("spins", self.spins is not None), ("tilts", self.tilts > 0)):
+            if given and (self.data != "sprites" or self.motions_per_scene > 1):
+                raise InputError(f"{name} is for clips of the sprite world, without motions_per_scene; leave it out")
+        after_keyframes = ("interpolation", *enlarging, "translation_images", "translation")
         if self.corruption > 0 and self.task not in after_keyframes:
             raise InputError(f"corruption is for {', '.join(after_keyframes)}, got it for {self.task}")
-        if self.add_condition and self.task not in ("interpolation", "super_resolution"):
+        if self.add_condition and self.task not in ("interpolation", *enlarging):
             raise InputError(f"add_condition is for interpolation and super_resolution, got it for {self.task}")
         if self.add_condition and self.prediction_type != "sample":
             raise InputError(f"add_condition needs prediction_type sample, got {self.prediction_type}")
         if self.task == "interpolation" and self.init is None:
             raise InputError("init: interpolation starts from a keyframes stage; name its folder")
-        if self.task in ("super_resolution", "translation_images", "translation") and not (self.text or self.init):
+        if self.task in (*enlarging, "translation_images", "translation") and not (self.text or self.init):
             raise InputError(
                 f"text: {self.task} reads prompts with a trained text encoder; name the folder that has it"
             )

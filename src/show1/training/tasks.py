@@ -4,6 +4,7 @@ A task is one module whose forward gives the loss, so that it can be wrapped for
 randomness comes from the global generator, which the trainer seeds for every step.
 """
 
+import hashlib
 import re
 import unicodedata
 from abc import ABC, abstractmethod
@@ -94,6 +95,27 @@ class TextConditioner(nn.Module):
         length = min(self.tokenizer.model_max_length, MAX_TEXT_TOKENS)
         return self.tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
 
+    def add_words(self, words: list[str]) -> None:
+        """Gives each word that a word-level tokenizer does not know a token of its own, with random weights.
+
+        What the encoder makes of texts without these words stays as it is. Other tokenizers spell words out.
+        """
+        from tokenizers import AddedToken
+        from tokenizers.models import WordLevel
+
+        known = self.tokenizer.get_vocab()
+        new = [word for word in words if word not in known]
+        if not new or not isinstance(self.tokenizer.backend_tokenizer.model, WordLevel):
+            return
+        self.tokenizer.add_tokens([AddedToken(word, single_word=True) for word in new])
+        self.text_encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)  # type: ignore[operator]
+        rows = self.text_encoder.get_input_embeddings().weight  # type: ignore[operator]
+        for word in new:
+            generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(word.encode()).digest()[:8]) >> 1)
+            with torch.no_grad():
+                row = torch.randn(rows.shape[1], generator=generator)
+                rows[self.tokenizer.convert_tokens_to_ids(word)] = row * rows[: len(known)].std()
+
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder / "tokenizer")
         self.text_encoder.save_pretrained(folder / "text_encoder")  # type: ignore[operator]
@@ -176,6 +198,7 @@ class DenoisingTask(StageTask):
             self.text = TextConditioner.fresh(config)
         else:
             self.text = TextConditioner.from_folder(text_folder)
+            self.text.add_words(_words(config.data))
         if not self._trains_text():
             self.text.requires_grad_(False)
         if config.init is not None and (Path(config.init) / "scheduler").is_dir():
@@ -258,7 +281,8 @@ class DenoisingTask(StageTask):
         self.unet.save_pretrained(folder / "unet")  # type: ignore[operator]
         (folder / "scheduler").mkdir(parents=True, exist_ok=True)
         write_json(folder / "scheduler" / "scheduler_config.json", self.sampler)
-        if self.config.task not in ("interpolation", "super_resolution"):  # pixel stages share the keyframes' text
+        # pixel stages share the keyframes' text
+        if self.config.task not in ("interpolation", "super_resolution_images", "super_resolution"):
             self.text.save(folder)
 
     def prompts(self, captions: list[str]) -> PromptEmbeddings:
@@ -334,7 +358,7 @@ class InterpolationTask(DenoisingTask):
 
 
 class SuperResolutionTask(DenoisingTask):
-    """A low-resolution window, noised, and a clean first frame, to the high-resolution window."""
+    """A low-resolution window, noised, and a clean first frame, to the high-resolution window; or single frames."""
 
     SINGLE_FRAMES = 0.2
     """Share of batches of one frame without a clean one beside it: so the network can begin a video."""
@@ -344,14 +368,19 @@ class SuperResolutionTask(DenoisingTask):
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config, "pixel")
-        adds = config.add_condition
+        temporal, adds = config.task == "super_resolution", config.add_condition
+        self._brought: set[str] = set()
         if config.init is None:
             self.unet = networks.fresh_pixel_unet(
-                config.network, "super_resolution", self.text.width, temporal=True, add_condition=adds
+                config.network, "super_resolution", self.text.width, temporal=temporal, add_condition=adds
             )
         else:
             source = load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
-            self.unet = networks.adapt_pixel_unet(source, temporal=True, add_condition=adds)
+            self.unet = networks.adapt_pixel_unet(source, temporal=temporal, add_condition=adds)
+            self._brought = {f"unet.{name}" for name in source.state_dict()}
+
+    def new_parameters(self) -> set[str]:
+        return super().new_parameters() - self._brought
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]
@@ -359,7 +388,7 @@ class SuperResolutionTask(DenoisingTask):
         video, low = random_crop(self.CROP, video, low)
         levels = torch.randint(self.config.noise_level[0], self.config.noise_level[1] + 1, (len(video),))
         levels = levels.to(video.device)
-        if torch.rand(()) < self.SINGLE_FRAMES:
+        if video.shape[2] == 1 or torch.rand(()) < self.SINGLE_FRAMES:
             # every frame of the window as a video of one frame
             frames = video.shape[2]
             video, low = (fold_frames(x)[:, :, None] for x in (video, low))
@@ -510,6 +539,7 @@ TASK_CLASSES: dict[str, type[StageTask]] = {
     "keyframe_images": KeyframesTask,
     "keyframes": KeyframesTask,
     "interpolation": InterpolationTask,
+    "super_resolution_images": SuperResolutionTask,
     "super_resolution": SuperResolutionTask,
     "vae": VAETask,
     "translation_images": TranslationTask,
