@@ -408,7 +408,11 @@ class SuperResolutionTask(DenoisingTask):
         height, width = batch["video"].shape[-2:]
         low = batch["low"][: len(captions)]
         settings = SuperResolutionSettings(
-            num_inference_steps=10, guidance_scale=1.0, height=height, width=width, noise_level=100
+            num_inference_steps=10,
+            guidance_scale=1.0,
+            height=height,
+            width=width,
+            noise_level=self.config.noise_level[0],
         )
         stage = SuperResolutionStage(self.unet, self.sampler)
         seeds = IndependentSeeds(list(range(len(captions))))
