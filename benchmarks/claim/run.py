@@ -83,8 +83,10 @@ def train_networks(options: Options) -> dict[str, Path]:
     text, vae = parts["keyframes"].text, parts["translation"].path
     every = {"max_timestep": 999, "timestep_logit": None}
     latent = {**every, "corruption": 0.0}  # there is nothing to repair where everything is drawn from noise
+    sizes = {"size": SIZE, "low_size": LOW_SIZE}
     plans: dict[str, tuple[str, dict[str, Any], float]] = {
-        "pixel": ("super_resolution", {"size": SIZE, "low_size": LOW_SIZE}, options.expert_minutes),
+        "pixel-images": ("super_resolution_images", sizes, options.expert_minutes / 2),
+        "pixel": ("super_resolution", {**sizes, "init": "pixel-images"}, options.expert_minutes / 2),
         "all-levels-images": ("translation_images", every, options.expert_minutes / 2),
         "all-levels": ("translation", {**every, "init": "all-levels-images"}, options.expert_minutes / 2),
         "latent-images": ("translation_images", latent, options.hybrid_minutes / 2),
