@@ -267,7 +267,8 @@ def test_stages_after_the_keyframes_can_learn_to_repair(
 
 
 def test_corruption_is_for_stages_that_repair(exports: Exports) -> None:
-    with pytest.raises(InputError, match="corruption is for interpolation, super_resolution.*, got it for keyframes"):
+    stages = "interpolation, super_resolution_images, super_resolution, .*"
+    with pytest.raises(InputError, match=f"corruption is for {stages}, got it for keyframes"):
         build("keyframes", exports, corruption=0.5)
     with pytest.raises(InputError, match="corruption must be from 0 to 1, got 2"):
         build("translation", exports, corruption=2)

@@ -95,17 +95,23 @@ class TextConditioner(nn.Module):
         length = min(self.tokenizer.model_max_length, MAX_TEXT_TOKENS)
         return self.tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
 
+    @property
+    def knows_words(self) -> bool:
+        """Whether the tokenizer knows whole words alone; others spell any word out."""
+        from tokenizers.models import WordLevel
+
+        return isinstance(self.tokenizer.backend_tokenizer.model, WordLevel)
+
     def add_words(self, words: list[str]) -> None:
         """Gives each word that a word-level tokenizer does not know a token of its own, with random weights.
 
-        What the encoder makes of texts without these words stays as it is. Other tokenizers spell words out.
+        What the encoder makes of texts without these words stays as it is.
         """
         from tokenizers import AddedToken
-        from tokenizers.models import WordLevel
 
         known = self.tokenizer.get_vocab()
         new = [word for word in words if word not in known]
-        if not new or not isinstance(self.tokenizer.backend_tokenizer.model, WordLevel):
+        if not new:
             return
         self.tokenizer.add_tokens([AddedToken(word, single_word=True) for word in new])
         self.text_encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)  # type: ignore[operator]
@@ -193,12 +199,14 @@ class DenoisingTask(StageTask):
 
     def __init__(self, config: TrainingConfig, schedule: str) -> None:
         super().__init__(config)
+        self._inherited: set[str] = set()
         text_folder = config.text or config.init
         if text_folder is None:
             self.text = TextConditioner.fresh(config)
         else:
             self.text = TextConditioner.from_folder(text_folder)
-            self.text.add_words(_words(config.data))
+            if self.text.knows_words:
+                self.text.add_words(_words(config.data))
         if not self._trains_text():
             self.text.requires_grad_(False)
         if config.init is not None and (Path(config.init) / "scheduler").is_dir():
@@ -219,6 +227,9 @@ class DenoisingTask(StageTask):
             if not any(p.requires_grad for p in part.parameters()):
                 part.eval()
         return self
+
+    def new_parameters(self) -> set[str]:
+        return super().new_parameters() - self._inherited
 
     def _trains_text(self) -> bool:
         return self.config.text is None and self.config.task in ("keyframe_images", "keyframes")
@@ -298,7 +309,6 @@ class KeyframesTask(DenoisingTask):
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config, "pixel")
         temporal = config.task == "keyframes"
-        self._inherited: set[str] = set()
         if config.init is None:
             self.unet = networks.fresh_pixel_unet(config.network, "keyframes", self.text.width, temporal=temporal)
         else:
@@ -308,9 +318,6 @@ class KeyframesTask(DenoisingTask):
             self._inherited = {f"unet.{name}" for name in brought} | {
                 n for n, _ in self.named_parameters() if n.startswith("text.")
             }
-
-    def new_parameters(self) -> set[str]:
-        return super().new_parameters() - self._inherited
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": self.denoising_loss(batch["video"], batch["caption"])}
@@ -369,7 +376,6 @@ class SuperResolutionTask(DenoisingTask):
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config, "pixel")
         temporal, adds = config.task == "super_resolution", config.add_condition
-        self._brought: set[str] = set()
         if config.init is None:
             self.unet = networks.fresh_pixel_unet(
                 config.network, "super_resolution", self.text.width, temporal=temporal, add_condition=adds
@@ -377,10 +383,7 @@ class SuperResolutionTask(DenoisingTask):
         else:
             source = load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
             self.unet = networks.adapt_pixel_unet(source, temporal=temporal, add_condition=adds)
-            self._brought = {f"unet.{name}" for name in source.state_dict()}
-
-    def new_parameters(self) -> set[str]:
-        return super().new_parameters() - self._brought
+            self._inherited = {f"unet.{name}" for name in source.state_dict()}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]
