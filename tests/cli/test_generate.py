@@ -64,6 +64,7 @@ def test_drafts_then_one_of_them_carried_on(
     picked = show1("resume", "run", "--pick", 2, "--json")
     assert picked.code == 0, picked.err
     assert picked.json["file"] == str(tmp_path / "panda.mkv") and picked.json["seed"] == 1
+    assert torch.equal(Run.open("run/pick-2").load("keyframes"), Run.open("run").load("keyframes")[1:])
     # two keyframes at once round otherwise than one, and random networks make more of that, here and there
     difference = read_video("panda.mkv").frames.astype(int) - read_video(whole).frames
     assert np.median(np.abs(difference)) <= 1

@@ -290,11 +290,11 @@ def test_config_and_weights_come_back_from_files(tmp_path: Path) -> None:
     assert {k: v for k, v in again.config.items() if k[0] != "_"} == {
         k: v for k, v in model.config.items() if k[0] != "_"
     }
-    for name, parameter in model.state_dict().items():
-        assert torch.equal(again.state_dict()[name], parameter), name
+    for parameter in again.parameters():
+        # a file's weights lie unaligned in memory, and some kernels round by that
+        parameter.data = parameter.data.clone()
     arguments = inputs(model)
-    # not to the bit: a file's weights lie in memory where they lie in the file, and some kernels round by the alignment
-    assert_close(run(again, arguments), run(model, arguments), atol=1e-5, rtol=0)
+    assert_close(run(again, arguments), run(model, arguments), atol=0, rtol=0)
 
 
 def test_variant_and_dtype(tmp_path: Path) -> None:

@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from replay_golden import load, main
-from safetensors.torch import load_file
-
-from show1.models import UNet3DConditionModel
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -24,14 +21,10 @@ def one_thread():
 
 
 def rounds_as_the_reference() -> bool:
-    """Whether this machine's kernels give a golden network call to the last bit (x86 with AVX-512 does)."""
-    folder = GOLDEN / "super_resolution_unet"
-    tensors = {key: value.float() for key, value in load_file(folder / "io.safetensors").items()}
-    output = tensors.pop("output")
-    unet = UNet3DConditionModel.from_pretrained(folder, torch_dtype=torch.float32).eval()
-    unet.use_published_order(True)
-    with torch.no_grad():
-        return torch.equal(unet(**tensors).sample, output)
+    """Whether this machine's kernels are known to round as the reference's did: AMD processors with AVX-512."""
+    cpu = Path("/proc/cpuinfo")
+    amd = cpu.exists() and "AuthenticAMD" in cpu.read_text()
+    return amd and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 @pytest.mark.parametrize(
