@@ -2,6 +2,7 @@
 
 pip install torch-fidelity torchmetrics        # torch-fidelity pulls torchvision; `--no-deps` and tqdm do as well
 python benchmarks/metrics/compare.py           # prints a Markdown table; fails where a difference is too large
+python benchmarks/metrics/compare.py --networks DIR       # and published FVDs, if DIR holds i3d_torchscript.pt
 """
 
 import argparse
@@ -24,10 +25,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 
 from show1.evaluation.clip_score import ClipScore
+from show1.evaluation.features import load_features
 from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.evaluation.scores import InceptionScore, KernelDistance, MeanScore
 
 Matrix = NDArray[np.float64]
+
+CONSTANT_FVD = {10: 570.07320378183, 16: 153.11023578170108, 20: 338.18221898178774, 30: 151.16806952692093}
+"""FVD of 8 black videos of 64x64 against 8 white ones, by their number of frames, as the README of
+https://github.com/JunyaoHu/common_metrics_on_video_quality gives it for StyleGAN-V's network."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,15 @@ def frechet_rows() -> Iterator[Row]:
                 images = np.concatenate([side, np.zeros((rows, 192 - width))], axis=1).reshape(rows, 3, 8, 8)
                 metric.update(torch.from_numpy(images), real=is_real)
             yield Row(f"Fréchet distance, {name}", ours, float(metric.compute()), "torchmetrics", 1e-6)
+
+
+def constant_rows(networks: Path) -> Iterator[Row]:
+    """The published figures of constant videos, from videos to number with the published network."""
+    extract = load_features("i3d-stylegan-v-crop", folder=networks, local_files_only=True)
+    for frames, published in CONSTANT_FVD.items():
+        sides = [extract(np.full((8, frames, 64, 64, 3), level, np.uint8)) for level in (0, 255)]
+        ours = frechet_distance(*(Gaussian.of(side.astype(np.float64)) for side in sides))
+        yield Row(f"FVD, black and white, {frames} frames", ours, published, "common_metrics_on_video_quality", 1e-3)
 
 
 def inception_rows() -> Iterator[Row]:
@@ -166,7 +181,9 @@ def clip_rows(folder: Path) -> Iterator[Row]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", type=Path, help="folder that holds i3d_torchscript.pt")
+    networks = parser.parse_args().networks
     if importlib.util.find_spec("torchvision") is None:
         # torch-fidelity imports it for data sets and other networks, which nothing here uses
         names = ("", ".datasets", ".transforms", ".transforms.functional", ".models")
@@ -176,6 +193,8 @@ def main() -> None:
             del sys.modules[f"torchvision{name}"]
     with tempfile.TemporaryDirectory() as folder:
         rows = [*frechet_rows(), *inception_rows(), *kernel_rows(), *clip_rows(Path(folder))]
+    if networks is not None:
+        rows += constant_rows(networks)
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch-fidelity", "torchmetrics", "torch"))
     print("| figure | show1 | other | package | relative difference |\n|---|---:|---:|---|---:|")
     for row in rows:

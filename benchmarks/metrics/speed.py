@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from show1.evaluation import figures
+from show1.evaluation import features
 from show1.evaluation.benchmark import score_folders
 from show1.evaluation.datasets import ClipRule
-from show1.evaluation.features import NETWORKS
+from show1.evaluation.features import NETWORKS, FeatureNetwork
+from show1.evaluation.figures import FeatureOptions
 from show1.evaluation.protocol import Metric
 from show1.video import Video
 
@@ -72,24 +73,23 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     inside = 0.0
-    load = figures.load_features
+    load = features._load_torchscript
 
-    def timed(name: str, **options: Any) -> Any:
-        extract = load(name, **options)
+    def timed(network: FeatureNetwork, path: Path) -> nn.Module:
+        module = load(network, path)
 
-        class Timed:
-            sha256 = extract.sha256
-
-            def __call__(self, clips: Any) -> Any:
+        class Timed(nn.Module):
+            def forward(self, *inputs: Tensor, **options: Any) -> Tensor:
                 nonlocal inside
                 start = time.perf_counter()
-                found = extract(clips)  # gives arrays on the CPU: the device has finished
+                found: Tensor = module.to(inputs[0].device)(*inputs, **options)
+                found = found.cpu()  # the device has finished
                 inside += time.perf_counter() - start
                 return found
 
         return Timed()
 
-    figures.load_features = timed  # type: ignore[assignment]
+    features._load_torchscript = timed
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         os.environ["SHOW1_CACHE"] = str(folder / "cache")
@@ -99,7 +99,7 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.jit.script(C3D().eval()).save(str(folder / "networks" / NETWORKS["c3d-ucf101"].file))
-        options = figures.FeatureOptions(folder=folder / "networks", device=arguments.device, local_files_only=True)
+        options = FeatureOptions(folder=folder / "networks", device=arguments.device, local_files_only=True)
         start = time.perf_counter()
         score_folders(None, folder / "clips", [Metric.parse("is")], rule=ClipRule(frames=_FRAMES), options=options)
         total = time.perf_counter() - start

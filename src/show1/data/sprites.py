@@ -103,7 +103,7 @@ class SpriteWorld:
     other motion."""
 
     tilts: float = 0.0
-    """Share of the scenes that do not spin whose subject lies at some angle, as their captions say, 0 to 1. So a
+    """Share of the scenes whose subject lies at some angle, or spins from there, as their captions say, 0 to 1. So a
     network sees what a turned subject looks like that it never sees spin."""
 
     def __post_init__(self) -> None:
@@ -123,7 +123,7 @@ class SpriteWorld:
         else:
             allowed = _spinning(self.split, bool(rng.random() < self.spins))
         scene = self._lay_out(*allowed[int(rng.integers(len(allowed)))], rng)
-        if scene.turns == 0 and rng.random() < self.tilts:
+        if rng.random() < self.tilts:
             scene = replace(scene, tilt=float(rng.uniform(*TILTS)))
         return scene
 

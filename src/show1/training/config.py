@@ -120,7 +120,7 @@ class TrainingConfig(SavedOptions):
     """Share of the clips of the sprite world whose subject spins, 0 to 1. None: no more than any other motion."""
 
     tilts: float = 0.0
-    """Share of the other clips whose subject lies at some angle, as the captions say ("a tilted cat"), 0 to 1: so that
+    """Share of the clips whose subject lies at some angle, as the captions say ("a tilted cat"), 0 to 1: so that
     the network can also spin a subject that it has never seen spin."""
 
     noise_level: tuple[int, int] = (0, 400)
