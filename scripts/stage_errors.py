@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from expert_settings import FRAMES, TINY, encoded, scenes, scored
+from expert_settings import FRAMES, HEADER, TINY, encoded, scenes, scored
 from torch import Tensor
 
 from show1.config import InterpolationSettings, SuperResolutionSettings
@@ -87,7 +87,7 @@ def main() -> None:
 
     reader = SpriteReader.trained()
     torch.manual_seed(0)
-    print("| given | made by | error | sharpness | flicker | seconds |\n|---|---|---:|---:|---:|---:|")
+    print(f"| given | made by | {HEADER} | seconds |\n|---|---|---:|---:|---:|---:|---:|")
     for name, video in {"ground truth": given, "corrupted": corrupted(given, LOW)}.items():
         for steps in (0, *arguments.steps):
             began = time.perf_counter()

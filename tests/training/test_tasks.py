@@ -354,6 +354,7 @@ def test_new_input_channels_change_nothing_at_first(patch_size: int) -> None:
 @pytest.mark.parametrize(
     "name, source",
     [
+        ("interpolation", None),
         ("interpolation", "keyframes"),
         ("interpolation", "interpolation"),
         ("super_resolution_images", None),

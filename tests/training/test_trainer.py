@@ -324,7 +324,7 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
         ({"speed": 9}, "unknown training option 'speed'"),
         ({"steps": "many"}, "training options"),
         ({"network": "huge"}, "unknown preset 'huge'"),
-        ({"task": "interpolation"}, "init: interpolation starts from a keyframes stage"),
+        ({"task": "interpolation"}, "text: interpolation reads prompts with a trained text encoder"),
         ({"task": "super_resolution"}, "text: super_resolution reads prompts with a trained text encoder"),
         ({"task": "translation", "text": "x"}, "vae: the translation tasks need a trained VAE"),
     ],

@@ -41,6 +41,7 @@ _PIXEL: dict[str, Any] = {
 
 PRESET: dict[str, dict[str, Any]] = {
     "keyframes": _PIXEL | {"embed_frames": True, "embed_places": True},
+    "interpolation": _PIXEL | {"in_channels": 7, "embed_frames": True},
     "super_resolution": _PIXEL | {"in_channels": 6, "patch_size": 2, "class_embed_type": "timestep"},
     "translation": {
         "in_channels": 4,

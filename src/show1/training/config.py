@@ -42,7 +42,8 @@ class TrainingConfig(SavedOptions):
     """Preset of a fresh network (`show1.training.networks.PRESETS`). Not used where `init` has the network."""
 
     init: str | None = None
-    """Stage folder to start from: keyframes from keyframe_images, interpolation from keyframes, and so on."""
+    """Stage folder to start from: keyframes from keyframe_images, interpolation from keyframes, and so on. None:
+    a fresh network."""
 
     text: str | None = None
     """Stage folder whose text encoder is used, frozen. None: the one of `init`, for keyframes also a fresh one; the
@@ -213,9 +214,7 @@ class TrainingConfig(SavedOptions):
             raise InputError(f"add_condition is for interpolation and super_resolution, got it for {self.task}")
         if self.add_condition and self.prediction_type != "sample":
             raise InputError(f"add_condition needs prediction_type sample, got {self.prediction_type}")
-        if self.task == "interpolation" and self.init is None:
-            raise InputError("init: interpolation starts from a keyframes stage; name its folder")
-        if self.task in (*enlarging, "translation_images", "translation") and not (self.text or self.init):
+        if self.task in after_keyframes and not (self.text or self.init):
             raise InputError(
                 f"text: {self.task} reads prompts with a trained text encoder; name the folder that has it"
             )

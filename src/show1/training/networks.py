@@ -43,6 +43,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "embed_frames": True,
             "embed_places": True,
         },
+        "interpolation": _SIMPLE
+        | {
+            "sample_size": 32,
+            "in_channels": 7,
+            "block_out_channels": [32, 64, 64],
+            "layers_per_block": 1,
+            "embed_frames": True,
+        },
         "super_resolution": _SIMPLE
         | {
             "sample_size": 128,

@@ -341,13 +341,16 @@ class InterpolationTask(DenoisingTask):
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config, "pixel")
-        assert config.init is not None
-        source = load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
-        self.unet = networks.adapt_pixel_unet(source, temporal=True, in_channels=7, add_condition=config.add_condition)
-
-    def new_parameters(self) -> set[str]:
-        changed = {*self.unet.temporal_parameters(), "conv_in.weight", "conv_in.bias"}
-        return {f"unet.{name}" for name in changed}
+        adds = config.add_condition
+        if config.init is None:
+            self.unet = networks.fresh_pixel_unet(
+                config.network, "interpolation", self.text.width, temporal=True, add_condition=adds
+            )
+        else:
+            source = load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
+            self.unet = networks.adapt_pixel_unet(source, temporal=True, in_channels=7, add_condition=adds)
+            new = {*self.unet.temporal_parameters(), "conv_in.weight", "conv_in.bias"}
+            self._inherited = {f"unet.{name}" for name, _ in self.unet.named_parameters() if name not in new}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]  # (B, 3, factor + 1, H, W)
