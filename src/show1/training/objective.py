@@ -153,7 +153,7 @@ def variational_bound(
     # at t = 0 the posterior's variance is 0: take that of t = 1, as in arXiv:2102.09672
     a0, a1 = alphas_cumprod[0].float(), alphas_cumprod[1].float()
     floor = (1 - a1 / a0) * (1 - a0) / (1 - a1)
-    min_log = posterior_variance.clamp(min=float(floor)).log()
+    min_log = posterior_variance.clamp(min=floor.to(t.device)).log()
     max_log = beta.log()
     fraction = (predicted[:, channels:] + 1) / 2
     log_variance = fraction * max_log + (1 - fraction) * min_log

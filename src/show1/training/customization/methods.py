@@ -178,10 +178,18 @@ class MotionLora(_Lora):
         """See `Method.loss`."""
         # drawn by the global generator, so that a run that goes on draws the same
         spatial, frame = float(torch.rand(())) < self.SPATIAL_SHARE, int(torch.randint(inputs.x0.shape[2], ()))
-        self._set(self._spatial, active=True, learning=spatial)
-        self._set(self._temporal, active=not spatial, learning=not spatial)
-        if spatial:
-            return predict(inputs.frame(frame)).loss
+        return (self.spatial_loss if spatial else self.temporal_loss)(predict, inputs, frame)
+
+    def spatial_loss(self, predict: Predict, inputs: Inputs, frame: int) -> Tensor:
+        """The loss of a step that learns single frames: this one."""
+        self._set(self._spatial, active=True, learning=True)
+        self._set(self._temporal, active=False, learning=False)
+        return predict(inputs.frame(frame)).loss
+
+    def temporal_loss(self, predict: Predict, inputs: Inputs, frame: int) -> Tensor:
+        """The loss of a step that learns how clips move, with this frame for their appearance."""
+        self._set(self._spatial, active=True, learning=False)
+        self._set(self._temporal, active=True, learning=True)
         predicted = predict(inputs)
         return predicted.loss + appearance_debiased_loss(predicted.mean, predicted.wanted, frame)
 
