@@ -91,13 +91,21 @@ RECIPE: dict[str, dict[str, Any]] = {
         "init": "keyframes_levels",
         "text": "text",
     },
+    # a small network of its own: how things move from one keyframe to the next, and nothing else
     "interpolation": {
-        "steps": 2000,
+        "steps": 3000,
         "batch_size": 8,
-        "learning_rate": 1e-3,
+        "learning_rate": 3e-3,
         "optimizer": "muon",
+        "lr_schedule": "linear",
         "temporal_dropout": 0.0,
-        "init": "keyframes_levels",
+        "ema_decay": 0.99,
+        "timestep_logit": [3.0, 1.5],
+        "prediction_type": "sample",
+        "add_condition": True,
+        "spins": 0.25,
+        "tilts": 0.35,
+        "mixed_precision": "bf16",
         "text": "text",
     },
     "super_resolution_images": {
@@ -184,7 +192,7 @@ SETTINGS: dict[str, Any] = {
         "width": 32,
         "fps": 2.0,
     },
-    "interpolation": {"num_inference_steps": 6, "guidance_scale": 1.0, "factor": 4},
+    "interpolation": {"num_inference_steps": 1, "guidance_scale": 1.0, "factor": 4},
     "super_resolution": {
         "num_inference_steps": 2,
         "guidance_scale": 1.0,

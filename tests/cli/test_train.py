@@ -101,7 +101,7 @@ def test_options_from_a_file(show1: Show1, tmp_path: Path) -> None:
         (["text", "--out", "run", "--steps", "0"], "steps must be 1 or more, got 0"),
         (["text", "--out", "run", "--lr-schedule", "square"], "square"),
         (["text", "--out", "run", "--network", "huge"], "unknown preset 'huge'"),
-        (["interpolation", "--out", "run"], "init: interpolation starts from a keyframes stage"),
+        (["interpolation", "--out", "run"], "text: interpolation reads prompts with a trained text encoder"),
         (["keyframes", "--out", "run", "--text", "nowhere"], "nowhere holds no text_encoder/"),
         (["text", "--config", "nowhere.json"], "nowhere.json cannot be read"),
         (["text", "--config", "broken.json"], "broken.json cannot be read as a JSON object"),
