@@ -172,9 +172,9 @@ def test_the_share_that_spins() -> None:
 
 def test_the_share_that_is_tilted() -> None:
     scenes = [SpriteWorld(tilts=0.4, spins=0.3).scene(index) for index in range(400)]
-    assert not any(s.tilt for s in scenes if s.turns)
-    still = [s for s in scenes if not s.turns]
-    assert abs(sum(s.tilt != 0 for s in still) / len(still) - 0.4) < 0.1
+    for spin in (True, False):
+        tilts = [s.tilt for s in scenes if (s.turns != 0) == spin]
+        assert abs(sum(tilt != 0 for tilt in tilts) / len(tilts) - 0.4) < 0.1
     assert not any(is_held_out(s.subject, s.motion, s.background) for s in scenes)
     # upright, they are the scenes of a world without tilts
     upright = [SpriteWorld(spins=0.3).scene(index) for index in range(400)]
