@@ -126,8 +126,21 @@ def test_scenes_follow_the_share_of_tilts(exports: Exports) -> None:
     assert all(" tilted " in caption for caption in tilted) and not any("tilted" in caption for caption in upright)
 
 
-@pytest.mark.parametrize("name", ["spins", "tilts"])
-def test_spins_and_tilts_need_the_sprite_world(name: str) -> None:
+def test_groups_bring_their_words(exports: Exports) -> None:
+    plain, task = (build("keyframes", exports, batch_size=8, groups=share) for share in (0.0, 1.0))
+    captions = batch_of(task)["caption"]
+    unknown = plain.text.tokenizer.unk_token_id
+    assert any(unknown in plain.text.tokenizer(caption).input_ids for caption in captions)
+    assert not any(unknown in task.text.tokenizer(caption).input_ids for caption in captions)
+    # a plural begins near its singular
+    rows = task.text.text_encoder.get_input_embeddings().weight
+    ids = task.text.tokenizer.convert_tokens_to_ids(["panda", "pandas", "foxes"])
+    near, far = (torch.nn.functional.cosine_similarity(rows[ids[0]], rows[i], dim=0) for i in ids[1:])
+    assert near > 0.75 > far
+
+
+@pytest.mark.parametrize("name", ["spins", "tilts", "groups"])
+def test_kinds_of_scenes_need_the_sprite_world(name: str) -> None:
     for options in ({"data": "clips"}, {"motions_per_scene": 2, "batch_size": 4}):
         with pytest.raises(InputError, match=f"{name} is for clips of the sprite world"):
             tiny_training.config("keyframes", Path("unused"), **{name: 0.5}, **options)

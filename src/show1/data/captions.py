@@ -9,7 +9,7 @@ import re
 from typing import Literal
 
 from show1.data.sprites import Scene
-from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
+from show1.data.world import BACKGROUNDS, COUNTS, MOTIONS, RELATIONS, SIZES, SUBJECTS
 
 VERBS: dict[str, tuple[tuple[str, str], ...]] = {
     "moves left": (
@@ -105,6 +105,30 @@ IMAGE_TEMPLATES: tuple[str, ...] = (
 """Sentences for single frames, the canonical one first."""
 
 
+GROUP_TEMPLATES: tuple[str, ...] = (
+    "{group} over {place}",
+    "over {place}, {group}",
+    "{group}, with {place} behind",
+    "{place} and {group}",
+)
+"""Sentences for groups, whether they are clips or single frames; the canonical one first."""
+
+PLURALS: dict[str, str] = {
+    "fox": "foxes",
+    "fish": "fish",
+    "octopus": "octopuses",
+    "butterfly": "butterflies",
+    "bus": "buses",
+    "cactus": "cactuses",
+}
+"""Of the subjects that do not take an s."""
+
+
+def plural(noun: str) -> str:
+    """ "pandas", "foxes"."""
+    return PLURALS.get(noun, f"{noun}s")
+
+
 def with_article(noun: str) -> str:
     """ "a panda", "an owl"."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
@@ -121,13 +145,28 @@ def caption(scene: Scene, rng: random.Random | None = None, *, kind: Literal["cl
     Returns:
         A lower-case caption.
     """
+    if scene.others:
+        return _group_caption(scene, rng)
     templates = CLIP_TEMPLATES if kind == "clip" else IMAGE_TEMPLATES
     verbs, places = VERBS[MOTIONS[scene.motion]], PLACES[BACKGROUNDS[scene.background]]
     template, (verb, doing), place = templates[0], verbs[0], places[0]
     if rng is not None and rng.random() < 0.5:
         template, (verb, doing), place = rng.choice(templates), rng.choice(verbs), rng.choice(places)
-    subject = f"{TILTED} {SUBJECTS[scene.subject]}" if scene.tilt else SUBJECTS[scene.subject]
+    adjectives = [scene.sized, TILTED if scene.tilt else None]
+    subject = " ".join([*filter(None, adjectives), SUBJECTS[scene.subject]])
     return template.format(a_subject=with_article(subject), subject=subject, verb=verb, doing=doing, place=place)
+
+
+def _group_caption(scene: Scene, rng: random.Random | None) -> str:
+    template, place = GROUP_TEMPLATES[0], PLACES[BACKGROUNDS[scene.background]][0]
+    if rng is not None and rng.random() < 0.5:
+        template, place = rng.choice(GROUP_TEMPLATES), rng.choice(PLACES[BACKGROUNDS[scene.background]])
+    names = [SUBJECTS[each.subject] for each in (scene, *scene.others)]
+    if len(set(names)) == 1:
+        group = f"{COUNTS[scene.count]} {plural(names[0])}"
+    else:
+        group = f"{with_article(names[0])} {scene.relation} {with_article(names[1])}"
+    return template.format(group=group, place=place)
 
 
 # What tells a motion or a background in a text, beyond the wordings above; whole words.
@@ -177,10 +216,17 @@ def parse_caption(text: str) -> tuple[int, int | None, int] | None:
     return subjects[0], motions[0] if motions else None, backgrounds[0]
 
 
-def vocabulary() -> list[str]:
-    """All words that captions can hold, sorted, in lower case and without punctuation."""
+def vocabulary(*, groups: bool = False) -> list[str]:
+    """All words that captions can hold, sorted, in lower case and without punctuation.
+
+    Args:
+        groups: Also those of the captions of `show1.data.groups`.
+    """
     parts: list[str] = ["a", "an", TILTED, *SUBJECTS]
     parts += [wording for verbs in VERBS.values() for pair in verbs for wording in pair]
     parts += [wording for places in PLACES.values() for wording in places]
     parts += [re.sub(r"{\w+}", " ", template) for template in CLIP_TEMPLATES + IMAGE_TEMPLATES]
+    if groups:
+        parts += [*RELATIONS, *COUNTS.values(), *SIZES, *(plural(name) for name in SUBJECTS)]
+        parts += [re.sub(r"{\w+}", " ", template) for template in GROUP_TEMPLATES]
     return sorted({word for part in parts for word in re.findall(r"[a-z]+", part)})

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from show1.data.captions import caption
+from show1.data.groups import GroupWorld
 from show1.data.sprites import Scene, SpriteWorld, frame_times, render_tensor
 from show1.errors import InputError
 
@@ -54,8 +55,13 @@ class SpriteClips:
     motions_per_scene: int = 1
     """So many clips in a row are `SpriteWorld.sibling`s: they differ in their motion alone."""
 
+    groups: float = 0.0
+    """Share of the clips that show scenes of `GroupWorld` instead, 0 to 1."""
+
     def scene(self, index: int) -> Scene:
         """What the clip at an index shows."""
+        if random.Random(f"groups {self.world.seed} {index}").random() < self.groups:
+            return GroupWorld(seed=self.world.seed, split=self.world.split).scene(index)
         if self.motions_per_scene == 1:
             return self.world.scene(index)
         return self.world.sibling(*divmod(index, self.motions_per_scene))

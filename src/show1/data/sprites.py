@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from show1.data.backgrounds import paint_background
-from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS, Split, combinations, is_held_out
+from show1.data.world import BACKGROUNDS, MOTIONS, RELATIONS, SIZES, SUBJECTS, Split, combinations, is_held_out
 from show1.errors import InputError
 
 ASPECT = 1.6
@@ -39,6 +39,9 @@ BOTTOM_HEAVY = {"sailboat": 0.12, "robot": 0.16}
 
 TILTS = (0.08, 0.92)
 """Range of the turns at which subjects lie in scenes that are tilted."""
+
+SMALLEST, LARGEST = 0.45, 0.85
+"""Sizes of single subjects beyond this range are called small and big."""
 
 _SPLIT_KEYS = {"train": 0, "held_out": 1, "all": 2}
 
@@ -79,6 +82,30 @@ class Scene:
 
     paint_seed: int = 0
     """Picks the variation of the background."""
+
+    others: "tuple[Scene, ...]" = ()
+    """Further subjects, drawn in front of the first: their own backgrounds are not seen."""
+
+    @property
+    def count(self) -> int:
+        """Subjects."""
+        return 1 + len(self.others)
+
+    @property
+    def relation(self) -> str:
+        """Where the first subject is at the beginning, seen from the second: one of `RELATIONS`."""
+        (x, y), (other_x, other_y) = self.start, self.others[0].start
+        right, down = (x - other_x) * ASPECT, y - other_y
+        if abs(right) > abs(down):
+            return RELATIONS[int(right > 0)]
+        return RELATIONS[2 + int(down > 0)]
+
+    @property
+    def sized(self) -> str | None:
+        """One of `SIZES`, for a single subject beyond the ordinary sizes."""
+        if self.others or SMALLEST <= self.size <= LARGEST:
+            return None
+        return SIZES[int(self.size > LARGEST)]
 
     def pose(self, time: float) -> tuple[float, float, float, float]:
         """Centre x, centre y (fractions of the frame), scale and clockwise angle (radians) at a time in [0, 1]."""
@@ -291,9 +318,10 @@ def render_tensor(scene: Scene, times: NDArray[np.float64], height: int, width: 
     background = torch.from_numpy(paint_background(scene.background, scene.paint_seed, height, width))
     video = background[:, None].expand(-1, len(times), -1, -1).contiguous()
     for frame, time in enumerate(times):
-        top, left, patch = _draw_sprite(scene, float(time), height, width)
-        window = video[:, frame, top : top + patch.shape[1], left : left + patch.shape[2]]
-        window.mul_(1 - patch[3:]).add_(patch[:3])
+        for shown in (scene, *scene.others):
+            top, left, patch = _draw_sprite(shown, float(time), height, width)
+            window = video[:, frame, top : top + patch.shape[1], left : left + patch.shape[2]]
+            window.mul_(1 - patch[3:]).add_(patch[:3])
     return video.mul_(2).sub_(1)
 
 

@@ -24,6 +24,15 @@ MOTIONS: tuple[str, ...] = tuple(entry["phrase"] for entry in _WORLD["motions"])
 BACKGROUNDS: tuple[str, ...] = tuple(_WORLD["backgrounds"])
 """Canonical phrases of the 8 backgrounds, such as "the snow"."""
 
+RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
+"""Where the first of two subjects is, seen from the second."""
+
+COUNTS: dict[int, str] = {2: "two", 3: "three"}
+"""How many of a subject there may be, but for one."""
+
+SIZES: tuple[str, ...] = ("small", "big")
+"""Sizes beyond the ordinary."""
+
 
 def is_held_out(subject: int, motion: int | None, background: int | None) -> bool:
     """Whether a scene holds a pair that is kept for measuring composition and never shown in training.
@@ -36,6 +45,21 @@ def is_held_out(subject: int, motion: int | None, background: int | None) -> boo
     by_motion = motion is not None and (subject + motion) % 8 == 5
     by_background = background is not None and (subject + 3 * background) % 8 == 2
     return by_motion or by_background
+
+
+def is_pair_held_out(first: int, second: int) -> bool:
+    """The same for two subjects beside each other, in either order: indices into `SUBJECTS`."""
+    return (first + second) % 8 == 5
+
+
+def is_count_held_out(subject: int, count: int) -> bool:
+    """The same for a subject and how many there are of it, a key of `COUNTS`."""
+    return (subject + count) % 8 == 0
+
+
+def is_size_held_out(subject: int, size: int) -> bool:
+    """The same for a subject and an index into `SIZES`."""
+    return (subject + 3 * size) % 8 == 4
 
 
 def combinations(split: Split) -> list[tuple[int, int, int]]:

@@ -124,6 +124,10 @@ class TrainingConfig(SavedOptions):
     """Share of the clips whose subject lies at some angle, as the captions say ("a tilted cat"), 0 to 1: so that
     the network can also spin a subject that it has never seen spin."""
 
+    groups: float = 0.0
+    """Share of the clips of the sprite world that show two subjects and their relation, several of one kind, or a small
+    or big one, 0 to 1."""
+
     noise_level: tuple[int, int] = (0, 400)
     """Range of noise levels of the low-resolution condition (super-resolution)."""
 
@@ -188,6 +192,7 @@ class TrainingConfig(SavedOptions):
             ),
             "spins": (self.spins is None or 0 <= self.spins <= 1, "from 0 to 1"),
             "tilts": (0 <= self.tilts <= 1, "from 0 to 1"),
+            "groups": (0 <= self.groups <= 1, "from 0 to 1"),
             "size": (self.size is None or min(self.size) >= 8, "at least 8 pixels each way"),
             "low_size": (self.low_size is None or min(self.low_size) >= 1, "at least 1 pixel each way"),
             "crop": (self.crop is None or min(self.crop) >= 8, "at least 8 pixels each way"),
@@ -204,7 +209,8 @@ class TrainingConfig(SavedOptions):
             raise InputError(f"low_size is for super_resolution alone, got it for {self.task}")
         if self.motions_per_scene > 1 and (self.task != "keyframes" or self.data != "sprites"):
             raise InputError("motions_per_scene is for keyframes of the sprite world alone; leave it out")
-        for name, given in (("spins", self.spins is not None), ("tilts", self.tilts > 0)):
+        shares = {"spins": self.spins is not None, "tilts": self.tilts > 0, "groups": self.groups > 0}
+        for name, given in shares.items():
             if given and (self.data != "sprites" or self.motions_per_scene > 1):
                 raise InputError(f"{name} is for clips of the sprite world, without motions_per_scene; leave it out")
         after_keyframes = ("interpolation", *enlarging, "translation_images", "translation")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings
-from show1.data.captions import parse_caption, vocabulary
+from show1.data.captions import parse_caption, plural, vocabulary
 from show1.data.folder import read_captions
 from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.diffusion import IndependentSeeds, build_scheduler, fold_frames, unfold_frames
@@ -44,11 +44,11 @@ MAX_TEXT_TOKENS = 77
 """Tokens of a caption at most, as of the published networks."""
 
 
-def _words(data: str) -> list[str]:
+def _words(config: TrainingConfig) -> list[str]:
     """The words of all captions."""
-    if data == "sprites":
-        return vocabulary()
-    captions = (unicodedata.normalize("NFKC", entry.caption).lower() for entry in read_captions(Path(data)))
+    if config.data == "sprites":
+        return vocabulary(groups=config.groups > 0)
+    captions = (unicodedata.normalize("NFKC", entry.caption).lower() for entry in read_captions(Path(config.data)))
     return sorted({word for caption in captions for word in re.findall(r"\w+", caption)})
 
 
@@ -63,7 +63,7 @@ class TextConditioner(nn.Module):
     @classmethod
     def fresh(cls, config: TrainingConfig) -> "TextConditioner":
         """An encoder for the words of the training's captions."""
-        tokenizer = networks.word_tokenizer(_words(config.data))
+        tokenizer = networks.word_tokenizer(_words(config))
         return cls(tokenizer, networks.fresh_text_encoder(config.network, len(tokenizer)))
 
     @classmethod
@@ -105,7 +105,7 @@ class TextConditioner(nn.Module):
     def add_words(self, words: list[str]) -> None:
         """Gives each word that a word-level tokenizer does not know a token of its own, with random weights.
 
-        What the encoder makes of texts without these words stays as it is.
+        A plural begins near its singular. What the encoder makes of texts without these words stays as it is.
         """
         from tokenizers import AddedToken
 
@@ -116,11 +116,15 @@ class TextConditioner(nn.Module):
         self.tokenizer.add_tokens([AddedToken(word, single_word=True) for word in new])
         self.text_encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)  # type: ignore[operator]
         rows = self.text_encoder.get_input_embeddings().weight  # type: ignore[operator]
+        singulars = {plural(name).split()[-1]: name.split()[-1] for name in SUBJECTS}
         for word in new:
             generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(word.encode()).digest()[:8]) >> 1)
             with torch.no_grad():
                 row = torch.randn(rows.shape[1], generator=generator)
-                rows[self.tokenizer.convert_tokens_to_ids(word)] = row * rows[: len(known)].std()
+                row = row * rows[: len(known)].std()
+                if singulars.get(word) in known:
+                    row = rows[known[singulars[word]]] + row / 2
+                rows[self.tokenizer.convert_tokens_to_ids(word)] = row
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder / "tokenizer")
@@ -206,7 +210,7 @@ class DenoisingTask(StageTask):
         else:
             self.text = TextConditioner.from_folder(text_folder)
             if self.text.knows_words:
-                self.text.add_words(_words(config.data))
+                self.text.add_words(_words(config))
         if not self._trains_text():
             self.text.requires_grad_(False)
         if config.init is not None and (Path(config.init) / "scheduler").is_dir():

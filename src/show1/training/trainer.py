@@ -324,7 +324,7 @@ def _source(config: TrainingConfig) -> tuple[ClipSource, int]:
     """The clips, and after how many of them they begin again (0: never)."""
     if config.data == "sprites":
         world = SpriteWorld(seed=config.seed, spins=config.spins, tilts=config.tilts)
-        return SpriteClips(world=world, motions_per_scene=config.motions_per_scene), 0
+        return SpriteClips(world=world, motions_per_scene=config.motions_per_scene, groups=config.groups), 0
     from show1.data.folder import ClipFolder
 
     folder = ClipFolder(Path(config.data), seed=config.seed)

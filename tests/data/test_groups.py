@@ -1,0 +1,131 @@
+import random
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from show1.data.captions import caption, parse_caption, vocabulary
+from show1.data.clips import SpriteClips
+from show1.data.groups import GroupWorld, holds_held_out
+from show1.data.sprites import Scene, SpriteWorld, render_tensor, sprite_layer
+from show1.data.world import (
+    RELATIONS,
+    SUBJECTS,
+    is_count_held_out,
+    is_held_out,
+    is_pair_held_out,
+    is_size_held_out,
+)
+from show1.errors import InputError
+
+TIMES = np.array([0.0, 1.0])
+
+
+def scenes(count: int = 600, **options: object) -> list[Scene]:
+    world = GroupWorld(**options)  # type: ignore[arg-type]
+    return [world.scene(index) for index in range(count)]
+
+
+def kind(scene: Scene) -> str:
+    if not scene.others:
+        return "size"
+    return "count" if scene.others[0].subject == scene.subject else "relation"
+
+
+def test_kinds_come_equally_often_and_by_index() -> None:
+    found = scenes()
+    assert all(150 < number < 250 for number in Counter(map(kind, found)).values())
+    assert {s.relation for s in found if kind(s) == "relation"} == set(RELATIONS)
+    assert {s.count for s in found if kind(s) == "count"} == {2, 3}
+    assert {s.sized for s in found if kind(s) == "size"} == {"small", "big"}
+    assert found[5] == GroupWorld().scene(5) != GroupWorld(seed=1).scene(5)
+
+
+def test_training_never_shows_a_held_out_pair() -> None:
+    for scene in scenes():
+        for each in (scene, *scene.others):
+            assert not is_held_out(each.subject, each.motion, scene.background)
+        if kind(scene) == "relation":
+            assert not is_pair_held_out(scene.subject, scene.others[0].subject)
+        elif kind(scene) == "count":
+            assert not is_count_held_out(scene.subject, scene.count)
+        else:
+            assert not is_size_held_out(scene.subject, int(scene.sized == "big"))
+    assert all(map(holds_held_out, scenes(100, split="held_out")))
+    assert 10 < sum(map(holds_held_out, scenes(100, split="all"))) < 90
+
+
+def test_every_kind_has_held_out_pairs_of_its_own() -> None:
+    """Of pairs that hold back nothing else, about one in eight."""
+    pairs = [is_pair_held_out(a, b) for a in range(32) for b in range(32) if a != b]
+    counts = [is_count_held_out(s, n) for s in range(32) for n in (2, 3)]
+    sizes = [is_size_held_out(s, n) for s in range(32) for n in (0, 1)]
+    for held_out in (pairs, counts, sizes):
+        assert sum(held_out) / len(held_out) == pytest.approx(1 / 8, abs=0.01)
+
+
+def test_groups_are_what_their_captions_say() -> None:
+    for scene in scenes(200):
+        text = caption(scene)
+        names = [SUBJECTS[s.subject] for s in (scene, *scene.others)]
+        if kind(scene) == "relation":
+            assert f"{names[0]} {scene.relation} a" in text and names[1] in text
+            (x, y), (other_x, other_y) = scene.start, scene.others[0].start
+            holds = {"left of": x < other_x, "right of": x > other_x, "above": y < other_y, "below": y > other_y}
+            assert holds[scene.relation]
+        elif kind(scene) == "count":
+            assert text.startswith(("two ", "three ")[scene.count - 2])
+        else:
+            assert f"{scene.sized} {names[0]} " in text
+
+
+def test_subjects_of_a_group_are_seen_apart() -> None:
+    for scene in scenes(120, split="all"):
+        layers = [sprite_layer(each, 0.0, 40, 64)[3] for each in (scene, *scene.others)]
+        assert min(float(layer.sum()) for layer in layers) > 20
+        together = sum((layer > 0.5).float() for layer in layers)
+        assert float((together > 1).sum()) <= 0.1 * float((together > 0).sum()), caption(scene)
+
+
+def test_a_group_is_its_subjects_over_one_background() -> None:
+    scene = next(s for s in scenes() if kind(s) == "relation")
+    alone = render_tensor(replace(scene, others=()), TIMES, 40, 64)
+    both = render_tensor(scene, TIMES, 40, 64)
+    other = sprite_layer(scene.others[0], 0.0, 40, 64)
+    changed = (both != alone).any(0).any(0)
+    assert bool(changed.any()) and not bool((changed & (other[3] == 0)).any())
+    inside = other[3] == 1
+    torch.testing.assert_close(both[:, 0][:, inside], 2 * other[:3, inside] - 1)
+
+
+def test_wordings_are_in_the_vocabulary_and_say_no_motion() -> None:
+    words, plain = set(vocabulary(groups=True)), set(vocabulary())
+    assert plain < words and {"three", "foxes", "above", "big"} <= words - plain
+    rng, seen = random.Random(0), set()
+    for scene in scenes(300):
+        text = caption(scene, rng, kind="clip")
+        seen.add(text)
+        assert set(text.replace(",", "").split()) <= words
+        assert kind(scene) == "size" or caption(scene, kind="image") == caption(scene)
+    assert len(seen) > 250
+    assert parse_caption("a cat left of a bus over the sea") is None  # two subjects: not one to be read alone
+
+
+def test_ordinary_scenes_have_no_size_and_groups_are_mixed_in_by_share() -> None:
+    assert not any(SpriteWorld(split="all").scene(index).sized for index in range(300))
+    for share in (0.0, 0.3, 1.0):
+        clips = SpriteClips(groups=share)
+        mixed = [clips.scene(index) for index in range(400)]
+        beyond = [scene for scene in mixed if scene.others or scene.sized]
+        assert len(beyond) / 400 == pytest.approx(share, abs=0.07)
+        others = [(i, s) for i, s in enumerate(mixed) if not (s.others or s.sized)]
+        assert all(scene == SpriteWorld().scene(index) for index, scene in others)
+
+
+def test_bad_input() -> None:
+    with pytest.raises(InputError, match="split must be one of train, held_out, all"):
+        GroupWorld(split="some")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="must not be negative"):
+        GroupWorld().scene(-1)
