@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +53,24 @@ def test_training_captions_are_half_canonical_and_read_back() -> None:
         assert parse_caption(image_text) == (scene.subject, None, scene.background), image_text
         assert set(image_text.replace(",", "").split()) <= words
     assert 460 < canonical < 580  # half by the mix, a few by a paraphrase that is the canonical one
+
+
+def test_angles_and_directions_are_told_half_of_the_time() -> None:
+    rng = random.Random(0)
+    scene = replace(make_scene(1, MOTIONS.index("moves left"), 4), tilt=0.26)
+    told = [caption(scene, rng) for _ in range(200)]
+    assert all("tilted cat" in text or "clockwise toppled cat" in text for text in told)
+    assert (
+        70 < sum("toppled" in text for text in told) < 130 and caption(scene) == "a tilted cat moves left over the sea"
+    )
+    for tilt, words in ((0.08, "a clockwise leaning"), (0.5, "an upended"), (0.6, "a counterclockwise tumbled")):
+        tilted = replace(scene, tilt=tilt)
+        assert any(f"{words} cat" in caption(tilted, rng) for _ in range(40))
+    for turns, direction in ((1.0, " clockwise"), (-1.0, " counterclockwise")):
+        spinning = replace(make_scene(0, MOTIONS.index("spins"), 6), turns=turns)
+        told = [caption(spinning, rng) for _ in range(200)]
+        assert 70 < sum(direction in text for text in told) < 130
+        assert {parse_caption(text) for text in told} == {(0, MOTIONS.index("spins"), 6)}
 
 
 @pytest.mark.parametrize(

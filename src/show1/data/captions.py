@@ -78,6 +78,12 @@ PLACES: dict[str, tuple[str, ...]] = {
 TILTED = "tilted"
 """Said of a subject that is not upright."""
 
+TURNED: tuple[str, ...] = ("leaning", "toppled", "tumbled", "upended")
+"""Said of one that is turned by about one, two, three or four eighths of a full turn."""
+
+DIRECTIONS: tuple[str, ...] = ("clockwise", "counterclockwise")
+"""Which way it is turned, or spins."""
+
 CLIP_TEMPLATES: tuple[str, ...] = (
     "{a_subject} {verb} over {place}",
     "over {place}, {a_subject} {verb}",
@@ -152,9 +158,22 @@ def caption(scene: Scene, rng: random.Random | None = None, *, kind: Literal["cl
     template, (verb, doing), place = templates[0], verbs[0], places[0]
     if rng is not None and rng.random() < 0.5:
         template, (verb, doing), place = rng.choice(templates), rng.choice(verbs), rng.choice(places)
-    adjectives = [scene.sized, TILTED if scene.tilt else None]
+    if scene.turns and rng is not None and rng.random() < 0.5:
+        direction = DIRECTIONS[int(scene.turns < 0)]
+        verb, doing = f"{verb} {direction}", f"{doing} {direction}"
+    adjectives = [scene.sized, _turned(scene.tilt, rng) if scene.tilt else None]
     subject = " ".join([*filter(None, adjectives), SUBJECTS[scene.subject]])
     return template.format(a_subject=with_article(subject), subject=subject, verb=verb, doing=doing, place=place)
+
+
+def _turned(tilt: float, rng: random.Random | None) -> str:
+    """How a subject lies: half of the time the angle is told, to the nearest eighth of a turn."""
+    if rng is None or rng.random() < 0.5:
+        return TILTED
+    eighths = round(8 * tilt)
+    if eighths == 4:
+        return TURNED[3]
+    return f"{DIRECTIONS[int(eighths > 4)]} {TURNED[min(eighths, 8 - eighths) - 1]}"
 
 
 def _group_caption(scene: Scene, rng: random.Random | None) -> str:
@@ -222,7 +241,7 @@ def vocabulary(*, groups: bool = False) -> list[str]:
     Args:
         groups: Also those of the captions of `show1.data.groups`.
     """
-    parts: list[str] = ["a", "an", TILTED, *SUBJECTS]
+    parts: list[str] = ["a", "an", TILTED, *TURNED, *DIRECTIONS, *SUBJECTS]
     parts += [wording for verbs in VERBS.values() for pair in verbs for wording in pair]
     parts += [wording for places in PLACES.values() for wording in places]
     parts += [re.sub(r"{\w+}", " ", template) for template in CLIP_TEMPLATES + IMAGE_TEMPLATES]

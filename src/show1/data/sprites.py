@@ -38,7 +38,7 @@ BOTTOM_HEAVY = {"sailboat": 0.12, "robot": 0.16}
 """Share of the box that may be below the frame, for subjects with much of their area at the bottom; others 0.2."""
 
 TILTS = (0.08, 0.92)
-"""Range of the turns at which subjects lie in scenes that are tilted."""
+"""Range of the turns at which subjects lie in scenes that are tilted: an eighth of a turn and more, rounded."""
 
 SMALLEST, LARGEST = 0.45, 0.85
 """Sizes of single subjects beyond this range are called small and big."""

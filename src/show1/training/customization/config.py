@@ -119,6 +119,10 @@ class CustomizationConfig(SavedOptions):
     prompt_dropout: float = 0.1
     """Chance that a prompt is replaced by the empty one, for guidance."""
 
+    timestep_logit: tuple[float, float] | None = None
+    """Mean and deviation of a logit-normal distribution of noise levels (arXiv:2403.03206); None: all alike. Where a
+    subject is in each frame is decided at high ones: a positive mean."""
+
     mixed_precision: Literal["no", "bf16"] = "no"
     """Arithmetic of the network."""
 

@@ -29,7 +29,7 @@ from show1.stages.super_resolution import NOISING, upsample
 from show1.training.customization.config import CustomizationConfig
 from show1.training.customization.methods import METHOD_CLASSES, Inputs, Predicted
 from show1.training.customization.prepare import Prepared
-from show1.training.objective import add_noise
+from show1.training.objective import add_noise, draw_timesteps
 from show1.training.tasks import Batch, Sample, SuperResolutionTask, Task, random_crop
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class CustomizationTask(Task):
         stage = self._config.stage
         highest = self._cascade.settings.translation.max_timestep if stage == "translation" else len(alphas) - 1
         noise = torch.randn(x0.shape).to(x0.device)
-        t = torch.randint(min(highest, len(alphas) - 1) + 1, (len(x0),)).to(x0.device)
+        t = draw_timesteps(len(x0), min(highest, len(alphas) - 1), self._config.timestep_logit).to(x0.device)
         sample = add_noise(x0, noise, t, alphas)
         if inputs.condition is not None:
             sample = torch.cat([sample, inputs.condition], dim=1)
