@@ -145,6 +145,7 @@ _OPTIONS = FieldOptions(
         "prompt": "TEXT",
         "name": "TEXT",
         "preview": "TEXT",
+        "timestep_logit": "MEAN STD",
     },
     short={"output": "-o", "model": "-m"},
 )

@@ -179,6 +179,7 @@ def test_dry_run_leaves_nothing(tmp_path: Path, options: dict[str, Any]) -> None
         ({"kind": "style", "name": "x", "images": "d", "video": [], "stage": "interpolation"}, "from videos alone"),
         ({"noise_weight": 0.5, "inversion_steps": 0}, "leave noise_weight out"),
         ({"noise_weight": 2.0}, "noise_weight must be from 0 to 1"),
+        ({"timestep_logit": [0.0, 0.0]}, "timestep_logit must be MEAN STD with STD above 0"),
         ({"accumulate": 3}, "accumulate must be a divisor"),
         ({"speed": 1}, "unknown customization option 'speed'"),
     ],

@@ -100,6 +100,13 @@ def check_adapter(task: CustomizationTask, cascade: Path) -> None:
     assert not torch.allclose(wanted, untouched, atol=1e-3)
 
 
+def test_noise_levels_may_be_preferred(tmp_path: Path, cascade: Path, clip: Path) -> None:
+    for logit, low, high in (((4.0, 0.1), 950, 1000), ((-4.0, 0.1), 0, 50)):
+        task = made(job(tmp_path, cascade, clip, "lora", timestep_logit=logit))
+        drawn = torch.cat([task.predict(task.inputs(torch.tensor([0, 0]))).t for _ in range(5)])
+        assert bool(((drawn >= low) & (drawn < high)).all())
+
+
 def test_an_adapter_that_learned_nothing_changes_nothing(tmp_path: Path, cascade: Path, clip: Path) -> None:
     for method in MOVES:
         adapter = made(job(tmp_path / method, cascade, clip, method)).adapter()

@@ -169,6 +169,10 @@ class CustomizationConfig(SavedOptions):
                 "max_grad_norm": (self.max_grad_norm > 0, "more than 0"),
                 "ema_decay": (0 <= self.ema_decay < 1, "at least 0, less than 1"),
                 "prompt_dropout": (0 <= self.prompt_dropout <= 1, "from 0 to 1"),
+                "timestep_logit": (
+                    self.timestep_logit is None or self.timestep_logit[1] > 0,
+                    "MEAN STD with STD above 0",
+                ),
                 "inversion_steps": (0 <= self.inversion_steps <= 1000, "from 0 to 1000"),
                 "noise_weight": (0 <= self.noise_weight <= 1, "from 0 to 1"),
                 "log_every": (self.log_every >= 1, "1 or more"),
