@@ -80,6 +80,18 @@ class Plan:
     steps: int | None = None
     """Steps of each customization; None: the default of `CustomizationConfig`."""
 
+    learning_rate: float | None = None
+    """Of each customization; None: that of its method."""
+
+    lr_schedule: str = "constant"
+    """Of each customization."""
+
+    timestep_logit: tuple[float, float] | None = None
+    """Which noise levels motions learn from; see `CustomizationConfig`."""
+
+    mixed_precision: str = "no"
+    """Arithmetic of each customization."""
+
     videos: int = 64
     """Videos of a cell."""
 
@@ -161,12 +173,15 @@ def configure(out: Path, plan: Plan, cell: Cell) -> CustomizationConfig:
         "run": str(folder / "run"),
         "model": plan.model,
         "method": cell.method,
+        "learning_rate": plan.learning_rate,
+        "lr_schedule": plan.lr_schedule,
+        "mixed_precision": plan.mixed_precision,
     }
     if plan.steps is not None:
         options["steps"] = plan.steps
     if cell.kind == "motion":
         options |= {"video": (str(motion_file(out, cell.name)),), "prompt": (teaching_caption(cell.name),)}
-        options |= {"noise_weight": plan.noise_weight}
+        options |= {"noise_weight": plan.noise_weight, "timestep_logit": plan.timestep_logit}
     else:
         files = style_files(out, cell.name, plan)
         world = SpriteWorld(seed=3000)
@@ -332,6 +347,10 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Path, Plan]:
     parser.add_argument("--styles", nargs="*", choices=STYLES)
     parser.add_argument("--methods", nargs="*", choices=Plan().methods)
     parser.add_argument("--steps", type=int, help="steps of each customization")
+    parser.add_argument("--learning-rate", type=float, help="of each customization")
+    parser.add_argument("--lr-schedule", choices=("constant", "linear", "cosine"), help="of each customization")
+    parser.add_argument("--timestep-logit", type=float, nargs=2, metavar=("MEAN", "STD"), help="of motions")
+    parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="arithmetic of each customization")
     parser.add_argument("--videos", type=int, help="videos of each cell")
     parser.add_argument("--noise-weight", type=float, help="share of the inverted clip in a motion's start noise")
     parser.add_argument("--quick", action="store_true", help="a few steps and videos")

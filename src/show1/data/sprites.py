@@ -188,7 +188,7 @@ class SpriteWorld:
         return np.random.default_rng((self.seed, _SPLIT_KEYS[self.split], index))
 
     def _lay_out(self, subject: int, motion: int, background: int, rng: np.random.Generator) -> Scene:
-        # The one place through which all scenes pass: no other check keeps held-out pairs out of training.
+        # The one place through which this world's scenes pass: no other check keeps held-out pairs out of training.
         if self.split != "all" and is_held_out(subject, motion, background) != (self.split == "held_out"):
             raise InputError(
                 f"split {self.split!r} does not show {SUBJECTS[subject]!r} with {MOTIONS[motion]!r} over "
