@@ -91,7 +91,7 @@ def constant_rows(networks: Path) -> Iterator[Row]:
     extract = load_features("i3d-stylegan-v-crop", folder=networks, local_files_only=True)
     for frames, published in CONSTANT_FVD.items():
         sides = [extract(np.full((8, frames, 64, 64, 3), level, np.uint8)) for level in (0, 255)]
-        ours = frechet_distance(*(Gaussian.of(side.astype(np.float64)) for side in sides))
+        ours = frechet_distance(*(Gaussian.of(side) for side in sides))
         yield Row(f"FVD, black and white, {frames} frames", ours, published, "common_metrics_on_video_quality", 1e-3)
 
 

@@ -60,7 +60,7 @@ class SpriteClips:
 
     def scene(self, index: int) -> Scene:
         """What the clip at an index shows."""
-        if random.Random(f"groups {self.world.seed} {index}").random() < self.groups:
+        if self.groups and random.Random(f"groups {self.world.seed} {index}").random() < self.groups:
             return GroupWorld(seed=self.world.seed, split=self.world.split).scene(index)
         if self.motions_per_scene == 1:
             return self.world.scene(index)

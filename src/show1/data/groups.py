@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from show1.data.sprites import Scene, SpriteWorld
+from show1.data.sprites import Scene, SpriteWorld, check_split, scene_generator
 from show1.data.world import (
     BACKGROUNDS,
     COUNTS,
@@ -22,7 +22,6 @@ from show1.data.world import (
     is_pair_held_out,
     is_size_held_out,
 )
-from show1.errors import InputError
 
 _STILL = MOTIONS.index("stays still")
 
@@ -52,8 +51,7 @@ class GroupWorld:
     """"train" never shows a held-out pair, "held_out" shows only scenes with at least one, "all" shows every scene."""
 
     def __post_init__(self) -> None:
-        if self.split not in _SPLIT_KEYS:
-            raise InputError(f"split must be one of {', '.join(_SPLIT_KEYS)}, got {self.split!r}")
+        check_split(self.split)
 
     def scene(self, index: int) -> Scene:
         """The scene at an index from 0 up.
@@ -61,9 +59,7 @@ class GroupWorld:
         Raises:
             InputError: The index is negative.
         """
-        if index < 0:
-            raise InputError(f"scene index must not be negative, got {index}")
-        rng = np.random.default_rng((self.seed, _SPLIT_KEYS[self.split], index))
+        rng = scene_generator(self.seed, _SPLIT_KEYS[self.split], index)
         kind = _KINDS[int(rng.integers(len(_KINDS)))]
         while True:
             scene = kind(rng)

@@ -115,6 +115,27 @@ class Scene:
         return x, y, self.scales[0] + (self.scales[1] - self.scales[0]) * time, angle
 
 
+def check_split(split: str) -> None:
+    """Refuses what is no `Split`.
+
+    Raises:
+        InputError: It is none.
+    """
+    if split not in _SPLIT_KEYS:
+        raise InputError(f"split must be one of {', '.join(_SPLIT_KEYS)}, got {split!r}")
+
+
+def scene_generator(seed: int, key: int, index: int) -> np.random.Generator:
+    """What draws a scene: of a world's seed, a key of the world and its split, and the scene's index.
+
+    Raises:
+        InputError: The index is negative.
+    """
+    if index < 0:
+        raise InputError(f"scene index must not be negative, got {index}")
+    return np.random.default_rng((seed, key, index))
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpriteWorld:
     """An endless, deterministic sequence of scenes."""
@@ -134,8 +155,7 @@ class SpriteWorld:
     network sees what a turned subject looks like that it never sees spin."""
 
     def __post_init__(self) -> None:
-        if self.split not in _SPLIT_KEYS:
-            raise InputError(f"split must be one of {', '.join(_SPLIT_KEYS)}, got {self.split!r}")
+        check_split(self.split)
         if self.spins is not None and not 0 <= self.spins <= 1:
             raise InputError(f"spins must be from 0 to 1, got {self.spins}")
         if not 0 <= self.tilts <= 1:
@@ -183,9 +203,7 @@ class SpriteWorld:
         return replace(scene, paint_seed=drawn.paint_seed)
 
     def _rng(self, index: int) -> np.random.Generator:
-        if index < 0:
-            raise InputError(f"scene index must not be negative, got {index}")
-        return np.random.default_rng((self.seed, _SPLIT_KEYS[self.split], index))
+        return scene_generator(self.seed, _SPLIT_KEYS[self.split], index)
 
     def _lay_out(self, subject: int, motion: int, background: int, rng: np.random.Generator) -> Scene:
         # The one place through which this world's scenes pass: no other check keeps held-out pairs out of training.
