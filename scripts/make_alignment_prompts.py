@@ -2,19 +2,24 @@
 
     python scripts/make_alignment_prompts.py
 
-The file is part of the protocol: with it changes the hash that every report names, and figures stop being comparable.
-Subjects, motions and backgrounds come up equally often in each set.
+The files are part of the protocol: with them change the hashes that reports name, and figures stop being comparable.
+Subjects, motions and backgrounds come up equally often in each set of the first file; the second one, of groups, small
+and big subjects, has every arrangement equally often.
 """
 
 import json
 import random
 from pathlib import Path
 
-from show1.data.captions import CLIP_TEMPLATES, PLACES, VERBS, with_article
-from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS, combinations
+from show1.data.captions import CLIP_TEMPLATES, PLACES, VERBS, caption, with_article
+from show1.data.groups import GroupWorld, arrangement, is_arrangement_held_out
+from show1.data.world import BACKGROUNDS, COUNTS, MOTIONS, RELATIONS, SIZES, SUBJECTS, Split, combinations
 
 FILE = Path("src/show1/evaluation/assets/alignment_prompts.jsonl")
-COUNTS = {"held_out": 128, "seen": 128, "paraphrase": 64}
+GROUP_FILE = FILE.with_name("group_prompts.jsonl")
+PROMPTS = {"held_out": 128, "seen": 128, "paraphrase": 64}
+GROUP_PROMPTS = 64
+"""Of each set."""
 
 
 def balanced(allowed: list[tuple[int, int, int]], count: int, rng: random.Random) -> list[tuple[int, int, int]]:
@@ -40,10 +45,26 @@ def wording(subject: int, motion: int, background: int, rng: random.Random) -> s
     return template.format(a_subject=with_article(name), subject=name, verb=verb, doing=doing, place=place)
 
 
+def group_lines(name: str, hows: tuple[str, ...], split: Split) -> list[dict[str, object]]:
+    """Scenes of a split in their order, each arrangement as often as the others, no text twice. Held-out ones have
+    subjects together, or so many or so large, as training never shows them."""
+    world, lines = GroupWorld(seed=3000, split=split), dict[str, dict[str, object]]()
+    left = dict.fromkeys(hows, GROUP_PROMPTS // len(hows))
+    for scene in map(world.scene, range(20_000)):
+        text, how = caption(scene), arrangement(scene)
+        if how is None or not left.get(how) or text in lines or is_arrangement_held_out(scene) != (split == "held_out"):
+            continue
+        left[how] -= 1
+        subjects = list(dict.fromkeys(shown.subject for shown in (scene, *scene.others)))
+        parts = {"subjects": subjects, "how": how, "motion": scene.motion, "background": scene.background}
+        lines[text] = {"set": name, "prompt": text, **parts}
+    return list(lines.values())
+
+
 def main() -> None:
     rng = random.Random("alignment 1")
     lines = []
-    for kind, count in COUNTS.items():
+    for kind, count in PROMPTS.items():
         allowed = combinations({"seen": "train", "held_out": "held_out", "paraphrase": "held_out"}[kind])
         for subject, motion, background in balanced(allowed, count, rng):
             canonical = f"{with_article(SUBJECTS[subject])} {MOTIONS[motion]} over {BACKGROUNDS[background]}"
@@ -53,6 +74,15 @@ def main() -> None:
             )
     FILE.write_text("".join(json.dumps(line) + "\n" for line in lines))
     print(f"{len(lines)} prompts in {FILE}")
+    kinds = {"relations": RELATIONS, "counts": tuple(COUNTS.values()), "sizes": SIZES}
+    groups = [
+        line
+        for name, hows in kinds.items()
+        for ending, split in (("", "train"), ("_held_out", "held_out"))
+        for line in group_lines(name + ending, hows, split)
+    ]
+    GROUP_FILE.write_text("".join(json.dumps(line) + "\n" for line in groups))
+    print(f"{len(groups)} prompts in {GROUP_FILE}")
 
 
 if __name__ == "__main__":

@@ -40,9 +40,8 @@ from show1 import Show1Pipeline
 from show1.config import StageName
 from show1.diffusion import fold_frames, unfold_frames
 from show1.errors import Cancelled
-from show1.evaluation.alignment import CRITERIA, Measured, Row, score_video, summarise, true_features, truth
+from show1.evaluation.alignment import CRITERIA, Measured, Row, SceneJudge, summarise, true_features, truth
 from show1.evaluation.prompts import AlignmentPrompt, alignment_prompts
-from show1.evaluation.reader import SpriteReader
 from show1.files import read_json_object, write_json
 from show1.media import contact_sheet, save_sheet
 from show1.models.cascade import resolve
@@ -164,7 +163,7 @@ def make(arm: str, pipe: Show1Pipeline, low: Tensor | None, prompt: str, seed: i
 
 def compare(options: Options, pipes: dict[str, Show1Pipeline]) -> tuple[list[Row], dict[str, dict[str, float]]]:
     """Generates all ways for the same prompts and seeds; rows of scores, and seconds and bytes of each way."""
-    reader, base = SpriteReader.trained(), pipes["hybrid"]
+    judge, base = SceneJudge(), pipes["hybrid"]
     asked = _prompts(options.videos)
     measured: dict[str, list[Measured]] = {arm: [] for arm in (LOW, *ARMS)}
     kept = options.out / "costs.json"
@@ -181,13 +180,13 @@ def compare(options: Options, pipes: dict[str, Show1Pipeline]) -> tuple[list[Row
                 Video.from_tensor(video, fps=8.0).save(file)
             video = Video.load(file).to_tensor()
             low = video if arm == LOW else low
-            measured[arm].append((prompt, *score_video(video, reader)))
+            measured[arm].append((prompt, *judge.score(video)))
         logger.info("%d of %d prompts", i + 1, len(asked))
     rows = []
     for arm, videos in measured.items():
         height, width = SIZE if arm != LOW else LOW_SIZE
         size = {"num_frames": 29, "height": height, "width": width}
-        real = [true_features(prompt, reader, seed=5000 + i, **size) for i, prompt in enumerate(asked)]
+        real = true_features(judge, asked, range(5000, 5000 + len(asked)), **size)
         rows.append(summarise(arm, videos, real))
     _save_sheet(options, asked)
     return rows, costs

@@ -129,3 +129,25 @@ def test_bad_input() -> None:
         GroupWorld(split="some")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="must not be negative"):
         GroupWorld().scene(-1)
+
+
+def test_a_scene_of_given_parts() -> None:
+    world = GroupWorld(split="all")
+    scene = world.compose((1, 18), "below", 2, index=4)
+    assert caption(scene) == "a cat below a bus over the night sky" and scene == world.compose(
+        (1, 18), "below", 2, index=4
+    )
+    assert world.compose((1,), "three", 0).count == 3
+    assert world.compose((1,), "small", 0, motion=0).sized == "small"
+    for wrong, parts in {
+        "how must be": ((1,), "huge", 0),
+        "two different ones": ((1,), "above", 0),
+        "takes one": ((1, 2), "two", 0),
+    }.items():
+        with pytest.raises(InputError, match=wrong):
+            world.compose(*parts)
+    with pytest.raises(InputError, match="moves left"):
+        world.compose((1,), "big", 0, motion=0)
+    held_out = next(s for s in range(32) if is_size_held_out(s, 1))
+    with pytest.raises(InputError, match="does not show"):
+        GroupWorld(split="train").compose((held_out,), "big", 0)

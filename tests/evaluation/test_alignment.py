@@ -14,7 +14,7 @@ from show1.data.captions import parse_caption
 from show1.data.sprites import SpriteWorld, render_tensor
 from show1.data.world import is_held_out
 from show1.errors import InputError, RunError
-from show1.evaluation.alignment import Share, score_video, summarise, truth, validate
+from show1.evaluation.alignment import SceneJudge, Share, score_video, summarise, truth, validate
 from show1.evaluation.alignment_run import AlignmentPlan, evaluate_alignment
 from show1.evaluation.prompts import alignment_prompts, prompts_sha256
 from show1.evaluation.reader import SpriteReader
@@ -51,9 +51,9 @@ def test_the_reader_knows_held_out_renders(reader: SpriteReader) -> None:
     assert np.mean(right) >= 0.98
 
 
-def test_scores_tell_truth_from_the_rest(reader: SpriteReader) -> None:
+def test_scores_tell_truth_from_the_rest() -> None:
     prompts = alignment_prompts()[:16]
-    true, shuffled, noise = validate(prompts, reader, num_frames=8, height=80, width=128)
+    true, shuffled, noise = validate(prompts, SceneJudge(), num_frames=8, height=80, width=128)
     assert true.shares["all three"].hits >= 15 and true.shares["stable"].hits >= 15
     assert shuffled.shares["all three"].hits == 0
     assert noise.shares["all three"].hits == 0

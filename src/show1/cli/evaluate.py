@@ -32,7 +32,11 @@ def alignment(
         Path, typer.Option(metavar="DIR", help="Folder of the evaluation; one that was begun goes on.")
     ] = Path("evaluations/alignment"),
     sets: Annotated[
-        str, typer.Option(metavar="SET,SET", help="Prompt sets: held_out, seen, paraphrase.")
+        str,
+        typer.Option(
+            metavar="SET,SET",
+            help="Prompt sets: held_out, seen, paraphrase; relations, counts, sizes, and each of these with _held_out.",
+        ),
     ] = "held_out,seen,paraphrase",
     videos: Annotated[int, typer.Option(metavar="N", min=1, help="Videos of each set, two seeds a prompt.")] = 256,
     until: Annotated[StageName | None, typer.Option(metavar="STAGE", help="Last stage to run and judge.")] = None,

@@ -4,7 +4,7 @@ They are scenes of the sprite world in every other respect: exact ground truth, 
 training never sees.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from show1.data.world import (
     BACKGROUNDS,
     COUNTS,
     MOTIONS,
+    RELATIONS,
     SIZES,
     SUBJECTS,
     Split,
@@ -22,10 +23,22 @@ from show1.data.world import (
     is_pair_held_out,
     is_size_held_out,
 )
+from show1.errors import InputError
+
+ARRANGEMENTS: tuple[str, ...] = (*RELATIONS, *COUNTS.values(), *SIZES)
+"""What these scenes have beyond one subject of ordinary size: where the first of two is, how many, or how large."""
 
 _STILL = MOTIONS.index("stays still")
 
 _SPLIT_KEYS = {"train": 3, "held_out": 4, "all": 5}
+
+
+def arrangement(scene: Scene) -> str | None:
+    """Which of `ARRANGEMENTS` a scene has; None: none."""
+    if not scene.others:
+        return scene.sized
+    alike = len({each.subject for each in (scene, *scene.others)}) == 1
+    return COUNTS[scene.count] if alike else scene.relation
 
 
 def holds_held_out(scene: Scene) -> bool:
@@ -33,11 +46,18 @@ def holds_held_out(scene: Scene) -> bool:
     shown = (scene, *scene.others)
     if any(is_held_out(each.subject, each.motion, scene.background) for each in shown):
         return True
-    if scene.sized is not None:
-        return is_size_held_out(scene.subject, SIZES.index(scene.sized))
-    if len({each.subject for each in shown}) == 1:
-        return is_count_held_out(scene.subject, scene.count)
-    return is_pair_held_out(scene.subject, scene.others[0].subject)
+    return is_arrangement_held_out(scene)
+
+
+def is_arrangement_held_out(scene: Scene) -> bool:
+    """Whether that pair is the two subjects beside each other, the subject and its number, or the subject and its
+    size."""
+    how = arrangement(scene)
+    if how in SIZES:
+        return is_size_held_out(scene.subject, SIZES.index(how))
+    if how in RELATIONS:
+        return is_pair_held_out(scene.subject, scene.others[0].subject)
+    return is_count_held_out(scene.subject, scene.count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,53 +80,95 @@ class GroupWorld:
             InputError: The index is negative.
         """
         rng = scene_generator(self.seed, _SPLIT_KEYS[self.split], index)
-        kind = _KINDS[int(rng.integers(len(_KINDS)))]
+        kind = (RELATIONS, tuple(COUNTS.values()), SIZES)[int(rng.integers(3))]
         while True:
-            scene = kind(rng)
-            if self.split == "all" or holds_held_out(scene) == (self.split == "held_out"):
+            how = kind[int(rng.integers(len(kind)))]
+            subjects = rng.choice(len(SUBJECTS), 2 if how in RELATIONS else 1, replace=False).tolist()
+            motions = range(len(MOTIONS)) if how == "small" else _ROOM_FOR_BIG if how == "big" else (_STILL,)
+            motion = motions[int(rng.integers(len(motions)))]
+            scene = _lay_out(subjects, how, motion, int(rng.integers(len(BACKGROUNDS))), rng)
+            if self._shows(scene):
                 return scene
 
+    def compose(
+        self, subjects: Sequence[int], how: str, background: int, *, motion: int = _STILL, index: int = 0
+    ) -> Scene:
+        """A scene of given parts; the index picks places, sizes and paint.
 
-def _related(rng: np.random.Generator) -> Scene:
+        Args:
+            subjects: Indices into `SUBJECTS`: two for a relation, one otherwise.
+            how: One of `ARRANGEMENTS`.
+            background: Index into `BACKGROUNDS`.
+            motion: Index into `MOTIONS`. Only small subjects do all of them; big ones stay still or spin.
+            index: From 0 up.
+
+        Raises:
+            InputError: There is no such scene, or this split does not show it.
+        """
+        if how not in ARRANGEMENTS:
+            raise InputError(f"how must be one of {', '.join(ARRANGEMENTS)}, got {how!r}")
+        if len(set(subjects)) != (2 if how in RELATIONS else 1) or len(set(subjects)) != len(subjects):
+            raise InputError(f"subjects: {how!r} takes {'two different ones' if how in RELATIONS else 'one'}")
+        if how != "small" and motion not in (_ROOM_FOR_BIG if how == "big" else (_STILL,)):
+            raise InputError(f"motion: no scene that is {how!r} has {MOTIONS[motion]!r}")
+        scene = _lay_out(subjects, how, motion, background, scene_generator(self.seed, _SPLIT_KEYS[self.split], index))
+        if not self._shows(scene):
+            raise InputError(f"split {self.split!r} does not show this scene; use split 'all' to see every one")
+        return scene
+
+    def _shows(self, scene: Scene) -> bool:
+        return self.split == "all" or holds_held_out(scene) == (self.split == "held_out")
+
+
+_ROOM_FOR_BIG = (_STILL, MOTIONS.index("spins"))
+
+
+def _lay_out(subjects: Sequence[int], how: str, motion: int, background: int, rng: np.random.Generator) -> Scene:
+    if how in RELATIONS:
+        return _related(subjects, how, background, rng)
+    if how in SIZES:
+        return _sized(subjects[0], how, motion, background, rng)
+    return _counted(subjects[0], next(n for n, word in COUNTS.items() if word == how), background, rng)
+
+
+def _related(subjects: Sequence[int], relation: str, background: int, rng: np.random.Generator) -> Scene:
     """Two subjects, one beside or above the other."""
-    first, second = (int(subject) for subject in rng.choice(len(SUBJECTS), 2, replace=False))
-    if rng.random() < 0.5:
+    if relation in ("left of", "right of"):
         size, across = float(rng.uniform(0.4, 0.5)), float(rng.uniform(0.35, 0.65))
         places = [(float(rng.uniform(*x)), across + float(rng.uniform(-0.06, 0.06))) for x in ((0.2, 0.3), (0.7, 0.8))]
     else:
         size, along = float(rng.uniform(0.36, 0.42)), float(rng.uniform(0.25, 0.75))
         rows = ((0.22, 0.28), (0.72, 0.78))
         places = [(along + float(rng.uniform(-0.06, 0.06)), float(rng.uniform(*y))) for y in rows]
-    if rng.random() < 0.5:
+    if relation in ("right of", "below"):
         places.reverse()
-    return _group([first, second], places, size, rng)
+    return _group(subjects, places, size, background, rng)
 
 
-def _counted(rng: np.random.Generator) -> Scene:
+def _counted(subject: int, count: int, background: int, rng: np.random.Generator) -> Scene:
     """Several of one subject, in a row that is not straight."""
-    count = int(rng.choice(list(COUNTS)))
     middles = [(i + 0.5) / count for i in range(count)]
     places = [(x + float(rng.uniform(-0.04, 0.04)), float(rng.uniform(0.3, 0.7))) for x in middles]
-    return _group([int(rng.integers(len(SUBJECTS)))] * count, places, float(rng.uniform(0.36, 0.45)), rng)
+    return _group([subject] * count, places, float(rng.uniform(0.36, 0.45)), background, rng)
 
 
-def _sized(rng: np.random.Generator) -> Scene:
+def _sized(subject: int, size: str, motion: int, background: int, rng: np.random.Generator) -> Scene:
     """One subject that is small, and may move, or big, and stays where it is."""
-    subject, background = int(rng.integers(len(SUBJECTS))), int(rng.integers(len(BACKGROUNDS)))
-    world, index = SpriteWorld(split="all"), int(rng.integers(2**31))
-    if rng.random() < 0.5:
-        scene = world.compose(subject, int(rng.integers(len(MOTIONS))), background, index)
+    scene = SpriteWorld(split="all").compose(subject, motion, background, int(rng.integers(2**31)))
+    if size == "small":
         return replace(scene, size=float(rng.uniform(0.3, 0.4)))
-    scene = world.compose(subject, int(rng.choice([_STILL, MOTIONS.index("spins")])), background, index)
     place = (float(rng.uniform(0.33, 0.67)), float(rng.uniform(0.48, 0.52)))
     return replace(scene, size=float(rng.uniform(0.9, 1.0)), start=place, end=place)
 
 
-_KINDS: tuple[Callable[[np.random.Generator], Scene], ...] = (_related, _counted, _sized)
-
-
-def _group(subjects: list[int], places: list[tuple[float, float]], size: float, rng: np.random.Generator) -> Scene:
-    background, paint_seed = int(rng.integers(len(BACKGROUNDS))), int(rng.integers(2**31))
+def _group(
+    subjects: Sequence[int],
+    places: Sequence[tuple[float, float]],
+    size: float,
+    background: int,
+    rng: np.random.Generator,
+) -> Scene:
+    paint_seed = int(rng.integers(2**31))
     first, *others = (
         Scene(
             subject=subject,

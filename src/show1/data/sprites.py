@@ -94,11 +94,7 @@ class Scene:
     @property
     def relation(self) -> str:
         """Where the first subject is at the beginning, seen from the second: one of `RELATIONS`."""
-        (x, y), (other_x, other_y) = self.start, self.others[0].start
-        right, down = (x - other_x) * ASPECT, y - other_y
-        if abs(right) > abs(down):
-            return RELATIONS[int(right > 0)]
-        return RELATIONS[2 + int(down > 0)]
+        return relation(self.start, self.others[0].start)
 
     @property
     def sized(self) -> str | None:
@@ -113,6 +109,14 @@ class Scene:
         y = self.start[1] + (self.end[1] - self.start[1]) * time
         angle = 2 * math.pi * (self.tilt + self.turns * time)
         return x, y, self.scales[0] + (self.scales[1] - self.scales[0]) * time, angle
+
+
+def relation(first: tuple[float, float], second: tuple[float, float]) -> str:
+    """Where the first of two places (x, y, in fractions of the frame) is, seen from the second: one of `RELATIONS`."""
+    right, down = (first[0] - second[0]) * ASPECT, first[1] - second[1]
+    if abs(right) > abs(down):
+        return RELATIONS[int(right > 0)]
+    return RELATIONS[2 + int(down > 0)]
 
 
 def check_split(split: str) -> None:

@@ -7,7 +7,7 @@ are given to ground truth, to ground truth under other prompts and to noise, so 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from show1.data.sprites import Scene, SpriteWorld, frame_times, render_tensor, sprite_layer
-from show1.data.world import MOTIONS
+from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.evaluation.prompts import AlignmentPrompt, Asked
-from show1.evaluation.reader import SpriteReader
+from show1.evaluation.reader import SpriteReader, reader_sha256
 from show1.evaluation.tracking import Track, track
 
 CRITERIA = ("subject", "background", "motion", "all three", "stable")
@@ -27,6 +27,42 @@ CRITERIA = ("subject", "background", "motion", "all three", "stable")
 
 Features = NDArray[np.float32]
 """The reader's features of a clip's frames: (F, 160)."""
+
+
+class Score(Protocol):
+    """What is measured on one video: a dataclass of JSON types."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def sharpness(self) -> float | None:
+        """How abrupt the subject's outline is, over that of a render; None: not known."""
+
+    @property
+    def flicker(self) -> float | None:
+        """Mean change of background pixels from frame to frame, in 8-bit levels; None: not known."""
+
+    def judged(self, asked: Any) -> dict[str, bool]:
+        """Which criteria hold, for what was asked for."""
+
+    def read_as(self) -> str:
+        """What is seen, in words."""
+
+
+class Judge(Protocol):
+    """Measures the videos of some prompt sets."""
+
+    sha256: str
+    """Hash of the network that reads frames."""
+
+    def score(self, video: Tensor) -> tuple[Score, Features | None]:
+        """Measures a video (3, F, H, W) in [-1, 1]; and its features for Fréchet distances, where there are some."""
+
+    def restore(self, values: dict[str, Any]) -> Score:
+        """A score from its fields as JSON."""
+
+    def truth(self, asked: Any, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
+        """A render of what a prompt asks for: (3, F, H, W) in [-1, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +108,11 @@ class VideoScore:
         right = subject and background and motion
         return dict(zip(CRITERIA, (subject, background, motion, right, self.stable), strict=True))
 
+    def read_as(self) -> str:
+        """What is seen, in words."""
+        motion = "moves otherwise" if self.motion is None else MOTIONS[self.motion]
+        return f"{SUBJECTS[self.subject]} {motion} over {BACKGROUNDS[self.background]}"
+
 
 def score_video(video: Tensor, reader: SpriteReader) -> tuple[VideoScore, Features]:
     """Measures a video.
@@ -97,9 +138,28 @@ def score_video(video: Tensor, reader: SpriteReader) -> tuple[VideoScore, Featur
         scaling=round(path.scaling, 4),
         turns=round(path.turns, 4),
         sharpness=_rounded(_sharpness(video, reading.masks, path, subject)),
-        flicker=_rounded(_flicker(video, reading.masks)),
+        flicker=flicker(video, reading.masks),
     )
     return score, reading.features.numpy()
+
+
+class SceneJudge:
+    """Measures the videos of `SCENE_SETS`: a `Judge`."""
+
+    def __init__(self) -> None:
+        self.reader, self.sha256 = SpriteReader.trained(), reader_sha256()
+
+    def score(self, video: Tensor) -> tuple[VideoScore, Features | None]:
+        """See `Judge.score`."""
+        return score_video(video, self.reader)
+
+    def restore(self, values: dict[str, Any]) -> VideoScore:
+        """See `Judge.restore`."""
+        return VideoScore(**values)
+
+    def truth(self, asked: AlignmentPrompt, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
+        """See `Judge.truth`."""
+        return truth(asked, seed=seed, num_frames=num_frames, height=height, width=width)
 
 
 def truth(asked: AlignmentPrompt, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
@@ -110,13 +170,22 @@ def truth(asked: AlignmentPrompt, *, seed: int, num_frames: int, height: int, wi
     return render_tensor(scene, frame_times(num_frames), height, width)
 
 
-def _flicker(video: Tensor, masks: Tensor) -> float:
+def flicker(video: Tensor, masks: Tensor) -> float | None:
+    """Mean change of pixels from frame to frame where there is no subject, in 8-bit levels.
+
+    Args:
+        video: (3, F, H, W) in [-1, 1].
+        masks: (F, h, w) coverage by subjects, 0 to 1.
+
+    Returns:
+        0 and more; None: subjects are everywhere.
+    """
     if video.shape[1] < 2:
         return 0.0
     empty = F.interpolate(masks[:, None], size=video.shape[-2:], mode="bilinear")[:, 0] < 0.02
     still = empty[1:] & empty[:-1]
     change = (video[:, 1:] - video[:, :-1]).abs().mean(0)
-    return float(change[still].mean() * 127.5) if still.any() else math.nan
+    return round(float(change[still].mean() * 127.5), 4) if still.any() else None
 
 
 def _rounded(value: float) -> float | None:
@@ -224,7 +293,7 @@ class Row:
     """Which videos."""
 
     shares: dict[str, Share]
-    """One for each of `CRITERIA`."""
+    """One for each criterion of its judge."""
 
     sharpness: float | None
     """Mean over the videos that have one."""
@@ -250,8 +319,8 @@ class Row:
         }
 
 
-Measured = tuple[AlignmentPrompt, VideoScore, Features]
-"""What was asked for, what was measured, and the features of the frames."""
+Measured = tuple[Any, Score, Features | None]
+"""What was asked for, what was measured, and the features of the frames, where there are some."""
 
 
 def summarise(name: str, videos: Sequence[Measured], real: Sequence[Features] | None = None) -> Row:
@@ -265,13 +334,13 @@ def summarise(name: str, videos: Sequence[Measured], real: Sequence[Features] | 
     judged = [score.judged(asked) for asked, score, _ in videos]
     distances: list[float | None] = [None, None]
     if real is not None and min(len(videos), len(real)) > 1:
-        made = [features for _, _, features in videos]
+        made = [features for _, _, features in videos if features is not None]
         frames = [Gaussian.of(np.concatenate(clips)) for clips in (made, real)]
         moments = [Gaussian.of([clip_moments(features) for features in clips]) for clips in (made, real)]
         distances = [frechet_distance(*frames), frechet_distance(*moments)]
     return Row(
         name=name,
-        shares={criterion: Share.of(j[criterion] for j in judged) for criterion in CRITERIA},
+        shares={criterion: Share.of(j[criterion] for j in judged) for criterion in judged[0]},
         sharpness=_mean(score.sharpness for _, score, _ in videos),
         flicker=_mean(score.flicker for _, score, _ in videos),
         frame_distance=distances[0],
@@ -284,12 +353,18 @@ def clip_moments(features: Features) -> Features:
     return np.concatenate([features.mean(0), features.std(0)])
 
 
-def validate(
-    prompts: Sequence[AlignmentPrompt], reader: SpriteReader, *, num_frames: int, height: int, width: int
-) -> list[Row]:
-    """What the scores give where the answer is known: ground truth, ground truth under other prompts, noise."""
+def validate(prompts: Sequence[Any], judge: Judge, *, num_frames: int, height: int, width: int) -> list[Row]:
+    """What the scores give where the answer is known: ground truth, ground truth under other prompts, noise.
+
+    Args:
+        prompts: Of sets of the judge.
+        judge: What scores.
+        num_frames: Frames of a clip.
+        height: Rows of pixels.
+        width: Columns of pixels.
+    """
     size = {"num_frames": num_frames, "height": height, "width": width}
-    real: list[Measured] = [(asked, *score_video(truth(asked, seed=0, **size), reader)) for asked in prompts]
+    real: list[Measured] = [(asked, *judge.score(judge.truth(asked, seed=0, **size))) for asked in prompts]
     half = max(len(prompts) // 2, 1)
     shuffled = [
         (asked, score, features)
@@ -297,10 +372,10 @@ def validate(
     ]
     generator = torch.Generator().manual_seed(0)
     noise: list[Measured] = [
-        (asked, *score_video(torch.rand(3, num_frames, height, width, generator=generator) * 2 - 1, reader))
+        (asked, *judge.score(torch.rand(3, num_frames, height, width, generator=generator) * 2 - 1))
         for asked in prompts
     ]
-    other = [true_features(asked, reader, seed=1, **size) for asked in prompts]
+    other = true_features(judge, prompts, [1] * len(prompts), **size)
     return [
         summarise("ground truth", real, other),
         summarise("ground truth, other prompts", shuffled, other),
@@ -309,9 +384,13 @@ def validate(
 
 
 def true_features(
-    asked: AlignmentPrompt, reader: SpriteReader, *, seed: int, num_frames: int, height: int, width: int
-) -> Features:
-    """Features of a render of what a prompt asks for."""
-    video = truth(asked, seed=seed, num_frames=num_frames, height=height, width=width)
-    features: Features = reader.read(video).features.numpy()
-    return features
+    judge: Judge, prompts: Sequence[Any], seeds: Sequence[int], *, num_frames: int, height: int, width: int
+) -> list[Features] | None:
+    """Features of renders of what prompts ask for, one for each; None where the judge has none."""
+    found = []
+    for asked, seed in zip(prompts, seeds, strict=True):
+        _, features = judge.score(judge.truth(asked, seed=seed, num_frames=num_frames, height=height, width=width))
+        if features is None:
+            return None
+        found.append(features)
+    return found

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from show1.config import StageName
-from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.evaluation.alignment import CRITERIA, Measured
-from show1.evaluation.prompts import AlignmentPrompt
+from show1.evaluation.group_alignment import GROUP_CRITERIA
+from show1.evaluation.prompts import Prompt
 from show1.files import write_text
 from show1.media import contact_sheet, save_sheet
 from show1.video import Video
@@ -17,19 +17,32 @@ PER_SHEET = 4
 """Videos of a contact sheet."""
 
 
+_FIGURES = {"sharpness": "sharpness", "flicker": "flicker", "frame_distance": "FD frames", "clip_distance": "FD clips"}
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows of a report as a Markdown table: shares in percent with 95 % intervals, then the distances."""
-    columns = ["videos", "n", *CRITERIA, "sharpness", "flicker", "FD frames", "FD clips"]
+    """The rows of a report as Markdown: shares in percent with 95 % intervals, then figures. One table for each kind of
+    criteria; figures that no row of it has are left out."""
+    kinds = [(criteria, [r for r in rows if set(criteria) <= set(r)]) for criteria in (CRITERIA, GROUP_CRITERIA)]
+    return "\n\n".join(_table(criteria, own) for criteria, own in kinds if own)
+
+
+def _table(criteria: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> str:
+    figures = [key for key in _FIGURES if any(row[key] is not None for row in rows)]
+    columns = ["videos", "n", *criteria, *(_FIGURES[key] for key in figures)]
     lines = [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
     for row in rows:
-        cells = [row["name"], str(row[CRITERIA[0]]["count"])]
-        for criterion in CRITERIA:
+        cells = [row["name"], str(row[criteria[0]]["count"])]
+        for criterion in criteria:
             low, high = row[criterion]["interval"]
             cells.append(f"{100 * row[criterion]['share']:.1f} ({100 * low:.0f} to {100 * high:.0f})")
-        numbers = ("sharpness", "flicker", "frame_distance", "clip_distance")
-        cells += ["" if row[key] is None else f"{row[key]:.2f}" for key in numbers]
+        cells += ["" if row[key] is None else f"{row[key]:.2f}" for key in figures]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _short(hashes: Sequence[str]) -> str:
+    return " and ".join(each[:12] for each in hashes)
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -37,8 +50,8 @@ def markdown(report: dict[str, Any]) -> str:
     model = report["model"]
     return (
         f"# Text alignment of {model['name']}\n\n"
-        f"Protocol {report['protocol']}, evaluation {report['id']}; prompts {report['prompts_sha256'][:12]}, "
-        f"reader {report['reader_sha256'][:12]}, weights {str(model['sha256'])[:12]}. {report['videos']} videos.\n\n"
+        f"Protocol {report['protocol']}, evaluation {report['id']}; prompts {_short(report['prompts_sha256'])}, "
+        f"reader {_short(report['reader_sha256'])}, weights {str(model['sha256'])[:12]}. {report['videos']} videos.\n\n"
         "Shares in percent, with 95 % intervals. FD: Fréchet distance to ground truth in the reader's features; "
         "comparable only at equal numbers of videos.\n\n"
         f"{table(report['rows'])}\n\n"
@@ -51,7 +64,7 @@ def write_report(
     out: Path,
     report: dict[str, Any],
     stages: Sequence[tuple[StageName, Sequence[Measured]]],
-    items: Sequence[tuple[AlignmentPrompt, int]],
+    items: Sequence[tuple[Prompt, int]],
 ) -> None:
     """Writes `report.md`, the contact sheets, and `index.html`."""
     write_text(out / "report.md", markdown(report))
@@ -70,7 +83,7 @@ def write_report(
     write_text(out / "index.html", _page(report, pictures))
 
 
-def _video_file(out: Path, prompt: AlignmentPrompt, seed: int, stage: StageName) -> Path:
+def _video_file(out: Path, prompt: Prompt, seed: int, stage: StageName) -> Path:
     return out / "videos" / f"{prompt.set}-{prompt.index:03d}-s{seed}" / f"{stage}.mkv"
 
 
@@ -83,19 +96,14 @@ def _worth(measured: Measured) -> tuple[float, ...]:
 
 def _label(measured: Measured, seed: int) -> str:
     asked, score, _ = measured
-    motion = MOTIONS[score.motion] if score.motion is not None else "moves otherwise"
-    read = f"{SUBJECTS[score.subject]} {motion} over {BACKGROUNDS[score.background]}"
     right = score.judged(asked)
-    verdict = "all right" if right["all three"] else f"read as: {read}"
+    verdict = "all right" if right["all three"] else f"read as: {score.read_as()}"
     return f"{asked.prompt} (seed {seed}) - {verdict}{'' if right['stable'] else ', not stable'}"
 
 
 def _page(report: dict[str, Any], pictures: Sequence[tuple[str, str]]) -> str:
     def rows(listed: Sequence[dict[str, Any]]) -> str:
-        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table(listed).splitlines()]
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in lines[0])
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in line)}</tr>" for line in lines[2:])
-        return f"<table><tr>{head}</tr>{body}</table>"
+        return "".join(map(_html_table, table(listed).split("\n\n")))
 
     title = f"Text alignment of {html.escape(str(report['model']['name']))}"
     images = "".join(
@@ -112,3 +120,10 @@ def _page(report: dict[str, Any], pictures: Sequence[tuple[str, str]]) -> str:
         f"<h1>{title}</h1><p>Evaluation {report['id']}, {report['videos']} videos.</p>{rows(report['rows'])}"
         f"<h2>Where the answer is known</h2>{rows(report['validation'])}{images}</html>\n"
     )
+
+
+def _html_table(markdown: str) -> str:
+    lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in markdown.splitlines()]
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in lines[0])
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in line)}</tr>" for line in lines[2:])
+    return f"<table><tr>{head}</tr>{body}</table>"

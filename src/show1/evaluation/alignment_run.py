@@ -10,7 +10,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +22,26 @@ from show1.config import STAGES, StageName
 from show1.errors import InputError
 from show1.evaluation.alignment import (
     Features,
+    Judge,
     Measured,
     Row,
-    VideoScore,
-    score_video,
+    SceneJudge,
     summarise,
     true_features,
     validate,
 )
 from show1.evaluation.folder import claim, identify
-from show1.evaluation.prompts import PROMPT_SETS, AlignmentPrompt, PromptSet, alignment_prompts, prompts_sha256
-from show1.evaluation.reader import SpriteReader, reader_sha256
+from show1.evaluation.group_alignment import GroupJudge
+from show1.evaluation.prompts import (
+    GROUP_SETS,
+    PROMPT_SETS,
+    SCENE_SETS,
+    Prompt,
+    PromptSet,
+    group_prompts_sha256,
+    prompts_of,
+    prompts_sha256,
+)
 from show1.files import read_json_object, write_atomically, write_json
 from show1.video import Video
 
@@ -46,11 +55,18 @@ MAX_VALIDATION = 64
 """Prompts for which ground truth is scored."""
 
 
+Item = tuple[Prompt, int]
+"""A prompt and a seed."""
+
+Judges = Mapping[PromptSet, Judge]
+"""What measures each set's videos."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AlignmentPlan:
     """Which videos are made and judged."""
 
-    sets: tuple[PromptSet, ...] = PROMPT_SETS
+    sets: tuple[PromptSet, ...] = SCENE_SETS
     """Prompt sets."""
 
     videos: int = 256
@@ -73,13 +89,21 @@ class AlignmentPlan:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
 
-    def items(self) -> list[tuple[AlignmentPrompt, int]]:
+    def items(self) -> list[Item]:
         """Prompts and seeds, in order."""
-        chosen: list[tuple[AlignmentPrompt, int]] = []
+        chosen: list[Item] = []
         for name in self.sets:
-            prompts = [prompt for prompt in alignment_prompts() if prompt.set == name]
-            chosen += [(prompt, seed) for seed in self.seeds for prompt in prompts][: self.videos]
+            chosen += [(prompt, seed) for seed in self.seeds for prompt in prompts_of(name)][: self.videos]
         return chosen
+
+    def judges(self) -> dict[PromptSet, Judge]:
+        """What measures each set's videos."""
+        kinds: dict[Any, Judge] = {}
+        if set(self.sets) & set(SCENE_SETS):
+            kinds |= dict.fromkeys(SCENE_SETS, SceneJudge())
+        if set(self.sets) & set(GROUP_SETS):
+            kinds |= dict.fromkeys(GROUP_SETS, GroupJudge())
+        return {name: kinds[name] for name in self.sets}
 
 
 def evaluate_alignment(
@@ -110,22 +134,24 @@ def evaluate_alignment(
     stages = tuple(s for s in JUDGED if s in pipe.stages and STAGES.index(s) <= STAGES.index(last))
     if not stages:
         raise InputError(f"until: no stage up to {last!r} is scored; the stages are {', '.join(JUDGED)}")
-    identity = _identity(pipe, plan, stages)
+    judges = plan.judges()
+    identity = _identity(pipe, plan, stages, judges)
     claim(out / "evaluation.json", identity, "an evaluation")
     items = plan.items()
-    reader = SpriteReader.trained()
     for first in range(0, len(items), plan.batch_size):
         batch = items[first : first + plan.batch_size]
         if all((_folder(out, *item) / "scores.json").is_file() for item in batch):
             continue
         if on_video is not None:
             on_video(first, len(items))
-        _generate(pipe, out, batch, stages, reader)
+        _generate(pipe, out, batch, stages, judges)
     if on_video is not None:
         on_video(len(items), len(items))
-    rows, sizes = _table(out, items, stages, reader)
-    last_size = sizes[stages[-1]]
-    checks = validate([prompt for prompt, _ in _spread(items, MAX_VALIDATION)], reader, **last_size)
+    rows, sizes = _table(out, items, stages, judges)
+    checks = []
+    for judge in dict.fromkeys(judges.values()):
+        own = _spread([item for item in items if judges[item[0].set] is judge], MAX_VALIDATION)
+        checks += validate([prompt for prompt, _ in own], judge, **sizes[stages[-1]])
     report = {
         **identity,
         "videos": len(items),
@@ -134,17 +160,20 @@ def evaluate_alignment(
         "rows": [row.to_dict() for row in rows],
     }
     write_json(out / "report.json", report)
-    write_report(out, report, [(stage, _measured(out, items, stage)) for stage in stages], items)
+    write_report(out, report, [(stage, _measured(out, items, stage, judges)) for stage in stages], items)
     return report
 
 
-def _identity(pipe: "Show1Pipeline", plan: AlignmentPlan, stages: Sequence[StageName]) -> dict[str, Any]:
+def _identity(
+    pipe: "Show1Pipeline", plan: AlignmentPlan, stages: Sequence[StageName], judges: Judges
+) -> dict[str, Any]:
     """What the figures depend on, and its hash."""
     model = pipe.model_record
+    groups = any(name in GROUP_SETS for name in plan.sets)
     parts = {
         "protocol": "sprite alignment 1",
-        "prompts_sha256": prompts_sha256(),
-        "reader_sha256": reader_sha256(),
+        "prompts_sha256": [prompts_sha256(), *([group_prompts_sha256()] if groups else [])],
+        "reader_sha256": sorted({judge.sha256 for judge in judges.values()}),
         "model": {key: model[key] for key in ("name", "sha256")},
         "settings": pipe.settings.to_dict(),
         "plan": dataclasses.asdict(plan),
@@ -153,16 +182,16 @@ def _identity(pipe: "Show1Pipeline", plan: AlignmentPlan, stages: Sequence[Stage
     return identify(parts)
 
 
-def _folder(out: Path, prompt: AlignmentPrompt, seed: int) -> Path:
+def _folder(out: Path, prompt: Prompt, seed: int) -> Path:
     return out / "videos" / f"{prompt.set}-{prompt.index:03d}-s{seed}"
 
 
 def _generate(
     pipe: "Show1Pipeline",
     out: Path,
-    items: Sequence[tuple[AlignmentPrompt, int]],
+    items: Sequence[Item],
     stages: Sequence[StageName],
-    reader: SpriteReader,
+    judges: Judges,
 ) -> None:
     """Generates a batch; `scores.json` is a video's last file: a batch that was killed is made again as a whole."""
     folders = [_folder(out, *item) for item in items]
@@ -185,38 +214,41 @@ def _generate(
         for stage in stages:
             video = kept[stage][i]
             video.save(folder / f"{stage}.mkv", overwrite=True)
-            score, features[stage] = score_video(video.to_tensor(), reader)
+            score, seen = judges[items[i][0].set].score(video.to_tensor())
             scores[stage] = dataclasses.asdict(score)
+            if seen is not None:
+                features[stage] = seen
         write_atomically(folder / "features.safetensors", functools.partial(save_file, features))
         write_json(folder / "scores.json", scores)
 
 
-def _measured(out: Path, items: Sequence[tuple[AlignmentPrompt, int]], stage: StageName) -> list[Measured]:
+def _measured(out: Path, items: Sequence[Item], stage: StageName, judges: Judges) -> list[Measured]:
     """Scores and features from the disk."""
     measured: list[Measured] = []
     for prompt, seed in items:
         folder = _folder(out, prompt, seed)
-        score = VideoScore(**read_json_object(folder / "scores.json")[stage])
-        measured.append((prompt, score, load_file(folder / "features.safetensors")[stage]))
+        score = judges[prompt.set].restore(read_json_object(folder / "scores.json")[stage])
+        measured.append((prompt, score, load_file(folder / "features.safetensors").get(stage)))
     return measured
 
 
 def _table(
-    out: Path, items: Sequence[tuple[AlignmentPrompt, int]], stages: Sequence[StageName], reader: SpriteReader
+    out: Path, items: Sequence[Item], stages: Sequence[StageName], judges: Judges
 ) -> tuple[list[Row], dict[StageName, dict[str, int]]]:
     """A row for each set and stage; and frames, height, width of each stage's videos."""
     rows, sizes = [], {}
     for stage in stages:
         frames, height, width, _ = Video.load(_folder(out, *items[0]) / f"{stage}.mkv").frames.shape
         sizes[stage] = {"num_frames": frames, "height": height, "width": width}
-        measured = _measured(out, items, stage)
-        for name in dict.fromkeys(prompt.set for prompt, _ in items):
+        measured = _measured(out, items, stage, judges)
+        for name, judge in judges.items():
             group = [m for m in measured if m[0].set == name]
-            real = [true_features(m[0], reader, seed=2 + i, **sizes[stage]) for i, m in enumerate(group)]
+            asked = [prompt for prompt, _, _ in group]
+            real = true_features(judge, asked, range(2, 2 + len(asked)), **sizes[stage])
             rows.append(summarise(f"{name}, {stage}", group, real))
     return rows, sizes
 
 
-def _spread(items: Sequence[tuple[AlignmentPrompt, int]], count: int) -> list[tuple[AlignmentPrompt, int]]:
+def _spread(items: Sequence[Item], count: int) -> list[Item]:
     picked = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[i] for i in picked]

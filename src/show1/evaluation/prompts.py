@@ -10,12 +10,20 @@ from typing import Literal, get_args
 from show1.data.captions import parse_caption
 from show1.errors import InputError
 
-PromptSet = Literal["held_out", "seen", "paraphrase"]
+SceneSet = Literal["held_out", "seen", "paraphrase"]
 """Pairs that training never shows; combinations that it shows; held-out combinations in other words."""
 
-PROMPT_SETS: tuple[PromptSet, ...] = get_args(PromptSet)
+GroupSet = Literal["relations", "relations_held_out", "counts", "counts_held_out", "sizes", "sizes_held_out"]
+"""Two subjects and their relation, several of a kind, small and big ones: with pairs that training shows, or never."""
+
+PromptSet = SceneSet | GroupSet
+
+SCENE_SETS: tuple[SceneSet, ...] = get_args(SceneSet)
+GROUP_SETS: tuple[GroupSet, ...] = get_args(GroupSet)
+PROMPT_SETS: tuple[PromptSet, ...] = (*SCENE_SETS, *GROUP_SETS)
 
 _FILE = files("show1.evaluation") / "assets" / "alignment_prompts.jsonl"
+_GROUP_FILE = files("show1.evaluation") / "assets" / "group_prompts.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +47,40 @@ class AlignmentPrompt(Asked):
     index: int
     """Line of the prompt file."""
 
-    set: PromptSet
+    set: SceneSet
     """Which of the sets it belongs to."""
 
     prompt: str
     """The text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupPrompt:
+    """A prompt of the protocol for scenes of `show1.data.groups`."""
+
+    index: int
+    """Line of the prompt file."""
+
+    set: GroupSet
+    """Which of the sets it belongs to."""
+
+    prompt: str
+    """The text."""
+
+    subjects: tuple[int, ...]
+    """Indices into `SUBJECTS`: two for a relation, one otherwise."""
+
+    how: str
+    """One of `ARRANGEMENTS`."""
+
+    motion: int
+    """Index into `MOTIONS`."""
+
+    background: int
+    """Index into `BACKGROUNDS`."""
+
+
+Prompt = AlignmentPrompt | GroupPrompt
 
 
 def read_prompt(text: str) -> Asked:
@@ -69,6 +106,25 @@ def alignment_prompts() -> tuple[AlignmentPrompt, ...]:
 
 
 @cache
+def group_prompts() -> tuple[GroupPrompt, ...]:
+    """All prompts of `GROUP_SETS`, in the order of the file."""
+    lines = map(json.loads, _GROUP_FILE.read_text(encoding="utf-8").splitlines())
+    return tuple(GroupPrompt(index=i, **{**line, "subjects": tuple(line["subjects"])}) for i, line in enumerate(lines))
+
+
+def prompts_of(name: PromptSet) -> list[Prompt]:
+    """The prompts of a set, in the order of its file."""
+    everything: tuple[Prompt, ...] = (*alignment_prompts(), *group_prompts())
+    return [prompt for prompt in everything if prompt.set == name]
+
+
+@cache
 def prompts_sha256() -> str:
-    """Hash of the prompt file, which every report names."""
+    """Hash of the file of `alignment_prompts`, which every report names."""
     return hashlib.sha256(_FILE.read_bytes()).hexdigest()
+
+
+@cache
+def group_prompts_sha256() -> str:
+    """Hash of the file of `group_prompts`."""
+    return hashlib.sha256(_GROUP_FILE.read_bytes()).hexdigest()

@@ -63,14 +63,37 @@ class Reading(ContentReading):
         return bool((self.masks.mean((1, 2)) >= MIN_COVERAGE).all())
 
 
-class SpriteReader(nn.Module):
-    """A small U-shaped network with a mask, and two classifiers that look at the masked and the unmasked features."""
+class UNetTrunk(nn.Module):
+    """The U-shaped part of networks that read frames."""
 
-    def __init__(self, channels: tuple[int, int, int] = (32, 64, 128)) -> None:
+    def __init__(self, channels: tuple[int, int, int]) -> None:
         super().__init__()
         a, b, c = channels
         self.down = nn.ModuleList([_block(12, a), _block(a, b), _block(b, c)])
         self.up = nn.ModuleList([_layer(c + b, b), _layer(b + a, a)])
+
+    def levels(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features at three sizes.
+
+        Args:
+            frames: (N, 3, 40, 64) in [-1, 1].
+
+        Returns:
+            (N, A, 20, 32), (N, B, 10, 16) and (N, C, 5, 8) for channels (A, B, C).
+        """
+        fine = self.down[0](F.pixel_unshuffle(frames, 2))
+        middle = self.down[1](F.max_pool2d(fine, 2))
+        deep = self.down[2](F.max_pool2d(middle, 2))
+        middle = self.up[0](torch.cat([_double(deep), middle], dim=1))
+        return self.up[1](torch.cat([_double(middle), fine], dim=1)), middle, deep
+
+
+class SpriteReader(UNetTrunk):
+    """A small U-shaped network with a mask, and two classifiers that look at the masked and the unmasked features."""
+
+    def __init__(self, channels: tuple[int, int, int] = (32, 64, 128)) -> None:
+        super().__init__(channels)
+        a, b, c = channels
         self.mask = nn.Conv2d(a, 4, 1)
         self.subject_features = nn.Sequential(nn.Linear(b + c, 128), nn.SiLU())
         self.background_features = nn.Sequential(nn.Linear(b, 32), nn.SiLU())
@@ -96,14 +119,10 @@ class SpriteReader(nn.Module):
         Returns:
             Subject logits (N, 32), background logits (N, 8), mask logits (N, 40, 64), features (N, 160).
         """
-        fine = self.down[0](F.pixel_unshuffle(frames, 2))
-        middle = self.down[1](F.max_pool2d(fine, 2))
-        deep = self.down[2](F.max_pool2d(middle, 2))
-        middle = self.up[0](torch.cat([_double(deep), middle], dim=1))
-        fine = self.up[1](torch.cat([_double(middle), fine], dim=1))
+        fine, middle, deep = self.levels(frames)
         mask = F.pixel_shuffle(self.mask(fine), 2)
         weight = F.avg_pool2d(mask.sigmoid().detach(), 4)
-        inside, outside = _weighted_mean(middle, weight), _weighted_mean(middle, 1 - weight)
+        inside, outside = weighted_mean(middle, weight), weighted_mean(middle, 1 - weight)
         subject = self.subject_features(torch.cat([inside, deep.amax((2, 3))], dim=1))
         background = self.background_features(outside)
         return self.subject(subject), self.background(background), mask[:, 0], torch.cat([subject, background], dim=1)
@@ -143,7 +162,8 @@ def _double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def _weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
+def weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
+    """Mean over the pixels of (N, C, h, w), weighted by (N, 1, h, w): (N, C)."""
     return (x * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-3)
 
 
