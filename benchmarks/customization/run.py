@@ -4,6 +4,9 @@
     python benchmarks/customization/run.py OUT --quick      # a few steps and videos, to see that it works
     python benchmarks/customization/run.py OUT --motions circle --methods lora --styles
 
+Each method has the options that suit `mini` best (`TUNED`; docs/experiments.md says what was tried); what the command
+line gives goes before them, for all methods.
+
 Each cell (a motion or a style by one method) teaches from clips rendered by the sprite world, generates keyframes for
 prompts with other subjects and backgrounds, and scores them. A folder takes one benchmark, which goes on where it
 stopped:
@@ -78,19 +81,25 @@ class Plan:
     """Methods; a kind takes those that it has."""
 
     steps: int | None = None
-    """Steps of each customization; None: the default of `CustomizationConfig`."""
+    """Steps of each customization; None, here and below: those of `TUNED`."""
 
     learning_rate: float | None = None
-    """Of each customization; None: that of its method."""
+    """Of each customization."""
 
-    lr_schedule: str = "constant"
+    lr_schedule: str | None = None
+    """Of each customization."""
+
+    ema_decay: float | None = None
     """Of each customization."""
 
     timestep_logit: tuple[float, float] | None = None
     """Which noise levels motions learn from; see `CustomizationConfig`."""
 
-    mixed_precision: str = "no"
+    mixed_precision: str | None = None
     """Arithmetic of each customization."""
+
+    weight: float | None = None
+    """With which adapters are used."""
 
     videos: int = 64
     """Videos of a cell."""
@@ -106,6 +115,19 @@ class Plan:
 
     seed: int = 1
     """Of the first video; the next ones follow."""
+
+
+_MOTION = {"steps": 200, "learning_rate": 1e-3, "ema_decay": 0.97, "timestep_logit": (2.5, 1.5), "weight": 0.8}
+_STYLE = {"weight": 1.0}
+
+TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
+    ("motion", "temporal_attention"): _MOTION,
+    ("motion", "residual_vector"): _MOTION,
+    ("motion", "lora"): {**_MOTION, "steps": 300, "learning_rate": 2e-3, "weight": 1.0},
+    ("style", "spatial_lora"): _STYLE,
+    ("style", "temporal_attention"): _STYLE,
+}
+"""Options of customizations and weight of their adapters, by what `mini` is taught and how."""
 
 
 QUICK = {"motions": ("circle", "heartbeat"), "styles": ("pencil sketch",), "steps": 4, "videos": 4, "style_clips": 2}
@@ -164,24 +186,31 @@ def style_files(out: Path, style: str, plan: Plan) -> list[Path]:
     return [out / "clips" / style.replace(" ", "_") / f"{i:03d}.mkv" for i in range(plan.style_clips)]
 
 
+def settings_of(plan: Plan, cell: Cell) -> dict[str, Any]:
+    """How a cell learns, and the weight of its adapter: what the plan says, else what suits the method."""
+    names = ["steps", "learning_rate", "lr_schedule", "ema_decay", "mixed_precision", "weight"]
+    if cell.kind == "motion":
+        names.append("timestep_logit")
+    given = {name: getattr(plan, name) for name in names}
+    return TUNED[cell.kind, cell.method] | {name: value for name, value in given.items() if value is not None}
+
+
 def configure(out: Path, plan: Plan, cell: Cell) -> CustomizationConfig:
     """The customization of a cell."""
     folder = cell.folder(out)
+    tuned = settings_of(plan, cell)
+    del tuned["weight"]
     options: dict[str, Any] = {
         "kind": cell.kind,
         "output": str(folder / "adapter.safetensors"),
         "run": str(folder / "run"),
         "model": plan.model,
         "method": cell.method,
-        "learning_rate": plan.learning_rate,
-        "lr_schedule": plan.lr_schedule,
-        "mixed_precision": plan.mixed_precision,
+        **tuned,
     }
-    if plan.steps is not None:
-        options["steps"] = plan.steps
     if cell.kind == "motion":
         options |= {"video": (str(motion_file(out, cell.name)),), "prompt": (teaching_caption(cell.name),)}
-        options |= {"noise_weight": plan.noise_weight, "timestep_logit": plan.timestep_logit}
+        options |= {"noise_weight": plan.noise_weight}
     else:
         files = style_files(out, cell.name, plan)
         world = SpriteWorld(seed=3000)
@@ -220,7 +249,8 @@ def measure(
         report = folder / "run" / "report.json"
         result["cost"] = read_json_object(report) if report.exists() else {}
         result["adapter_bytes"] = adapter.stat().st_size
-        pipe.load_adapter(adapter, name=cell.method)
+        result["settings"] = settings_of(plan, cell)
+        pipe.load_adapter(adapter, name=cell.method, weight=result["settings"]["weight"])
     try:
         if cell.kind == "motion":
             asked = motion_prompts(cell.name, plan.videos)
@@ -241,7 +271,7 @@ def measure(
     labels = [a.prompt for a in asked[:8]]
     save_sheet(contact_sheet(videos[:8], labels=labels), folder / "sheet.png", overwrite=True)
     write_json(folder / "cell.json", result)
-    return result
+    return read_json_object(folder / "cell.json")
 
 
 def percent(share: dict[str, Any]) -> str:
@@ -303,7 +333,15 @@ def identity(plan: Plan, pipe: Show1Pipeline) -> dict[str, Any]:
     model = pipe.model_record
     readers = {"reader_sha256": reader_sha256(), "style_reader_sha256": style_reader_sha256()}
     record = {"name": model["name"], "sha256": model["sha256"]}
-    return identify({"plan": dataclasses.asdict(plan), "model": record, "torch": torch.__version__, **readers})
+    return identify(
+        {
+            "plan": dataclasses.asdict(plan),
+            "tuned": {" ".join(k): v for k, v in TUNED.items()},
+            "model": record,
+            "torch": torch.__version__,
+            **readers,
+        }
+    )
 
 
 def run(out: Path, plan: Plan, *, on_cell: Callable[[int, int, Cell], None] | None = None) -> dict[str, Any]:
@@ -349,6 +387,8 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Path, Plan]:
     parser.add_argument("--steps", type=int, help="steps of each customization")
     parser.add_argument("--learning-rate", type=float, help="of each customization")
     parser.add_argument("--lr-schedule", choices=("constant", "linear", "cosine"), help="of each customization")
+    parser.add_argument("--ema-decay", type=float, help="of each customization")
+    parser.add_argument("--weight", type=float, help="with which adapters are used")
     parser.add_argument("--timestep-logit", type=float, nargs=2, metavar=("MEAN", "STD"), help="of motions")
     parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="arithmetic of each customization")
     parser.add_argument("--videos", type=int, help="videos of each cell")

@@ -41,8 +41,8 @@ class TruthPipeline:
         self.calls = 0
         self.loaded: list[str] = []
 
-    def load_adapter(self, path: Path, name: str) -> str:
-        assert path.is_file() and not self.loaded
+    def load_adapter(self, path: Path, name: str, weight: float) -> str:
+        assert path.is_file() and not self.loaded and weight == 1.0
         self.loaded.append(name)
         return name
 
@@ -138,3 +138,18 @@ def test_command_line(benchmark: ModuleType, tmp_path: Path) -> None:
     assert (quick.motions, quick.steps, quick.videos, quick.styles) == (("spiral",), 2, 4, ("pencil sketch",))
     _, none = benchmark.parse([str(tmp_path), "--styles"])
     assert none.styles == () and none.motions == full.motions
+
+
+def test_options_of_the_plan_go_before_those_of_the_method(benchmark: ModuleType, tmp_path: Path) -> None:
+    cell = benchmark.Cell(kind="motion", name="circle", method="temporal_attention")
+    tuned = benchmark.configure(tmp_path, benchmark.Plan(), cell)
+    expected = benchmark.TUNED["motion", "temporal_attention"]
+    assert {name: getattr(tuned, name) for name in expected if name != "weight"} == {
+        name: value for name, value in expected.items() if name != "weight"
+    }
+    _, plan = benchmark.parse([str(tmp_path), "--steps", "7", "--weight", "0.5", "--timestep-logit", "1", "2"])
+    given = benchmark.configure(tmp_path, plan, cell)
+    assert (given.steps, given.timestep_logit, given.learning_rate) == (7, (1.0, 2.0), tuned.learning_rate)
+    assert benchmark.settings_of(plan, cell)["weight"] == 0.5
+    style = benchmark.Cell(kind="style", name="sepia film", method="spatial_lora")
+    assert benchmark.configure(tmp_path, plan, style).timestep_logit is None
