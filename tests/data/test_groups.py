@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from show1.data.captions import caption, parse_caption, vocabulary
+from show1.data.captions import caption, parse_caption, told, vocabulary
 from show1.data.clips import SpriteClips
-from show1.data.groups import GroupWorld, holds_held_out
+from show1.data.groups import ARRANGEMENTS, GroupWorld, arrangement, holds_held_out
 from show1.data.sprites import Scene, SpriteWorld, render_tensor, sprite_layer
 from show1.data.world import (
     RELATIONS,
@@ -151,3 +151,21 @@ def test_a_scene_of_given_parts() -> None:
     held_out = next(s for s in range(32) if is_size_held_out(s, 1))
     with pytest.raises(InputError, match="does not show"):
         GroupWorld(split="train").compose((held_out,), "big", 0)
+
+
+def test_what_a_caption_tells() -> None:
+    rng = random.Random(1)
+    world = SpriteWorld(split="all", spins=0.3, tilts=0.5)
+    for scene in [*scenes(300, split="all"), *map(world.scene, range(300))]:
+        said = told(caption(scene, rng))
+        shown = list(dict.fromkeys(each.subject for each in (scene, *scene.others)))
+        assert list(said.subjects) == shown and said.background == scene.background
+        how = arrangement(scene)
+        assert (None if said.arrangement is None else ARRANGEMENTS[said.arrangement]) == how
+        assert said.motion == (None if scene.others else scene.motion)
+        assert (said.turned is not None) == bool(scene.tilt)
+        assert said.ordinary == (how is None and not scene.tilt and said.direction is None)
+    assert told("A counterclockwise toppled cat spins clockwise over the sea").turned == 1
+    assert told("two foxes above a bus").subjects == (SUBJECTS.index("fox"), SUBJECTS.index("bus"))
+    nothing = told("hello")
+    assert not nothing.subjects and nothing.motion is None and nothing.background is None and not nothing.ordinary

@@ -11,7 +11,7 @@ from tiny_training import INPUTS, Exports
 from torch.testing import assert_close
 
 from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings, TranslationSettings
-from show1.data.captions import TILTED, TURNED, parse_caption
+from show1.data.captions import TILTED, TURNED, parse_caption, told
 from show1.data.world import MOTIONS
 from show1.diffusion import IndependentSeeds
 from show1.errors import InputError
@@ -534,3 +534,21 @@ def export_text(folder: Path, width: int) -> None:
     tokenizer.save_pretrained(folder / "tokenizer")
     config = T5Config(d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=len(tokenizer))
     T5EncoderModel(config).save_pretrained(folder / "text_encoder")
+
+
+def test_a_text_encoder_that_learns_on_keeps_the_states_of_ordinary_captions(exports: Exports) -> None:
+    first = build("text", exports)
+    assert "moved" not in first(batch_of(first))
+    task = build("text", exports, init=str(exports["text"]), groups=0.5, tilts=0.3, batch_size=16)
+    batch = batch_of(task)
+    values = task(batch)
+    assert float(values["moved"]) == 0  # new words leave it as it is
+    with torch.no_grad():
+        for parameter in task.text.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    values = task(batch)
+    assert 0 < float(values["moved"]) and 0 <= float(values["accuracy"]) <= 1
+    values["loss"].backward()
+    assert not any(p.requires_grad for p in task.before.parameters())
+    unordinary = [each for each in batch["caption"] if not told(each).ordinary]
+    assert 0 < len(unordinary) < 16 and float(task({"caption": unordinary})["moved"]) == 0

@@ -6,8 +6,10 @@ learns words and not positions. Captions of single frames leave the motion out.
 
 import random
 import re
+from dataclasses import dataclass
 from typing import Literal
 
+from show1.data.groups import ARRANGEMENTS
 from show1.data.sprites import Scene
 from show1.data.world import BACKGROUNDS, COUNTS, MOTIONS, RELATIONS, SIZES, SUBJECTS
 
@@ -233,6 +235,56 @@ def parse_caption(text: str) -> tuple[int, int | None, int] | None:
     if len(subjects) != 1 or len(motions) > 1 or len(backgrounds) != 1:
         return None
     return subjects[0], motions[0] if motions else None, backgrounds[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a caption tells, of scenes of every kind; None: nothing of it."""
+
+    subjects: tuple[int, ...]
+    """Indices into `SUBJECTS`, in the order of the text."""
+
+    motion: int | None
+    """Index into `MOTIONS`."""
+
+    background: int | None
+    """Index into `BACKGROUNDS`."""
+
+    arrangement: int | None
+    """Index into `ARRANGEMENTS`."""
+
+    turned: int | None
+    """Index into `TURNED`, or one beyond for a subject that is `TILTED`."""
+
+    direction: int | None
+    """Index into `DIRECTIONS`."""
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether it is one upright subject of ordinary size."""
+        return len(self.subjects) == 1 and self.arrangement is None and self.turned is None and self.direction is None
+
+
+def told(text: str) -> Told:
+    """Reads a caption of any scene by searching it for the words of the world: upper or lower case."""
+    text = " ".join(re.findall(r"[a-z]+", text.lower()))
+
+    def first(cues: list[tuple[str, ...]]) -> int | None:
+        found = _found(text, cues)
+        return found[0] if found else None
+
+    names = {name: i for i, subject in enumerate(SUBJECTS) for name in (subject, plural(subject))}
+    mentions = re.findall(rf"\b(?:{'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})\b", text)
+    arrangement = first([(words,) for words in ARRANGEMENTS])
+    sized_or_single = arrangement is None or ARRANGEMENTS[arrangement] in SIZES
+    return Told(
+        subjects=tuple(names[name] for name in mentions),
+        motion=first([_MOTION_CUES[name] for name in MOTIONS]) if sized_or_single else None,
+        background=first([_BACKGROUND_CUES[name] for name in BACKGROUNDS]),
+        arrangement=arrangement,
+        turned=first([(word,) for word in (*TURNED, TILTED)]),
+        direction=first([(word,) for word in DIRECTIONS]),
+    )
 
 
 def vocabulary(*, groups: bool = False) -> list[str]:

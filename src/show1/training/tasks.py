@@ -4,6 +4,7 @@ A task is one module whose forward gives the loss, so that it can be wrapped for
 randomness comes from the global generator, which the trainer seeds for every step.
 """
 
+import copy
 import hashlib
 import re
 import unicodedata
@@ -16,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings
-from show1.data.captions import parse_caption, plural, vocabulary
+from show1.data.captions import DIRECTIONS, TURNED, Told, plural, told, vocabulary
 from show1.data.folder import read_captions
+from show1.data.groups import ARRANGEMENTS
 from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.diffusion import IndependentSeeds, build_scheduler, fold_frames, unfold_frames
 from show1.errors import InputError
@@ -159,35 +161,81 @@ class StageTask(Task):
         self.config = config
 
 
+_TOLD = {
+    "subject": len(SUBJECTS),
+    "motion": len(MOTIONS),
+    "background": len(BACKGROUNDS),
+    "other": len(SUBJECTS) + 1,
+    "arrangement": len(ARRANGEMENTS) + 1,
+    "turned": len(TURNED) + 2,
+    "direction": len(DIRECTIONS) + 1,
+}
+"""What the text encoder learns to tell, and among how many; from "other" on the last one stands for nothing told."""
+
+
+def _classes(said: Told) -> dict[str, int]:
+    """The class of each of `_TOLD`; -100, which losses leave out, where no motion, subject or background is told."""
+    subject, other = (*said.subjects[:2], None, None)[:2]
+    values = {"subject": subject, "other": other} | {name: getattr(said, name) for name in _TOLD if hasattr(said, name)}
+    nothing = {name: -100 if name in ("subject", "motion", "background") else _TOLD[name] - 1 for name in _TOLD}
+    return {name: nothing[name] if values[name] is None else int(values[name]) for name in _TOLD}
+
+
 class TextTask(StageTask):
     """A small text encoder that tells what captions of the sprite world ask for.
 
-    Linear heads read subject, motion and background off the mean of the states. With them in sight from the beginning,
-    networks need fewer clips to learn what the words look like, and all stages can share one frozen encoder.
+    Linear heads read it off the mean of the states: subjects, motion, background, and whatever is told beyond them.
+    With that in sight from the beginning, networks need fewer clips to learn what the words look like, and all stages
+    can share one frozen encoder. One that learns on (`init`) keeps the states of ordinary captions, for the networks
+    that know them.
     """
+
+    KEEPING = 30.0
+    """Weight of the squared difference from the states that an encoder had before it learned on."""
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
         if config.data != "sprites":
             raise InputError(f"data: the task 'text' reads captions of the sprite world, got {config.data!r}")
-        self.text = TextConditioner.from_folder(config.init) if config.init else TextConditioner.fresh(config)
-        self.heads = nn.ModuleList(nn.Linear(self.text.width, len(names)) for names in (SUBJECTS, MOTIONS, BACKGROUNDS))
+        self.before: TextConditioner | None = None
+        if config.init:
+            self.text = TextConditioner.from_folder(config.init)
+            if self.text.knows_words:
+                self.text.add_words(_words(config))
+            self.before = copy.deepcopy(self.text).requires_grad_(False).eval()
+        else:
+            self.text = TextConditioner.fresh(config)
+        self.heads = nn.ModuleDict({name: nn.Linear(self.text.width, count) for name, count in _TOLD.items()})
 
-    def logits(self, captions: list[str]) -> list[Tensor]:
-        """Scores (B, classes) of subjects, motions and backgrounds."""
-        states = self.text(captions)
+    def logits(self, captions: list[str]) -> dict[str, Tensor]:
+        """Scores (B, classes) of each thing that captions tell."""
+        return self._read(self.text(captions), captions)
+
+    def _read(self, states: Tensor, captions: list[str]) -> dict[str, Tensor]:
         mask = self.text.tokenize(captions).attention_mask.to(states.device)[..., None]
         mean = (states * mask).sum(1) / mask.sum(1)
-        return [head(mean) for head in self.heads]
+        return {name: head(mean) for name, head in self.heads.items()}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        parsed = [parse_caption(caption) or (-100, -100, -100) for caption in batch["caption"]]
-        logits = self.logits(batch["caption"])
-        labels = torch.tensor([[-100 if value is None else value for value in row] for row in parsed])
-        labels = labels.to(logits[0].device)
-        losses = [F.cross_entropy(scores, wanted) for scores, wanted in zip(logits, labels.T, strict=True)]
-        right = torch.stack([(s.argmax(1) == w) for s, w in zip(logits, labels.T, strict=True)]).all(0)
-        return {"loss": torch.stack(losses).sum(), "accuracy": right.float().mean()}
+        captions: list[str] = batch["caption"]
+        states = self.text(captions)
+        read = [told(caption) for caption in captions]
+        classes = [_classes(each) for each in read]
+        labels = {name: torch.tensor([c[name] for c in classes]).to(states.device) for name in _TOLD}
+        scores = self._read(states, captions)
+        losses = [F.cross_entropy(scores[name], labels[name], reduction="sum") for name in _TOLD]
+        loss = torch.stack(losses).sum() / len(captions)
+        known = torch.stack([labels[name] < 0 for name in _TOLD])
+        right = torch.stack([scores[name].argmax(1) == labels[name] for name in _TOLD])
+        values = {"loss": loss, "accuracy": (right | known).all(0).float().mean()}
+        if self.before is not None:
+            ordinary = torch.tensor([each.ordinary for each in read]).to(states.device)
+            with torch.no_grad():
+                wanted = self.before(captions)
+            moved = (states - wanted).square().mean((1, 2))
+            values["moved"] = (moved * ordinary).sum() / ordinary.sum().clamp(min=1)
+            values["loss"] = loss + self.KEEPING * values["moved"]
+        return values
 
     def export(self, folder: Path) -> None:
         self.text.save(folder)
