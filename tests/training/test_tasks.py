@@ -542,13 +542,13 @@ def test_a_text_encoder_that_learns_on_keeps_the_states_of_ordinary_captions(exp
     task = build("text", exports, init=str(exports["text"]), groups=0.5, tilts=0.3, batch_size=16)
     batch = batch_of(task)
     values = task(batch)
-    assert float(values["moved"]) == 0  # new words leave it as it is
+    assert values["moved"].item() == 0  # new words leave it as it is
     with torch.no_grad():
         for parameter in task.text.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
     values = task(batch)
-    assert 0 < float(values["moved"]) and 0 <= float(values["accuracy"]) <= 1
+    assert 0 < values["moved"].item() and 0 <= values["accuracy"].item() <= 1
     values["loss"].backward()
     assert not any(p.requires_grad for p in task.before.parameters())
     unordinary = [each for each in batch["caption"] if not told(each).ordinary]
-    assert 0 < len(unordinary) < 16 and float(task({"caption": unordinary})["moved"]) == 0
+    assert 0 < len(unordinary) < 16 and task({"caption": unordinary})["moved"].item() == 0
