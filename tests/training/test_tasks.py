@@ -542,7 +542,7 @@ def test_a_text_encoder_that_learns_on_keeps_the_states_of_ordinary_captions(exp
     task = build("text", exports, init=str(exports["text"]), groups=0.5, tilts=0.3, batch_size=16)
     batch = batch_of(task)
     values = task(batch)
-    assert values["moved"].item() == 0  # new words leave it as it is
+    assert values["moved"].item() < 1e-9  # new words leave it as it is
     with torch.no_grad():
         for parameter in task.text.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
