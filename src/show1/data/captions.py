@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from show1.data.groups import ARRANGEMENTS
+from show1.data.groups import ARRANGEMENTS, arrangement
 from show1.data.sprites import Scene
 from show1.data.world import BACKGROUNDS, COUNTS, MOTIONS, RELATIONS, SIZES, SUBJECTS
 
@@ -182,11 +182,8 @@ def _group_caption(scene: Scene, rng: random.Random | None) -> str:
     template, place = GROUP_TEMPLATES[0], PLACES[BACKGROUNDS[scene.background]][0]
     if rng is not None and rng.random() < 0.5:
         template, place = rng.choice(GROUP_TEMPLATES), rng.choice(PLACES[BACKGROUNDS[scene.background]])
-    names = [SUBJECTS[each.subject] for each in (scene, *scene.others)]
-    if len(set(names)) == 1:
-        group = f"{COUNTS[scene.count]} {plural(names[0])}"
-    else:
-        group = f"{with_article(names[0])} {scene.relation} {with_article(names[1])}"
+    how, first, second = arrangement(scene), SUBJECTS[scene.subject], SUBJECTS[scene.others[0].subject]
+    group = f"{with_article(first)} {how} {with_article(second)}" if how in RELATIONS else f"{how} {plural(first)}"
     return template.format(group=group, place=place)
 
 

@@ -71,7 +71,7 @@ class GroupScore:
 def _arranged(things: tuple[Thing, ...], asked: GroupPrompt) -> bool:
     """Whether a frame's things are as many, as large, or placed as asked, whatever they are where that is not said."""
     if asked.how in COUNTS.values():
-        return len(things) < 4 and COUNTS.get(len(things)) == asked.how
+        return COUNTS.get(len(things)) == asked.how
     if asked.how in RELATIONS:
         names = [thing.subject for thing in things]
         if Counter(names) != Counter(asked.subjects):
