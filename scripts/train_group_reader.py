@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
-from train_reader import roughen
+from train_reader import roughen, save
 
 from show1.data.groups import GroupWorld
 from show1.data.sprites import Scene, SpriteWorld, render_tensor, sprite_layer
@@ -143,9 +142,8 @@ def main() -> None:
         schedule.step()
         if step % 100 == 0 or step == arguments.steps:
             print(step, f"{time.monotonic() - began:.0f} s", f"loss {loss.item():.4f}", accuracy(reader, 256))
-            weights = {k: v.half() if v.is_floating_point() else v for k, v in reader.state_dict().items()}
-            save_file({k: v.contiguous() for k, v in weights.items()}, arguments.weights)
-    print(f"{arguments.weights}: {arguments.weights.stat().st_size / 1e6:.1f} MB", accuracy(reader.eval(), 2048))
+            save(reader, arguments.weights)
+    print(f"{arguments.weights}: {arguments.weights.stat().st_size / 1e6:.1f} MB", accuracy(reader, 2048))
 
 
 if __name__ == "__main__":

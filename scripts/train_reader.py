@@ -67,6 +67,12 @@ def accuracy(reader: SpriteReader, count: int = 1024) -> dict[str, float]:
     }
 
 
+def save(reader: torch.nn.Module, file: Path) -> None:
+    """Writes the weights in half precision."""
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in reader.state_dict().items()}
+    save_file({k: v.contiguous() for k, v in weights.items()}, file)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1200)
@@ -93,8 +99,7 @@ def main() -> None:
         schedule.step()
         if step % 100 == 0 or step == arguments.steps:
             print(step, f"{time.monotonic() - began:.0f} s", f"loss {loss.item():.4f}", accuracy(reader), flush=True)
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in reader.state_dict().items()}
-    save_file({k: v.contiguous() for k, v in weights.items()}, arguments.weights)
+    save(reader, arguments.weights)
     print(f"{arguments.weights}: {arguments.weights.stat().st_size / 1e6:.1f} MB", accuracy(reader, 4096))
 
 

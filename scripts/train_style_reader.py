@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
+from train_reader import save
 
 from show1.data.sprites import SpriteWorld, render
 from show1.data.styles import apply_style
@@ -126,8 +126,7 @@ def main() -> None:
         if step % 140 == 0 or step == steps:
             print(step, f"{time.monotonic() - began:.0f} s", f"loss {loss.item():.4f}")
             show(accuracy(reader, held_out))
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in reader.state_dict().items()}
-    save_file({k: v.contiguous() for k, v in weights.items()}, arguments.weights)
+    save(reader, arguments.weights)
     print(f"{arguments.weights}: {arguments.weights.stat().st_size / 1e6:.1f} MB")
 
 

@@ -257,6 +257,16 @@ class Told:
     """Index into `DIRECTIONS`."""
 
     @property
+    def subject(self) -> int | None:
+        """The first subject."""
+        return self.subjects[0] if self.subjects else None
+
+    @property
+    def other(self) -> int | None:
+        """The second subject."""
+        return self.subjects[1] if len(self.subjects) > 1 else None
+
+    @property
     def ordinary(self) -> bool:
         """Whether it is one upright subject of ordinary size."""
         return len(self.subjects) == 1 and self.arrangement is None and self.turned is None and self.direction is None

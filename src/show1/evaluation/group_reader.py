@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from show1.data.world import BACKGROUNDS, SUBJECTS
-from show1.evaluation.reader import UNetTrunk, resize, weighted_mean
+from show1.evaluation.reader import UNetTrunk, resize, weighted_mean, with_weights
 
 PEAK_DISTANCE = 3
 """Peaks of the map of middles, which is 20x32, are further apart than this."""
@@ -75,12 +75,7 @@ class GroupReader(UNetTrunk):
     @classmethod
     def trained(cls) -> Self:
         """The reader that comes with the package."""
-        from safetensors.torch import load_file
-
-        reader = cls()
-        weights = load_file(str(_WEIGHTS))
-        reader.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
-        return reader.eval()
+        return with_weights(cls(), _WEIGHTS)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Reads frames.

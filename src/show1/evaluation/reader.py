@@ -8,7 +8,8 @@ it reads. It decides subject and background and draws a mask; motion is measured
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Self
+from importlib.resources.abc import Traversable
+from typing import Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,8 @@ from show1.data.world import BACKGROUNDS, SUBJECTS
 
 HEIGHT, WIDTH = 40, 64
 """Size at which frames are read; others are resized to it."""
+
+Reader = TypeVar("Reader", bound=nn.Module)
 
 _WEIGHTS = files("show1.evaluation") / "assets" / "sprite_reader.safetensors"
 
@@ -103,12 +106,7 @@ class SpriteReader(UNetTrunk):
     @classmethod
     def trained(cls) -> Self:
         """The reader that comes with the package."""
-        from safetensors.torch import load_file
-
-        reader = cls()
-        weights = load_file(str(_WEIGHTS))
-        reader.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
-        return reader.eval()
+        return with_weights(cls(), _WEIGHTS)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Reads frames.
@@ -140,6 +138,15 @@ class SpriteReader(UNetTrunk):
         return Reading(
             subjects=subjects.softmax(1), backgrounds=backgrounds.softmax(1), masks=masks.sigmoid(), features=features
         )
+
+
+def with_weights(reader: Reader, file: Traversable) -> Reader:
+    """A reader with the weights of a file of the package, in float32, ready to read."""
+    from safetensors.torch import load_file
+
+    weights = load_file(str(file))
+    reader.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
+    return reader.eval()
 
 
 def resize(frames: Tensor) -> Tensor:

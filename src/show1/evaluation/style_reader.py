@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from show1.data.styles import STYLES
-from show1.evaluation.reader import ContentReading, SpriteReader, resize
+from show1.evaluation.reader import ContentReading, SpriteReader, resize, with_weights
 
 KINDS: tuple[str, ...] = ("plain", *STYLES)
 """What the reader tells apart: no style, and each of `STYLES`."""
@@ -50,12 +50,7 @@ class StyleReader(nn.Module):
     @classmethod
     def trained(cls) -> Self:
         """The reader that comes with the package."""
-        from safetensors.torch import load_file
-
-        reader = cls()
-        weights = load_file(str(_WEIGHTS))
-        reader.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
-        return reader.eval()
+        return with_weights(cls(), _WEIGHTS)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Reads frames.

@@ -175,10 +175,11 @@ _TOLD = {
 
 def _classes(said: Told) -> dict[str, int]:
     """The class of each of `_TOLD`; -100, which losses leave out, where no motion, subject or background is told."""
-    subject, other = (*said.subjects[:2], None, None)[:2]
-    values = {"subject": subject, "other": other} | {name: getattr(said, name) for name in _TOLD if hasattr(said, name)}
-    nothing = {name: -100 if name in ("subject", "motion", "background") else _TOLD[name] - 1 for name in _TOLD}
-    return {name: nothing[name] if values[name] is None else int(values[name]) for name in _TOLD}
+    nothing = {
+        name: -100 if name in ("subject", "motion", "background") else count - 1 for name, count in _TOLD.items()
+    }
+    values = {name: getattr(said, name) for name in _TOLD}
+    return {name: nothing[name] if value is None else int(value) for name, value in values.items()}
 
 
 class TextTask(StageTask):
@@ -207,11 +208,8 @@ class TextTask(StageTask):
             self.text = TextConditioner.fresh(config)
         self.heads = nn.ModuleDict({name: nn.Linear(self.text.width, count) for name, count in _TOLD.items()})
 
-    def logits(self, captions: list[str]) -> dict[str, Tensor]:
-        """Scores (B, classes) of each thing that captions tell."""
-        return self._read(self.text(captions), captions)
-
-    def _read(self, states: Tensor, captions: list[str]) -> dict[str, Tensor]:
+    def logits(self, states: Tensor, captions: list[str]) -> dict[str, Tensor]:
+        """Scores (B, classes) of each thing that captions tell, from their states (B, L, D)."""
         mask = self.text.tokenize(captions).attention_mask.to(states.device)[..., None]
         mean = (states * mask).sum(1) / mask.sum(1)
         return {name: head(mean) for name, head in self.heads.items()}
@@ -222,7 +220,7 @@ class TextTask(StageTask):
         read = [told(caption) for caption in captions]
         classes = [_classes(each) for each in read]
         labels = {name: torch.tensor([c[name] for c in classes]).to(states.device) for name in _TOLD}
-        scores = self._read(states, captions)
+        scores = self.logits(states, captions)
         losses = [F.cross_entropy(scores[name], labels[name], reduction="sum") for name in _TOLD]
         loss = torch.stack(losses).sum() / len(captions)
         known = torch.stack([labels[name] < 0 for name in _TOLD])
