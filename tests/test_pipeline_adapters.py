@@ -15,6 +15,8 @@ from show1.errors import CheckpointError, InputError, RunError
 from show1.models.adapters import Adapter
 from show1.pipeline import Show1Pipeline
 from show1.runs import Run
+from show1.stages import PromptEmbeddings
+from show1.stages.networks import PixelNetwork
 
 PROMPT = "a panda spins over the snow"
 
@@ -100,6 +102,80 @@ def test_fused_twice_is_fused_once_and_saved(pipe: Show1Pipeline, files: dict[st
     assert [a.name for a in pipe.adapters] == ["walk", "jump"]
 
 
+class Switched:
+    """The networks of two pipelines, one for timesteps from 500 on, one for those below."""
+
+    def __init__(self, high: Show1Pipeline, low: Show1Pipeline) -> None:
+        self.networks = [PixelNetwork(pipe._loader.stage("keyframes").unet) for pipe in (high, low)]
+
+    def encode_text(self, prompt_embeds: Tensor) -> Any:
+        return [network.encode_text(prompt_embeds) for network in self.networks]
+
+    def __call__(self, sample: Tensor, timestep: Tensor, text: Any) -> Tensor:
+        index = int(timestep < 500)
+        return self.networks[index](sample, timestep, text[index])
+
+
+@pytest.mark.parametrize("weights", [(0.9, 0.4), (0.0, 0.5), (1.0, 0.0)])
+def test_another_weight_in_details(
+    pipe: Show1Pipeline, published: Path, tmp_path: Path, weights: tuple[float, float]
+) -> None:
+    """Its stage computes what two networks do, one a weight; what they make of the text is of each weight as well."""
+    walk = random_adapter(pipe)
+    text = torch.randn(read_shape(pipe, "encoder_hid_proj.weight"), generator=torch.Generator().manual_seed(4))
+    walk = dataclasses.replace(walk, tensors=walk.tensors | {"encoder_hid_proj.weight.diff": 0.3 * text})
+    file = walk.save(tmp_path / "walk.safetensors")
+    pipe.load_adapter(file, weight=weights[0], detail_weight=weights[1])
+    high, low = load(published), load(published)
+    for single, weight in zip((high, low), weights, strict=True):
+        single.load_adapter(file, weight=weight)
+    settings = pipe.settings.replace(**small_changes()).keyframes
+    embeds = torch.randn(1, 4, 32, generator=torch.Generator().manual_seed(5))
+    noise = torch.randn(1, 3, 3, 8, 8, generator=torch.Generator().manual_seed(6))
+    stage = pipe._loader.stage("keyframes")
+
+    def denoised(network: Any) -> Tensor:
+        generators = [torch.Generator().manual_seed(7)]
+        prompts = PromptEmbeddings(prompt_embeds=embeds, negative_prompt_embeds=0 * embeds)
+        return stage.denoise(network, noise, prompts, settings=settings, generators=generators)
+
+    mixed = [denoised(PixelNetwork(stage.unet)) for _ in range(2)]  # the second begins with the first weight again
+    stage.detail_weights = None
+    expected = denoised(Switched(high, low))
+    assert torch.equal(mixed[0], expected) and torch.equal(mixed[1], expected)
+    for single in (high, low):
+        assert not torch.equal(denoised(Switched(single, single)), expected)
+
+
+def test_the_weight_in_details_is_set_recorded_and_not_fused(
+    pipe: Show1Pipeline, published: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    pipe.load_adapter(files["walk"], weight=0.9)
+    one = keyframes(pipe)
+    identity = pipe.model_record
+    pipe.set_adapter_weight("walk", 0.9, 0.4)
+    video = keyframes(pipe, run=tmp_path / "run", output_type="video")
+    assert pipe.model_record["sha256"] != identity["sha256"]
+    with pytest.raises(InputError, match=r"'walk' has the weight 0.9 and in details 0.4.*set_adapter_weight"):
+        pipe.fuse_adapters()
+    again = load(published)
+    again.load_recorded_adapters(Run.open(tmp_path / "run").adapters)
+    assert again.model_record == pipe.model_record
+    assert (again.resume(tmp_path / "run")[0].frames == video.frames).all()  # type: ignore[attr-defined]
+    again.set_adapter_weight("walk", 0.9)
+    assert torch.equal(keyframes(again), one)
+    with pytest.raises(RunError, match=r"walk \(weight 0.9, in details 0.4.*walk \(weight 0.9, /"):
+        again.resume(tmp_path / "run")
+    older = [{k: v for k, v in record.items() if k != "detail_weight"} for record in identity["adapters"]]
+    again.unload_adapter()
+    again.load_recorded_adapters(older)
+    assert again.model_record == identity
+
+
+def read_shape(pipe: Show1Pipeline, name: str) -> tuple[int, ...]:
+    return tuple(pipe._loader.stage("keyframes").unet.get_parameter(name).shape)
+
+
 def test_memory_policies_agree_and_only_the_stage_is_read_again(published: Path, files: dict[str, Path]) -> None:
     high, low = load(published, memory="high"), load(published, memory="low")
     options: dict[str, Any] = {"until": "interpolation"}
@@ -148,6 +224,7 @@ def test_what_cannot_be_used(pipe: Show1Pipeline, files: dict[str, Path], tmp_pa
         (InputError, "'walk' is loaded already", {"path": files["jump"], "name": "walk"}),
         (InputError, "must not be empty", {"path": files["jump"], "name": ""}),
         (InputError, "finite number", {"path": files["jump"], "weight": float("nan")}),
+        (InputError, "detail_weight must be a finite", {"path": files["jump"], "detail_weight": float("inf")}),
         (InputError, "no start noise", {"path": files["jump"], "noise_weight": 0.5}),
         (InputError, "there is no adapter", {"path": tmp_path / "none.safetensors"}),
     ]

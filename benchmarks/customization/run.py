@@ -101,6 +101,9 @@ class Plan:
     weight: float | None = None
     """With which adapters are used."""
 
+    detail_weight: float | None = None
+    """The same at low noise levels; see `Show1Pipeline.load_adapter`."""
+
     videos: int = 64
     """Videos of a cell."""
 
@@ -117,8 +120,12 @@ class Plan:
     """Of the first video; the next ones follow."""
 
 
-_MOTION = {"steps": 200, "learning_rate": 1e-3, "ema_decay": 0.97, "timestep_logit": (2.5, 1.5), "weight": 0.8}
-_STYLE = {"weight": 1.0}
+_MOTION = {"steps": 200, "learning_rate": 1e-3, "ema_decay": 0.97, "timestep_logit": (2.5, 1.5)}
+_MOTION |= {"weight": 0.9, "detail_weight": 0.4}
+_STYLE: dict[str, Any] = {"weight": 1.0, "detail_weight": None}
+
+WEIGHTS = ("weight", "detail_weight")
+"""Settings of a cell that are not of its training."""
 
 TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
     ("motion", "temporal_attention"): _MOTION,
@@ -127,7 +134,7 @@ TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
     ("style", "spatial_lora"): _STYLE,
     ("style", "temporal_attention"): _STYLE,
 }
-"""Options of customizations and weight of their adapters, by what `mini` is taught and how."""
+"""Options of customizations and weights of their adapters, by what `mini` is taught and how."""
 
 
 QUICK = {"motions": ("circle", "heartbeat"), "styles": ("pencil sketch",), "steps": 4, "videos": 4, "style_clips": 2}
@@ -187,8 +194,8 @@ def style_files(out: Path, style: str, plan: Plan) -> list[Path]:
 
 
 def settings_of(plan: Plan, cell: Cell) -> dict[str, Any]:
-    """How a cell learns, and the weight of its adapter: what the plan says, else what suits the method."""
-    names = ["steps", "learning_rate", "lr_schedule", "ema_decay", "mixed_precision", "weight"]
+    """How a cell learns, and the weights of its adapter: what the plan says, else what suits the method."""
+    names = ["steps", "learning_rate", "lr_schedule", "ema_decay", "mixed_precision", *WEIGHTS]
     if cell.kind == "motion":
         names.append("timestep_logit")
     given = {name: getattr(plan, name) for name in names}
@@ -198,8 +205,7 @@ def settings_of(plan: Plan, cell: Cell) -> dict[str, Any]:
 def configure(out: Path, plan: Plan, cell: Cell) -> CustomizationConfig:
     """The customization of a cell."""
     folder = cell.folder(out)
-    tuned = settings_of(plan, cell)
-    del tuned["weight"]
+    tuned = {name: value for name, value in settings_of(plan, cell).items() if name not in WEIGHTS}
     options: dict[str, Any] = {
         "kind": cell.kind,
         "output": str(folder / "adapter.safetensors"),
@@ -250,7 +256,7 @@ def measure(
         result["cost"] = read_json_object(report) if report.exists() else {}
         result["adapter_bytes"] = adapter.stat().st_size
         result["settings"] = settings_of(plan, cell)
-        pipe.load_adapter(adapter, name=cell.method, weight=result["settings"]["weight"])
+        pipe.load_adapter(adapter, name=cell.method, **{name: result["settings"][name] for name in WEIGHTS})
     try:
         if cell.kind == "motion":
             asked = motion_prompts(cell.name, plan.videos)
@@ -389,6 +395,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Path, Plan]:
     parser.add_argument("--lr-schedule", choices=("constant", "linear", "cosine"), help="of each customization")
     parser.add_argument("--ema-decay", type=float, help="of each customization")
     parser.add_argument("--weight", type=float, help="with which adapters are used")
+    parser.add_argument("--detail-weight", type=float, help="the same at low noise levels")
     parser.add_argument("--timestep-logit", type=float, nargs=2, metavar=("MEAN", "STD"), help="of motions")
     parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="arithmetic of each customization")
     parser.add_argument("--videos", type=int, help="videos of each cell")

@@ -12,7 +12,14 @@ from show1.models.adapter_set import AdapterRecord, AdapterSet, LoadedAdapter
 from show1.models.adapters import unet_sha256
 from show1.models.cascade import FIRST_FRAME, Cascade, Part
 from show1.models.embedding_cache import EmbeddingCache
-from show1.models.loading import load_image_unet, load_latent_unet, load_unet, load_vae, read_scheduler_config
+from show1.models.loading import (
+    load_image_unet,
+    load_latent_unet,
+    load_unet,
+    load_vae,
+    read_scheduler_config,
+    read_unet_weights,
+)
 from show1.models.text import PromptEncoder
 from show1.models.verify import IN_CHANNELS, check_channels
 from show1.runtime import Residency
@@ -23,6 +30,7 @@ from show1.stages import (
     SuperResolutionStage,
     TranslationStage,
 )
+from show1.stages.details import DetailWeights
 from show1.stages.keyframes import StartNoise
 
 Stage = KeyframesStage | InterpolationStage | SuperResolutionStage | TranslationStage
@@ -108,11 +116,14 @@ class CascadeLoader:
         *,
         name: str | None = None,
         weight: float = 1.0,
+        detail_weight: float | None = None,
         stage: StageName | None = None,
         noise_weight: float | None = None,
     ) -> LoadedAdapter:
         """Loads an adapter; its stage is read anew, with it. See `Show1Pipeline.load_adapter`."""
-        added = self.adapters.add(path, name=name, weight=weight, stage=stage, noise_weight=noise_weight)
+        added = self.adapters.add(
+            path, name=name, weight=weight, detail_weight=detail_weight, stage=stage, noise_weight=noise_weight
+        )
         self._stages.discard(added.stage)
         return added
 
@@ -124,13 +135,14 @@ class CascadeLoader:
                 record.path,
                 name=record.name,
                 weight=record.weight,
+                detail_weight=record.detail_weight,
                 stage=record.stage,
                 noise_weight=record.noise_weight,
             )
 
-    def set_adapter_weight(self, name: str, weight: float) -> None:
+    def set_adapter_weight(self, name: str, weight: float, detail_weight: float | None = None) -> None:
         """Gives an adapter another weight; its stage is read anew."""
-        self._stages.discard(self.adapters.set_weight(name, weight).stage)
+        self._stages.discard(self.adapters.set_weight(name, weight, detail_weight).stage)
 
     def remove_adapters(self, name: str | None) -> None:
         """Takes an adapter out, or all that are not fused; their stages are read anew."""
@@ -157,7 +169,7 @@ class CascadeLoader:
                 self._hashes[name] = cached_sha256(file)
         hashes = {name: self._hashes[name] for name in files}
         lines = [f"{name} {value}" for name, value in sorted(hashes.items())]
-        lines += [f"{a.stage} {a.sha256} {a.weight} {a.noise_weight}" for a in self.adapters.active(stages)]
+        lines += [_identity(adapter) for adapter in self.adapters.active(stages)]
         adapters = [a.record() for a in self.adapters.active()]
         return {
             "name": self.cascade.name,
@@ -170,9 +182,18 @@ class CascadeLoader:
         }
 
     def _load(self, name: StageName) -> Stage:
+        deltas = self.adapters.deltas(name)
+        stage = self._load_with(name, deltas)
+        if self.adapters.has_detail_weights(name):
+            details = self.adapters.detail_deltas(name)
+            folder, changed = self.cascade.parts[name].path / "unet", deltas.keys() | details.keys()
+            weights = read_unet_weights(folder, changed, deltas=details, **self._place)
+            stage.detail_weights = DetailWeights(stage.unet, weights)
+        return stage
+
+    def _load_with(self, name: StageName, deltas: Mapping[str, torch.Tensor]) -> Stage:
         path = self.cascade.parts[name].path
         scheduler = read_scheduler_config(path / "scheduler")
-        deltas = self.adapters.deltas(name)
         if name == "translation":
             unet = load_latent_unet(path / "unet", deltas=deltas, **self._place)
             vae = load_vae(path / "vae", **self._place)
@@ -198,6 +219,12 @@ class CascadeLoader:
     @property
     def _place(self) -> dict[str, Any]:
         return {"dtype": self.dtype, "device": self.device, "variant": self.cascade.variant}
+
+
+def _identity(adapter: LoadedAdapter) -> str:
+    """What an adapter does to the model, as a line to be hashed."""
+    details = "" if adapter.detail_weight == adapter.weight else f" {adapter.detail_weight}"
+    return f"{adapter.stage} {adapter.sha256} {adapter.weight} {adapter.noise_weight}{details}"
 
 
 def _noising_config(path: Path) -> dict[str, Any] | None:

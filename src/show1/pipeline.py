@@ -174,6 +174,7 @@ class Show1Pipeline:
         name: str | None = None,
         weight: float = 1.0,
         *,
+        detail_weight: float | None = None,
         stage: StageName | None = None,
         noise_weight: float | None = None,
     ) -> str:
@@ -185,6 +186,9 @@ class Show1Pipeline:
             path: The file.
             name: What to call it here; None: the file's name without its suffix.
             weight: Times its change of the network; 0: as if it were not there.
+            detail_weight: The same in the second half of the noise levels (timesteps below 500 of 1000), where it is
+                decided how things are drawn, and no more where they are: a motion needs less of it there. None: the
+                same.
             stage: Which network a LoRA by another program is for; None: as the file says.
             noise_weight: Share of the start noise's variance that comes from the clips the motion was learnt from, 0 to
                 1; None: as the adapter advises.
@@ -196,7 +200,10 @@ class Show1Pipeline:
             InputError: No such file, a name that is taken, or a value that cannot be used.
             CheckpointError: The file is damaged, or was made for another model.
         """
-        return self._loader.add_adapter(path, name=name, weight=weight, stage=stage, noise_weight=noise_weight).name
+        added = self._loader.add_adapter(
+            path, name=name, weight=weight, detail_weight=detail_weight, stage=stage, noise_weight=noise_weight
+        )
+        return added.name
 
     def load_recorded_adapters(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Loads the adapters that a run (`Run.adapters`) or a video (`metadata["model"]["adapters"]`) was made with.
@@ -207,13 +214,13 @@ class Show1Pipeline:
         """
         self._loader.restore_adapters(records)
 
-    def set_adapter_weight(self, name: str, weight: float) -> None:
-        """Gives an adapter another weight.
+    def set_adapter_weight(self, name: str, weight: float, detail_weight: float | None = None) -> None:
+        """Gives an adapter another weight, and in details `detail_weight`, or the same. See `load_adapter`.
 
         Raises:
             InputError: There is no such adapter, it is fused, or the weight is not finite.
         """
-        self._loader.set_adapter_weight(name, weight)
+        self._loader.set_adapter_weight(name, weight, detail_weight)
 
     def unload_adapter(self, name: str | None = None) -> None:
         """Takes an adapter out, or all that are not fused: videos are again what they were, to the last bit.
@@ -227,6 +234,9 @@ class Show1Pipeline:
         """Makes the adapters a part of the model: `save_pretrained` writes them, and they cannot be taken out.
 
         Videos do not change by it, nor by doing it twice.
+
+        Raises:
+            InputError: One has a `detail_weight` of its own: a model's weights are the same at all noise levels.
         """
         self._loader.adapters.fuse()
 

@@ -30,6 +30,7 @@ from torch import Tensor
 from show1.config import STAGES, CascadeSettings, Seeding, StageName
 from show1.errors import InputError, OutputError, RunError, Show1Error
 from show1.files import read_json_object, sha256, write_json, write_tensors
+from show1.models.adapter_set import told_weight
 
 MANIFEST = "manifest.json"
 _INPUT = "input.safetensors"
@@ -376,11 +377,12 @@ def _adapters(model: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _effects(adapters: list[dict[str, Any]], stages: tuple[StageName, ...]) -> list[tuple[Any, ...]]:
     """What the adapters do to these stages, in order."""
     keys = ("stage", "sha256", "weight", "noise_weight")
-    return [tuple(a.get(k) for k in keys) for a in adapters if a.get("stage") in stages]
+    of_stages = [a for a in adapters if a.get("stage") in stages]
+    return [(*(a.get(k) for k in keys), a.get("detail_weight", a.get("weight"))) for a in of_stages]
 
 
 def _named(adapters: list[dict[str, Any]]) -> str:
-    listed = ", ".join(f"{a.get('name')} (weight {a.get('weight')}, {a.get('path')})" for a in adapters)
+    listed = ", ".join(f"{a.get('name')} (weight {told_weight(a)}, {a.get('path')})" for a in adapters)
     return f"the adapters {listed}" if adapters else "no adapter"
 
 

@@ -28,11 +28,27 @@ def test_paths_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("take:2:3", "take:2", 3.0, None),
         ("keyframes=lora.safetensors:0.5", "lora.safetensors", 0.5, "keyframes"),
         ("a=b.safetensors", "a=b.safetensors", 1.0, None),
+        ("walk.safetensors:0.9:0.4", "walk.safetensors", (0.9, 0.4), None),
+        (r"C:\clips\walk.safetensors:2:0", r"C:\clips\walk.safetensors", (2.0, 0.0), None),
+        ("C:walk.safetensors:2", "C:walk.safetensors", 2.0, None),
+        ("take:2:3:1", "take:2", (3.0, 1.0), None),
     ):
-        assert parse_adapters([text]) == [AdapterChoice(path=path, weight=weight, stage=stage)]  # type: ignore[arg-type]
+        weight, detail_weight = weight if isinstance(weight, tuple) else (weight, None)
+        assert parse_adapters([text]) == [
+            AdapterChoice(path=path, weight=weight, detail_weight=detail_weight, stage=stage)
+        ]  # type: ignore[arg-type]
     assert parse_adapters(None) is None
     assert parse_adapters(["none"]) == []
-    for bad in ("walk.safetensors:strong", "walk.safetensors:", "walk.safetensors:nan", ":0.5", "", "keyframes="):
+    for bad in (
+        "walk.safetensors:strong",
+        "walk.safetensors:",
+        "walk.safetensors:nan",
+        "walk.safetensors:1:x",
+        "walk.safetensors:x:1",
+        ":0.5",
+        "",
+        "keyframes=",
+    ):
         with pytest.raises(InputError, match="expected FILE:WEIGHT"):
             parse_adapters([bad])
     with pytest.raises(InputError, match="give no other beside it"):

@@ -40,9 +40,11 @@ class TruthPipeline:
     def __init__(self) -> None:
         self.calls = 0
         self.loaded: list[str] = []
+        self.weights: list[tuple[float, float | None]] = []
 
-    def load_adapter(self, path: Path, name: str, weight: float) -> str:
-        assert path.is_file() and not self.loaded and weight == 1.0
+    def load_adapter(self, path: Path, name: str, weight: float, detail_weight: float | None) -> str:
+        assert path.is_file() and not self.loaded
+        self.weights.append((weight, detail_weight))
         self.loaded.append(name)
         return name
 
@@ -103,6 +105,8 @@ def test_ground_truth_passes_and_its_absence_fails(benchmark: ModuleType, pipe: 
     assert taught["subject"]["hits"] == 3 and taught["subject_leak"]["hits"] == 0
     assert plain["style"]["hits"] == styled["style"]["hits"] == 3
     assert report["cells"][1]["cost"]["seconds"] == 1.5
+    tuned = [benchmark.TUNED[cell] for cell in (("motion", "lora"), ("style", "spatial_lora"))]
+    assert pipe.weights == [(options["weight"], options["detail_weight"]) for options in tuned]
     text = (tmp_path / "report.md").read_text()
     for part in ("circle | lora", "circle | *ground truth*", "sepia film | *ground truth*", "2 s, 0.20 GB"):
         assert part in text
@@ -144,12 +148,12 @@ def test_options_of_the_plan_go_before_those_of_the_method(benchmark: ModuleType
     cell = benchmark.Cell(kind="motion", name="circle", method="temporal_attention")
     tuned = benchmark.configure(tmp_path, benchmark.Plan(), cell)
     expected = benchmark.TUNED["motion", "temporal_attention"]
-    assert {name: getattr(tuned, name) for name in expected if name != "weight"} == {
-        name: value for name, value in expected.items() if name != "weight"
-    }
-    _, plan = benchmark.parse([str(tmp_path), "--steps", "7", "--weight", "0.5", "--timestep-logit", "1", "2"])
+    training = {name: value for name, value in expected.items() if name not in benchmark.WEIGHTS}
+    assert {name: getattr(tuned, name) for name in training} == training
+    options = ["--steps", "7", "--weight", "0.5", "--detail-weight", "0", "--timestep-logit", "1", "2"]
+    _, plan = benchmark.parse([str(tmp_path), *options])
     given = benchmark.configure(tmp_path, plan, cell)
     assert (given.steps, given.timestep_logit, given.learning_rate) == (7, (1.0, 2.0), tuned.learning_rate)
-    assert benchmark.settings_of(plan, cell)["weight"] == 0.5
+    assert [benchmark.settings_of(plan, cell)[name] for name in benchmark.WEIGHTS] == [0.5, 0.0]
     style = benchmark.Cell(kind="style", name="sepia film", method="spatial_lora")
     assert benchmark.configure(tmp_path, plan, style).timestep_logit is None

@@ -62,9 +62,9 @@ def generate(
     adapter: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FILE[:WEIGHT]",
-            help="Motion or style by `show1 customize` (or a LoRA: STAGE=FILE); can be repeated. none: leave out those "
-            "of --from.",
+            metavar="FILE[:WEIGHT[:DETAILS]]",
+            help="Motion or style by `show1 customize` (or a LoRA: STAGE=FILE); can be repeated. DETAILS: its weight "
+            "at low noise levels. none: leave out those of --from.",
         ),
     ] = None,
     seed: Annotated[
@@ -235,7 +235,7 @@ def _load_adapters(pipe: "Show1Pipeline", chosen: list[AdapterChoice] | None, wi
     if chosen is None:
         pipe.load_recorded_adapters(wish.recorded_adapters)
     for choice in chosen or ():
-        pipe.load_adapter(choice.path, weight=choice.weight, stage=choice.stage)
+        pipe.load_adapter(choice.path, weight=choice.weight, detail_weight=choice.detail_weight, stage=choice.stage)
 
 
 def _resolve(
@@ -308,8 +308,10 @@ def _show_plan(pipe: "Show1Pipeline", request: "RunRequest", target: Target, *, 
 
 def say_adapters(records: list[dict[str, Any]]) -> None:
     """Writes a line an adapter."""
+    from show1.models.adapter_set import told_weight
+
     for record in records:
-        say(f"{'adapter':10} {record.get('path')} (weight {record.get('weight')}, {record.get('stage')})")
+        say(f"{'adapter':10} {record.get('path')} (weight {told_weight(record)}, {record.get('stage')})")
 
 
 def say_settings(settings: CascadeSettings, stages: tuple[StageName, ...]) -> None:

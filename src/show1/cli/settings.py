@@ -34,12 +34,14 @@ class AdapterChoice:
     """The file."""
     weight: float = 1.0
     """Times its change."""
+    detail_weight: float | None = None
+    """The same at low noise levels; None: the same."""
     stage: StageName | None = None
     """Of a file that does not say it; None: as the file says."""
 
 
 def parse_adapters(texts: Sequence[str] | None) -> list[AdapterChoice] | None:
-    """Reads the values of `--adapter`: `FILE`, `FILE:WEIGHT` or `STAGE=FILE:WEIGHT`.
+    """Reads the values of `--adapter`: `FILE`, `FILE:WEIGHT`, `FILE:WEIGHT:DETAIL_WEIGHT`, `STAGE=FILE...`.
 
     Returns:
         None if there are none; an empty list for `none`, which leaves out those of a video to repeat.
@@ -58,18 +60,21 @@ def _parse_adapter(text: str) -> AdapterChoice:
     before, equals, after = text.partition("=")
     stage = cast(StageName, before.strip()) if equals and before.strip() in STAGES else None
     path = after if stage is not None else text
-    head, colon, tail = path.rpartition(":")
-    weight = 1.0
-    if colon and not Path(path).expanduser().is_file() and not _goes_on_as_path(tail):
-        path, weight = head, _adapter_weight(text, tail)
+    weights: list[float] = []
+    while len(weights) < 2 and _ends_in_weight(path):
+        path, _, last = path.rpartition(":")
+        weights.insert(0, _adapter_weight(text, last))
     if not path.strip():
         raise InputError(f"--adapter {text!r}: there is no file; expected FILE:WEIGHT, such as walk.safetensors:0.8")
-    return AdapterChoice(path=path, weight=weight, stage=stage)
+    weight, detail_weight = (*weights, None, None)[:2]
+    return AdapterChoice(path=path, weight=1.0 if weight is None else weight, detail_weight=detail_weight, stage=stage)
 
 
-def _goes_on_as_path(tail: str) -> bool:
-    """Whether the last colon is a part of a path: `C:/walk.safetensors`, `clips:1/walk.safetensors`."""
-    return "/" in tail or "\\" in tail or tail.endswith(".safetensors")
+def _ends_in_weight(path: str) -> bool:
+    """Whether what follows the last colon is no part of a path: `C:/walk.safetensors`, `clips:1/walk.safetensors`."""
+    _, colon, tail = path.rpartition(":")
+    goes_on = "/" in tail or "\\" in tail or tail.endswith(".safetensors")
+    return bool(colon) and not Path(path).expanduser().is_file() and not goes_on
 
 
 def _adapter_weight(text: str, weight: str) -> float:

@@ -34,6 +34,8 @@ class LoadedAdapter:
     """What is in it."""
     weight: float
     """Times its change of the weights; 0: as if it were not there."""
+    detail_weight: float
+    """The same at low noise levels, where details are drawn."""
     noise_weight: float
     """Share of the start noise's variance that is the adapter's, 0 to 1."""
     fused: bool = False
@@ -52,6 +54,7 @@ class LoadedAdapter:
             "sha256": self.sha256,
             "stage": self.stage,
             "weight": self.weight,
+            "detail_weight": self.detail_weight,
             "noise_weight": self.noise_weight,
         }
 
@@ -75,11 +78,12 @@ class AdapterSet:
         *,
         name: str | None,
         weight: float,
+        detail_weight: float | None,
         stage: StageName | None,
         noise_weight: float | None,
     ) -> LoadedAdapter:
         """Reads an adapter and makes sure that it fits the cascade. See `Show1Pipeline.load_adapter`."""
-        _check_weight(weight)
+        weight, detail_weight = _checked_weights(weight, detail_weight)
         file = Path(path).expanduser().absolute()
         adapter = Adapter.load(file, stage=stage)
         if adapter.stage not in self._cascade.parts:
@@ -97,20 +101,22 @@ class AdapterSet:
             path=file,
             sha256=digest,
             adapter=adapter,
-            weight=float(weight),
+            weight=weight,
+            detail_weight=detail_weight,
             noise_weight=float(adapter.noise_weight if noise_weight is None else noise_weight),
         )
         self._loaded[loaded.name] = loaded
         return loaded
 
-    def set_weight(self, name: str, weight: float) -> LoadedAdapter:
-        """Gives an adapter another weight.
+    def set_weight(self, name: str, weight: float, detail_weight: float | None = None) -> LoadedAdapter:
+        """Gives an adapter another weight, and at low noise levels `detail_weight`, or the same.
 
         Raises:
             InputError: There is no such adapter, it is fused, or the weight is not finite.
         """
-        _check_weight(weight)
-        self._loaded[name] = dataclasses.replace(self._changeable(name), weight=float(weight))
+        weight, detail_weight = _checked_weights(weight, detail_weight)
+        changed = dataclasses.replace(self._changeable(name), weight=weight, detail_weight=detail_weight)
+        self._loaded[name] = changed
         return self._loaded[name]
 
     def remove(self, name: str | None) -> list[LoadedAdapter]:
@@ -125,17 +131,34 @@ class AdapterSet:
         return [self._loaded.pop(n) for n in names]
 
     def fuse(self) -> None:
-        """Makes all adapters a part of the model."""
+        """Makes all adapters a part of the model.
+
+        Raises:
+            InputError: One has two weights, which a model cannot have.
+        """
+        for two in (a for a in self.loaded if a.weight != a.detail_weight):
+            raise InputError(
+                f"the adapter {two.name!r} has the weight {two.weight:g} and in details {two.detail_weight:g}, a model "
+                f"has one; give it one weight first (set_adapter_weight({two.name!r}, {two.weight:g}))"
+            )
         self._loaded = {name: dataclasses.replace(a, fused=True) for name, a in self._loaded.items()}
 
     def active(self, stages: Collection[str] = STAGES) -> list[LoadedAdapter]:
         """Those that have an effect on these stages."""
-        return [a for a in self.loaded if a.weight != 0 and a.stage in stages]
+        return [a for a in self.loaded if (a.weight != 0 or a.detail_weight != 0) and a.stage in stages]
 
     def deltas(self, stage: StageName, *, fused_only: bool = False) -> dict[str, Tensor]:
         """The change of each parameter of a stage's UNet, float32; empty if there is none."""
         chosen = [a for a in self.active((stage,)) if a.fused or not fused_only]
         return sum_deltas((a.adapter, a.weight) for a in chosen)
+
+    def detail_deltas(self, stage: StageName) -> dict[str, Tensor]:
+        """As `deltas`, at low noise levels."""
+        return sum_deltas((a.adapter, a.detail_weight) for a in self.active((stage,)))
+
+    def has_detail_weights(self, stage: StageName) -> bool:
+        """Whether a stage's weights are others at low noise levels."""
+        return any(a.weight != a.detail_weight for a in self.active((stage,)))
 
     def start_noises(self, stage: StageName) -> list[tuple[Tensor, float]]:
         """Inverted clips (N, 3, F, H, W) for a stage's start noise, with their shares of its variance."""
@@ -202,6 +225,8 @@ class AdapterRecord:
     """Whose network it changed."""
     weight: float
     """Times its change."""
+    detail_weight: float
+    """The same at low noise levels."""
     noise_weight: float
     """Share of the start noise."""
 
@@ -219,6 +244,7 @@ class AdapterRecord:
                 sha256=str(values["sha256"]),
                 stage=values["stage"],
                 weight=float(values["weight"]),
+                detail_weight=float(values.get("detail_weight", values["weight"])),
                 noise_weight=float(values["noise_weight"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -233,7 +259,7 @@ class AdapterRecord:
         if not self.path.is_file():
             raise InputError(
                 f"the adapter {self.name!r} is not where it was, in {self.path}; put it back, or load it from where it "
-                f"is now (weight {self.weight:g}; `show1 generate --adapter FILE:{self.weight:g}`)"
+                f"is now (`show1 generate --adapter FILE:{self.weight:g}:{self.detail_weight:g}`)"
             )
         if sha256(self.path) != self.sha256:
             raise InputError(
@@ -242,6 +268,16 @@ class AdapterRecord:
             )
 
 
-def _check_weight(weight: float) -> None:
-    if not math.isfinite(weight):
-        raise InputError(f"an adapter's weight must be a finite number, got {weight!r}")
+def told_weight(record: Mapping[str, Any]) -> str:
+    """The weight in `LoadedAdapter.record`, and the one of details if it is another, for people."""
+    weight = record.get("weight")
+    detail_weight = record.get("detail_weight", weight)
+    return str(weight) if detail_weight == weight else f"{weight}, in details {detail_weight}"
+
+
+def _checked_weights(weight: float, detail_weight: float | None) -> tuple[float, float]:
+    """Both weights; that of details is the other one if it is not given."""
+    for name, value in (("weight", weight), ("detail_weight", detail_weight)):
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"an adapter's {name} must be a finite number, got {value!r}")
+    return float(weight), float(weight if detail_weight is None else detail_weight)

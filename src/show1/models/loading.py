@@ -7,7 +7,7 @@ weights themselves, and a wrong file is found before any work is done.
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,31 @@ def load_latent_unet(
     return model
 
 
+def read_unet_weights(
+    folder: str | Path,
+    names: Collection[str],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None = None,
+    deltas: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Reads some weights as `load_unet` and `load_latent_unet` put them into a network. Arguments and errors as there.
+
+    Args:
+        folder: See `load_unet`.
+        names: Of the parameters.
+        dtype: See `load_unet`.
+        device: See `load_unet`.
+        variant: See `load_unet`.
+        deltas: See `load_weights`.
+    """
+    out: dict[str, Tensor] = {}
+    for file in find_weights(Path(folder), variant):
+        out |= _read(file, dtype=dtype, device=device, rename=rename_old_attention, deltas=deltas, names=names)
+    return out
+
+
 def load_image_unet(
     folder: str | Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
 ) -> UNet2DConditionModel:
@@ -148,13 +173,7 @@ def load_weights(
         more = f" ({len(problems) - 1} more problems: `show1 models verify`)" if len(problems) > 1 else ""
         raise CheckpointError(f"{problems[0]}{more}")
     for file in files:
-        state = {}
-        for name, tensor in read_tensors(file):
-            if (target := rename(name)) is not None:
-                if deltas and target in deltas:
-                    tensor = tensor.float() + deltas[target]
-                kept = torch.float32 if set(target.split(".")) & set(float32_modules) else dtype
-                state[target] = tensor.to(device, kept) if tensor.is_floating_point() else tensor.to(device)
+        state = _read(file, dtype=dtype, device=device, rename=rename, float32_modules=float32_modules, deltas=deltas)
         model.load_state_dict(state, strict=False, assign=True)
 
 
@@ -201,6 +220,29 @@ def rename_old_attention(name: str) -> str | None:
     return re.sub(
         r"(?<=mid_block\.attentions\.0\.)(query|key|value|proj_attn)(?=\.)", lambda m: _OLD_ATTENTION[m[1]], name
     )
+
+
+def _read(
+    file: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    rename: Rename,
+    float32_modules: Sequence[str] = (),
+    deltas: Mapping[str, Tensor] | None = None,
+    names: Collection[str] | None = None,
+) -> dict[str, Tensor]:
+    """A file's weights by their names in the network, all or those of `names`. Arguments: see `load_weights`."""
+    state = {}
+    for name, tensor in read_tensors(file):
+        target = rename(name)
+        if target is None or (names is not None and target not in names):
+            continue
+        if deltas and target in deltas:
+            tensor = tensor.float() + deltas[target]
+        kept = torch.float32 if set(target.split(".")) & set(float32_modules) else dtype
+        state[target] = tensor.to(device, kept) if tensor.is_floating_point() else tensor.to(device)
+    return state
 
 
 def _load(

@@ -14,6 +14,7 @@ from show1.diffusion import Denoiser, Guidance, Network, build_scheduler, learns
 from show1.errors import InputError
 from show1.models.loading import load_unet, read_scheduler_config
 from show1.stages.base import PromptEmbeddings, StepCallback
+from show1.stages.details import DetailNetwork, DetailWeights
 
 SchedulerLike: TypeAlias = Mapping[str, Any] | SchedulerMixin
 """A scheduler, or its saved config with `_class_name`."""
@@ -28,6 +29,8 @@ class DenoisingStage:
         """Takes a network and a scheduler, or the scheduler's config."""
         self.unet = unet
         self.scheduler_config = scheduler_config(scheduler)
+        self.detail_weights: DetailWeights | None = None
+        """Other weights of the network at low noise levels; None: there are none."""
 
     @classmethod
     def from_folder(
@@ -105,11 +108,14 @@ class DenoisingStage:
         prompt_index: Sequence[int] | None = None,
     ) -> Denoiser:
         """The guided denoiser of a run."""
+        num_train_timesteps = scheduler.config.num_train_timesteps
         guidance = Guidance(
             scale=settings.guidance_scale,
             interval=settings.guidance_interval,
-            num_train_timesteps=scheduler.config.num_train_timesteps,
+            num_train_timesteps=num_train_timesteps,
         )
+        if self.detail_weights is not None:
+            network = DetailNetwork(network, self.detail_weights, num_train_timesteps=num_train_timesteps)
         return Denoiser(
             network,
             prompts.prompt_embeds,
