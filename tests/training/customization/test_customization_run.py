@@ -133,7 +133,7 @@ STAGES: list[tuple[str, dict[str, Any]]] = [
     ("style", {"stage": "keyframes", "images": True, "method": "temporal_attention"}),
     ("style", {"stage": "super_resolution", "images": True, "method": "spatial_lora"}),
     ("style", {"stage": "super_resolution", "method": "temporal_attention"}),
-    ("style", {"stage": "translation", "method": "spatial_lora", "num_frames": 2}),
+    ("style", {"stage": "translation", "method": "spatial_lora", "convolutions": True, "num_frames": 2}),
     ("style", {"stage": "translation", "images": True, "method": "temporal_attention"}),
 ]
 
@@ -181,6 +181,7 @@ def test_dry_run_leaves_nothing(tmp_path: Path, options: dict[str, Any]) -> None
         ({"noise_weight": 2.0}, "noise_weight must be from 0 to 1"),
         ({"timestep_logit": [0.0, 0.0]}, "timestep_logit must be MEAN STD with STD above 0"),
         ({"accumulate": 3}, "accumulate must be a divisor"),
+        ({"convolutions": True}, "learn by spatial_lora alone, got the method temporal_attention"),
         ({"speed": 1}, "unknown customization option 'speed'"),
     ],
 )

@@ -100,6 +100,17 @@ def check_adapter(task: CustomizationTask, cascade: Path) -> None:
     assert not torch.allclose(wanted, untouched, atol=1e-3)
 
 
+def test_convolutions_over_pixels_learn_if_asked(tmp_path: Path, cascade: Path, clip: Path) -> None:
+    work = job(tmp_path, cascade, clip, "spatial_lora", convolutions=True)
+    task = made(work)
+    learn(work, task, 3)
+    deltas = task.adapter().deltas()
+    for part in ("conv_in", "conv_out", "resnets.0.conv2", "attentions.0.to_q"):
+        assert any(part in name and bool(delta.any()) for name, delta in deltas.items()), part
+    assert not any("temp_" in name for name in deltas)
+    check_adapter(task, cascade)
+
+
 def test_noise_levels_may_be_preferred(tmp_path: Path, cascade: Path, clip: Path) -> None:
     for logit, low, high in (((4.0, 0.1), 950, 1000), ((-4.0, 0.1), 0, 50)):
         task = made(job(tmp_path, cascade, clip, "lora", timestep_logit=logit))

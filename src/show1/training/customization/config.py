@@ -83,6 +83,10 @@ class CustomizationConfig(SavedOptions):
     layers: Literal["transformer", "attention"] = "transformer"
     """What of the transformers over frames learns: all of it, or the projections of its attentions alone."""
 
+    convolutions: bool = False
+    """Whether `spatial_lora` puts LoRA on the convolutions over pixels too. Stages that draw fine detail have attention
+    at coarse levels alone, and cannot learn by it what lines or dots look like."""
+
     rank: int = 16
     """Rank of the LoRA matrices."""
 
@@ -184,6 +188,10 @@ class CustomizationConfig(SavedOptions):
         if self.resolved_method not in METHODS[self.kind]:
             known = ", ".join(METHODS[self.kind])
             raise InputError(f"method: a {self.kind} is learned by one of {known}, got {self.method!r}")
+        if self.convolutions and self.resolved_method != "spatial_lora":
+            raise InputError(
+                f"convolutions: they learn by spatial_lora alone, got the method {self.resolved_method}; leave it out"
+            )
         if self.noise_weight and not self.inverts:
             raise InputError(
                 "noise_weight: only motions of keyframes have a start noise, from inversion_steps of 1 or more; leave "

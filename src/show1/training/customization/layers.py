@@ -46,6 +46,11 @@ def spatial_linears(unet: nn.Module, *, text: bool) -> list[str]:
     return [name for name in names if text or not _TEXT.search(name)]
 
 
+def spatial_convolutions(unet: nn.Module) -> list[str]:
+    """Names of the convolutions over pixels."""
+    return [name for name, module in unet.named_modules() if isinstance(module, nn.Conv2d)]
+
+
 def _of_classes(unet: nn.Module, classes: tuple[str, ...]) -> dict[str, nn.Module]:
     return {name: module for name, module in unet.named_modules() if type(module).__name__ in classes}
 

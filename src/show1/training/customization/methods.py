@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from show1.errors import InputError, MissingDependencyError
 from show1.training.customization.config import CustomizationConfig, MethodName
-from show1.training.customization.layers import spatial_linears, temporal_linears, temporal_parameters
+from show1.training.customization.layers import (
+    spatial_convolutions,
+    spatial_linears,
+    temporal_linears,
+    temporal_parameters,
+)
 from show1.training.customization.losses import appearance_debiased_loss, residual_vector_loss
 from show1.training.objective import Prediction, prediction_loss, target
 
@@ -204,10 +209,11 @@ class MotionLora(_Lora):
 
 
 class SpatialLora(_Lora):
-    """LoRA on the attention over pixels, by the stage's own loss: what the clips look like."""
+    """LoRA on the attention over pixels, and on convolutions if asked, by the stage's own loss: how clips look."""
 
     def __init__(self, unet: nn.Module, config: CustomizationConfig) -> None:
-        super().__init__(unet, config, spatial_linears(unet, text=True))
+        convolutions = spatial_convolutions(unet) if config.convolutions else []
+        super().__init__(unet, config, [*spatial_linears(unet, text=True), *convolutions])
 
     def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
         """See `Method.loss`."""
