@@ -1,19 +1,24 @@
 """Whole runs of customizations: what they leave, going on, stages, and what they refuse."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from show1 import Show1Pipeline
 from show1.errors import Cancelled, InputError, ModelNotFoundError, OutputError, RunError
 from show1.models.adapters import Adapter, unet_sha256
+from show1.models.cascade import resolve
 from show1.training import last_checkpoint
 from show1.training.customization import CustomizationConfig, customize, describe
 from show1.training.customization.prepare import FILE, Prepared
+from show1.training.customization.run import CustomizationJob
+from show1.video import Video
 
 
 @pytest.fixture
@@ -153,6 +158,57 @@ def test_every_stage(tmp_path: Path, options: dict[str, Any], kind: str, changes
     assert (tmp_path / "walk.run/reference.png").is_file()
 
 
+def plain_copies(folder: Path, names: tuple[str, ...] = ("a.png", "b.png")) -> Path:
+    folder.mkdir()
+    for name in names:
+        Image.new("RGB", (50, 30), (10, 20, 30)).save(folder / name)
+    return folder
+
+
+def test_super_resolution_starts_from_what_lacks_the_style(
+    tmp_path: Path, options: dict[str, Any], clip: Path, cascade: Path
+) -> None:
+    style = {"kind": "style", "name": "sketch", "stage": "super_resolution", "inversion_steps": 0, "steps": 1}
+    source = [str(plain_copies(tmp_path / "plain"))]
+    folder = {"images": str(drawings(tmp_path / "drawings")), "video": [], "source": source}
+    adapter = Adapter.load(customize(config(options, **style, **folder)))
+    assert adapter.settings["source"] == ["plain"]
+    found = Prepared.load(tmp_path / "walk.run" / FILE)
+    assert found.low is not None and found.clips[0, 0].mean() > 0.9
+    expected = torch.tensor([10.0, 20.0, 30.0]) / 127.5 - 1
+    assert torch.allclose(found.low, expected.view(1, 3, 1, 1, 1).expand_as(found.low), atol=1e-3)
+
+    dark = Video.from_tensor(Video.load(clip).to_tensor() * 0.5 - 0.5, fps=8.0).save(tmp_path / "dark.mkv")
+    again = {"output": str(tmp_path / "clips.safetensors"), "source": [str(dark)]}
+    customize(config(options, **style, **again))
+    found = Prepared.load(tmp_path / "clips.run" / FILE)
+    assert found.low is not None
+    small = F.interpolate(found.clips.transpose(1, 2).flatten(0, 1), size=found.low.shape[-2:], mode="area")
+    assert (found.low - (small[None].transpose(1, 2) * 0.5 - 0.5)).abs().max() < 0.03
+
+    short = Video.from_tensor(Video.load(clip).to_tensor()[:, :4], fps=8.0).save(tmp_path / "short.mkv")
+    for change, message in (
+        ({"source": [str(short)]}, "do not show the same at the same times"),
+        ({**folder, "source": [str(plain_copies(tmp_path / "other", ("a.png", "c.png")))]}, "see b, c"),
+    ):
+        with pytest.raises(InputError, match=message):
+            customize(config(options, **style, **{"output": str(tmp_path / "bad.safetensors"), **change}))
+
+
+@pytest.mark.parametrize("level", [0, 150])
+def test_small_clips_have_noise_only_where_the_stage_adds_it(
+    tmp_path: Path, options: dict[str, Any], cascade: Path, level: int
+) -> None:
+    style = {"kind": "style", "name": "sketch", "stage": "super_resolution", "inversion_steps": 0, "method": None}
+    found = resolve(cascade)
+    settings = found.settings.replace(super_resolution={"noise_level": level})
+    job = CustomizationJob(config(options, **style), dataclasses.replace(found, settings=settings))
+    job.claim_folder()
+    inputs = job.make_task().inputs(torch.tensor([0] * 8))
+    assert inputs.noise_level is not None
+    assert bool(inputs.noise_level.any()) == (level > 0) and inputs.noise_level.max() <= 400
+
+
 def test_dry_run_leaves_nothing(tmp_path: Path, options: dict[str, Any]) -> None:
     images = str(drawings(tmp_path / "drawings"))
     told = describe(config(options, kind="style", name="pencil sketch", video=[], images=images, prompt=["a thing"]))
@@ -181,6 +237,11 @@ def test_dry_run_leaves_nothing(tmp_path: Path, options: dict[str, Any]) -> None
         ({"noise_weight": 2.0}, "noise_weight must be from 0 to 1"),
         ({"timestep_logit": [0.0, 0.0]}, "timestep_logit must be MEAN STD with STD above 0"),
         ({"accumulate": 3}, "accumulate must be a divisor"),
+        ({"source": ["a.mkv"]}, "source: styles of super_resolution alone"),
+        (
+            {"kind": "style", "name": "x", "stage": "super_resolution", "source": ["a.mkv", "b.mkv"]},
+            "source: give one for each of the 1 clips, got 2",
+        ),
         ({"convolutions": True}, "learn by spatial_lora alone, got the method temporal_attention"),
         ({"speed": 1}, "unknown customization option 'speed'"),
     ],

@@ -59,6 +59,11 @@ class CustomizationConfig(SavedOptions):
     images: str | None = None
     """Folder of images to learn a style from; a captions.jsonl in it may say what they show."""
 
+    source: tuple[str, ...] = ()
+    """For super_resolution: the same clips without the style, in the same order, or one folder of the same images. It
+    then learns to draw in the style what the stages before it show without. Without, it learns the style's fine detail
+    alone, for small clips that have the style already."""
+
     prompt: tuple[str, ...] = ()
     """What the clips show: one text for all, or one for each."""
 
@@ -212,6 +217,11 @@ class CustomizationConfig(SavedOptions):
             raise InputError("name: say what the style is called, such as 'pencil sketch'")
         elif self.images is not None and self.stage == "interpolation":
             raise InputError("images: interpolation learns from videos alone; name videos, or another stage")
+        if self.source and (self.kind, self.stage) != ("style", "super_resolution"):
+            raise InputError("source: styles of super_resolution alone learn from pairs; leave it out")
+        if self.source and len(self.source) != (len(self.video) or 1):
+            wanted = "one folder" if self.images is not None else f"one for each of the {len(self.video)} clips"
+            raise InputError(f"source: give {wanted}, got {len(self.source)}")
         if len(self.prompt) > 1 and len(self.prompt) != len(self.video):
             raise InputError(
                 f"prompt: give one text for all clips, or one for each of the {len(self.video)}, got {len(self.prompt)}"

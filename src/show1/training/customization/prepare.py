@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
@@ -98,6 +99,8 @@ class Clips:
     """What each shows, with the name of the style."""
     references: tuple[Reference, ...] = ()
     """Where videos come from."""
+    source: Tensor | None = None
+    """(N, 3, F, H, W) the same without the style."""
 
 
 def find_cascade(config: CustomizationConfig) -> Cascade:
@@ -142,8 +145,11 @@ def read_clips(config: CustomizationConfig, settings: CascadeSettings) -> Clips:
     frames, height, width = clip_size(config, settings)
     if config.images is not None:
         folder = Path(config.images)
-        images = load_images(folder, height, width)
-        return Clips(video=images[:, :, None], prompts=_image_prompts(config, folder))
+        return Clips(
+            video=load_images(folder, height, width)[:, :, None],
+            prompts=_image_prompts(config, folder),
+            source=_source_images(folder, Path(config.source[0]), height, width) if config.source else None,
+        )
     options = ReferenceOptions(
         num_frames=frames,
         height=height,
@@ -153,16 +159,47 @@ def read_clips(config: CustomizationConfig, settings: CascadeSettings) -> Clips:
         start=config.start,
         duration=config.duration,
     )
-    references = tuple(load_reference(file, options) for file in config.video)
+    references = _load_references(config.video, options)
+    prompts = config.prompt if len(config.prompt) == len(references) else (config.prompt or ("",)) * len(references)
+    return Clips(
+        video=_stack(references),
+        prompts=tuple(with_style(prompt, config.name) for prompt in prompts),
+        references=references,
+        source=_source_clips(references, config.source, options) if config.source else None,
+    )
+
+
+def _load_references(files: Sequence[str], options: ReferenceOptions) -> tuple[Reference, ...]:
+    references = tuple(load_reference(file, options) for file in files)
     for reference in references:
         for warning in reference.warnings:
             logger.warning("%s: %s", reference.source, warning)
-    prompts = config.prompt if len(config.prompt) == len(references) else (config.prompt or ("",)) * len(references)
-    return Clips(
-        video=torch.stack([reference.video.to_tensor() for reference in references]),
-        prompts=tuple(with_style(prompt, config.name) for prompt in prompts),
-        references=references,
-    )
+    return references
+
+
+def _stack(references: Sequence[Reference]) -> Tensor:
+    return torch.stack([reference.video.to_tensor() for reference in references])
+
+
+def _source_clips(references: Sequence[Reference], files: Sequence[str], options: ReferenceOptions) -> Tensor:
+    """The clips without the style, at the same times."""
+    sources = _load_references(files, options)
+    for source, reference in zip(sources, references, strict=True):
+        if not np.allclose(source.times, reference.times, atol=0.02):
+            raise InputError(
+                f"source: {source.source} and {reference.source} do not show the same at the same times (frames were "
+                f"taken from {source.times[0]:.2f} and {reference.times[0]:.2f} s on); give clips of one length and cut"
+            )
+    return _stack(sources)
+
+
+def _source_images(folder: Path, source: Path, height: int, width: int) -> Tensor:
+    """The images without the style, of the same names."""
+    names, wanted = ([file.stem for file in image_files(f)] for f in (source, folder))
+    if names != wanted:
+        odd = ", ".join(sorted(set(wanted) ^ set(names))[:3])
+        raise InputError(f"source: {source} must hold an image for each one in {folder}, of the same name; see {odd}")
+    return load_images(source, height, width)[:, :, None]
 
 
 def with_style(prompt: str, name: str) -> str:
@@ -193,8 +230,8 @@ def prepare(config: CustomizationConfig, cascade: Cascade, device: torch.device)
     extra: dict[str, Tensor] = {}
     if config.stage == "super_resolution":
         size = (cascade.settings.keyframes.height, cascade.settings.keyframes.width)
-        small = F.interpolate(fold_frames(clips.video), size=size, mode="area")
-        extra["low"] = unfold_frames(small, len(clips.video))
+        shown = clips.video if clips.source is None else clips.source
+        extra["low"] = unfold_frames(F.interpolate(fold_frames(shown), size=size, mode="area"), len(shown))
     if config.stage == "translation":
         extra["latents"] = _latents(part, clips.video, device)
     if config.inverts:

@@ -40,8 +40,8 @@ ADAPTER = "adapter.safetensors"
 PREVIEW_STEPS = 25
 """Sampling steps of a sample sheet at most."""
 
-NOISE_LEVELS = (0, 400)
-"""Range of noise levels of super-resolution's small clips, as in the stage's own training."""
+HIGHEST_NOISE_LEVEL = 400
+"""Of super-resolution's small clips, as in the stage's own training, where it samples with any noise in them."""
 
 
 class CustomizationTask(Task):
@@ -144,7 +144,8 @@ class CustomizationTask(Task):
     def _super_resolution_inputs(self, video: Tensor, low: Tensor, text: Tensor) -> Inputs:
         """Noisy small frames, and the clean first one of a window of several."""
         video, low = random_crop(SuperResolutionTask.CROP, video, upsample(low, *video.shape[-2:]))
-        levels = torch.randint(NOISE_LEVELS[0], NOISE_LEVELS[1] + 1, (len(video),)).to(video.device)
+        highest = HIGHEST_NOISE_LEVEL if self._cascade.settings.super_resolution.noise_level > 0 else 0
+        levels = torch.randint(highest + 1, (len(video),)).to(video.device)
         condition = add_noise(low, torch.randn(low.shape).to(low.device), levels, self._held("noising_alphas"))
         if video.shape[2] > 1:
             condition = torch.cat([video[:, :, :1], condition[:, :, 1:]], dim=2)
@@ -236,5 +237,6 @@ def _recorded(config: CustomizationConfig) -> dict[str, Any]:
         "learning_rate": config.resolved_learning_rate,
         "model": model.name if model.is_dir() else config.model,
         "video": [Path(file).name for file in config.video],
+        "source": [Path(file).name for file in config.source],
         "images": None if config.images is None else Path(config.images).name,
     }
