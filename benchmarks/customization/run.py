@@ -1,19 +1,21 @@
 """Measures customization: how well methods teach motions and styles that `mini` has never seen.
 
-    python benchmarks/customization/run.py OUT              # everything: 15 motion runs, 8 style runs, 64 videos each
+    python benchmarks/customization/run.py OUT              # everything: 15 motion runs, 16 style runs, 64 videos each
     python benchmarks/customization/run.py OUT --quick      # a few steps and videos, to see that it works
     python benchmarks/customization/run.py OUT --motions circle --methods lora --styles
 
 Each method has the options that suit `mini` best (`TUNED`; docs/experiments.md says what was tried); what the command
 line gives goes before them, for all methods.
 
-Each cell (a motion or a style by one method) teaches from clips rendered by the sprite world, generates keyframes for
-prompts with other subjects and backgrounds, and scores them. A folder takes one benchmark, which goes on where it
-stopped:
+Each cell (a motion or a style by one method) teaches from renders of the sprite world, generates videos, and scores
+them: motions by keyframes of other subjects over other backgrounds, styles after super-resolution. Keyframes learn a
+style from images in it; super-resolution from pairs of images, one in the style and one without. A folder takes one
+benchmark, which goes on where it stopped:
 
     OUT/
       benchmark.json                 model, steps, videos, versions
       clips/                         what is taught from
+      small/                         videos before super-resolution, for the cells that change that alone
       cells/motion-circle-lora/      adapter.safetensors, run/ (log, checkpoints), videos/, sheet.png, cell.json
       report.json report.md
 """
@@ -30,9 +32,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
 
 from show1 import Show1Pipeline
+from show1.config import StageName
 from show1.data.captions import caption
 from show1.data.sprites import SpriteWorld, render
 from show1.data.styles import STYLES, apply_style
@@ -51,7 +58,7 @@ from show1.evaluation.customization import (
 from show1.evaluation.folder import claim, identify
 from show1.evaluation.reader import SpriteReader, reader_sha256
 from show1.evaluation.style_reader import StyleReader, style_reader_sha256
-from show1.files import read_json_object, write_json, write_text
+from show1.files import read_json_object, write_json, write_tensors, write_text
 from show1.media import contact_sheet, save_sheet
 from show1.training.customization import METHODS, CustomizationConfig, customize
 from show1.video import Video
@@ -60,6 +67,9 @@ logger = logging.getLogger("customization")
 
 NONE = "none"
 """The method of a cell without customization."""
+
+PLAIN = "plain"
+"""The style of videos that have none."""
 
 Kind = Literal["motion", "style"]
 
@@ -107,8 +117,11 @@ class Plan:
     videos: int = 64
     """Videos of a cell."""
 
-    style_clips: int = 16
-    """Clips that a style is taught from."""
+    style_stages: tuple[StageName, ...] = ("keyframes", "super_resolution")
+    """Stages that are taught styles."""
+
+    style_images: int = 128
+    """Images that a style is taught from."""
 
     noise_weight: float = 0.0
     """Share of the start noise that is the inverted clip's, for motions."""
@@ -122,7 +135,8 @@ class Plan:
 
 _MOTION = {"steps": 200, "learning_rate": 1e-3, "ema_decay": 0.97, "timestep_logit": (2.5, 1.5)}
 _MOTION |= {"weight": 0.9, "detail_weight": 0.4}
-_STYLE: dict[str, Any] = {"weight": 1.0, "detail_weight": None}
+_STYLE: dict[str, Any] = {"steps": 300, "batch_size": 16, "learning_rate": 2e-3, "ema_decay": 0.97, "weight": 1.0}
+_STYLE |= {"detail_weight": None}
 
 WEIGHTS = ("weight", "detail_weight")
 """Settings of a cell that are not of its training."""
@@ -131,13 +145,13 @@ TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
     ("motion", "temporal_attention"): _MOTION,
     ("motion", "residual_vector"): _MOTION,
     ("motion", "lora"): {**_MOTION, "steps": 300, "learning_rate": 2e-3, "weight": 1.0},
-    ("style", "spatial_lora"): _STYLE,
+    ("style", "spatial_lora"): {**_STYLE, "convolutions": True},
     ("style", "temporal_attention"): _STYLE,
 }
 """Options of customizations and weights of their adapters, by what `mini` is taught and how."""
 
 
-QUICK = {"motions": ("circle", "heartbeat"), "styles": ("pencil sketch",), "steps": 4, "videos": 4, "style_clips": 2}
+QUICK = {"motions": ("circle", "heartbeat"), "styles": ("pencil sketch",), "steps": 4, "videos": 4, "style_images": 4}
 """What `--quick` changes."""
 
 
@@ -154,18 +168,26 @@ class Cell:
     method: str
     """How; "none": not at all."""
 
+    stage: StageName = "keyframes"
+    """What learns it."""
+
     def folder(self, out: Path) -> Path:
         """Where its files are."""
-        return out / "cells" / f"{self.kind}-{self.name}-{self.method}".replace(" ", "_")
+        stage = "" if self.stage == "keyframes" else f"-{self.stage}"
+        return out / "cells" / f"{self.kind}-{self.name}-{self.method}{stage}".replace(" ", "_")
 
 
 def cells(plan: Plan) -> list[Cell]:
-    """In the order in which they are measured; a style's baseline has prompts that name no style."""
-    found = []
-    for kind, names in (("motion", plan.motions), ("style", plan.styles)):
-        methods = (NONE, *(method for method in METHODS[kind] if method in plan.methods))
-        found += [Cell(kind=kind, name=name, method=method) for name in names for method in methods]
-    return found
+    """In the order in which they are measured; the styles' baseline has prompts that name no style."""
+    of_motions, of_styles = ([m for m in METHODS[kind] if m in plan.methods] for kind in ("motion", "style"))
+    found = [Cell(kind="motion", name=name, method=m) for name in plan.motions for m in (NONE, *of_motions)]
+    found += [Cell(kind="style", name=PLAIN, method=NONE)] if plan.styles else []
+    return found + [
+        Cell(kind="style", name=name, method=method, stage=stage)
+        for name in plan.styles
+        for stage in plan.style_stages
+        for method in of_styles
+    ]
 
 
 def write_clips(out: Path, plan: Plan) -> None:
@@ -176,21 +198,26 @@ def write_clips(out: Path, plan: Plan) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             teaching_clip(name).save(file)
     world = SpriteWorld(seed=3000)
-    for style in plan.styles:
-        for number, file in enumerate(style_files(out, style, plan)):
-            if file.exists():
-                continue
-            file.parent.mkdir(parents=True, exist_ok=True)
-            frames = apply_style(style, render(world.scene(number), 8, 80, 128))
-            Video(frames=frames, fps=2, metadata={"prompt": caption(world.scene(number))}).save(file)
+    for style in (PLAIN, *plan.styles) if plan.styles else ():
+        folder = style_folder(out, style)
+        if (folder / "captions.jsonl").exists():
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        scenes = [world.scene(number) for number in range(plan.style_images)]
+        for number, scene in enumerate(scenes):
+            frames = render(scene, 1, 80, 128, times=np.array([0.37 * number % 1]))
+            drawn = frames if style == PLAIN else apply_style(style, frames, first_number=number)
+            Image.fromarray(drawn[0]).save(folder / f"{number:04d}.png")
+        lines = [{"file": f"{number:04d}.png", "caption": caption(scene)} for number, scene in enumerate(scenes)]
+        write_text(folder / "captions.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def motion_file(out: Path, name: str) -> Path:
     return out / "clips" / f"{name.replace(' ', '_')}.mkv"
 
 
-def style_files(out: Path, style: str, plan: Plan) -> list[Path]:
-    return [out / "clips" / style.replace(" ", "_") / f"{i:03d}.mkv" for i in range(plan.style_clips)]
+def style_folder(out: Path, style: str) -> Path:
+    return out / "clips" / style.replace(" ", "_")
 
 
 def settings_of(plan: Plan, cell: Cell) -> dict[str, Any]:
@@ -212,21 +239,22 @@ def configure(out: Path, plan: Plan, cell: Cell) -> CustomizationConfig:
         "run": str(folder / "run"),
         "model": plan.model,
         "method": cell.method,
+        "stage": cell.stage,
         **tuned,
     }
     if cell.kind == "motion":
         options |= {"video": (str(motion_file(out, cell.name)),), "prompt": (teaching_caption(cell.name),)}
         options |= {"noise_weight": plan.noise_weight}
     else:
-        files = style_files(out, cell.name, plan)
-        world = SpriteWorld(seed=3000)
-        options |= {"video": tuple(map(str, files)), "name": cell.name}
-        options |= {"prompt": tuple(caption(world.scene(number)) for number in range(len(files)))}
+        options |= {"images": str(style_folder(out, cell.name)), "name": cell.name}
+        if cell.stage == "super_resolution":
+            options |= {"source": (str(style_folder(out, PLAIN)),)}
     return CustomizationConfig(**options)
 
 
-def generate(pipe: Show1Pipeline, folder: Path, asked: Sequence[ContentPrompt], plan: Plan) -> list[Video]:
+def generate(pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, asked: Sequence[ContentPrompt]) -> list[Video]:
     """The cell's videos, those of an earlier run from the disk."""
+    folder = cell.folder(out)
     files = [folder / "videos" / f"{number:03d}.mkv" for number in range(len(asked))]
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     for first in range(0, len(files), plan.batch_size):
@@ -235,9 +263,22 @@ def generate(pipe: Show1Pipeline, folder: Path, asked: Sequence[ContentPrompt], 
             continue
         prompts = [a.prompt for a in asked[first : first + plan.batch_size]]
         seeds = [plan.seed + first + i for i in range(len(batch))]
-        for video, file in zip(pipe(prompts, seed=seeds, until="keyframes"), batch, strict=True):
+        options: dict[str, Any] = {"seed": seeds, "until": "keyframes" if cell.kind == "motion" else "super_resolution"}
+        if cell.stage == "super_resolution":
+            kept = out / "small" / f"{cell.name}-{first:03d}.safetensors".replace(" ", "_")
+            options |= {"start_from": cell.stage, "video": small_videos(pipe, kept, prompts, seeds)}
+        for video, file in zip(pipe(prompts, **options), batch, strict=True):
             video.save(file, overwrite=True)
     return [Video.load(file) for file in files]
+
+
+def small_videos(pipe: Show1Pipeline, file: Path, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+    """What super-resolution starts from, (N, 3, F, h, w), from the disk if another cell has made it."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        made = pipe(list(prompts), seed=list(seeds), until="interpolation", output_type="pt")
+        write_tensors(file, {"video": torch.stack(made)}, {})
+    return load_file(file)["video"]
 
 
 def measure(
@@ -262,7 +303,7 @@ def measure(
             asked = motion_prompts(cell.name, plan.videos)
         else:
             asked = style_prompts(None if cell.method == NONE else cell.name, plan.videos)
-        videos = generate(pipe, folder, asked, plan)
+        videos = generate(pipe, out, plan, cell, asked)
     finally:
         pipe.unload_adapter()
     if cell.kind == "motion":
@@ -271,8 +312,7 @@ def measure(
         result |= {"scores": [dataclasses.asdict(score) for score in motions]}
     else:
         styles = [score_style(video.to_tensor(), readers[1]) for video in videos]
-        wanted = "plain" if cell.method == NONE else cell.name
-        result |= {"summary": summarise_style(wanted, asked, styles)}
+        result |= {"summary": summarise_style(cell.name, asked, styles)}
         result |= {"scores": [dataclasses.asdict(score) for score in styles]}
     labels = [a.prompt for a in asked[:8]]
     save_sheet(contact_sheet(videos[:8], labels=labels), folder / "sheet.png", overwrite=True)
@@ -304,8 +344,14 @@ def motion_row(name: str, method: str, summary: dict[str, Any], price: str) -> l
     ]
 
 
-def style_row(name: str, method: str, summary: dict[str, Any], price: str) -> list[str]:
-    return [name, method, *(percent(summary[key]) for key in ("style", "content", "subject", "background")), price]
+def style_row(name: str, method: str, stage: str, summary: dict[str, Any], price: str) -> list[str]:
+    return [
+        name,
+        method,
+        stage,
+        *(percent(summary[key]) for key in ("style", "content", "subject", "background")),
+        price,
+    ]
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -324,10 +370,10 @@ def table(report: dict[str, Any]) -> str:
         header = "motion, method, correlation (quartiles), extent, follows %, subject %, background %, leak %, cost"
         parts.append("## Motions\n\n" + markdown(header.split(", "), rows))
     if styles:
-        rows = [style_row(c["name"], c["method"], c["summary"], cost(c)) for c in styles]
+        rows = [style_row(c["name"], c["method"], c["stage"], c["summary"], cost(c)) for c in styles]
         for name, summary in report["validation"]["style"].items():
-            rows.append(style_row(name, "*ground truth*", summary, ""))
-        header = "style, method, style %, content %, subject %, background %, cost"
+            rows.append(style_row(name, "*ground truth*", "", summary, ""))
+        header = "style, method, stage, style %, content %, subject %, background %, cost"
         parts.append("## Styles\n\n" + markdown(header.split(", "), rows))
     made = {key: value for key, value in report.items() if key not in ("cells", "validation")}
     parts.append("## How it was made\n\n```json\n" + json.dumps(made, indent=2) + "\n```\n")
@@ -352,7 +398,8 @@ def identity(plan: Plan, pipe: Show1Pipeline) -> dict[str, Any]:
 
 def run(out: Path, plan: Plan, *, on_cell: Callable[[int, int, Cell], None] | None = None) -> dict[str, Any]:
     """Measures what is missing, and writes the report."""
-    pipe = Show1Pipeline.from_pretrained(plan.model, stages=("keyframes",))
+    later: tuple[StageName, ...] = ("interpolation", "super_resolution") if plan.styles else ()
+    pipe = Show1Pipeline.from_pretrained(plan.model, stages=("keyframes", *later))
     made = identity(plan, pipe)
     claim(out / "benchmark.json", made, "a benchmark")
     write_clips(out, plan)
@@ -362,8 +409,8 @@ def run(out: Path, plan: Plan, *, on_cell: Callable[[int, int, Cell], None] | No
         if on_cell is not None:
             on_cell(number, len(cells(plan)), cell)
         measured.append(measure(pipe, out, plan, cell, readers))
-    settings = pipe.settings.keyframes
-    size = {"num_frames": settings.num_frames, "height": settings.height, "width": settings.width}
+    small, large = pipe.settings.keyframes, pipe.settings.super_resolution
+    sizes = [{"num_frames": small.num_frames, "height": s.height, "width": s.width} for s in (small, large)]
     report = {
         **made,
         "machine": platform.processor() or platform.machine(),
@@ -373,8 +420,8 @@ def run(out: Path, plan: Plan, *, on_cell: Callable[[int, int, Cell], None] | No
         "date": datetime.date.today().isoformat(),
         "cells": measured,
         "validation": {
-            "motion": {name: validate_motion(name, readers[0], count=plan.videos, **size) for name in plan.motions},
-            "style": {name: validate_style(name, readers[1], count=plan.videos, **size) for name in plan.styles},
+            "motion": {n: validate_motion(n, readers[0], count=plan.videos, **sizes[0]) for n in plan.motions},
+            "style": {n: validate_style(n, readers[1], count=plan.videos, **sizes[1]) for n in plan.styles},
         },
     }
     write_json(out / "report.json", report)
@@ -390,6 +437,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Path, Plan]:
     parser.add_argument("--motions", nargs="*", choices=tuple(TEACHING_MOTIONS))
     parser.add_argument("--styles", nargs="*", choices=STYLES)
     parser.add_argument("--methods", nargs="*", choices=Plan().methods)
+    parser.add_argument("--style-stages", nargs="*", choices=Plan().style_stages, help="stages that are taught styles")
     parser.add_argument("--steps", type=int, help="steps of each customization")
     parser.add_argument("--learning-rate", type=float, help="of each customization")
     parser.add_argument("--lr-schedule", choices=("constant", "linear", "cosine"), help="of each customization")

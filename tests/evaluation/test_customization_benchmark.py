@@ -9,6 +9,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from show1.data.captions import parse_caption
 from show1.data.sprites import SpriteWorld, render
@@ -34,7 +36,10 @@ class TruthPipeline:
     """Gives renders of what is asked for; a taught motion or style only while its adapter is loaded."""
 
     model_record = {"name": "truth", "sha256": {}}
-    settings = SimpleNamespace(keyframes=SimpleNamespace(num_frames=8, height=20, width=32))
+    settings = SimpleNamespace(
+        keyframes=SimpleNamespace(num_frames=8, height=20, width=32),
+        super_resolution=SimpleNamespace(height=40, width=64),
+    )
     device = "cpu"
 
     def __init__(self) -> None:
@@ -51,10 +56,26 @@ class TruthPipeline:
     def unload_adapter(self) -> None:
         self.loaded.clear()
 
-    def __call__(self, prompts: Sequence[str], *, seed: Sequence[int], until: str) -> list[Video]:
-        assert until == "keyframes" and len(seed) == len(prompts)
+    def __call__(self, prompts: Sequence[str], *, seed: Sequence[int], until: str, **options: Any) -> Any:
+        assert len(seed) == len(prompts)
         self.calls += 1
-        return [self.video(prompt, number) for prompt, number in zip(prompts, seed, strict=True)]
+        if until == "interpolation":  # an adapter of super-resolution has no effect on it
+            assert options == {"output_type": "pt"}
+            return self.small(prompts, seed)
+        made = [self.video(prompt, number) for prompt, number in zip(prompts, seed, strict=True)]
+        taught = any(m.verb in prompt for m in TEACHING_MOTIONS.values() for prompt in prompts)
+        assert until == ("keyframes" if taught else "super_resolution")
+        if options:
+            assert options.pop("start_from") == "super_resolution" and set(options) == {"video"}
+            assert torch.equal(options["video"], torch.stack(self.small(prompts, seed)))
+        return made
+
+    def small(self, prompts: Sequence[str], seed: Sequence[int]) -> list[Tensor]:
+        """Without the adapter."""
+        loaded, self.loaded = self.loaded, []
+        made = [self.video(prompt, number).to_tensor() for prompt, number in zip(prompts, seed, strict=True)]
+        self.loaded = loaded
+        return made
 
     def video(self, prompt: str, seed: int) -> Video:
         read = parse_caption(prompt.split(",")[0])
@@ -77,7 +98,11 @@ def pipe(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> TruthPipelin
     def customize(config: Any) -> Path:
         folder = Path(config.run)
         folder.mkdir(parents=True)
-        assert all(Path(video).is_file() for video in config.video) and len(config.prompt) == len(config.video)
+        if config.kind == "motion":
+            assert all(Path(video).is_file() for video in config.video) and len(config.prompt) == len(config.video)
+        else:
+            assert all(len(list(Path(d).glob("*.png"))) == 2 for d in (config.images, *config.source))
+            assert bool(config.source) == (config.stage == "super_resolution")
         (folder / "report.json").write_text(json.dumps({"seconds": 1.5, "peak_memory_bytes": 200_000_000}))
         Path(config.output).write_bytes(b"adapter")
         return Path(config.output)
@@ -88,24 +113,25 @@ def pipe(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> TruthPipelin
 
 
 def plan(benchmark: ModuleType, **changes: Any) -> Any:
-    options = {"motions": ("circle",), "styles": ("sepia film",), "videos": 3, "style_clips": 2, "batch_size": 2}
+    options = {"motions": ("circle",), "styles": ("sepia film",), "videos": 3, "style_images": 2, "batch_size": 2}
     return benchmark.Plan(**(options | {"methods": ("lora", "spatial_lora")} | changes))
 
 
 def test_ground_truth_passes_and_its_absence_fails(benchmark: ModuleType, pipe: TruthPipeline, tmp_path: Path) -> None:
     report = benchmark.run(tmp_path, plan(benchmark))
-    assert [(c["kind"], c["method"]) for c in report["cells"]] == [
-        ("motion", "none"),
-        ("motion", "lora"),
-        ("style", "none"),
-        ("style", "spatial_lora"),
+    assert [(c["kind"], c["method"], c["stage"]) for c in report["cells"]] == [
+        ("motion", "none", "keyframes"),
+        ("motion", "lora", "keyframes"),
+        ("style", "none", "keyframes"),
+        ("style", "spatial_lora", "keyframes"),
+        ("style", "spatial_lora", "super_resolution"),
     ]
-    without, taught, plain, styled = (c["summary"] for c in report["cells"])
+    without, taught, plain, styled, translated = (c["summary"] for c in report["cells"])
     assert without["correlation"]["median"] < 0.7 < 0.9 < taught["correlation"]["median"]
     assert taught["subject"]["hits"] == 3 and taught["subject_leak"]["hits"] == 0
-    assert plain["style"]["hits"] == styled["style"]["hits"] == 3
+    assert plain["style"]["hits"] == styled["style"]["hits"] == translated["style"]["hits"] == 3
     assert report["cells"][1]["cost"]["seconds"] == 1.5
-    tuned = [benchmark.TUNED[cell] for cell in (("motion", "lora"), ("style", "spatial_lora"))]
+    tuned = [benchmark.TUNED[cell] for cell in (("motion", "lora"), *[("style", "spatial_lora")] * 2)]
     assert pipe.weights == [(options["weight"], options["detail_weight"]) for options in tuned]
     text = (tmp_path / "report.md").read_text()
     for part in ("circle | lora", "circle | *ground truth*", "sepia film | *ground truth*", "2 s, 0.20 GB"):
@@ -137,7 +163,7 @@ def test_it_goes_on_where_it_stopped(benchmark: ModuleType, pipe: TruthPipeline,
 def test_command_line(benchmark: ModuleType, tmp_path: Path) -> None:
     out, full = benchmark.parse([str(tmp_path)])
     assert out == tmp_path and full == benchmark.Plan() and full.videos == 64
-    assert len(benchmark.cells(full)) == 5 * 4 + 4 * 3
+    assert len(benchmark.cells(full)) == 5 * 4 + 1 + 4 * 2 * 2
     _, quick = benchmark.parse([str(tmp_path), "--quick", "--motions", "spiral", "--steps", "2"])
     assert (quick.motions, quick.steps, quick.videos, quick.styles) == (("spiral",), 2, 4, ("pencil sketch",))
     _, none = benchmark.parse([str(tmp_path), "--styles"])
