@@ -2,6 +2,7 @@
 
     python scripts/train_style_reader.py            # into the package; a few minutes on a core
     python scripts/train_style_reader.py --more --seed 6 --frames 20000 --rate 1e-3     # goes on with what is there
+    python scripts/train_style_reader.py --more --seed 8 --frames 40000 --epochs 5 --rate 3e-3  # and on, 17 minutes
     python scripts/train_style_reader.py --check    # accuracy of the weights that are there, by style and size
 
 The part that reads the content starts from the sprite reader. A pool of frames is drawn once and shown several times,

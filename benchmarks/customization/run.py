@@ -144,7 +144,14 @@ WEIGHTS = ("weight", "detail_weight")
 TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
     ("motion", "temporal_attention"): _MOTION,
     ("motion", "residual_vector"): _MOTION,
-    ("motion", "lora"): {**_MOTION, "steps": 300, "learning_rate": 2e-3, "weight": 1.0},
+    ("motion", "lora"): {
+        **_MOTION,
+        "rank": 32,
+        "steps": 450,
+        "learning_rate": 3e-3,
+        "weight": 1.0,
+        "detail_weight": 0.3,
+    },
     ("style", "spatial_lora"): {**_STYLE, "convolutions": True},
     ("style", "temporal_attention"): _STYLE,
 }
