@@ -135,7 +135,7 @@ class Plan:
 
 _MOTION = {"steps": 200, "learning_rate": 1e-3, "ema_decay": 0.97, "timestep_logit": (2.5, 1.5)}
 _MOTION |= {"weight": 0.9, "detail_weight": 0.4}
-_STYLE: dict[str, Any] = {"steps": 300, "batch_size": 16, "learning_rate": 2e-3, "ema_decay": 0.97, "weight": 1.0}
+_STYLE: dict[str, Any] = {"steps": 500, "batch_size": 16, "lr_schedule": "linear", "ema_decay": 0.97}
 _STYLE |= {"detail_weight": None}
 
 WEIGHTS = ("weight", "detail_weight")
@@ -152,8 +152,8 @@ TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
         "weight": 1.0,
         "detail_weight": 0.3,
     },
-    ("style", "spatial_lora"): {**_STYLE, "convolutions": True},
-    ("style", "temporal_attention"): _STYLE,
+    ("style", "spatial_lora"): {**_STYLE, "learning_rate": 3e-3, "convolutions": True, "weight": 1.2},
+    ("style", "temporal_attention"): {**_STYLE, "learning_rate": 1e-3, "weight": 1.0},
 }
 """Options of customizations and weights of their adapters, by what `mini` is taught and how."""
 
