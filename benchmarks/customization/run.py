@@ -133,10 +133,21 @@ class Plan:
     """Of the first video; the next ones follow."""
 
 
-_MOTION = {"steps": 200, "learning_rate": 1e-3, "ema_decay": 0.97, "timestep_logit": (2.5, 1.5)}
-_MOTION |= {"weight": 0.9, "detail_weight": 0.4}
-_STYLE: dict[str, Any] = {"steps": 500, "batch_size": 16, "lr_schedule": "linear", "ema_decay": 0.97}
-_STYLE |= {"detail_weight": None}
+_MOTION: dict[str, Any] = {
+    "steps": 200,
+    "learning_rate": 1e-3,
+    "ema_decay": 0.97,
+    "timestep_logit": (2.5, 1.5),
+    "weight": 0.9,
+    "detail_weight": 0.4,
+}
+_STYLE: dict[str, Any] = {
+    "steps": 500,
+    "batch_size": 16,
+    "lr_schedule": "linear",
+    "ema_decay": 0.97,
+    "detail_weight": None,
+}
 
 WEIGHTS = ("weight", "detail_weight")
 """Settings of a cell that are not of its training."""
