@@ -217,6 +217,16 @@ def test_start_noise_is_blended_for_its_size_alone(pipe: Show1Pipeline, tmp_path
     keyframes(pipe, **options)
 
 
+def test_trigger_words_are_no_cause_for_a_warning(tmp_path: Path) -> None:
+    pipe = Show1Pipeline.from_pretrained("mini", stages=["keyframes"], device="cpu")
+    prompt = "a fox zigzags over the snow, gleaming"
+    assert "'zigzags', 'gleaming'" in pipe.prompt_warnings(prompt)[0]
+    adapter = random_adapter(pipe, prompt="a panda zigzags, over the sea")
+    pipe.load_adapter(adapter.save(tmp_path / "zigzag.safetensors"))
+    (warning,) = pipe.prompt_warnings(prompt)
+    assert "'gleaming'" in warning and "zigzags" not in warning
+
+
 def test_what_cannot_be_used(pipe: Show1Pipeline, files: dict[str, Path], tmp_path: Path, published: Path) -> None:
     pipe.load_adapter(files["walk"])
     cases: list[tuple[type[Exception], str, dict[str, Any]]] = [

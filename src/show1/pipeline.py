@@ -389,7 +389,7 @@ class Show1Pipeline:
     def prompt_warnings(
         self, prompt: str, settings: CascadeSettings | None = None, stages: Sequence[StageName] | None = None
     ) -> list[str]:
-        """What the user should know of a prompt: words that do not fit, words that the model does not know.
+        """What the user should know of a prompt: words that do not fit, words that neither model nor adapters know.
 
         Args:
             prompt: As the user wrote it.
@@ -397,6 +397,7 @@ class Show1Pipeline:
             stages: Of the call; None: all.
         """
         options = settings or self.settings
+        taught = " ".join(a.adapter.prompt for a in self.adapters).lower().replace(",", " ").split()
         found: dict[str, None] = {}
         for stage in self.stages if stages is None else stages:
             encoder = self._loader.encoder(stage)
@@ -404,7 +405,7 @@ class Show1Pipeline:
             limit = limit or encoder.max_tokens
             if (cut := encoder.truncated(text, limit)) is not None:
                 found[f"the prompt is longer than {limit} tokens; this part has no effect: {cut!r}"] = None
-            if unknown := encoder.unknown_words(text):
+            if unknown := [word for word in encoder.unknown_words(text) if word.lower() not in taught]:
                 words = ", ".join(repr(w) for w in unknown)
                 found[f"the model {self.cascade.name!r} does not know {words}; the video will not show it"] = None
         return list(found)
