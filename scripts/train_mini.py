@@ -24,6 +24,17 @@ from typing import Any
 # glibc returns large blocks to the system after each use unless told otherwise, and every step asks for them again
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
+_TURNED: dict[str, Any] = {
+    "task": "keyframes",
+    "batch_size": 16,
+    "optimizer": "muon",
+    "lr_schedule": "linear",
+    "temporal_dropout": 0.0,
+    "ema_decay": 0.99,
+    "mixed_precision": "bf16",
+}
+"""What the runs have in common that show turned subjects."""
+
 RECIPE: dict[str, dict[str, Any]] = {
     "text": {"steps": 400, "batch_size": 128, "learning_rate": 3e-3},
     "keyframe_images": {
@@ -77,52 +88,34 @@ RECIPE: dict[str, dict[str, Any]] = {
     },
     # turned subjects: those that spin, and those that never do
     "keyframes_tilts": {
-        "task": "keyframes",
+        **_TURNED,
         "steps": 1120,
-        "batch_size": 16,
         "learning_rate": 1.3e-3,
-        "optimizer": "muon",
-        "lr_schedule": "linear",
-        "temporal_dropout": 0.0,
-        "ema_decay": 0.99,
         "timestep_logit": [1.0, 1.7],
         "spins": 0.25,
         "tilts": 0.35,
-        "mixed_precision": "bf16",
         "init": "keyframes_levels",
         "text": "text",
     },
     # more of them than anything else
     "keyframes_spins": {
-        "task": "keyframes",
+        **_TURNED,
         "steps": 1040,
-        "batch_size": 16,
         "learning_rate": 1.6e-3,
-        "optimizer": "muon",
-        "lr_schedule": "linear",
-        "temporal_dropout": 0.0,
-        "ema_decay": 0.99,
         "timestep_logit": [1.5, 1.7],
         "spins": 0.45,
         "tilts": 0.5,
-        "mixed_precision": "bf16",
         "init": "keyframes_tilts",
         "text": "text",
     },
     "keyframes_groups": {
-        "task": "keyframes",
+        **_TURNED,
         "steps": 1400,
-        "batch_size": 16,
         "learning_rate": 1.3e-3,
-        "optimizer": "muon",
-        "lr_schedule": "linear",
-        "temporal_dropout": 0.0,
-        "ema_decay": 0.99,
         "timestep_logit": [1.5, 1.7],
         "spins": 0.4,
         "tilts": 0.55,
         "groups": 0.15,
-        "mixed_precision": "bf16",
         "init": "keyframes_spins",
         "text": "text",
     },
@@ -138,18 +131,13 @@ RECIPE: dict[str, dict[str, Any]] = {
         "init": "text",
     },
     "keyframes": {
+        **_TURNED,
         "steps": 1650,
-        "batch_size": 16,
         "learning_rate": 1.2e-3,
-        "optimizer": "muon",
-        "lr_schedule": "linear",
-        "temporal_dropout": 0.0,
-        "ema_decay": 0.99,
         "timestep_logit": [1.2, 1.6],
         "spins": 0.25,
         "tilts": 0.25,
         "groups": 0.2,
-        "mixed_precision": "bf16",
         "init": "keyframes_groups",
         "text": "text_groups",
     },

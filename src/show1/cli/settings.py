@@ -66,8 +66,12 @@ def _parse_adapter(text: str) -> AdapterChoice:
         weights.insert(0, _adapter_weight(text, last))
     if not path.strip():
         raise InputError(f"--adapter {text!r}: there is no file; expected FILE:WEIGHT, such as walk.safetensors:0.8")
-    weight, detail_weight = (*weights, None, None)[:2]
-    return AdapterChoice(path=path, weight=1.0 if weight is None else weight, detail_weight=detail_weight, stage=stage)
+    return AdapterChoice(
+        path=path,
+        weight=weights[0] if weights else 1.0,
+        detail_weight=weights[1] if len(weights) > 1 else None,
+        stage=stage,
+    )
 
 
 def _ends_in_weight(path: str) -> bool:
