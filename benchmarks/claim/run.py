@@ -2,7 +2,8 @@
 
     python benchmarks/claim/run.py --out claim                        # trains what is compared, generates, scores
     python benchmarks/claim/run.py --out claim --quick                # the same in minutes, to see that it runs
-    python benchmarks/claim/run.py --out claim --minutes 120 --videos 64
+    python benchmarks/claim/run.py --out claim --minutes 120 --videos 64 --mixed-precision bf16
+    python benchmarks/claim/run.py --out claim --earlier-keyframes STAGE    # also a hybrid of a shorter training
 
 Five ways, with the same prompts and seeds:
 
@@ -13,17 +14,19 @@ Five ways, with the same prompts and seeds:
 - plain upscaling: bicubic in the expert's place.
 
 The hybrid's stages are those of the model (`mini`, or a cascade folder); the others are trained here by the recipe of
-`scripts/train_mini.py`. Everything that is done is kept in the folder, and not done again.
+`scripts/train_mini.py`, each for as many steps as fit its minutes. Everything that is done is kept in the folder,
+and not done again.
 """
 
 import argparse
+import dataclasses
 import datetime
 import json
 import logging
 import math
 import platform
 import sys
-import time
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +42,6 @@ import train_mini
 from show1 import Show1Pipeline
 from show1.config import StageName
 from show1.diffusion import fold_frames, unfold_frames
-from show1.errors import Cancelled
 from show1.evaluation.alignment import CRITERIA, Measured, Row, SceneJudge, summarise, true_features, truth
 from show1.evaluation.prompts import AlignmentPrompt, alignment_prompts
 from show1.files import read_json_object, write_json
@@ -47,12 +49,13 @@ from show1.media import contact_sheet, save_sheet
 from show1.models.cascade import resolve
 from show1.runtime import measure
 from show1.runtime.accounting import Cost
-from show1.training import TrainingConfig, last_checkpoint, train
+from show1.training import TrainingConfig, train
 from show1.video import Video
 
 logger = logging.getLogger(__name__)
 
 LOW, LOW_SIZE, SIZE = "low resolution", (80, 128), (160, 256)
+EARLIER = "hybrid, earlier keyframes"
 ARMS = ("hybrid", "latent only", "pixel only", "all noise levels", "plain upscaling")
 CORRUPTIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "none": lambda video, _: video,
@@ -75,13 +78,26 @@ class Options:
     steps: int | None
     """Optimizer steps instead of minutes."""
 
+    mixed_precision: str
+    """Arithmetic of the trainings."""
+
+    earlier: Path | None
+    """Stage folder of keyframes that were trained for a shorter time."""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """What is compared."""
+        return ARMS if self.earlier is None else (*ARMS, EARLIER)
+
 
 def train_networks(options: Options) -> dict[str, Path]:
     """Trains the networks that the model lacks; gives their stage folders."""
     parts = resolve(options.model).parts
     text, vae = parts["keyframes"].text, parts["translation"].path
     every = {"max_timestep": 999, "timestep_logit": None}
-    latent = {**every, "corruption": 0.0}  # there is nothing to repair where everything is drawn from noise
+    # nothing is to be repaired where all is drawn from noise; motions are learned at the keyframes' noise levels
+    latent = {**every, "corruption": 0.0, "crop": None}
+    moving = {"timestep_logit": train_mini.RECIPE["keyframes"]["timestep_logit"], "batch_size": 8}
     sizes = {"size": SIZE, "low_size": LOW_SIZE}
     plans: dict[str, tuple[str, dict[str, Any], float]] = {
         "pixel-images": ("super_resolution_images", sizes, options.expert_minutes / 2),
@@ -89,43 +105,48 @@ def train_networks(options: Options) -> dict[str, Path]:
         "all-levels-images": ("translation_images", every, options.expert_minutes / 2),
         "all-levels": ("translation", {**every, "init": "all-levels-images"}, options.expert_minutes / 2),
         "latent-images": ("translation_images", latent, options.hybrid_minutes / 2),
-        "latent": ("translation", {**latent, "init": "latent-images", "crop": None}, options.hybrid_minutes / 2),
+        "latent": ("translation", {**latent, **moving, "init": "latent-images"}, options.hybrid_minutes / 2),
     }
     folders = {name: options.out / "training" / name for name in plans}
     for name, (task, changes, minutes) in plans.items():
         recipe = {**train_mini.RECIPE[task], **changes, "task": task, "out": str(folders[name]), "text": str(text)}
+        recipe |= {"mixed_precision": options.mixed_precision, "lr_schedule": "linear", "sample_every": 0}
         if "vae" in recipe:
             recipe["vae"] = str(vae)
         if "init" in recipe:
             recipe["init"] = str(folders[recipe["init"]] / "export")
-        recipe["steps"] = options.steps or recipe["steps"]
-        _train_for(TrainingConfig.from_dict(recipe), minutes)
+        _train_for(minutes, TrainingConfig.from_dict(recipe), options.steps)
     return {name: folder / "export" for name, folder in folders.items()}
 
 
-def _train_for(config: TrainingConfig, minutes: float) -> None:
-    """Trains for so many minutes of its log, over as many calls as it takes."""
-    done = config.folder / "trained.json"
+def _train_for(minutes: float, config: TrainingConfig, steps: int | None) -> None:
+    """Trains for as many steps as fit the minutes (or so many), over as many calls as it takes."""
+    done, plan = (config.folder.with_name(f"{config.folder.name}-{what}.json") for what in ("trained", "plan"))
     if done.is_file():
         return
-    logger.info("training %s for %.0f minutes", config.out, minutes)
-    end = time.monotonic() + 60 * minutes - _seconds_so_far(config)
-    try:
-        train(config, stop=lambda: time.monotonic() > end)
-    except Cancelled:
-        checkpoint = last_checkpoint(config.folder)
-        assert checkpoint is not None
-        steps = int(checkpoint.name.removeprefix("step-"))
-        train(TrainingConfig.from_dict({**config.to_dict(), "steps": steps}))
-    write_json(done, {"minutes": round(_seconds_so_far(config) / 60, 1)})
+    if not plan.is_file():
+        write_json(plan, {"steps": steps or max(1, int(minutes * 60 / _seconds_of_a_step(config)))})
+    config = dataclasses.replace(config, steps=read_json_object(plan)["steps"])
+    logger.info("training %s: %d steps of %d", config.out, config.steps, config.batch_size)
+    train(config)
+    samples = config.steps * config.batch_size
+    write_json(done, {"steps": config.steps, "samples": samples, "minutes": round(_seconds(config) / 60, 1)})
 
 
-def _seconds_so_far(config: TrainingConfig) -> float:
-    file = config.folder / "log.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+def _seconds_of_a_step(config: TrainingConfig) -> float:
+    """Of the second half of a short run; the first steps are slower."""
+    with tempfile.TemporaryDirectory() as folder:
+        short = dataclasses.replace(config, out=f"{folder}/run", steps=16, log_every=8)
+        train(short)
+        return _seconds(short, after=8) / 8
+
+
+def _seconds(config: TrainingConfig, after: int = 0) -> float:
+    """What the log of a run says that its steps took, those after a step alone."""
     before, seconds = 0, 0.0
-    for line in lines:
-        seconds += (line["step"] - before) * config.batch_size / line["samples_per_second"]
+    for line in map(json.loads, (config.folder / "log.jsonl").read_text().splitlines()):
+        if line["step"] > after:
+            seconds += (line["step"] - before) * config.batch_size / line["samples_per_second"]
         before = line["step"]
     return seconds
 
@@ -134,12 +155,16 @@ def pipelines(options: Options, networks: dict[str, Path]) -> dict[str, Show1Pip
     """One for each way that has a network of its own."""
     load = Show1Pipeline.from_pretrained
     text = {"keyframes": options.model}
-    return {
+    pipes = {
         "hybrid": load(options.model),
         "latent only": load({**text, "translation": networks["latent"]}),
         "pixel only": load({**text, "super_resolution": networks["pixel"]}),
         "all noise levels": load({**text, "translation": networks["all-levels"]}),
     }
+    if options.earlier is not None:
+        later: tuple[StageName, ...] = ("interpolation", "super_resolution", "translation")
+        pipes[EARLIER] = load({"keyframes": options.earlier, **{stage: options.model for stage in later}})
+    return pipes
 
 
 def make(arm: str, pipe: Show1Pipeline, low: Tensor | None, prompt: str, seed: int, settings: Any) -> Tensor:
@@ -147,6 +172,9 @@ def make(arm: str, pipe: Show1Pipeline, low: Tensor | None, prompt: str, seed: i
     if arm == LOW:
         first: Tensor = pipe(prompt, seed=seed, until="super_resolution", output_type="pt")
         return first
+    if arm == EARLIER:
+        whole: Tensor = pipe(prompt, seed=seed, settings=settings, output_type="pt")
+        return whole
     assert low is not None
     if arm == "plain upscaling":
         return _resized(low, *SIZE)
@@ -165,12 +193,12 @@ def compare(options: Options, pipes: dict[str, Show1Pipeline]) -> tuple[list[Row
     """Generates all ways for the same prompts and seeds; rows of scores, and seconds and bytes of each way."""
     judge, base = SceneJudge(), pipes["hybrid"]
     asked = _prompts(options.videos)
-    measured: dict[str, list[Measured]] = {arm: [] for arm in (LOW, *ARMS)}
+    measured: dict[str, list[Measured]] = {arm: [] for arm in (LOW, *options.arms)}
     kept = options.out / "costs.json"
     costs: dict[str, dict[str, float]] = read_json_object(kept) if kept.is_file() else {}
     for i, prompt in enumerate(asked):
         low = None
-        for arm in (LOW, *ARMS):
+        for arm in (LOW, *options.arms):
             file = options.out / "videos" / f"{i:03d}-{arm.replace(' ', '-')}.mkv"
             if not file.is_file():
                 with measure(base.device) as cost:
@@ -224,13 +252,14 @@ def report(options: Options, rows: Sequence[Row], costs: dict[str, Any], repairs
         names = [key for key in repairs[0] if key != "corruption"]
         lines += ["", f"| corruption | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
         lines += [f"| {r['corruption']} | {' | '.join(f'{r[n]:.2f}' for n in names)} |" for r in repairs]
-    trained = {
-        file.parent.name: json.loads(file.read_text())["minutes"]
-        for file in sorted((options.out / "training").glob("*/trained.json"))
-    }
+    lines += ["", "| network | steps | samples | minutes |", "|---|---:|---:|---:|"]
+    for file in sorted((options.out / "training").glob("*-trained.json")):
+        trained = read_json_object(file)
+        name = file.name.removesuffix("-trained.json")
+        lines.append(f"| {name} | {trained['steps']} | {trained['samples']} | {trained['minutes']:.0f} |")
     lines += [
         "",
-        f"{options.videos} prompts (half held out), model {options.model}; trained here, minutes: {trained}. "
+        f"{options.videos} prompts (half held out), model {options.model}, trained with {options.mixed_precision}. "
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {datetime.date.today()}.",
     ]
     return "\n".join(lines) + "\n"
@@ -267,10 +296,10 @@ def _error(video: Tensor, wanted: Tensor) -> float:
 def _save_sheet(options: Options, asked: Sequence[AlignmentPrompt]) -> None:
     videos, labels = [], []
     for i, prompt in enumerate(asked[:3]):
-        for arm in ARMS:
+        for arm in options.arms:
             videos.append(Video.load(options.out / "videos" / f"{i:03d}-{arm.replace(' ', '-')}.mkv"))
             labels.append(f"{prompt.prompt} [{arm}]")
-    sheet = contact_sheet(videos, labels=labels, columns=6, max_width=1500)
+    sheet = contact_sheet(videos, labels=labels, columns=8, max_width=1500)
     save_sheet(sheet, options.out / "samples.png", overwrite=True)
 
 
@@ -281,6 +310,8 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=64)
     parser.add_argument("--minutes", type=float, default=240.0, help="training of the whole hybrid, for latent only")
     parser.add_argument("--expert-minutes", type=float, default=60.0, help="training of the expert, for the others")
+    parser.add_argument("--mixed-precision", choices=("no", "bf16"), default="no", help="arithmetic of the trainings")
+    parser.add_argument("--earlier-keyframes", type=Path, help="stage folder of keyframes of a shorter training")
     parser.add_argument("--quick", action="store_true", help="2 prompts, 2 optimizer steps")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -291,6 +322,8 @@ def main() -> None:
         hybrid_minutes=arguments.minutes,
         expert_minutes=arguments.expert_minutes,
         steps=2 if arguments.quick else None,
+        mixed_precision=arguments.mixed_precision,
+        earlier=arguments.earlier_keyframes,
     )
     (options.out / "videos").mkdir(parents=True, exist_ok=True)
     pipes = pipelines(options, train_networks(options))

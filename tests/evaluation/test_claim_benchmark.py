@@ -1,0 +1,110 @@
+"""The benchmark of the paper's claim, with ground truth in the place of the models."""
+
+import dataclasses
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from show1.config import CascadeSettings
+from show1.evaluation.alignment import truth
+from show1.training import TrainingConfig
+
+FILE = Path(__file__).parents[2] / "benchmarks" / "claim" / "run.py"
+
+
+@pytest.fixture(scope="module")
+def claim() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("claim_benchmark", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def options(claim: ModuleType, tmp_path: Path) -> Any:
+    (tmp_path / "videos").mkdir()
+    return claim.Options(
+        out=tmp_path,
+        model="truth",
+        videos=2,
+        hybrid_minutes=2.0,
+        expert_minutes=1.0,
+        steps=None,
+        mixed_precision="no",
+        earlier=Path("earlier"),
+    )
+
+
+class TruthPipeline:
+    """Gives renders of what is asked for, at the size that is asked for."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, claim: ModuleType) -> None:
+        self.settings = CascadeSettings.from_dict(claim.train_mini.SETTINGS)
+        self.scenes = {p.prompt: p for p in claim._prompts(2)}
+        self.calls: list[dict[str, Any]] = []
+
+    def __call__(self, prompt: str, *, seed: int, output_type: str, **options: Any) -> Tensor:
+        self.calls.append(options)
+        chosen = getattr(options.get("settings", self.settings), options.get("until", "translation"))
+        size = {"height": chosen.height, "width": chosen.width}
+        return truth(self.scenes[prompt], seed=seed, num_frames=29, **size)
+
+
+def test_all_ways_are_scored_for_the_same_prompts_and_seeds(claim, options):
+    pipes = {name: TruthPipeline(claim) for name in (*claim.ARMS[:-1], claim.EARLIER)}
+    rows, costs = claim.compare(options, pipes)
+    assert [row.name for row in rows] == [claim.LOW, *claim.ARMS, claim.EARLIER]
+    for row in rows:
+        assert row.shares["subject"].share == row.shares["background"].share == 1.0, row.name
+    assert set(costs) == {claim.LOW, *claim.ARMS, claim.EARLIER}
+
+    # each way starts where it should
+    (latent, _), (pixel, _) = pipes["latent only"].calls, pipes["pixel only"].calls
+    assert latent["settings"].translation.strength == 1.0 and latent["settings"].translation.max_timestep == 1000
+    assert not latent["video"].any()
+    assert (pixel["settings"].super_resolution.height, pixel["settings"].super_resolution.width) == claim.SIZE
+    assert pixel["video"].shape[-2:] == claim.LOW_SIZE
+    assert all("start_from" not in call for call in pipes[claim.EARLIER].calls)
+
+    # and is not made again
+    before = {name: len(pipe.calls) for name, pipe in pipes.items()}
+    claim.compare(options, pipes)
+    assert {name: len(pipe.calls) for name, pipe in pipes.items()} == before
+
+    text = claim.report(options, rows, costs, [])
+    assert all(f"| {name} | 100.0" in text for name in claim.ARMS)
+    assert (options.out / "samples.png").is_file()
+
+
+def test_a_training_takes_the_steps_that_fit_its_minutes(claim, options, monkeypatch):
+    trained: list[TrainingConfig] = []
+
+    def fake_train(config: TrainingConfig) -> None:
+        trained.append(config)
+        config.folder.mkdir(parents=True)
+        lines = []
+        for step in range(config.log_every, config.steps + 1, config.log_every):
+            first = step == config.log_every
+            lines.append({"step": step, "samples_per_second": config.batch_size / (9.0 if first else 3.0)})
+        (config.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    monkeypatch.setattr(claim, "train", fake_train)
+    config = TrainingConfig(task="keyframes", out=str(options.out / "training" / "pixel"), batch_size=4, log_every=10)
+    claim._train_for(2.0, config, None)
+    assert [c.steps for c in trained] == [16, 40]  # two minutes at three seconds a step
+    assert trained[1] == dataclasses.replace(config, steps=40)
+    claim._train_for(2.0, config, None)
+    assert len(trained) == 2
+    text = claim.report(options, [], {}, [])
+    assert "| pixel | 40 | 160 | 3 |" in text  # ten of its steps took nine seconds each
