@@ -15,7 +15,7 @@ from show1.models.layers import PlaceEmbedding, TemporalConvLayer, from_patches,
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EMBEDDINGS = {"embed_frames": True, "embed_places": True}
-GOLDEN_NETWORKS = ["keyframe_unet", "interpolation_unet", "super_resolution_unet", "latent_unet"]
+GOLDEN_NETWORKS = ["interpolation_unet", "super_resolution_unet", "latent_unet"]
 
 
 def load_golden(name: str) -> tuple[UNet3DConditionModel, dict[str, torch.Tensor], torch.Tensor]:
