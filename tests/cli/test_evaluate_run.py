@@ -31,6 +31,8 @@ def test_score_of_folders(show1: Show1, tmp_path: Path, monkeypatch: pytest.Monk
     assert "below full rank" in made.out
     result = show1(*asked, "--frames", 10, "--size", "20x16", "--resamples", 0, "--json").json
     assert result["clips"]["width"] == 20 and result["clips"]["height"] == 16
+    both = show1("evaluate", "score", "--fake", "real", "--metric", "alignment", "--metric", "clipsim")
+    assert both.code == 2 and "ask for it alone, or give --frames" in both.err
     missing = show1("evaluate", "score", "--fake", "nowhere", "--metric", "is")
     assert missing.code == 2 and "nowhere is not a folder" in missing.err
     for option, value in (("--size", "20"), ("--resize", "cut"), ("--metric", "fid")):

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from show1.data.captions import CLIP_TEMPLATES, PLACES, VERBS, caption, parse_caption, vocabulary
+from show1.data.captions import CLIP_TEMPLATES, DIRECTIONS, PLACES, VERBS, caption, parse_caption, told, vocabulary
 from show1.data.sprites import Scene, SpriteWorld
 from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS, combinations
 
@@ -58,19 +58,25 @@ def test_training_captions_are_half_canonical_and_read_back() -> None:
 def test_angles_and_directions_are_told_half_of_the_time() -> None:
     rng = random.Random(0)
     scene = replace(make_scene(1, MOTIONS.index("moves left"), 4), tilt=0.26)
-    told = [caption(scene, rng) for _ in range(200)]
-    assert all("tilted cat" in text or "clockwise toppled cat" in text for text in told)
+    texts = [caption(scene, rng) for _ in range(200)]
+    assert all("tilted cat" in text or "clockwise toppled cat" in text for text in texts)
     assert (
-        70 < sum("toppled" in text for text in told) < 130 and caption(scene) == "a tilted cat moves left over the sea"
+        70 < sum("toppled" in text for text in texts) < 130 and caption(scene) == "a tilted cat moves left over the sea"
     )
     for tilt, words in ((0.08, "a clockwise leaning"), (0.5, "an upended"), (0.6, "a counterclockwise tumbled")):
         tilted = replace(scene, tilt=tilt)
         assert any(f"{words} cat" in caption(tilted, rng) for _ in range(40))
     for turns, direction in ((1.0, " clockwise"), (-1.0, " counterclockwise")):
         spinning = replace(make_scene(0, MOTIONS.index("spins"), 6), turns=turns)
-        told = [caption(spinning, rng) for _ in range(200)]
-        assert 70 < sum(direction in text for text in told) < 130
-        assert {parse_caption(text) for text in told} == {(0, MOTIONS.index("spins"), 6)}
+        texts = [caption(spinning, rng) for _ in range(200)]
+        assert 70 < sum(direction in text for text in texts) < 130
+        assert {parse_caption(text) for text in texts} == {(0, MOTIONS.index("spins"), 6)}
+
+
+def test_two_directions_are_none() -> None:
+    assert told("an owl spins clockwise over the sea").direction == DIRECTIONS.index("clockwise")
+    assert told("an owl spins counterclockwise over the sea").direction == DIRECTIONS.index("counterclockwise")
+    assert told("a clockwise toppled owl spins counterclockwise over the sea").direction is None
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,14 @@ import torch
 from published_layout import small_settings
 
 from show1.data.captions import parse_caption
-from show1.data.sprites import SpriteWorld, render_tensor
-from show1.data.world import is_held_out
+from show1.data.groups import GroupWorld
+from show1.data.sprites import SpriteWorld, frame_times, render_tensor
+from show1.data.world import BACKGROUNDS, MOTIONS, is_held_out
 from show1.errors import InputError, RunError
-from show1.evaluation.alignment import SceneJudge, Share, score_video, summarise, truth, validate
+from show1.evaluation import alignment_run
+from show1.evaluation.alignment import SceneJudge, Share, summarise, truth, validate
 from show1.evaluation.alignment_run import AlignmentPlan, evaluate_alignment
-from show1.evaluation.prompts import alignment_prompts, prompts_sha256
+from show1.evaluation.prompts import Asked, alignment_prompts, prompts_sha256, read_prompt
 from show1.evaluation.reader import SpriteReader
 from show1.models.cascade import resolve
 from show1.pipeline import Show1Pipeline
@@ -25,6 +27,11 @@ from show1.pipeline import Show1Pipeline
 @pytest.fixture(scope="module")
 def reader() -> SpriteReader:
     return SpriteReader.trained()
+
+
+@pytest.fixture(scope="module")
+def judge() -> SceneJudge:
+    return SceneJudge()
 
 
 def test_the_prompts_are_what_they_say() -> None:
@@ -63,32 +70,61 @@ def test_scores_tell_truth_from_the_rest() -> None:
     assert true.frame_distance < 0.5 * noise.frame_distance
 
 
-def test_blur_and_flicker_are_seen(reader: SpriteReader) -> None:
+def test_blur_and_flicker_are_seen(judge: SceneJudge) -> None:
     video = truth(alignment_prompts()[0], seed=0, num_frames=8, height=80, width=128)
-    clean, _ = score_video(video, reader)
+    clean, _ = judge.score(video)
     blurred = torch.nn.functional.avg_pool2d(video.transpose(0, 1), 5, stride=1, padding=2).transpose(0, 1)
-    assert score_video(blurred, reader)[0].sharpness < 0.8 * clean.sharpness
+    assert judge.score(blurred)[0].sharpness < 0.8 * clean.sharpness
     shaken = video + 0.1 * torch.randn(1, 8, 1, 1, generator=torch.Generator().manual_seed(0))
-    assert score_video(shaken, reader)[0].flicker > clean.flicker + 3
+    assert judge.score(shaken)[0].flicker > clean.flicker + 3
 
 
-def test_a_frame_without_a_subject_has_no_sharpness(reader: SpriteReader) -> None:
+def test_a_frame_without_a_subject_has_no_sharpness(judge: SceneJudge) -> None:
     empty = SpriteWorld(seed=1).compose(0, 0, 0)
     hidden = dataclasses.replace(empty, start=(9.0, 9.0), end=(9.0, 9.0))
     video = render_tensor(hidden, np.linspace(0, 1, 4), 40, 64)
-    score, _ = score_video(video, reader)
+    score, _ = judge.score(video)
     assert score.motion is None and not score.stable and score.sharpness is None
     row = summarise("none", [(alignment_prompts()[0], score, np.zeros((4, 160), np.float32))])
     json.dumps(row.to_dict(), allow_nan=False)
 
 
-def test_a_change_of_subject_is_not_stable(reader: SpriteReader) -> None:
+def test_a_change_of_subject_is_not_stable(judge: SceneJudge) -> None:
     still = next(p for p in alignment_prompts() if p.motion == 7)
     other = dataclasses.replace(still, subject=(still.subject + 5) % 32)
     parts = [truth(p, seed=0, num_frames=8, height=40, width=64) for p in (still, other)]
-    score, _ = score_video(torch.cat([parts[0][:, :5], parts[1][:, 5:]], dim=1), reader)
+    score, _ = judge.score(torch.cat([parts[0][:, :5], parts[1][:, 5:]], dim=1))
     assert not score.stable
-    assert score_video(parts[0], reader)[0].stable
+    assert judge.score(parts[0])[0].stable
+
+
+@pytest.mark.parametrize("how", ["two", "three", "left of"])
+def test_several_subjects_are_not_the_one_that_was_asked_for(judge: SceneJudge, how: str) -> None:
+    still = MOTIONS.index("stays still")
+    for background in range(4):
+        subjects = (3, 9) if how == "left of" else (3,)
+        group = GroupWorld(seed=5, split="all").compose(subjects, how, background, motion=still, index=background)
+        score, _ = judge.score(render_tensor(group, frame_times(8), 80, 128))
+        asked = [Asked(subject=subject, motion=still, background=background) for subject in (3, 9)]
+        assert not any(score.judged(a)["all three"] for a in asked), score.read_as()
+
+
+def test_ground_truth_is_validated_once_for_each_prompt() -> None:
+    prompts = [p for p in alignment_prompts() if p.set == "paraphrase"]
+    chosen = alignment_run._spread(list(dict.fromkeys([*prompts, *prompts])), 64)
+    assert len(set(chosen)) == len(chosen) == 64
+
+
+def test_prompts_that_ask_for_more_are_not_read_as_less() -> None:
+    assert read_prompt("an owl spins over a sunset").background == BACKGROUNDS.index("a sunset")
+    for text in (
+        "a small owl stays still over a sunset",
+        "a tilted owl spins over a sunset",
+        "three fish stays still over the sea",
+        "a fish left of a fish over the sea",
+    ):
+        with pytest.raises(InputError, match="asks for more"):
+            read_prompt(text)
 
 
 def test_intervals() -> None:
@@ -132,5 +168,5 @@ def test_a_whole_evaluation(published: Path, tmp_path: Path) -> None:
 def test_summarise_needs_no_ground_truth(reader: SpriteReader) -> None:
     prompt = alignment_prompts()[0]
     video = truth(prompt, seed=0, num_frames=4, height=20, width=32)
-    row = summarise("one", [(prompt, *score_video(video, reader))])
+    row = summarise("one", [(prompt, *judge.score(video))])
     assert row.frame_distance is None and row.to_dict()["clip_distance"] is None

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from evaluation.standard_sets import TinyC3D, TinyI3D, msrvtt, save_network, small_protocol, ucf101, write_clip
+from PIL import Image
 from published_layout import build_published, small_settings
 
 from show1.errors import CheckpointError, InputError, ModelNotFoundError, RunError
@@ -316,10 +317,34 @@ def test_alignment_of_videos_made_elsewhere(tmp_path: Path) -> None:
     found = score_folders(None, tmp_path, [Metric.parse("alignment")], rule=rule)["figures"]
     right = {f["criterion"]: f["value"] for f in found}
     assert right["subject"] == right["all three"] == 0.75 and right["stable"] == 1.0
+
+    # whole videos: half of a way is no motion
+    whole = score_folders(None, tmp_path, [Metric.parse("alignment")], rule=ClipRule(frames=None))["figures"]
+    assert [f["value"] for f in whole] == [f["value"] for f in found]
+
     captions[0]["caption"] = "a dog runs"
     (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
     with pytest.raises(InputError, match="'a dog runs' does not name one subject"):
         score_folders(None, tmp_path, [Metric.parse("alignment")], rule=rule)
+
+
+def test_frame_folders_have_captions_and_damaged_files_are_left_out(tmp_path: Path) -> None:
+    metrics, rule = [Metric.parse("alignment")], ClipRule(frames=None)
+    asked = alignment_prompts()[0]
+    video = Video.from_tensor(truth(asked, seed=0, num_frames=8, height=80, width=128), fps=2)
+    made, folders = tmp_path / "made", tmp_path / "folders"
+    record = {"prompt": asked.prompt}
+    Video(frames=video.frames, fps=2.0, metadata=record).save(made / "a.mkv")
+    (made / "b.mkv").write_bytes((made / "a.mkv").read_bytes()[:900])
+    found = score_folders(None, made, metrics, rule=rule)
+    assert found["generated"]["used"] == 1 and found["generated"]["rejected"][0]["key"] == "b.mkv"
+    assert found["figures"][0]["value"] == 1.0
+
+    (folders / "one").mkdir(parents=True)
+    for i, frame in enumerate(video.frames):
+        Image.fromarray(frame).save(folders / "one" / f"{i:02d}.png")
+    (folders / "captions.jsonl").write_text(json.dumps({"file": "one", "caption": asked.prompt}))
+    assert score_folders(None, folders, metrics, rule=rule)["figures"][3]["value"] == 1.0
 
 
 def test_troubles_come_before_the_work(pipe: Show1Pipeline, ucf: Path, tmp_path: Path, options: FeatureOptions) -> None:
@@ -333,6 +358,13 @@ def test_troubles_come_before_the_work(pipe: Show1Pipeline, ucf: Path, tmp_path:
         run_benchmark(pipe, small_protocol(), out, data=ucf, options=nowhere)
     with pytest.raises(InputError, match="do not fit the protocol small: it has 5 frames, and 9"):
         run_benchmark(pipe, small_protocol(frames=9), out, data=ucf, options=options, batch_size=1)
+    groups = small_protocol(dataset="prompts", prompts="all", prompt_file=None, metrics=(Metric.parse("alignment"),))
+    (tmp_path / "prompts.txt").write_text("two cats over the sea\n")
+    with pytest.raises(InputError, match="two cats over the sea"):
+        run_benchmark(pipe, groups, out, data=tmp_path / "prompts.txt", options=options)
+    broken = small_protocol(dataset="sprites", prompts="all", prompt_file=str(tmp_path / "prompts.txt"))
+    with pytest.raises(InputError, match="JSON objects with prompt and set"):
+        run_benchmark(pipe, broken, out, options=options)
     assert not (out / "videos").exists()
 
 

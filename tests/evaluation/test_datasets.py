@@ -42,6 +42,9 @@ def shown(frames: np.ndarray) -> list[int]:
         ({"frames": 5, "fps": 10}, 25, [0, 3, 5, 8, 10]),  # halves go up: 2.5 and 7.5
         ({"frames": 3, "fps": 8, "stride": 2}, 16, [0, 4, 8]),
         ({"frames": 3, "fps": 30}, 29.97, [0, 1, 2]),
+        ({"frames": None}, 25, list(range(20))),
+        ({"frames": None, "stride": 7}, 25, [0, 7, 14]),
+        ({"frames": None, "fps": 10}, 25, [0, 3, 5, 8, 10, 13, 15, 18]),
     ],
 )
 def test_frames_by_stride_and_rate(rule: dict[str, int], fps: float, wanted: list[int]) -> None:

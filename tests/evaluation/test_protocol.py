@@ -10,7 +10,7 @@ import pytest
 from evaluation.standard_sets import small_protocol
 
 from show1.errors import InputError
-from show1.evaluation.benchmark_items import work_items
+from show1.evaluation.benchmark_items import resolve, work_items
 from show1.evaluation.datasets import Entry
 from show1.evaluation.features import NETWORKS
 from show1.evaluation.protocol import Metric, Protocol, draw, protocol_names, published_figures
@@ -102,6 +102,19 @@ def test_the_place_of_the_prompt_file_does_not_matter(tmp_path: Path) -> None:
 def test_what_cannot_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         small_protocol(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "sprites"}, "class-distribution takes them from the dataset ucf101"),
+        ({"prompts": "one-caption"}, "one-caption takes them from the dataset msrvtt"),
+        ({"dataset": "prompts", "prompts": "all", "metrics": (Metric.parse("fvd"),)}, "fvd:i3d-stylegan-v compares"),
+    ],
+)
+def test_what_a_dataset_lacks(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        resolve(small_protocol(**changes), None, None)
 
 
 def test_files_that_are_no_protocol(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 """Motion measured on ground truth, whose motion is known."""
 
+import dataclasses
+import math
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +47,29 @@ def test_half_a_motion_is_none() -> None:
     video = render_tensor(scene, times, 40, 64)
     masks = torch.stack([sprite_layer(scene, float(time), 40, 64)[3] for time in times])
     assert track(video, masks, 3).motion() is None
+
+
+WAYS: dict[str, Callable[[float], tuple[float, float, float]]] = {
+    "away and back": lambda t: (0.2 + 0.55 * (1 - abs(2 * t - 1)), 0.5, 0.4),
+    "a leap half-way": lambda t: (0.25 if t < 0.5 else 0.75, 0.5, 0.4),
+    "to and fro": lambda t: (0.5 + 0.25 * (-1) ** round(7 * t), 0.5, 0.4),
+    "round": lambda t: (0.5 - 0.25 * math.cos(2 * math.pi * t), 0.5 + 0.2 * math.sin(2 * math.pi * t), 0.4),
+    "larger and small again": lambda t: (0.5, 0.5, 0.25 * 2.3 ** (1 - abs(2 * t - 1))),
+    "across while it grows": lambda t: (0.25 + 0.5 * t, 0.5, 0.25 * 2.3**t),
+}
+
+
+@pytest.mark.parametrize("frames", [8, 29])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_that_no_caption_tells_is_none(way: str, frames: int) -> None:
+    still = SpriteWorld(seed=3, split="all").compose(3, MOTIONS.index("stays still"), 1)
+    drawn, masks = [], []
+    for time in frame_times(frames):
+        x, y, size = WAYS[way](float(time))
+        scene = dataclasses.replace(still, start=(x, y), end=(x, y), size=size)
+        drawn.append(render_tensor(scene, np.array([0.0]), 80, 128))
+        masks.append(sprite_layer(scene, 0.0, 40, 64)[3])
+    assert track(torch.cat(drawn, dim=1), torch.stack(masks), 3).motion() is None
 
 
 def test_an_empty_mask_does_not_fail() -> None:

@@ -184,7 +184,12 @@ def score(
     features: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of feature networks; else they are downloaded.")
     ] = None,
-    frames: Annotated[int, typer.Option(metavar="N", min=1, help="Frames of a clip, from the start of a video.")] = 16,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Frames of a clip, from the start of a video; else 16, for alignment all."
+        ),
+    ] = None,
     stride: Annotated[int, typer.Option(metavar="N", min=1, help="Take every N-th frame.")] = 1,
     fps: Annotated[
         float | None, typer.Option(metavar="N", help="Read all videos at this rate; else each at its own.")
@@ -216,10 +221,16 @@ def score(
     if resize not in ("squash", "crop"):
         raise InputError(f"--resize: squash or crop, got {resize!r}")
     width, height = _size(size)
+    metrics = [Metric.parse(text) for text in dict.fromkeys(metric)]
+    if frames is None:
+        of_prompt = {m.name == "alignment" for m in metrics}
+        if len(of_prompt) > 1:
+            raise InputError("alignment reads whole videos, other metrics clips: ask for it alone, or give --frames")
+        frames = None if True in of_prompt else 16
     result = score_folders(
         real,
         fake,
-        [Metric.parse(text) for text in dict.fromkeys(metric)],
+        metrics,
         rule=ClipRule(frames=frames, stride=stride, fps=fps, height=height, width=width, resize=resize),  # type: ignore[arg-type]
         options=_feature_options(features, device, offline),
         resamples=resamples,

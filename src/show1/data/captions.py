@@ -282,6 +282,7 @@ def told(text: str) -> Told:
 
     names = {name: i for i, subject in enumerate(SUBJECTS) for name in (subject, plural(subject))}
     mentions = re.findall(rf"\b(?:{'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})\b", text)
+    directions = set(re.findall(rf"\b(?:{'|'.join(DIRECTIONS)})\b", text))
     arrangement = first([(words,) for words in ARRANGEMENTS])
     sized_or_single = arrangement is None or ARRANGEMENTS[arrangement] in SIZES
     return Told(
@@ -290,7 +291,7 @@ def told(text: str) -> Told:
         background=first([_BACKGROUND_CUES[name] for name in BACKGROUNDS]),
         arrangement=arrangement,
         turned=first([(word,) for word in (*TURNED, TILTED)]),
-        direction=first([(word,) for word in DIRECTIONS]),
+        direction=first([(word,) for word in DIRECTIONS]) if len(directions) == 1 else None,
     )
 
 

@@ -104,8 +104,12 @@ class ClipFolder:
         return max(length - self.duration - 1 / _frame_rate(container.streams.video[0]), 0.0)
 
 
-def read_captions(folder: Path) -> list[ClipEntry]:
+def read_captions(folder: Path, *, frame_folders: bool = False) -> list[ClipEntry]:
     """Reads a folder's list of captions and checks that every video is there.
+
+    Args:
+        folder: Of the videos.
+        frame_folders: A video may also be a folder of frames.
 
     Raises:
         InputError: The folder, the list, a field or a video is missing, or the list cannot be read.
@@ -121,7 +125,7 @@ def read_captions(folder: Path) -> list[ClipEntry]:
         )
     rows = _jsonl_rows(lists[0]) if lists[0].suffix == ".jsonl" else _csv_rows(lists[0])
     try:
-        entries = [_check_row(folder, row, f"{lists[0].name}, line {line}") for line, row in rows]
+        entries = [_check_row(folder, row, f"{lists[0].name}, line {line}", frame_folders) for line, row in rows]
     except UnicodeDecodeError as error:
         raise InputError(f"{lists[0]} is not UTF-8 text ({error}); save it as UTF-8") from error
     if not entries:
@@ -160,7 +164,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield reader.line_num, dict(row)
 
 
-def _check_row(folder: Path, row: dict[str, Any], where: str) -> ClipEntry:
+def _check_row(folder: Path, row: dict[str, Any], where: str, frame_folders: bool) -> ClipEntry:
     for name in ("file", "caption"):
         value = row.get(name)
         if not isinstance(value, str) or not value.strip():
@@ -168,7 +172,7 @@ def _check_row(folder: Path, row: dict[str, Any], where: str) -> ClipEntry:
                 f"{folder / where} has no text for {name!r}: got {value!r}; each line needs a file and a caption"
             )
     file = folder / row["file"].strip()
-    if not file.is_file():
+    if not file.is_file() and not (frame_folders and file.is_dir()):
         raise InputError(f"{folder / where} names {row['file']!r}, but {file} does not exist; add it or drop the line")
     return ClipEntry(file=file, caption=row["caption"].strip(), where=where)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from show1.data.sprites import Scene, SpriteWorld, frame_times, render_tensor, sprite_layer
 from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.evaluation.frechet import Gaussian, frechet_distance
+from show1.evaluation.group_reader import GroupReader, group_reader_sha256
 from show1.evaluation.prompts import AlignmentPrompt, Asked
 from show1.evaluation.reader import SpriteReader, reader_sha256
 from show1.evaluation.tracking import Track, track
@@ -52,8 +53,9 @@ class Score(Protocol):
 class Judge(Protocol):
     """Measures the videos of some prompt sets."""
 
-    sha256: str
-    """Hash of the network that reads frames."""
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Hashes of the networks that read frames."""
 
     def score(self, video: Tensor) -> tuple[Score, Features | None]:
         """Measures a video (3, F, H, W) in [-1, 1]; and its features for Fréchet distances, where there are some."""
@@ -71,6 +73,9 @@ class VideoScore:
 
     subject: int
     """What the subject is taken for, over all frames."""
+
+    alone: bool
+    """Whether no more than one subject is seen, in most frames."""
 
     background: int
     """What the background is taken for."""
@@ -103,7 +108,7 @@ class VideoScore:
 
     def judged(self, asked: Asked) -> dict[str, bool]:
         """Which of `CRITERIA` hold."""
-        subject, background = self.subject == asked.subject, self.background == asked.background
+        subject, background = self.subject == asked.subject and self.alone, self.background == asked.background
         motion = self.motion == asked.motion
         right = subject and background and motion
         return dict(zip(CRITERIA, (subject, background, motion, right, self.stable), strict=True))
@@ -111,15 +116,17 @@ class VideoScore:
     def read_as(self) -> str:
         """What is seen, in words."""
         motion = "moves otherwise" if self.motion is None else MOTIONS[self.motion]
-        return f"{SUBJECTS[self.subject]} {motion} over {BACKGROUNDS[self.background]}"
+        others = "" if self.alone else " beside others"
+        return f"{SUBJECTS[self.subject]}{others} {motion} over {BACKGROUNDS[self.background]}"
 
 
-def score_video(video: Tensor, reader: SpriteReader) -> tuple[VideoScore, Features]:
+def score_video(video: Tensor, reader: SpriteReader, counter: GroupReader) -> tuple[VideoScore, Features]:
     """Measures a video.
 
     Args:
         video: (3, F, H, W) in [-1, 1].
         reader: See `SpriteReader.trained`.
+        counter: Sees whether there are several subjects; see `GroupReader.trained`.
 
     Returns:
         The score, and the features (F, 160) of its frames.
@@ -128,8 +135,10 @@ def score_video(video: Tensor, reader: SpriteReader) -> tuple[VideoScore, Featur
     frames = reading.subjects.argmax(1)
     subject, background = reading.subject, reading.background
     path = track(video, reading.masks, subject)
+    crowded = sum(len(things) > 1 for things in counter.read(video).things)
     score = VideoScore(
         subject=subject,
+        alone=2 * crowded <= len(frames),
         background=background,
         motion=path.motion() if reading.visible else None,
         stable=reading.visible and bool((frames == subject).all()),
@@ -147,11 +156,12 @@ class SceneJudge:
     """Measures the videos of `SCENE_SETS`: a `Judge`."""
 
     def __init__(self) -> None:
-        self.reader, self.sha256 = SpriteReader.trained(), reader_sha256()
+        self.reader, self.counter = SpriteReader.trained(), GroupReader.trained()
+        self.readers = reader_sha256(), group_reader_sha256()
 
     def score(self, video: Tensor) -> tuple[VideoScore, Features | None]:
         """See `Judge.score`."""
-        return score_video(video, self.reader)
+        return score_video(video, self.reader, self.counter)
 
     def restore(self, values: dict[str, Any]) -> VideoScore:
         """See `Judge.restore`."""

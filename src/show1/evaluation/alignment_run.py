@@ -150,8 +150,8 @@ def evaluate_alignment(
     rows, sizes = _table(out, items, stages, judges)
     checks = []
     for judge in dict.fromkeys(judges.values()):
-        own = _spread([item for item in items if judges[item[0].set] is judge], MAX_VALIDATION)
-        checks += validate([prompt for prompt, _ in own], judge, **sizes[stages[-1]])
+        own = dict.fromkeys(prompt for prompt, _ in items if judges[prompt.set] is judge)
+        checks += validate(_spread(list(own), MAX_VALIDATION), judge, **sizes[stages[-1]])
     report = {
         **identity,
         "videos": len(items),
@@ -171,9 +171,9 @@ def _identity(
     model = pipe.model_record
     groups = any(name in GROUP_SETS for name in plan.sets)
     parts = {
-        "protocol": "sprite alignment 1",
+        "protocol": "sprite alignment 2",
         "prompts_sha256": [prompts_sha256(), *([group_prompts_sha256()] if groups else [])],
-        "reader_sha256": sorted({judge.sha256 for judge in judges.values()}),
+        "reader_sha256": sorted({sha256 for judge in judges.values() for sha256 in judge.readers}),
         "model": {key: model[key] for key in ("name", "sha256")},
         "settings": pipe.settings.to_dict(),
         "plan": dataclasses.asdict(plan),
@@ -249,6 +249,6 @@ def _table(
     return rows, sizes
 
 
-def _spread(items: Sequence[Item], count: int) -> list[Item]:
-    picked = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[i] for i in picked]
+def _spread(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    picked = np.linspace(0, len(prompts) - 1, min(count, len(prompts))).round().astype(int)
+    return [prompts[i] for i in picked]

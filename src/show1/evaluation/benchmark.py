@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from show1.errors import InputError, RunError
+from show1.errors import InputError, MediaError, RunError
 from show1.evaluation.benchmark_items import Item, read_entries, real_clips, resolve, work_items
 from show1.evaluation.datasets import ClipRule, ClipSet, Entry, Rejected, cut_clip, file_clips, read_video_folder
 from show1.evaluation.feature_cache import ClipFeatures, Probe, clip_features
-from show1.evaluation.figures import NEEDS_PROMPTS, NEEDS_REAL, FeatureOptions, figures_of, load_probes
+from show1.evaluation.figures import NEEDS_PROMPTS, FeatureOptions, figures_of, load_probes
 from show1.evaluation.folder import claim, identify
-from show1.evaluation.protocol import Metric, Protocol, published_figures
+from show1.evaluation.prompts import read_prompt
+from show1.evaluation.protocol import NEEDS_REAL, Metric, Protocol, published_figures
 from show1.files import cache_dir, read_json_object, write_json
 from show1.media import read_metadata
 from show1.video import Video
@@ -83,6 +84,9 @@ def run_benchmark(
     entries = read_entries(protocol, data)
     items = work_items(protocol, entries)
     _check_vbench_names(protocol, items)
+    if any(metric.name == "alignment" for metric in protocol.metrics):
+        for item in items:
+            read_prompt(item.prompt)  # raises before days of generating, not after
     probes = load_probes(protocol.metrics, options) if shard[1] == 1 else {}
     claim(out / "benchmark.json", _identity(pipe, protocol, items, batch_size), "a benchmark")
     _generate(pipe, out, protocol, items, shard, batch_size, on_progress)
@@ -295,15 +299,23 @@ def _warnings(figures: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{figure['metric']}: {note}" for figure in figures for note in figure["warnings"]]
 
 
+def _prompt_in(file: Path) -> str:
+    """What a video says that it shows; of one that cannot be read, which is left out later, that."""
+    try:
+        return str(read_metadata(file).get("prompt", ""))
+    except MediaError as error:
+        return str(error)
+
+
 def _folder_prompts(folder: Path, entries: Sequence[Entry]) -> list[str]:
     """Prompts from the list of captions, else from the videos' own metadata."""
     from show1.data.folder import read_captions
 
     if any((folder / name).exists() for name in ("captions.jsonl", "captions.csv")):
-        listed = {entry.file.resolve(): entry.caption for entry in read_captions(folder)}
+        listed = {entry.file.resolve(): entry.caption for entry in read_captions(folder, frame_folders=True)}
         prompts = [listed.get(entry.file.resolve(), "") for entry in entries]
     else:
-        prompts = [str(read_metadata(entry.file).get("prompt", "")) for entry in entries]
+        prompts = [_prompt_in(entry.file) for entry in entries]
     if "" in prompts:
         missing = entries[int(np.argmin([bool(prompt) for prompt in prompts]))].key
         raise InputError(

@@ -19,7 +19,7 @@ from show1.evaluation.datasets import (
     read_msrvtt,
     read_ucf101,
 )
-from show1.evaluation.protocol import Protocol, draw
+from show1.evaluation.protocol import NEEDS_REAL, Protocol, draw
 from show1.video import Video
 
 
@@ -77,8 +77,14 @@ def resolve(protocol: Protocol, data: str | Path | None, videos: int | None) -> 
     """The protocol with the user's number of videos and file of prompts.
 
     Raises:
-        InputError: There is no such file, or the number is below 1.
+        InputError: There is no such file, the number is below 1, or the protocol's dataset lacks what it asks for.
     """
+    needs = {"class-distribution": "ucf101", "one-caption": "msrvtt"}.get(protocol.prompts, protocol.dataset)
+    if protocol.dataset != needs:
+        raise InputError(f"prompts: {protocol.prompts} takes them from the dataset {needs}, got {protocol.dataset}")
+    compared = [metric.label for metric in protocol.metrics if metric.name in NEEDS_REAL]
+    if protocol.dataset == "prompts" and compared:
+        raise InputError(f"metrics: {compared[0]} compares with real videos, and the dataset prompts has none")
     if protocol.dataset == "prompts" and protocol.prompt_file is None:
         if data is None or not Path(data).is_file():
             raise InputError(f"the protocol {protocol.name} needs a file of prompts, one a line: give it with --data")
@@ -129,8 +135,13 @@ def _caption(entry: Entry, seed: int) -> str:
 def _all_prompts(protocol: Protocol) -> list[str]:
     text = protocol.read_prompt_file()
     if protocol.dataset == "sprites":
-        rows = [json.loads(line) for line in text.splitlines()]
-        listed = [str(row["prompt"]) for row in rows if protocol.split in ("all", row["set"])]
+        try:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            listed = [str(row["prompt"]) for row in rows if protocol.split in ("all", row["set"])]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{protocol.prompt_file} must hold JSON objects with prompt and set, one a line: {error!r}"
+            ) from error
     else:
         listed = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
     if not listed:

@@ -61,8 +61,8 @@ class Entry:
 class ClipRule:
     """How a clip is cut out of a video."""
 
-    frames: int = 16
-    """Of the clip."""
+    frames: int | None = 16
+    """Of the clip; None: as many as there are."""
 
     stride: int = 1
     """Every so many-th frame, counted at `fps`."""
@@ -86,7 +86,8 @@ class ClipRule:
     """`squash` ignores proportions; `crop` keeps them and cuts what is over, at the centre. Pillow's bicubic."""
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.stride < 1 or (self.fps is not None and self.fps <= 0):
+        given = [value for value in (self.frames, self.stride, self.fps) if value is not None]
+        if min(given) <= 0:
             raise InputError(f"frames, stride and fps must be positive, got {self.frames}, {self.stride}, {self.fps}")
         if (self.height is None) != (self.width is None):
             raise InputError("height and width must be given together, or neither")
@@ -203,11 +204,12 @@ def cut_clip(video: Video, rule: ClipRule, key: str = "") -> Frames:
             f"it has {video.fps:g} frames per second and is to be read at {rate:g}: frames would be repeated"
         )
     step = rule.stride * video.fps / rate
-    offsets = [math.floor(i * step + 0.5) for i in range(rule.frames)]
+    count = rule.frames or math.floor((len(video) - 1) / step + 1e-6) + 1
+    offsets = [math.floor(i * step + 0.5) for i in range(count)]
     spare = len(video) - 1 - offsets[-1]
     if spare < 0:
         raise InputError(
-            f"it has {len(video)} frames, and {rule.frames} with stride {rule.stride} at {rate:g} frames per second "
+            f"it has {len(video)} frames, and {count} with stride {rule.stride} at {rate:g} frames per second "
             f"need {offsets[-1] + 1}"
         )
     first = draw("start", rule.seed, key) % (spare + 1) if rule.start == "hash" else 0
@@ -236,11 +238,13 @@ def read_clip(entry: Entry, rule: ClipRule) -> Frames:
         MediaError: The file is missing or damaged.
         InputError: It is too short.
     """
-    last = (rule.frames - 1) * rule.stride
-    most = last + 1 if rule.fps is None else math.ceil(last * _USUAL_MOST_FPS / rule.fps) + 1
+    most = None
+    if rule.start == "first" and rule.frames is not None:
+        last = (rule.frames - 1) * rule.stride
+        most = last + 1 if rule.fps is None else math.ceil(last * _USUAL_MOST_FPS / rule.fps) + 1
     try:
-        video = read_video(entry.file, max_frames=most if rule.start == "first" else None)
-        if rule.start == "first" and rule.fps is not None and len(video) == most and video.fps > _USUAL_MOST_FPS:
+        video = read_video(entry.file, max_frames=most)
+        if most is not None and rule.fps is not None and len(video) == most and video.fps > _USUAL_MOST_FPS:
             video = read_video(entry.file)
         return cut_clip(video, rule, entry.key)
     except MediaError as error:

@@ -13,7 +13,7 @@ from show1.errors import CheckpointError, InputError
 from show1.evaluation.feature_cache import ClipFeatures, Probe
 from show1.evaluation.features import NETWORKS, load_features
 from show1.evaluation.frechet import Gaussian, frechet_distance
-from show1.evaluation.protocol import SPRITE_READER, Metric
+from show1.evaluation.protocol import NEEDS_REAL, SPRITE_READER, Metric
 from show1.evaluation.scores import (
     InceptionScore,
     KernelDistance,
@@ -23,9 +23,6 @@ from show1.evaluation.scores import (
     sample_warnings,
 )
 from show1.video import Video
-
-NEEDS_REAL = ("fvd", "fid-vid", "kvd")
-"""Metrics that compare with real videos."""
 
 NEEDS_PROMPTS = ("clipsim", "alignment")
 """Metrics that compare videos with their prompts."""
@@ -221,19 +218,19 @@ def _clip_probe(metric: Metric, options: FeatureOptions) -> Probe:
 
 def _sprite_probe(metric: Metric) -> Probe:
     """The sprite world's reader: features of frames, their moments over a clip, or what is right of the prompt."""
-    from show1.evaluation.alignment import clip_moments, score_video
+    from show1.evaluation.alignment import SceneJudge, clip_moments
     from show1.evaluation.prompts import read_prompt
-    from show1.evaluation.reader import SpriteReader, reader_sha256
+    from show1.evaluation.reader import reader_sha256
 
     if metric.name not in (*NEEDS_REAL, "alignment"):
         raise InputError(f"{metric.label}: the sprite reader serves {', '.join(NEEDS_REAL)} and alignment")
-    reader = SpriteReader.trained()
+    judge = SceneJudge()
 
     def rows(video: Tensor, prompt: str) -> NDArray[np.float32]:
         if metric.name == "alignment":
-            judged = score_video(video, reader)[0].judged(read_prompt(prompt))
+            judged = judge.score(video)[0].judged(read_prompt(prompt))
             return np.array([list(judged.values())], dtype=np.float32)
-        features: NDArray[np.float32] = reader.read(video).features.numpy()
+        features: NDArray[np.float32] = judge.reader.read(video).features.numpy()
         return features if metric.name == "fid-vid" else clip_moments(features)[None]
 
     def compute(clips: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
@@ -241,9 +238,9 @@ def _sprite_probe(metric: Metric) -> Probe:
         return np.stack([rows(video, prompt) for video, prompt in zip(videos, prompts, strict=True)])
 
     part = {"fid-vid": "frames", "alignment": "alignment"}.get(metric.name, "clips")
-    return Probe(
-        name=f"{SPRITE_READER}-{part}", sha256=reader_sha256(), compute=compute, uses_prompts=metric.name == "alignment"
-    )
+    of_prompts = metric.name == "alignment"
+    sha256 = "-".join(judge.readers) if of_prompts else reader_sha256()
+    return Probe(name=f"{SPRITE_READER}-{part}", sha256=sha256, compute=compute, uses_prompts=of_prompts)
 
 
 def figures_of(

@@ -87,7 +87,7 @@ class GroupJudge:
     """Measures the videos of `GROUP_SETS`: a `Judge`."""
 
     def __init__(self) -> None:
-        self.reader, self.sha256 = GroupReader.trained(), group_reader_sha256()
+        self.reader, self.readers = GroupReader.trained(), (group_reader_sha256(),)
 
     def score(self, video: Tensor) -> tuple[GroupScore, Features | None]:
         """See `Judge.score`; there are no features."""

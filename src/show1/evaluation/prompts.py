@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal, get_args
 
-from show1.data.captions import parse_caption
+from show1.data.captions import parse_caption, told
 from show1.errors import InputError
 
 SceneSet = Literal["held_out", "seen", "paraphrase"]
@@ -90,6 +90,11 @@ def read_prompt(text: str) -> Asked:
         InputError: It does not name one subject, one motion and one background.
     """
     found = parse_caption(text)
+    if found is not None and not told(text).ordinary:
+        raise InputError(
+            f"{text!r} asks for more than a subject, a motion and a background; `show1 evaluate alignment --sets "
+            "relations,counts,sizes` judges relations, numbers and sizes, nothing judges angles"
+        )
     if found is None or found[1] is None:
         raise InputError(
             f"{text!r} does not name one subject, one motion and one background of the sprite world, such as 'a panda "

@@ -24,6 +24,9 @@ MetricName = Literal["fvd", "fid-vid", "kvd", "is", "clipsim", "alignment"]
 SPRITE_READER = "sprite-reader"
 """Feature network of the sprite world, which comes with show1."""
 
+NEEDS_REAL = ("fvd", "fid-vid", "kvd")
+"""Metrics that compare with real videos."""
+
 _FOLDER = files("show1.evaluation") / "protocols"
 _ASSETS = files("show1.evaluation") / "assets"
 _REFERENCE = (

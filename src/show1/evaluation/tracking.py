@@ -35,13 +35,20 @@ MIN_TRAVEL, MIN_RISE = 0.3, 0.25
 """A subject moves if it travels this share of the frame's width, or of its height, in the right direction."""
 
 MAX_DRIFT = 0.15
-"""A subject stays in place (or on its line) if it leaves it by at most this share of the width or height."""
+"""A subject stays in place (or in its row or column) if it ends at most this share of the width or height from it."""
+
+MAX_STRAY = 0.12
+"""On its way, a subject leaves the steady path by at most this share of the width or height; ground truth at 20x32
+pixels leaves it by up to 0.07."""
+
+MAX_LEAP = 0.15
+"""From one frame to the next it moves by at most this share more than the steady step."""
 
 MIN_SCALE = 1.5
 """A subject grows (or shrinks) if the ratio of its sizes is at least this; the sprite world's is 2.3."""
 
 MAX_SCALE = 1.3
-"""A subject keeps its size if the ratio of sizes is at most this."""
+"""A subject keeps its size if the ratio of sizes is at most this, and it departs from it on the way by no more."""
 
 MIN_TURNS, MAX_TURNS = 0.6, 0.25
 """A subject spins from the first number of turns on, and does not up to the second."""
@@ -79,20 +86,46 @@ class Track:
     @property
     def scaling(self) -> float:
         """Size at the end over size at the beginning."""
-        return math.exp(_rise(np.log(np.maximum(self.size, 1e-3))))
+        return math.exp(_rise(self._log_size))
+
+    @property
+    def strays(self) -> float:
+        """How far the subject leaves the fitted line at most; share of the width or height."""
+        return max(float(np.abs(_from_line(values)).max()) for values in (self.x, self.y))
+
+    @property
+    def leaps(self) -> float:
+        """The largest step between frames less that of a steady motion; share of the width or height."""
+        if len(self.x) < 2:
+            return 0.0
+        return max(
+            float(np.abs(np.diff(values)).max()) - abs(_rise(values)) / (len(values) - 1) for values in (self.x, self.y)
+        )
+
+    @property
+    def swelling(self) -> float:
+        """Largest ratio, 1 or more, of a size on the way to that of a steady change; single frames do not count."""
+        return math.exp(float(np.abs(_from_line(_without_outliers(self._log_size))).max()))
+
+    @property
+    def _log_size(self) -> Array:
+        return np.log(np.maximum(self.size, 1e-3))
 
     def motion(self) -> int | None:
         """The index of the motion of `MOTIONS` that the subject does; None: none of them."""
-        steady = max(self.scaling, 1 / self.scaling) <= MAX_SCALE
+        if self.strays > MAX_STRAY or self.leaps > MAX_LEAP:
+            return None
+        as_large = max(self.scaling, 1 / self.scaling) <= MAX_SCALE
+        steady = as_large and self.swelling <= MAX_SCALE
         upright = abs(self.turns) <= MAX_TURNS
         in_row, in_column = abs(self.fall) <= MAX_DRIFT, abs(self.travel) <= MAX_DRIFT
         in_place = in_row and in_column
         does = {
-            "moves left": self.travel <= -MIN_TRAVEL and in_row and upright,
-            "moves right": self.travel >= MIN_TRAVEL and in_row and upright,
-            "moves up": self.fall <= -MIN_RISE and in_column and upright,
-            "moves down": self.fall >= MIN_RISE and in_column and upright,
-            "spins": abs(self.turns) >= MIN_TURNS and in_place and steady,
+            "moves left": self.travel <= -MIN_TRAVEL and in_row and steady and upright,
+            "moves right": self.travel >= MIN_TRAVEL and in_row and steady and upright,
+            "moves up": self.fall <= -MIN_RISE and in_column and steady and upright,
+            "moves down": self.fall >= MIN_RISE and in_column and steady and upright,
+            "spins": abs(self.turns) >= MIN_TURNS and in_place and as_large,
             "grows": self.scaling >= MIN_SCALE and in_place and upright,
             "shrinks": self.scaling <= 1 / MIN_SCALE and in_place and upright,
             "stays still": in_place and steady and upright,
@@ -136,6 +169,22 @@ def _rise(values: Array) -> float:
     if len(values) < 2:
         return 0.0
     return float(np.polyfit(np.linspace(0, 1, len(values)), values, 1)[0])
+
+
+def _from_line(values: Array) -> Array:
+    """What a line fitted to the values leaves."""
+    if len(values) < 2:
+        return np.zeros_like(values)
+    times = np.linspace(0, 1, len(values))
+    rest: Array = values - np.polyval(np.polyfit(times, values, 1), times)
+    return rest
+
+
+def _without_outliers(values: Array) -> Array:
+    """The median of each value and its neighbours."""
+    padded = np.concatenate([values[:1], values, values[-1:]])
+    medians: Array = np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
+    return medians
 
 
 @cache
