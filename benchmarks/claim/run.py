@@ -14,8 +14,13 @@ Five ways, with the same prompts and seeds:
 - plain upscaling: bicubic in the expert's place.
 
 The hybrid's stages are those of the model (`mini`, or a cascade folder); the others are trained here by the recipe of
-`scripts/train_mini.py`, each for as many steps as fit its minutes. Everything that is done is kept in the folder,
-and not done again.
+`scripts/train_mini.py`, each for as many steps as fit its minutes. Everything that is done is kept in the folder, by a
+hash of what it depends on, and not done again:
+
+    OUT/
+      training-ID/      the networks that are trained here
+      videos-ID/        all videos of all ways, and samples.png
+      report.json report.md
 """
 
 import argparse
@@ -25,6 +30,7 @@ import json
 import logging
 import math
 import platform
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -43,12 +49,12 @@ from show1 import Show1Pipeline
 from show1.config import StageName
 from show1.diffusion import fold_frames, unfold_frames
 from show1.evaluation.alignment import CRITERIA, Measured, Row, SceneJudge, summarise, true_features, truth
+from show1.evaluation.folder import identify
 from show1.evaluation.prompts import AlignmentPrompt, alignment_prompts
-from show1.files import read_json_object, write_json
+from show1.files import read_json_object, sha256, write_json
 from show1.media import contact_sheet, save_sheet
 from show1.models.cascade import resolve
 from show1.runtime import measure
-from show1.runtime.accounting import Cost
 from show1.training import TrainingConfig, train
 from show1.video import Video
 
@@ -78,8 +84,8 @@ class Options:
     steps: int | None
     """Optimizer steps instead of minutes."""
 
-    mixed_precision: str
-    """Arithmetic of the trainings."""
+    mixed_precision: str | None
+    """Arithmetic of the trainings; None: the recipe's."""
 
     earlier: Path | None
     """Stage folder of keyframes that were trained for a shorter time."""
@@ -89,32 +95,63 @@ class Options:
         """What is compared."""
         return ARMS if self.earlier is None else (*ARMS, EARLIER)
 
+    @property
+    def training(self) -> Path:
+        """Folder of the networks that are trained here: one for everything that they depend on."""
+        parts = resolve(self.model).parts
+        text, vae = parts["keyframes"].text, parts["translation"].path / "vae"
+        assert text is not None
+        taken = {path.name: _hashes(path) for path in (text / "text_encoder", vae)}
+        plans = {name: [task, changes] for name, (task, changes, _) in PLANS.items()}
+        asked = [self.hybrid_minutes, self.expert_minutes, self.steps, self.mixed_precision]
+        identity = identify({"taken": taken, "plans": plans, "recipe": train_mini.RECIPE, "asked": asked})
+        return self.out / f"training-{identity['id']}"
+
+    @property
+    def videos_folder(self) -> Path:
+        """Folder of the videos: one for everything that they depend on."""
+        parts = {stage: _hashes(part.path) for stage, part in resolve(self.model).parts.items()}
+        earlier = None if self.earlier is None else _hashes(self.earlier)
+        identity = identify({"training": self.training.name, "model": parts, "earlier": earlier})
+        return self.out / f"videos-{identity['id']}"
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.rglob("*.safetensors"))}
+
+
+_EVERY = {"max_timestep": 999, "timestep_logit": None}
+# nothing is to be repaired where all is drawn from noise; motions are learned at the keyframes' noise levels
+_LATENT = {**_EVERY, "corruption": 0.0, "crop": None}
+_MOVING = {"timestep_logit": train_mini.RECIPE["keyframes"]["timestep_logit"], "batch_size": 8}
+_SIZES = {"size": SIZE, "low_size": LOW_SIZE}
+PLANS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "pixel-images": ("super_resolution_images", _SIZES, False),
+    "pixel": ("super_resolution", {**_SIZES, "init": "pixel-images"}, False),
+    "all-levels-images": ("translation_images", _EVERY, False),
+    "all-levels": ("translation", {**_EVERY, "init": "all-levels-images"}, False),
+    "latent-images": ("translation_images", _LATENT, True),
+    "latent": ("translation", {**_LATENT, **_MOVING, "init": "latent-images"}, True),
+}
+"""What is trained: the run of the recipe, what is changed, and whether it takes half of the hybrid's minutes, or of the
+expert's."""
+
 
 def train_networks(options: Options) -> dict[str, Path]:
     """Trains the networks that the model lacks; gives their stage folders."""
     parts = resolve(options.model).parts
     text, vae = parts["keyframes"].text, parts["translation"].path
-    every = {"max_timestep": 999, "timestep_logit": None}
-    # nothing is to be repaired where all is drawn from noise; motions are learned at the keyframes' noise levels
-    latent = {**every, "corruption": 0.0, "crop": None}
-    moving = {"timestep_logit": train_mini.RECIPE["keyframes"]["timestep_logit"], "batch_size": 8}
-    sizes = {"size": SIZE, "low_size": LOW_SIZE}
-    plans: dict[str, tuple[str, dict[str, Any], float]] = {
-        "pixel-images": ("super_resolution_images", sizes, options.expert_minutes / 2),
-        "pixel": ("super_resolution", {**sizes, "init": "pixel-images"}, options.expert_minutes / 2),
-        "all-levels-images": ("translation_images", every, options.expert_minutes / 2),
-        "all-levels": ("translation", {**every, "init": "all-levels-images"}, options.expert_minutes / 2),
-        "latent-images": ("translation_images", latent, options.hybrid_minutes / 2),
-        "latent": ("translation", {**latent, **moving, "init": "latent-images"}, options.hybrid_minutes / 2),
-    }
-    folders = {name: options.out / "training" / name for name in plans}
-    for name, (task, changes, minutes) in plans.items():
+    folders = {name: options.training / name for name in PLANS}
+    for name, (task, changes, whole) in PLANS.items():
         recipe = {**train_mini.RECIPE[task], **changes, "task": task, "out": str(folders[name]), "text": str(text)}
-        recipe |= {"mixed_precision": options.mixed_precision, "lr_schedule": "linear", "sample_every": 0}
+        recipe |= {"lr_schedule": "linear", "sample_every": 0}
+        if options.mixed_precision is not None:
+            recipe["mixed_precision"] = options.mixed_precision
         if "vae" in recipe:
             recipe["vae"] = str(vae)
         if "init" in recipe:
             recipe["init"] = str(folders[recipe["init"]] / "export")
+        minutes = (options.hybrid_minutes if whole else options.expert_minutes) / 2
         _train_for(minutes, TrainingConfig.from_dict(recipe), options.steps)
     return {name: folder / "export" for name, folder in folders.items()}
 
@@ -189,22 +226,19 @@ def make(arm: str, pipe: Show1Pipeline, low: Tensor | None, prompt: str, seed: i
     return out
 
 
-def compare(options: Options, pipes: dict[str, Show1Pipeline]) -> tuple[list[Row], dict[str, dict[str, float]]]:
-    """Generates all ways for the same prompts and seeds; rows of scores, and seconds and bytes of each way."""
+def compare(options: Options, pipes: dict[str, Show1Pipeline]) -> list[Row]:
+    """Generates all ways for the same prompts and seeds, and scores them."""
     judge, base = SceneJudge(), pipes["hybrid"]
     asked = _prompts(options.videos)
+    folder = options.videos_folder
+    folder.mkdir(parents=True, exist_ok=True)
     measured: dict[str, list[Measured]] = {arm: [] for arm in (LOW, *options.arms)}
-    kept = options.out / "costs.json"
-    costs: dict[str, dict[str, float]] = read_json_object(kept) if kept.is_file() else {}
     for i, prompt in enumerate(asked):
         low = None
         for arm in (LOW, *options.arms):
-            file = options.out / "videos" / f"{i:03d}-{arm.replace(' ', '-')}.mkv"
+            file = _video_file(folder, i, arm)
             if not file.is_file():
-                with measure(base.device) as cost:
-                    video = make(arm, pipes.get(arm, base), low, prompt.prompt, 1000 + i, base.settings)
-                _note(costs, arm, cost)
-                write_json(kept, costs)
+                video = make(arm, pipes.get(arm, base), low, prompt.prompt, 1000 + i, base.settings)
                 Video.from_tensor(video, fps=8.0).save(file)
             video = Video.load(file).to_tensor()
             low = video if arm == LOW else low
@@ -216,8 +250,31 @@ def compare(options: Options, pipes: dict[str, Show1Pipeline]) -> tuple[list[Row
         size = {"num_frames": 29, "height": height, "width": width}
         real = true_features(judge, asked, range(5000, 5000 + len(asked)), **size)
         rows.append(summarise(arm, videos, real))
-    _save_sheet(options, asked)
-    return rows, costs
+    _save_sheet(folder, options.arms, asked)
+    return rows
+
+
+def costs_of(arms: Sequence[str], command: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Seconds and bytes of a whole video by each way, from the text on, each in a process of its own."""
+    found = {}
+    for arm in arms:
+        asked = [sys.executable, *command, "--cost-of", arm]
+        found[arm] = json.loads(
+            subprocess.run(asked, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        )
+    return found
+
+
+def cost_of(arm: str, pipes: dict[str, Show1Pipeline]) -> dict[str, float]:
+    """Of the second video; the first one also waits for weights."""
+    base, prompt = pipes["hybrid"], _prompts(1)[0].prompt
+    for seed in (1, 2):
+        with measure(base.device) as cost:
+            begins = arm not in (EARLIER, "latent only")
+            low = make(LOW, base, None, prompt, seed, base.settings) if begins else torch.zeros(3, 29, *LOW_SIZE)
+            if arm != LOW:
+                make(arm, pipes.get(arm, base), low, prompt, seed, base.settings)
+    return {"seconds": round(cost.seconds, 2), "bytes": float(cost.peak_memory)}
 
 
 def repair(options: Options, pipes: dict[str, Show1Pipeline], count: int) -> list[dict[str, Any]]:
@@ -253,13 +310,13 @@ def report(options: Options, rows: Sequence[Row], costs: dict[str, Any], repairs
         lines += ["", f"| corruption | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
         lines += [f"| {r['corruption']} | {' | '.join(f'{r[n]:.2f}' for n in names)} |" for r in repairs]
     lines += ["", "| network | steps | samples | minutes |", "|---|---:|---:|---:|"]
-    for file in sorted((options.out / "training").glob("*-trained.json")):
+    for file in sorted(options.training.glob("*-trained.json")):
         trained = read_json_object(file)
         name = file.name.removesuffix("-trained.json")
         lines.append(f"| {name} | {trained['steps']} | {trained['samples']} | {trained['minutes']:.0f} |")
     lines += [
         "",
-        f"{options.videos} prompts (half held out), model {options.model}, trained with {options.mixed_precision}. "
+        f"{options.videos} prompts (half held out), model {options.model}; seconds and memory of a whole video. "
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {datetime.date.today()}.",
     ]
     return "\n".join(lines) + "\n"
@@ -271,11 +328,8 @@ def _prompts(count: int) -> list[AlignmentPrompt]:
     return [group[i // 2 % len(group)] for i in range(count) for group in [sets[i % 2]]]
 
 
-def _note(costs: dict[str, dict[str, float]], name: str, cost: Cost) -> None:
-    """Keeps the shortest time, as the first video also waits for weights, and the highest peak."""
-    known = costs.setdefault(name, {"seconds": cost.seconds, "bytes": 0.0})
-    known["seconds"] = min(known["seconds"], cost.seconds)
-    known["bytes"] = max(known["bytes"], float(cost.peak_memory))
+def _video_file(folder: Path, number: int, arm: str) -> Path:
+    return folder / f"{number:03d}-{arm.replace(' ', '-').replace(',', '')}.mkv"
 
 
 def _resized(video: Tensor, height: int, width: int) -> Tensor:
@@ -293,42 +347,56 @@ def _error(video: Tensor, wanted: Tensor) -> float:
     return float((video - wanted).abs().mean() * 127.5)
 
 
-def _save_sheet(options: Options, asked: Sequence[AlignmentPrompt]) -> None:
+def _save_sheet(folder: Path, arms: Sequence[str], asked: Sequence[AlignmentPrompt]) -> None:
     videos, labels = [], []
     for i, prompt in enumerate(asked[:3]):
-        for arm in options.arms:
-            videos.append(Video.load(options.out / "videos" / f"{i:03d}-{arm.replace(' ', '-')}.mkv"))
+        for arm in arms:
+            videos.append(Video.load(_video_file(folder, i, arm)))
             labels.append(f"{prompt.prompt} [{arm}]")
     sheet = contact_sheet(videos, labels=labels, columns=8, max_width=1500)
-    save_sheet(sheet, options.out / "samples.png", overwrite=True)
+    save_sheet(sheet, folder / "samples.png", overwrite=True)
 
 
-def main() -> None:
+def parse(arguments: Sequence[str] | None = None) -> tuple[Options, str | None]:
+    """The options of a command line, and the way whose cost alone is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--videos", type=int, default=64)
-    parser.add_argument("--minutes", type=float, default=240.0, help="training of the whole hybrid, for latent only")
-    parser.add_argument("--expert-minutes", type=float, default=60.0, help="training of the expert, for the others")
-    parser.add_argument("--mixed-precision", choices=("no", "bf16"), default="no", help="arithmetic of the trainings")
+    parser.add_argument("--minutes", type=float, default=1320.0, help="training of the whole hybrid, for latent only")
+    parser.add_argument("--expert-minutes", type=float, default=110.0, help="training of the expert, for the others")
+    parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="arithmetic of the trainings")
     parser.add_argument("--earlier-keyframes", type=Path, help="stage folder of keyframes of a shorter training")
     parser.add_argument("--quick", action="store_true", help="2 prompts, 2 optimizer steps")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser.add_argument("--cost-of", choices=(LOW, *ARMS, EARLIER), help="only the seconds and bytes of a way, as JSON")
+    given = parser.parse_args(arguments)
+    if given.videos < 1:
+        parser.error(f"--videos must be 1 or more, got {given.videos}")
+    if given.earlier_keyframes is not None and not (given.earlier_keyframes / "unet").is_dir():
+        parser.error(f"--earlier-keyframes: {given.earlier_keyframes} is no stage folder; it has no folder unet")
     options = Options(
-        out=arguments.out,
-        model=arguments.model,
-        videos=2 if arguments.quick else arguments.videos,
-        hybrid_minutes=arguments.minutes,
-        expert_minutes=arguments.expert_minutes,
-        steps=2 if arguments.quick else None,
-        mixed_precision=arguments.mixed_precision,
-        earlier=arguments.earlier_keyframes,
+        out=given.out,
+        model=given.model,
+        videos=2 if given.quick else given.videos,
+        hybrid_minutes=given.minutes,
+        expert_minutes=given.expert_minutes,
+        steps=2 if given.quick else None,
+        mixed_precision=given.mixed_precision,
+        earlier=given.earlier_keyframes,
     )
-    (options.out / "videos").mkdir(parents=True, exist_ok=True)
+    return options, given.cost_of
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options, asked = parse()
     pipes = pipelines(options, train_networks(options))
-    rows, costs = compare(options, pipes)
-    repairs = repair(options, pipes, 1 if arguments.quick else 16)
+    if asked is not None:
+        print(json.dumps(cost_of(asked, pipes)))
+        return
+    rows = compare(options, pipes)
+    repairs = repair(options, pipes, 1 if options.steps else 16)
+    costs = costs_of((LOW, *options.arms), sys.argv)
     text = report(options, rows, costs, repairs)
     (options.out / "report.md").write_text(text, encoding="utf-8")
     write_json(

@@ -31,10 +31,9 @@ def claim() -> ModuleType:
 
 @pytest.fixture
 def options(claim: ModuleType, tmp_path: Path) -> Any:
-    (tmp_path / "videos").mkdir()
     return claim.Options(
         out=tmp_path,
-        model="truth",
+        model="mini",
         videos=2,
         hybrid_minutes=2.0,
         expert_minutes=1.0,
@@ -63,11 +62,10 @@ class TruthPipeline:
 
 def test_all_ways_are_scored_for_the_same_prompts_and_seeds(claim, options):
     pipes = {name: TruthPipeline(claim) for name in (*claim.ARMS[:-1], claim.EARLIER)}
-    rows, costs = claim.compare(options, pipes)
+    rows = claim.compare(options, pipes)
     assert [row.name for row in rows] == [claim.LOW, *claim.ARMS, claim.EARLIER]
     for row in rows:
         assert row.shares["subject"].share == row.shares["background"].share == 1.0, row.name
-    assert set(costs) == {claim.LOW, *claim.ARMS, claim.EARLIER}
 
     # each way starts where it should
     (latent, _), (pixel, _) = pipes["latent only"].calls, pipes["pixel only"].calls
@@ -82,9 +80,37 @@ def test_all_ways_are_scored_for_the_same_prompts_and_seeds(claim, options):
     claim.compare(options, pipes)
     assert {name: len(pipe.calls) for name, pipe in pipes.items()} == before
 
+    costs = {claim.LOW: {"seconds": 1.0, "bytes": 2e9}}
     text = claim.report(options, rows, costs, [])
-    assert all(f"| {name} | 100.0" in text for name in claim.ARMS)
-    assert (options.out / "samples.png").is_file()
+    assert all(f"| {name} | 100.0" in text for name in claim.ARMS) and "| 1.0 | 2.00 |" in text
+    assert (options.videos_folder / "samples.png").is_file()
+
+
+def test_other_settings_have_other_folders(claim, options):
+    shorter = dataclasses.replace(options, hybrid_minutes=1.0)
+    quick = dataclasses.replace(options, steps=2)
+    assert len({o.training for o in (options, shorter, quick)}) == 3
+    without = dataclasses.replace(options, earlier=None, videos=64)
+    assert without.training == options.training and without.videos_folder != options.videos_folder
+    assert dataclasses.replace(options, videos=64).videos_folder == options.videos_folder
+
+
+def test_the_cost_is_that_of_the_whole_way(claim):
+    pipes = {name: TruthPipeline(claim) for name in (*claim.ARMS[:-1], claim.EARLIER)}
+    assert claim.cost_of("plain upscaling", pipes)["seconds"] >= 0
+    assert [call["until"] for call in pipes["hybrid"].calls] == ["super_resolution"] * 2
+    claim.cost_of("latent only", pipes)
+    claim.cost_of(claim.EARLIER, pipes)
+    assert len(pipes["hybrid"].calls) == 2 and len(pipes["latent only"].calls) == len(pipes[claim.EARLIER].calls) == 2
+    claim.cost_of("pixel only", pipes)
+    assert len(pipes["hybrid"].calls) == 4 and len(pipes["pixel only"].calls) == 2
+
+
+@pytest.mark.parametrize("wrong", [["--videos", "0"], ["--earlier-keyframes", "nowhere"]])
+def test_wrong_options_are_told_before_the_trainings(claim, wrong, capsys):
+    with pytest.raises(SystemExit):
+        claim.parse(["--out", "claim", *wrong])
+    assert wrong[0] in capsys.readouterr().err
 
 
 def test_a_training_takes_the_steps_that_fit_its_minutes(claim, options, monkeypatch):
@@ -100,7 +126,7 @@ def test_a_training_takes_the_steps_that_fit_its_minutes(claim, options, monkeyp
         (config.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     monkeypatch.setattr(claim, "train", fake_train)
-    config = TrainingConfig(task="keyframes", out=str(options.out / "training" / "pixel"), batch_size=4, log_every=10)
+    config = TrainingConfig(task="keyframes", out=str(options.training / "pixel"), batch_size=4, log_every=10)
     claim._train_for(2.0, config, None)
     assert [c.steps for c in trained] == [16, 40]  # two minutes at three seconds a step
     assert trained[1] == dataclasses.replace(config, steps=40)

@@ -3,7 +3,7 @@
 import torch
 
 from show1.data.sprites import SpriteWorld, frame_times, render_tensor
-from show1.training.corruption import HIGH, LOW, corrupted
+from show1.training.corruption import HIGH, LOW, corrupted, left_in
 
 
 def clips(count: int) -> torch.Tensor:
@@ -37,3 +37,9 @@ def test_every_frame_wobbles_its_own_way() -> None:
 def test_sizes_of_any_kind() -> None:
     for size in ((8, 8), (9, 31), (1, 5)):
         assert corrupted(torch.zeros(1, 3, 2, *size), LOW).shape == (1, 3, 2, *size)
+
+
+def test_what_is_left_depends_on_the_size():
+    assert left_in(20) == LOW and left_in(160) == HIGH
+    half = left_in(80)
+    assert half.scales == (1.0, 2.5) and half.wobble == HIGH.wobble / 2 and half.noise == HIGH.noise

@@ -23,12 +23,23 @@ class Corruption:
     noise: float
     """Standard deviation of the noise in the reduced video at most, of values in [-1, 1]."""
 
+    def resized(self, factor: float) -> "Corruption":
+        """The same in frames of another size."""
+        low, high = (max(1.0, factor * scale) for scale in self.scales)
+        grid = max(1, round(factor * self.wobble_grid))
+        return Corruption(scales=(low, high), wobble=factor * self.wobble, wobble_grid=grid, noise=self.noise)
+
 
 HIGH = Corruption(scales=(2.0, 5.0), wobble=2.5, wobble_grid=16, noise=0.05)
 """What super-resolution leaves, at 160x256 pixels: for the expert."""
 
 LOW = Corruption(scales=(1.0, 1.25), wobble=0.4, wobble_grid=4, noise=0.12)
 """What keyframes and interpolation leave, at 20x32 pixels: for interpolation and super-resolution."""
+
+
+def left_in(height: int) -> Corruption:
+    """What the stage before super-resolution leaves in frames of so many rows: keyframes, or a super-resolution."""
+    return LOW if height <= 40 else HIGH.resized(height / 160)
 
 
 def corrupted(video: Tensor, kind: Corruption) -> Tensor:

@@ -32,7 +32,7 @@ from show1.stages.interpolation import condition as interpolation_condition
 from show1.stages.super_resolution import upsample
 from show1.training import networks
 from show1.training.config import TrainingConfig
-from show1.training.corruption import HIGH, LOW, corrupted
+from show1.training.corruption import HIGH, corrupted, left_in
 from show1.training.objective import add_noise, draw_timesteps, noise_of, prediction_loss
 
 Sample = tuple[str, Tensor]
@@ -336,7 +336,9 @@ class DenoisingTask(StageTask):
     def spoiled(self, frames: Tensor) -> Tensor:
         """Frames (B, 3, F, H, W) at low resolution, some clips of them as an earlier stage leaves them."""
         chosen = self.to_corrupt(len(frames))
-        return frames.index_copy(0, chosen, corrupted(frames[chosen], LOW)) if len(chosen) else frames
+        if not len(chosen):
+            return frames
+        return frames.index_copy(0, chosen, corrupted(frames[chosen], left_in(frames.shape[-2])))
 
     def export(self, folder: Path) -> None:
         self.unet.save_pretrained(folder / "unet")  # type: ignore[operator]
