@@ -192,7 +192,9 @@ def test_memory_policies_agree_and_only_the_stage_is_read_again(published: Path,
     assert "keyframes" in high.loaded and "interpolation" not in high.loaded
 
 
-def test_start_noise_is_blended_for_its_size_alone(pipe: Show1Pipeline, tmp_path: Path) -> None:
+def test_start_noise_is_blended_for_its_size_alone(
+    pipe: Show1Pipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = {"height": 16, "width": 24, "num_frames": 3, "num_inference_steps": 2}
     options: dict[str, Any] = {"settings": {"keyframes": settings}}
     noise = torch.randn(1, 3, 3, 16, 24, generator=torch.Generator().manual_seed(9))
@@ -211,8 +213,13 @@ def test_start_noise_is_blended_for_its_size_alone(pipe: Show1Pipeline, tmp_path
     assert not torch.equal(first, without)
     assert (first - second).abs().max() < (first - without).abs().max()  # all of the start noise is the adapter's
     settings["num_frames"] = 4
-    with pytest.raises(InputError, match=r"3x16x24 .* 4x16x24; ask for .*num_frames=3, height=16, width=24"):
-        keyframes(pipe, **options)
+    pipe.unload_adapter()
+    pipe.load_adapter(plain)
+    longer = keyframes(pipe, **options)
+    pipe.unload_adapter()
+    pipe.load_adapter(file)
+    assert torch.equal(keyframes(pipe, **options), longer)
+    assert "3x16x24 (frames x height x width), the keyframes asked for are 4x16x24: it is left out" in caplog.text
     pipe.set_adapter_weight("walk", 0)
     keyframes(pipe, **options)
 
@@ -225,6 +232,13 @@ def test_trigger_words_are_no_cause_for_a_warning(tmp_path: Path) -> None:
     pipe.load_adapter(adapter.save(tmp_path / "zigzag.safetensors"))
     (warning,) = pipe.prompt_warnings(prompt)
     assert "'gleaming'" in warning and "zigzags" not in warning
+    pipe.unload_adapter()
+    spoken = random_adapter(pipe, prompt="A panda zigzags.").save(tmp_path / "spoken.safetensors")
+    pipe.load_adapter(spoken)
+    (warning,) = pipe.prompt_warnings(prompt)
+    assert "zigzags" not in warning
+    pipe.set_adapter_weight("spoken", 0.0)
+    assert "'zigzags', 'gleaming'" in pipe.prompt_warnings(prompt)[0]
 
 
 def test_what_cannot_be_used(pipe: Show1Pipeline, files: dict[str, Path], tmp_path: Path, published: Path) -> None:

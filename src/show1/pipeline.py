@@ -3,6 +3,7 @@
 import importlib.metadata
 import logging
 import platform
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,6 @@ from show1.requests import GeneratorLike, PromptLike, SeedLike, VideoLike, make_
 from show1.runs import MANIFEST, Run, RunRequest
 from show1.runtime import MemoryPolicy, choose_device, choose_dtype, choose_memory, explained_memory, measure
 from show1.stages import PromptEmbeddings, Seeds
-from show1.stages.keyframes import check_start_noise
 from show1.video import Video
 
 logger = logging.getLogger(__name__)
@@ -318,8 +318,6 @@ class Show1Pipeline:
             video=video,
             seeding=seeding,
         )
-        if "keyframes" in request.stages:
-            check_start_noise(self._loader.start_noise(), request.settings.keyframes)
         begin = None if video is None else video_tensor(video, len(request.prompts))
         watch = Watch(
             stage_start=callback_on_stage_start,
@@ -397,7 +395,8 @@ class Show1Pipeline:
             stages: Of the call; None: all.
         """
         options = settings or self.settings
-        taught = " ".join(a.adapter.prompt for a in self.adapters).lower().replace(",", " ").split()
+        in_use = [a.adapter for a in self.adapters if a.weight or a.detail_weight]
+        taught = re.findall(r"[^\s.,;:!?]+", " ".join(adapter.prompt for adapter in in_use).lower())
         found: dict[str, None] = {}
         for stage in self.stages if stages is None else stages:
             encoder = self._loader.encoder(stage)
@@ -447,7 +446,7 @@ class Show1Pipeline:
         seeds: Seeds = IndependentSeeds(request.seeds)
         if request.seeding == "published":
             seeds = PublishedSeeds(request.seeds[0])
-        with measure(self.device) as cost, explained_memory(stage):
+        with measure(self.device) as cost, explained_memory(f"in the stage {stage!r}"):
             network: Any = self._loader.stage(stage)
             check_text_width(
                 self.cascade.parts[stage].path / "unet", network.unet.config, prompts.prompt_embeds.shape[-1]
@@ -473,7 +472,7 @@ class Show1Pipeline:
         watch.start("text")
         encoders = {stage: self._loader.encoder(stage) for stage in stages}
         texts: dict[StageName, PromptEmbeddings] = {}
-        with measure(self.device) as cost, explained_memory("text"):
+        with measure(self.device) as cost, explained_memory("in the text encoder"):
             for encoder in dict.fromkeys(encoders.values()):
                 for stage in (s for s in stages if encoders[s] is encoder):
                     prompts = [_stage_text(stage, p, request.settings)[0] for p in request.prompts]

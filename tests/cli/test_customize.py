@@ -57,6 +57,10 @@ def test_dry_run(show1: Show1, tmp_path: Path, asked: list[object]) -> None:
     assert told.code == 0
     assert told.json["trained_parameters"] > 0 and told.json["config"]["rank"] == 2
     assert [p.name for p in tmp_path.iterdir()] == ["clip.mkv"]
+    assert show1(*asked, "-o", "walk.safetensors", "--dry-run", "--sheet", "sheet.png").code == 0
+    assert (tmp_path / "sheet.png").is_file()
+    alone = show1(*asked, "-o", "walk.safetensors", "--sheet", "sheet.png")
+    assert alone.code == 2 and "--sheet is for --dry-run" in alone.err
 
 
 @pytest.mark.parametrize(
@@ -84,13 +88,14 @@ def test_ctrl_c_leaves_a_run_that_goes_on(
         if line["step"] == 1:
             signal.raise_signal(signal.SIGINT)
 
+    (tmp_path / "walk.safetensors").write_text("of another run")
     with monkeypatch.context() as patch:
         patch.setattr(customize.TrainingProgress, "__call__", press_once)
-        stopped = show1(*asked, "-o", "walk.safetensors", "--steps", 3, "--run", "my run")
+        stopped = show1(*asked, "-o", "walk.safetensors", "--steps", 3, "--run", "my run", "--overwrite")
+    (tmp_path / "walk.safetensors").unlink()
     assert stopped.code == 130
     assert "my run holds step 2 of 3" in stopped.err
-    assert "To go on: show1 customize motion --run 'my run'" in stopped.err
-    assert not (tmp_path / "walk.safetensors").exists()
+    assert "To go on: show1 customize motion --run 'my run' --overwrite" in stopped.err
     assert show1("customize", "motion", "--run", "my run").code == 0
     assert (tmp_path / "walk.safetensors").is_file()
     steps = [json.loads(line)["step"] for line in (tmp_path / "my run/log.jsonl").read_text().splitlines()]

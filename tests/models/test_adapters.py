@@ -181,6 +181,15 @@ def test_names_and_scales_of_other_programs(tmp_path: Path) -> None:
         save_file(files[0][0], tmp_path / "a.safetensors", {DIFFUSERS_KEY: json.dumps(config)})
         deltas = Adapter.load(tmp_path / "a.safetensors", stage="translation").deltas()
         torch.testing.assert_close(deltas, {"m.weight": product * scale})
+    for damaged in (
+        "{",
+        json.dumps({"unet.lora_alpha": "x"}),
+        json.dumps({"unet.alpha_pattern": {"*": 4}}),
+        json.dumps({"unet.alpha_pattern": [4]}),
+    ):
+        save_file(files[0][0], tmp_path / "a.safetensors", {DIFFUSERS_KEY: damaged})
+        with pytest.raises(CheckpointError, match="its LoRA config is damaged"):
+            Adapter.load(tmp_path / "a.safetensors", stage="translation")
     for name in ("unet.m.lora_magnitude_vector", "text_encoder.m.lora_A.weight", "lora_unet_m.whatever"):
         save_file({name: down}, tmp_path / "a.safetensors")
         with pytest.raises(CheckpointError, match="none of a UNet's LoRA"):
@@ -226,6 +235,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         ({"noise_weight": 0.5}, "no start noise"),
         ({"noise_weight": 1.5, "start_noise": torch.ones(1, 3, 4, 5, 6)}, "from 0 to 1"),
         ({"settings": {"x": {1, 2}}}, "plain JSON"),
+        ({"lora_alpha": "x"}, "lora_alpha must be a number"),
     ],
 )
 def test_contradictions(values: dict[str, Any], message: str) -> None:

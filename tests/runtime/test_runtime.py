@@ -81,11 +81,11 @@ def test_measure_sees_time_and_memory_of_its_block() -> None:
 
 def test_running_out_of_memory_is_explained() -> None:
     with pytest.raises(Show1Error, match="memory ran out in the stage 'translation'.*max_batch=1"):
-        with explained_memory("translation"):
+        with explained_memory("in the stage 'translation'"):
             raise torch.OutOfMemoryError("CUDA out of memory.")
-    with pytest.raises(Show1Error, match="memory ran out"):
-        with explained_memory("keyframes"):
+    with pytest.raises(Show1Error, match="memory ran out in training; use a smaller batch"):
+        with explained_memory("in training", "a smaller batch"):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
     with pytest.raises(RuntimeError, match="other"):
-        with explained_memory("keyframes"):
+        with explained_memory("here"):
             raise RuntimeError("other")

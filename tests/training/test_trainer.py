@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import tiny_training
 import torch
+from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file
 from tiny_training import Exports, FixedNoiseTask, config, exported, losses
 from torch.testing import assert_close
 
 from show1.data.clips import SpriteClips
-from show1.errors import Cancelled, InputError, RunError
+from show1.errors import Cancelled, InputError, RunError, Show1Error
 from show1.models import UNet3DConditionModel
 from show1.training import TrainingConfig, describe, last_checkpoint, tasks, train, trainer
 from show1.training.tasks import VAETask
@@ -332,6 +333,28 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
 def test_bad_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         train(config(**{"task": "keyframe_images", "out": tmp_path, **options}))
+
+
+def test_what_does_not_learn_in_a_step_is_averaged_all_the_same() -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    ema = EMAModel(parameters, decay=0.5, foreach=True)
+    for step in range(20):
+        for parameter in parameters:
+            parameter.data.fill_(step)
+        parameters[0].requires_grad_(step % 2 == 0)  # as a LoRA whose steps take turns with another one's
+        trainer._average(ema, parameters)
+        assert parameters[0].requires_grad == (step % 2 == 0)
+    assert torch.equal(*ema.shadow_params)
+    assert 17 < float(ema.shadow_params[0][0]) < 19
+
+
+def test_running_out_of_memory_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(trainer, "_train", full)
+    with pytest.raises(Show1Error, match="ran out in training; use a smaller batch_size.*gradient_checkpointing"):
+        train(config("keyframe_images", tmp_path))
 
 
 # many processes

@@ -38,7 +38,7 @@ _NOT_FOR: dict[Kind, list[str]] = {
 }
 
 
-def run(kind: Kind, given: dict[str, Any], *, overwrite: bool, dry_run: bool, quiet: bool) -> None:
+def run(kind: Kind, given: dict[str, Any], *, overwrite: bool, dry_run: bool, sheet: Path | None, quiet: bool) -> None:
     """Learns a motion or a style: what both commands do.
 
     Args:
@@ -46,6 +46,7 @@ def run(kind: Kind, given: dict[str, Any], *, overwrite: bool, dry_run: bool, qu
         given: The options on the command line; None for those that were not given.
         overwrite: Whether the adapter's file may replace another.
         dry_run: Only tell what would be learned.
+        sheet: Where a dry run draws the frames that would be learned from.
         quiet: No progress.
 
     Raises:
@@ -56,8 +57,10 @@ def run(kind: Kind, given: dict[str, Any], *, overwrite: bool, dry_run: bool, qu
 
     quiet_libraries()
     config = resolve(kind, given)
+    if sheet is not None and not dry_run:
+        raise InputError("--sheet is for --dry-run; a run draws reference.png in its folder")
     if dry_run:
-        say_json(describe(config))
+        say_json(describe(config, sheet))
         return
     if not quiet:
         tell(json.dumps(config.to_dict(), indent=2))
@@ -71,7 +74,8 @@ def run(kind: Kind, given: dict[str, Any], *, overwrite: bool, dry_run: bool, qu
             if last_checkpoint(config.folder) is None:
                 stopped.add_note("There is no checkpoint yet: the same command begins again.")
             else:
-                stopped.add_note(f"To go on: show1 customize {kind} --run {shlex.quote(str(config.folder))}")
+                again = " --overwrite" if overwrite else ""
+                stopped.add_note(f"To go on: show1 customize {kind} --run {shlex.quote(str(config.folder))}{again}")
             raise stopped from None
     if not quiet:
         _tell_result(config)
@@ -123,8 +127,8 @@ def _tell_result(config: CustomizationConfig) -> None:
 def _command(kind: Kind) -> Callable[..., None]:
     """The function of a kind's command, with a parameter for each option."""
 
-    def command(overwrite: bool, dry_run: bool, quiet: bool, **given: Any) -> None:
-        run(kind, given, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
+    def command(overwrite: bool, dry_run: bool, sheet: Path | None, quiet: bool, **given: Any) -> None:
+        run(kind, given, overwrite=overwrite, dry_run=dry_run, sheet=sheet, quiet=quiet)
 
     about, example = ABOUT[kind]
     lines = " \\\n    ".join([f"show1 customize {kind}", *example])
@@ -152,6 +156,14 @@ _OPTIONS = FieldOptions(
 _OTHERS = [
     keyword("overwrite", Annotated[bool, typer.Option("--overwrite", help="Replace the adapter's file.")], False),
     keyword("dry_run", Annotated[bool, typer.Option("--dry-run", help="Only tell what would be learned.")], False),
+    keyword(
+        "sheet",
+        Annotated[
+            Path | None,
+            typer.Option("--sheet", metavar="FILE", help="With --dry-run: draw what would be learned from, as a PNG."),
+        ],
+        None,
+    ),
     keyword("quiet", Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")], False),
 ]
 

@@ -72,6 +72,8 @@ class Adapter:
             if value not in known:
                 raise InputError(f"an adapter's {name} must be one of {', '.join(known)}, got {value!r}")
         _check_names(self.tensors)
+        if not isinstance(self.lora_alpha, int | float | None):
+            raise InputError(f"an adapter's lora_alpha must be a number, got {self.lora_alpha!r}")
         noise = self.start_noise
         if noise is not None and (noise.ndim != 5 or noise.shape[0] < 1 or noise.shape[1] != 3):
             raise InputError(f"an adapter's start noise must be (N, 3, F, H, W), got {tuple(noise.shape)}")

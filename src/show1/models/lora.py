@@ -72,7 +72,7 @@ def read_foreign(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> di
         config: peft's config; may be empty.
 
     Raises:
-        InputError: No LoRA of a UNet, or a kind of it that show1 cannot use.
+        InputError: No LoRA of a UNet, a kind of it that show1 cannot use, or a damaged config.
     """
     out: dict[str, Tensor] = {}
     alphas: dict[str, float] = {}
@@ -91,15 +91,25 @@ def read_foreign(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> di
         out[match["module"] + (DOWN if is_down else UP)] = tensor
     for module in lora_modules(out):
         rank = out[module + DOWN].shape[0]
-        scale = _scale(module, rank, alphas, config)
+        try:
+            scale = _scale(module, rank, alphas, config)
+        except (TypeError, ValueError, AttributeError, re.error) as error:
+            raise InputError(f"its LoRA config is damaged ({error}); save the LoRA again") from error
         if scale != 1.0 and module + UP in out:
             out[module + UP] = out[module + UP].float() * scale
     return out
 
 
 def read_config(header: Mapping[str, str]) -> dict[str, Any]:
-    """peft's config from a safetensors header, its keys without `unet.`; empty if there is none."""
-    config = json.loads(header.get(DIFFUSERS_KEY) or "{}")
+    """peft's config from a safetensors header, its keys without `unet.`; empty if there is none.
+
+    Raises:
+        InputError: It is no JSON.
+    """
+    try:
+        config = json.loads(header.get(DIFFUSERS_KEY) or "{}")
+    except ValueError as error:
+        raise InputError(f"its LoRA config is damaged ({error}); save the LoRA again") from error
     return {key.removeprefix(PREFIX): value for key, value in config.items()} if isinstance(config, dict) else {}
 
 

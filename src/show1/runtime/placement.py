@@ -126,8 +126,15 @@ def empty_cache(device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def explained_memory(stage: str) -> Iterator[None]:
-    """Says what to do when memory runs out in a stage, as a `Show1Error`."""
+def explained_memory(
+    where: str, smaller: str = "memory='low', max_batch=1, fewer frames or a smaller size"
+) -> Iterator[None]:
+    """Says what to do when memory runs out, as a `Show1Error`.
+
+    Args:
+        where: Such as "in the stage 'keyframes'".
+        smaller: What needs less.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -135,7 +142,7 @@ def explained_memory(stage: str) -> Iterator[None]:
             if "allocate memory" not in str(error):
                 raise
         raise Show1Error(
-            f"memory ran out in the stage {stage!r}; use memory='low', max_batch=1, fewer frames or a smaller size "
+            f"memory ran out {where}; use {smaller} "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         ) from error
 

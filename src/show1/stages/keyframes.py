@@ -1,5 +1,6 @@
 """Text to keyframes in pixel space."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from show1.errors import InputError
 from show1.stages.base import PromptEmbeddings, Seeds, StepCallback
 from show1.stages.denoising import DenoisingStage, SchedulerLike
 from show1.stages.networks import PixelNetwork
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,14 +66,14 @@ class KeyframesStage(DenoisingStage):
             (B, 3, F, H, W) float32 in about [-1, 1], on the CPU.
 
         Raises:
-            InputError: The start noise is of another size than the settings ask for.
+            InputError: The weights of the start noise add up to more than 1.
         """
-        check_start_noise(self.start_noise, settings)
+        start_noise = fitting_start_noise(self.start_noise, settings)
         generators = seeds.generators(self.name, 0)
         shape = (len(prompts.prompt_embeds), 3, settings.num_frames, settings.height, settings.width)
         noise = randn(shape, generators)
-        if self.start_noise:
-            noise = blend(noise, self.start_noise, seeds.generators("keyframes/start_noise", 0))
+        if start_noise:
+            noise = blend(noise, start_noise, seeds.generators("keyframes/start_noise", 0))
         network = PixelNetwork(self.unet)
         return self.denoise(
             network,
@@ -83,24 +86,27 @@ class KeyframesStage(DenoisingStage):
         )
 
 
-def check_start_noise(start_noise: Sequence[StartNoise], settings: KeyframesSettings) -> None:
-    """Makes sure that start noise can be used for these keyframes.
+def fitting_start_noise(start_noise: Sequence[StartNoise], settings: KeyframesSettings) -> list[StartNoise]:
+    """The start noise that can be used for these keyframes: what is of another size is left out, with a warning.
 
     Raises:
-        InputError: It is of another size, or the weights add up to more than 1.
+        InputError: The weights add up to more than 1.
     """
     asked = (settings.num_frames, settings.height, settings.width)
+    fitting = [given for given in start_noise if tuple(given.noise.shape[2:]) == asked]
     for given in start_noise:
         size = tuple(given.noise.shape[2:])
         if size != asked:
-            raise InputError(
-                f"an adapter's start noise is of {_times(size)} (frames x height x width), the keyframes asked for are "
-                f"{_times(asked)}; ask for keyframes of that size (num_frames={size[0]}, height={size[1]}, "
-                f"width={size[2]}), or load the adapter with noise_weight=0"
+            logger.warning(
+                "an adapter's start noise is of %s (frames x height x width), the keyframes asked for are %s: it is "
+                "left out",
+                _times(size),
+                _times(asked),
             )
-    total = sum(given.weight for given in start_noise)
+    total = sum(given.weight for given in fitting)
     if total > 1 + 1e-6:
         raise InputError(f"the adapters' noise weights add up to {total:g}; load them so that it is at most 1")
+    return fitting
 
 
 def blend(fresh: Tensor, start_noise: Sequence[StartNoise], generators: Sequence[torch.Generator]) -> Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from show1.errors import InputError
-from show1.training.options import SavedOptions
+from show1.training.options import SavedOptions, can_draw_levels
 
 TaskName = Literal[
     "text",
@@ -185,7 +185,7 @@ class TrainingConfig(SavedOptions):
             "log_every": (self.log_every >= 1, "1 or more"),
             "checkpoint_every": (self.checkpoint_every >= 1, "1 or more"),
             "sample_every": (self.sample_every >= 0, "0 or more"),
-            "timestep_logit": (self.timestep_logit is None or self.timestep_logit[1] > 0, "MEAN STD with STD above 0"),
+            "timestep_logit": (can_draw_levels(self.timestep_logit), "MEAN STD with STD above 0"),
             "motions_per_scene": (
                 self.motions_per_scene >= 1 and self.batch_size // self.accumulate % self.motions_per_scene == 0,
                 "a divisor of batch_size / accumulate",

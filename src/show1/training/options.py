@@ -1,11 +1,19 @@
 """Options as frozen dataclasses whose saved form is JSON."""
 
 import dataclasses
+import math
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from show1.errors import InputError
+
+
+def can_draw_levels(timestep_logit: tuple[float, ...] | None) -> bool:
+    """Whether an option `timestep_logit` is left out, or a finite mean and a deviation above 0."""
+    if timestep_logit is None:
+        return True
+    return len(timestep_logit) == 2 and all(map(math.isfinite, timestep_logit)) and timestep_logit[1] > 0
 
 
 class SavedOptions:

@@ -15,7 +15,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from show1.data.sprites import SpriteWorld
 from show1.errors import Cancelled, MissingDependencyError, RunError
 from show1.files import read_json_object, write_json
 from show1.models.layers import set_temporal_dropout
+from show1.runtime import explained_memory
 from show1.training.config import TrainingConfig
 from show1.training.job import Job, LoopOptions
 from show1.training.log import Line, RunLog
@@ -36,6 +37,12 @@ from show1.training.options import SavedOptions
 from show1.training.tasks import TASK_CLASSES, Batch, DenoisingTask, Task, VAETask
 
 logger = logging.getLogger(__name__)
+
+SMALLER = (
+    "a smaller batch_size, or the same one in parts (accumulate), gradient_checkpointing, mixed_precision bf16, or, to "
+    "customize, the method lora"
+)
+"""What to try where a training needs too much memory."""
 
 _LENGTH = 2**40
 """Samples of the endless data sets."""
@@ -124,12 +131,23 @@ def run_job(job: Job, *, on_log: Callable[[Line], None] | None = None, stop: Cal
         job.claim_folder()
     accelerator.wait_for_everyone()
     checkpoint = last_checkpoint(config.folder)
-    if accelerator.is_main_process:
-        with RunLog(config.folder, step_of(checkpoint), on_log) as log:
-            _train(job, accelerator, checkpoint, log, stop)
-    else:
-        _train(job, accelerator, checkpoint, None, stop)
+    with explained_memory("in training", SMALLER):
+        if accelerator.is_main_process:
+            with RunLog(config.folder, step_of(checkpoint), on_log) as log:
+                _train(job, accelerator, checkpoint, log, stop)
+        else:
+            _train(job, accelerator, checkpoint, None, stop)
     return config.folder / "export"
+
+
+def _average(ema: Any, trained: Sequence[torch.nn.Parameter]) -> None:
+    """A step of diffusers' average, which would copy those that do not learn in this step instead of averaging them."""
+    learning = [parameter.requires_grad for parameter in trained]
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    ema.step(trained)
+    for parameter, on in zip(trained, learning, strict=True):
+        parameter.requires_grad_(on)
 
 
 def _train(
@@ -185,7 +203,7 @@ def _train(
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() / config.accumulate
         schedule.step()
-        ema.step(trained)
+        _average(ema, trained)
         done, count = step + 1, count + 1
         stopping = stop is not None and stop()
         checkpoint_due = stopping or done == config.steps or done % config.checkpoint_every == 0

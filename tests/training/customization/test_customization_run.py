@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from show1 import Show1Pipeline
 from show1.errors import Cancelled, InputError, ModelNotFoundError, OutputError, RunError
@@ -67,6 +69,7 @@ def test_what_a_run_leaves(tmp_path: Path, cascade: Path, options: dict[str, Any
         "export",
         "reference.png",
         "report.json",
+        "written.json",
         FILE,
     }
     report = json.loads((run / "report.json").read_text())
@@ -87,7 +90,9 @@ def height(sheet: Path) -> int:
 
 
 @pytest.mark.parametrize("method", ["residual_vector", "lora"])
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, options: dict[str, Any], method: str) -> None:
+def test_a_stopped_run_goes_on_bit_for_bit(
+    tmp_path: Path, options: dict[str, Any], method: str, caplog: pytest.LogCaptureFixture
+) -> None:
     options |= {"method": method, "lr_schedule": "cosine", "ema_decay": 0.9, "accumulate": 2, "steps": 5}
     whole = customize(config(options, output=str(tmp_path / "whole.safetensors")))
     answers = iter([False, False, True])
@@ -98,9 +103,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, options: dict[str, An
     parts = customize(config(options))
     assert parts.read_bytes() == whole.read_bytes()
     assert json.loads((tmp_path / "walk.run/report.json").read_text())["steps"] == 2
-    stamp = parts.stat().st_mtime_ns
-    assert customize(config(options)) == parts and parts.stat().st_mtime_ns >= stamp  # again: nothing left to do
-    assert parts.read_bytes() == whole.read_bytes()
+    log = (tmp_path / "walk.run/log.jsonl").read_bytes()
+    assert customize(config(options)) == parts
+    assert "had its 5 steps already: nothing more was learned" in caplog.text
+    assert (tmp_path / "walk.run/log.jsonl").read_bytes() == log and parts.read_bytes() == whole.read_bytes()
     with pytest.raises(RunError, match="another rank .4, now 8.*choose another folder"):
         customize(config(options, rank=8), overwrite=True)
 
@@ -114,6 +120,34 @@ def test_clips_are_read_again_until_there_is_a_checkpoint(tmp_path: Path, option
     (run / FILE).write_bytes(b"damaged")
     with pytest.raises(RunError, match="is damaged"):
         customize(config(options, steps=2))
+
+
+def test_what_has_changed_is_not_gone_on_with(tmp_path: Path, options: dict[str, Any], cascade: Path) -> None:
+    folder, model = drawings(tmp_path / "drawings"), tmp_path / "model"
+    shutil.copytree(cascade, model)
+    style = {"kind": "style", "name": "sketch", "video": [], "images": str(folder), "model": str(model), "steps": 1}
+    style |= {"inversion_steps": 0}
+    customize(config(options, **style))
+    (folder / "captions.jsonl").rename(tmp_path / "captions.jsonl")  # what is gone was read already
+    customize(config(options, **style, **{"checkpoint_every": 1}))
+    (tmp_path / "captions.jsonl").rename(folder / "captions.jsonl")
+    Image.new("RGB", (50, 30)).save(folder / "c.png")
+    with pytest.raises(RunError, match="c.png changed after this run began; choose another folder"):
+        customize(config(options, **{**style, "steps": 2}))
+    (folder / "c.png").unlink()
+    weights = model / "keyframes" / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor + 0.01 for name, tensor in load_file(weights).items()}, weights)
+    with pytest.raises(RunError, match="the model changed after this run began"):
+        customize(config(options, **{**style, "steps": 2}))
+
+
+def test_its_own_file_is_replaced_though_samples_came_between(tmp_path: Path, options: dict[str, Any]) -> None:
+    customize(config(options, steps=1))
+    answers = iter([False, True])
+    with pytest.raises(Cancelled):
+        customize(config(options, steps=4, sample_every=1), stop=lambda: next(answers))
+    file = customize(config(options, steps=4, sample_every=1))
+    assert Adapter.load(file).settings["steps"] == 4
 
 
 def test_another_file_is_not_replaced(tmp_path: Path, options: dict[str, Any]) -> None:
@@ -209,6 +243,22 @@ def test_small_clips_have_noise_only_where_the_stage_adds_it(
     assert bool(inputs.noise_level.any()) == (level > 0) and inputs.noise_level.max() <= 400
 
 
+def test_super_resolution_also_learns_single_frames_of_clips(tmp_path: Path, options: dict[str, Any]) -> None:
+    style = {"kind": "style", "name": "sketch", "stage": "super_resolution", "inversion_steps": 0, "method": None}
+    asked = config(options, **style)
+    job = CustomizationJob(asked, resolve(asked.model))
+    job.claim_folder()
+    task = job.make_task()
+    torch.manual_seed(0)
+    drawn = [task.inputs(torch.tensor([0, 0])) for _ in range(50)]
+    alone = [inputs for inputs in drawn if inputs.x0.shape[2] == 1]
+    assert 3 < len(alone) < 20
+    frames = next(inputs.x0.shape[2] for inputs in drawn if inputs.x0.shape[2] > 1)
+    for inputs in alone:
+        assert len(inputs.x0) == len(inputs.text) == 2 * frames
+        assert inputs.condition is not None and not torch.equal(inputs.condition, inputs.x0)
+
+
 def test_dry_run_leaves_nothing(tmp_path: Path, options: dict[str, Any]) -> None:
     images = str(drawings(tmp_path / "drawings"))
     told = describe(config(options, kind="style", name="pencil sketch", video=[], images=images, prompt=["a thing"]))
@@ -218,6 +268,9 @@ def test_dry_run_leaves_nothing(tmp_path: Path, options: dict[str, Any]) -> None
     assert 0 < told["trained_parameters"] < told["frozen_parameters"]
     clips = describe(config(options))["clips"]
     assert clips[0]["times"] == pytest.approx([0.0, 0.5, 1.0]) and clips[0]["warnings"] == []
+    describe(config(options), tmp_path / "sheet.png")
+    assert {p.name for p in tmp_path.iterdir()} == {"drawings", "sheet.png"}
+    assert height(tmp_path / "sheet.png") > 8
 
 
 @pytest.mark.parametrize(
@@ -236,6 +289,11 @@ def test_dry_run_leaves_nothing(tmp_path: Path, options: dict[str, Any]) -> None
         ({"noise_weight": 0.5, "inversion_steps": 0}, "leave noise_weight out"),
         ({"noise_weight": 2.0}, "noise_weight must be from 0 to 1"),
         ({"timestep_logit": [0.0, 0.0]}, "timestep_logit must be MEAN STD with STD above 0"),
+        ({"timestep_logit": [float("nan"), 1.0]}, "timestep_logit must be MEAN STD"),
+        ({"timestep_logit": [1.0]}, "timestep_logit must be MEAN STD"),
+        ({"kind": "style", "name": "x", "images": "d", "video": [], "fit": "pad"}, "fit: it is for videos"),
+        ({"kind": "style", "name": "x", "images": "d", "video": [], "fps": 3.0}, "fps: it is for videos"),
+        ({"kind": "style", "name": "x", "layers": "attention"}, "layers: spatial_lora learns nothing over frames"),
         ({"accumulate": 3}, "accumulate must be a divisor"),
         ({"source": ["a.mkv"]}, "source: styles of super_resolution alone"),
         (

@@ -1,12 +1,12 @@
 """Options of a customization."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from show1.config import StageName
 from show1.errors import InputError
-from show1.training.options import SavedOptions
+from show1.training.options import SavedOptions, can_draw_levels
 
 Kind = Literal["motion", "style"]
 MethodName = Literal["temporal_attention", "residual_vector", "lora", "spatial_lora"]
@@ -83,7 +83,7 @@ class CustomizationConfig(SavedOptions):
     """Seconds of a clip to leave out at its beginning."""
 
     duration: float | None = None
-    """Seconds of a clip to use; None: all."""
+    """Seconds of a clip to use; None: at most a minute."""
 
     layers: Literal["transformer", "attention"] = "transformer"
     """What of the transformers over frames learns: all of it, or the projections of its attentions alone."""
@@ -178,10 +178,7 @@ class CustomizationConfig(SavedOptions):
                 "max_grad_norm": (self.max_grad_norm > 0, "more than 0"),
                 "ema_decay": (0 <= self.ema_decay < 1, "at least 0, less than 1"),
                 "prompt_dropout": (0 <= self.prompt_dropout <= 1, "from 0 to 1"),
-                "timestep_logit": (
-                    self.timestep_logit is None or self.timestep_logit[1] > 0,
-                    "MEAN STD with STD above 0",
-                ),
+                "timestep_logit": (can_draw_levels(self.timestep_logit), "MEAN STD with STD above 0"),
                 "inversion_steps": (0 <= self.inversion_steps <= 1000, "from 0 to 1000"),
                 "noise_weight": (0 <= self.noise_weight <= 1, "from 0 to 1"),
                 "log_every": (self.log_every >= 1, "1 or more"),
@@ -197,6 +194,8 @@ class CustomizationConfig(SavedOptions):
             raise InputError(
                 f"convolutions: they learn by spatial_lora alone, got the method {self.resolved_method}; leave it out"
             )
+        if self.layers != _DEFAULTS["layers"] and self.resolved_method == "spatial_lora":
+            raise InputError("layers: spatial_lora learns nothing over frames; leave it out, or choose another method")
         if self.noise_weight and not self.inverts:
             raise InputError(
                 "noise_weight: only motions of keyframes have a start noise, from inversion_steps of 1 or more; leave "
@@ -217,6 +216,10 @@ class CustomizationConfig(SavedOptions):
             raise InputError("name: say what the style is called, such as 'pencil sketch'")
         elif self.images is not None and self.stage == "interpolation":
             raise InputError("images: interpolation learns from videos alone; name videos, or another stage")
+        if self.images is not None:
+            for name in ("num_frames", "fps", "fit", "start", "duration"):
+                if getattr(self, name) != _DEFAULTS[name]:
+                    raise InputError(f"{name}: it is for videos, and images have no use for it; leave it out")
         if self.source and (self.kind, self.stage) != ("style", "super_resolution"):
             raise InputError("source: styles of super_resolution alone learn from pairs; leave it out")
         if self.source and len(self.source) != (len(self.video) or 1):
@@ -246,3 +249,6 @@ class CustomizationConfig(SavedOptions):
     def inverts(self) -> bool:
         """Whether the clips' start noise is looked for."""
         return self.kind == "motion" and self.stage == "keyframes" and self.inversion_steps > 0
+
+
+_DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(CustomizationConfig)}

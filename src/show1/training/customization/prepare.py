@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,8 +26,9 @@ from show1.data.reference import (
 from show1.diffusion import Denoiser, Guidance, build_scheduler, fold_frames, interpolated_length, unfold_frames
 from show1.diffusion.inversion import ddim_invert
 from show1.errors import InputError, RunError
-from show1.files import write_tensors
+from show1.files import sha256, write_tensors
 from show1.media import contact_sheet, save_sheet
+from show1.models.adapters import unet_sha256
 from show1.models.cascade import Cascade, resolve
 from show1.models.loading import load_unet, load_vae, read_scheduler_config
 from show1.models.text import PromptEncoder, clean_prompt
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 FILE = "prepared.safetensors"
 """In the run's folder."""
+
+_HEADER = ("prompts", "learned_from")
 
 TRANSLATION_FRAMES = 8
 """Frames of a clip for the expert, where the options do not say."""
@@ -64,15 +67,18 @@ class Prepared:
     """(N, C, F, H/8, W/8) scaled latents (translation)."""
     start_noise: Tensor | None = None
     """(N, 3, F, H, W) noise that gives the clips."""
+    learned_from: Mapping[str, str] = field(default_factory=dict)
+    """Hash of the network, and of each file that was read."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Those that there are, by name."""
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value.contiguous() for name, value in named.items() if isinstance(value, Tensor)}
 
     def save(self, file: Path) -> None:
         """Writes the tensors, with the prompts in the header."""
-        write_tensors(file, self.tensors(), {"prompts": json.dumps(self.prompts)})
+        header = {"prompts": json.dumps(self.prompts), "learned_from": json.dumps(self.learned_from)}
+        write_tensors(file, self.tensors(), header)
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -83,8 +89,10 @@ class Prepared:
         """
         try:
             with safe_open(file, framework="pt") as opened:
-                prompts = tuple(json.loads(opened.metadata()["prompts"]))
-                return cls(**{name: opened.get_tensor(name) for name in opened.keys()}, prompts=prompts)  # noqa: SIM118
+                header = {name: json.loads(text) for name, text in opened.metadata().items() if name in _HEADER}
+                prompts, learned_from = tuple(header["prompts"]), dict(header.get("learned_from", {}))
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                return cls(**tensors, prompts=prompts, learned_from=learned_from)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{file} is damaged ({error}); begin the run again in another folder") from error
 
@@ -218,15 +226,18 @@ def prepare(config: CustomizationConfig, cascade: Cascade, device: torch.device)
     Raises:
         InputError: A clip cannot be used.
         MediaError: A file cannot be read.
-        RunError: What is kept is damaged.
+        RunError: What is kept is damaged, or a clip or the model has changed since.
     """
+    part = cascade.parts[config.stage].path
+    learned_from = _learned_from(config, part, cascade.variant)
     if (config.folder / FILE).is_file():
-        return Prepared.load(config.folder / FILE)
+        kept = Prepared.load(config.folder / FILE)
+        _check_unchanged(kept.learned_from, learned_from)
+        return kept
     clips = read_clips(config, cascade.settings)
-    _save_reference_sheet(config, clips)
+    save_reference_sheet(config, clips, config.folder / "reference.png")
     prompts = preview_prompts(config, clips)
     texts = _encode(config, cascade, clips.prompts, prompts, device)
-    part = cascade.parts[config.stage].path
     extra: dict[str, Tensor] = {}
     if config.stage == "super_resolution":
         size = (cascade.settings.keyframes.height, cascade.settings.keyframes.width)
@@ -236,9 +247,34 @@ def prepare(config: CustomizationConfig, cascade: Cascade, device: torch.device)
         extra["latents"] = _latents(part, clips.video, device)
     if config.inverts:
         extra["start_noise"] = _invert(part, clips.video, texts["text"], config.inversion_steps, device)
-    prepared = Prepared(clips=clips.video, prompts=prompts, **texts, **extra)
+    prepared = Prepared(clips=clips.video, prompts=prompts, learned_from=learned_from, **texts, **extra)
     prepared.save(config.folder / FILE)
     return prepared
+
+
+def _learned_from(config: CustomizationConfig, part: Path, variant: str | None) -> dict[str, str]:
+    """Hashes of the network and of all files that the options name and that are there, by path."""
+    found = {"the model": unet_sha256(part / "unet", variant)}
+    for name in (*config.video, *config.source, *([config.images] if config.images is not None else [])):
+        path = Path(name)
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file.is_file():
+                found[str(file)] = sha256(file)
+    return found
+
+
+def _check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """What is no longer there does not matter: all that was read of it is kept.
+
+    Raises:
+        RunError: Something else is there instead, or more.
+    """
+    changed = [name for name, digest in now.items() if before and before.get(name) != digest]
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise RunError(
+            f"{changed[0]}{more} changed after this run began; choose another folder (--run), or delete this one"
+        )
 
 
 def _image_prompts(config: CustomizationConfig, folder: Path) -> tuple[str, ...]:
@@ -250,14 +286,14 @@ def _image_prompts(config: CustomizationConfig, folder: Path) -> tuple[str, ...]
     return tuple(with_style(captions.get(file.name, common), config.name) for file in image_files(folder))
 
 
-def _save_reference_sheet(config: CustomizationConfig, clips: Clips) -> None:
+def save_reference_sheet(config: CustomizationConfig, clips: Clips, file: Path) -> None:
     """What is learned from, to be looked at."""
     if clips.references:
         sheet = reference_sheet(clips.references)
     else:
         images = Video.from_tensor(clips.video[:, :, 0].transpose(0, 1), fps=1.0)
         sheet = contact_sheet(images, rows=8, labels=[config.name])
-    save_sheet(sheet, config.folder / "reference.png", overwrite=True)
+    save_sheet(sheet, file, overwrite=True)
 
 
 def _encode(

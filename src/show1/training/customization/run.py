@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from show1.errors import InputError, MissingDependencyError, OutputError
-from show1.files import sha256, write_atomically, write_json
+from show1.files import read_json_object, sha256, write_atomically, write_json
 from show1.models.cascade import Cascade
 from show1.runtime import choose_device, measure
 from show1.training.customization.config import CustomizationConfig
-from show1.training.customization.prepare import FILE, find_cascade, prepare, read_clips
+from show1.training.customization.prepare import FILE, find_cascade, prepare, read_clips, save_reference_sheet
 from show1.training.customization.task import ADAPTER, CustomizationTask
 from show1.training.job import Job
 from show1.training.log import Line
@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 REPORT = "report.json"
 """Time and memory of a run, in its folder."""
+
+WRITTEN = "written.json"
+"""Hash of the adapter that the run wrote last, in its folder."""
 
 _FREE = {"steps", "log_every", "checkpoint_every", "sample_every", "output", "run"}
 """Options that may change when a run goes on."""
@@ -57,8 +60,10 @@ def customize(
         Cancelled: `stop` said yes.
     """
     output = Path(config.output)
-    made = config.folder / "export" / ADAPTER
-    ours = output.is_file() and made.is_file() and sha256(output) == sha256(made)
+    made, written = config.folder / "export" / ADAPTER, config.folder / WRITTEN
+    known = [read_json_object(written).get("sha256")] if written.is_file() else []
+    known += [sha256(made)] if made.is_file() else []
+    ours = output.is_file() and sha256(output) in known
     if output.exists() and not (overwrite or ours):
         raise OutputError(f"{output} exists already; name another file, or say overwrite=True (--overwrite)")
     cascade = find_cascade(config)
@@ -69,16 +74,26 @@ def customize(
         report = {"steps": job.steps_done, **cost.to_dict()}
         write_json(config.folder / REPORT, report)
         logger.info("%d steps took %.1f s, peak memory %.2f GB", job.steps_done, cost.seconds, cost.peak_memory / 1e9)
+    else:
+        logger.warning("%s had its %d steps already: nothing more was learned", config.folder, config.steps)
     data = made.read_bytes()
     write_atomically(output, lambda partial: _write_bytes(partial, data))
+    write_json(written, {"sha256": sha256(output)})
     return output
 
 
-def describe(config: CustomizationConfig) -> dict[str, Any]:
-    """What a run would learn, without learning: options, clips, counts of parameters (`--dry-run`)."""
+def describe(config: CustomizationConfig, sheet: Path | None = None) -> dict[str, Any]:
+    """What a run would learn, without learning: options, clips, counts of parameters (`--dry-run`).
+
+    Args:
+        config: The run's options.
+        sheet: Where the frames that it would learn from are drawn, *.png; None: nowhere.
+    """
     _check_folder(config)
     cascade = find_cascade(config)
     clips = read_clips(config, cascade.settings)
+    if sheet is not None:
+        save_reference_sheet(config, clips, sheet)
     task = CustomizationTask(config, cascade, None)
     trained = sum(p.numel() for p in task.learning_parameters())
     checkpoint = last_checkpoint(config.folder)

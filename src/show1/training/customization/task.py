@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from show1.config import StageSettings
-from show1.diffusion import IndependentSeeds, build_scheduler
+from show1.diffusion import IndependentSeeds, build_scheduler, fold_frames
 from show1.errors import InputError
 from show1.models.adapters import Adapter, unet_sha256
 from show1.models.cascade import Cascade
@@ -142,7 +142,11 @@ class CustomizationTask(Task):
         return self._super_resolution_inputs(video, self._held("low")[index], text)
 
     def _super_resolution_inputs(self, video: Tensor, low: Tensor, text: Tensor) -> Inputs:
-        """Noisy small frames, and the clean first one of a window of several."""
+        """Noisy small frames, and the clean first one of a window of several; or, as sampling begins, single frames."""
+        frames = video.shape[2]
+        if frames > 1 and float(torch.rand(())) < SuperResolutionTask.SINGLE_FRAMES:
+            video, low = (fold_frames(x)[:, :, None] for x in (video, low))
+            text = text.repeat_interleave(frames, dim=0)
         video, low = random_crop(SuperResolutionTask.CROP, video, upsample(low, *video.shape[-2:]))
         highest = HIGHEST_NOISE_LEVEL if self._cascade.settings.super_resolution.noise_level > 0 else 0
         levels = torch.randint(highest + 1, (len(video),)).to(video.device)
@@ -207,7 +211,7 @@ class CustomizationTask(Task):
             method=config.resolved_method,
             base_name=self._cascade.name,
             base_sha256=unet_sha256(self._part / "unet", self._cascade.variant),
-            prompt=config.name if config.kind == "style" else config.prompt[0],
+            prompt=config.name if config.kind == "style" else "; ".join(dict.fromkeys(config.prompt)),
             settings=_recorded(config),
             tensors=self.method.tensors(),
             lora_alpha=self.method.lora_alpha,
