@@ -296,14 +296,15 @@ def repair(options: Options, pipes: dict[str, Show1Pipeline], count: int) -> lis
 
 def report(options: Options, rows: Sequence[Row], costs: dict[str, Any], repairs: Sequence[dict[str, Any]]) -> str:
     """The tables as Markdown."""
-    lines = [f"| way | {' | '.join(CRITERIA)} | Fréchet, frames | Fréchet, clips | seconds | peak GB |"]
-    lines.append("|---|" + "---:|" * (len(CRITERIA) + 4))
+    lines = [f"| way | {' | '.join(CRITERIA)} | sharpness | flicker | FD frames | FD clips | seconds | peak GB |"]
+    lines.append("|---|" + "---:|" * (len(CRITERIA) + 6))
     for row in rows:
         shares = [row.shares[c] for c in CRITERIA]
         cells = [f"{100 * s.share:.1f} ({100 * s.interval[0]:.0f} to {100 * s.interval[1]:.0f})" for s in shares]
         cost = costs.get(row.name, {"seconds": math.nan, "bytes": math.nan})
-        distances = [math.nan if d is None else d for d in (row.frame_distance, row.clip_distance)]
-        cells += [f"{d:.2f}" for d in distances] + [f"{cost['seconds']:.1f}", f"{cost['bytes'] / 1e9:.2f}"]
+        looks = [row.sharpness, row.flicker, row.frame_distance, row.clip_distance]
+        cells += ["" if value is None else f"{value:.2f}" for value in looks]
+        cells += [f"{cost['seconds']:.1f}", f"{cost['bytes'] / 1e9:.2f}"]
         lines.append(f"| {row.name} | {' | '.join(cells)} |")
     if repairs:
         names = [key for key in repairs[0] if key != "corruption"]

@@ -3,7 +3,8 @@
     python benchmarks/customization/training_memory.py              # arithmetic on fake tensors, on any machine
     python benchmarks/customization/training_memory.py --measure    # the same steps on a GPU, with their time
 
-A step is forward, backward and AdamW on one clip of 8x40x64 in float32, as `show1 customize motion` does it by default.
+A step is forward, backward and AdamW on clips of 8x40x64 in float32: four at a time, as `show1 customize motion` does
+it by default, or one, as with `--batch-size 1`, or `--accumulate 4`.
 Text states and clips are computed before and take next to nothing. Nothing is computed on fake tensors, so kernels' own
 workspaces are not counted.
 """
@@ -13,6 +14,7 @@ import datetime
 import sys
 import time
 import weakref
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from show1.models import UNet3DConditionModel
+from show1.models.layers import set_temporal_dropout
 from show1.training.customization import METHODS, CustomizationConfig
 from show1.training.customization.methods import METHOD_CLASSES, Inputs, Method, MotionLora, Predicted
 from show1.training.objective import add_noise
@@ -34,7 +37,7 @@ from memory import BASE
 FRAMES, HEIGHT, WIDTH = 8, 40, 64
 
 
-def configure(method: str, checkpointing: bool) -> CustomizationConfig:
+def configure(method: str, checkpointing: bool, clips: int) -> CustomizationConfig:
     """A motion of the published keyframes."""
     return CustomizationConfig.from_dict(
         {
@@ -44,6 +47,7 @@ def configure(method: str, checkpointing: bool) -> CustomizationConfig:
             "prompt": ["a cat walks"],
             "method": method,
             "gradient_checkpointing": checkpointing,
+            "batch_size": clips,
         }
     )
 
@@ -51,13 +55,14 @@ def configure(method: str, checkpointing: bool) -> CustomizationConfig:
 def build(config: CustomizationConfig) -> tuple[Any, Method]:
     """The network, frozen but for what the method lets learn."""
     unet: Any = UNet3DConditionModel(**BASE)
+    set_temporal_dropout(unet, 0.0)
     method = METHOD_CLASSES[config.resolved_method](unet, config)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     return unet.train(), method
 
 
-def step(unet: Any, method: Method, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+def step(unet: Any, method: Method, optimizer: torch.optim.Optimizer, clips: int, device: torch.device) -> None:
     """One step; for LoRA that of the layers over frames, which needs most."""
     alphas = torch.linspace(0.999, 0.001, 1000, device=device)
 
@@ -67,8 +72,8 @@ def step(unet: Any, method: Method, optimizer: torch.optim.Optimizer, device: to
         out = unet(add_noise(inputs.x0, noise, t, alphas), t, encoder_hidden_states=inputs.text, return_dict=False)[0]
         return Predicted(out=out, x0=inputs.x0, noise=noise, t=t, alphas_cumprod=alphas, prediction="epsilon")
 
-    clip: Tensor = torch.randn(1, 3, FRAMES, HEIGHT, WIDTH, device=device)
-    text = torch.randn(1, 77, 4096, device=device)
+    clip: Tensor = torch.randn(clips, 3, FRAMES, HEIGHT, WIDTH, device=device)
+    text = torch.randn(clips, 77, 4096, device=device)
     inputs = Inputs(x0=clip, text=text)
     loss = method.temporal_loss(predict, inputs, 0) if isinstance(method, MotionLora) else method.loss(predict, inputs)
     loss.backward()
@@ -117,7 +122,7 @@ def traced(config: CustomizationConfig) -> tuple[int, int, float]:
         learning = [p for p in unet.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(learning, fused=True)
         for _ in range(2):  # the optimizer's state is there from the second on
-            step(unet, method, optimizer, device)
+            step(unet, method, optimizer, config.batch_size, device)
         return sum(p.numel() for p in learning), allocator.peak, float("nan")
 
 
@@ -129,12 +134,12 @@ def measured(config: CustomizationConfig) -> tuple[int, int, float]:
         unet, method = build(config)
     learning = [p for p in unet.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, fused=True)
-    step(unet, method, optimizer, device)
+    step(unet, method, optimizer, config.batch_size, device)
     torch.cuda.reset_peak_memory_stats()
     torch.cuda.synchronize()
     start = time.perf_counter()
     for _ in range(3):
-        step(unet, method, optimizer, device)
+        step(unet, method, optimizer, config.batch_size, device)
     torch.cuda.synchronize()
     return sum(p.numel() for p in learning), torch.cuda.max_memory_allocated(), (time.perf_counter() - start) / 3
 
@@ -143,12 +148,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true", help="on a CUDA device")
     arguments = parser.parse_args()
-    print("| method | gradient checkpointing | millions learn | peak, GB | s |\n|---|---|---:|---:|---:|")
-    for method in METHODS["motion"]:
-        for checkpointing in (False, True):
-            count, peak, seconds = (measured if arguments.measure else traced)(configure(method, checkpointing))
-            used = "yes" if checkpointing else "no"
-            print(f"| {method} | {used} | {count / 1e6:.1f} | {peak / 1e9:.2f} | {seconds:.2f} |", flush=True)
+    print("| method | clips | gradient checkpointing | millions learn | peak, GB | s |\n|---|---:|---|---:|---:|---:|")
+    for method, clips, checkpointing in product(METHODS["motion"], (4, 1), (False, True)):
+        count, peak, seconds = (measured if arguments.measure else traced)(configure(method, checkpointing, clips))
+        used = "yes" if checkpointing else "no"
+        print(f"| {method} | {clips} | {used} | {count / 1e6:.1f} | {peak / 1e9:.2f} | {seconds:.2f} |", flush=True)
     how = f"measured on {torch.cuda.get_device_name()}" if arguments.measure else "computed on fake tensors"
     print(f"\n{how}, float32, random weights; torch {torch.__version__}, {datetime.date.today()}")
 
