@@ -184,7 +184,7 @@ def test_callbacks_count_the_steps(pipe: Show1Pipeline) -> None:
         assert {total for _, total in counted} == {len(counted)}
 
 
-def test_cancelled_at_the_next_step(pipe: Show1Pipeline, tmp_path: Path) -> None:
+def test_cancelled_at_the_next_step(pipe: Show1Pipeline, published: Path, tmp_path: Path) -> None:
     cancel = threading.Event()
     seen: list[tuple[str, int]] = []
 
@@ -203,6 +203,10 @@ def test_cancelled_at_the_next_step(pipe: Show1Pipeline, tmp_path: Path) -> None
             cancel=cancel,
         )
     assert seen[-1] == ("interpolation", 1)
+    low = Show1Pipeline.from_pretrained(published, memory="low", device="cpu", cache_embeddings=False)
+    with pytest.raises(Cancelled):
+        low(PROMPT, seed=345, settings=small_changes(), callback_on_step_end=step, cancel=cancel)
+    assert low.loaded == ()
     (out,) = pipe.resume(tmp_path / "run")
     assert (out.frames == pipe(PROMPT, seed=345, settings=small_changes()).frames).all()
 
@@ -228,6 +232,9 @@ def test_seeds(pipe: Show1Pipeline) -> None:
     many = pipe(PROMPT, generator=[torch.Generator().manual_seed(i) for i in (5, 6)], **options)
     assert many[0].metadata["seed"] == one.metadata["seed"] != many[1].metadata["seed"]
     assert [v.metadata["seed"] for v in pipe(PROMPT, seed=[8, 2], **options)] == [8, 2]
+    first, second = (v.metadata["seed"] for v in pipe(PROMPT, count=2, **options))
+    assert second == first + 1
+    assert (pipe(PROMPT, seed=1, negative_prompt=" ", **options).frames == pipe(PROMPT, seed=1, **options).frames).all()
 
 
 def test_negative_prompt_and_settings_reach_the_stages(pipe: Show1Pipeline) -> None:
@@ -278,7 +285,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"settings": {"keyframes": {"speed": 3}}}, "unknown option 'speed'"),
     ({"settings": {"keyframe": {}}}, "unknown stage 'keyframe'"),
     ({"settings": {"keyframes": 3}}, "mapping of options"),
-    ({"settings": {"keyframes": {"num_inference_steps": "many"}}}, "KeyframesSettings"),
+    ({"settings": {"keyframes": {"num_inference_steps": "many"}}}, "num_inference_steps must be a whole"),
+    ({"settings": {"keyframes": {"num_inference_steps": 1500}}}, "num_inference_steps must be 1 to 1000"),
+    ({"settings": {"keyframes": {"fps": 0}}}, "fps must be 0.01 to 240"),
+    ({"settings": {"keyframes": {"fps": float("nan")}}}, "fps must be a finite number"),
+    ({"settings": {"keyframes": {"guidance_interval": [0.1]}}}, "guidance_interval must be two numbers"),
+    ({"settings": {"keyframes": {"scheduler": "foo"}}}, "scheduler must be one of checkpoint"),
+    ({"settings": {"keyframes": {"negative_prompt": 3}}}, "negative_prompt must be text"),
+    ({"settings": {"super_resolution": {"window": 1, "stride": 1}}}, "window must be 2 or more"),
+    ({"settings": {"super_resolution": {"window": 8.5}}}, "window must be a whole number"),
+    ({"settings": {"interpolation": {"keep_keyframes": "maybe"}}}, "keep_keyframes must be yes or no"),
+    ({"prompt": "caf\udce9"}, "not UTF-8"),
     ({"settings": {"max_text_tokens": 1}}, "max_text_tokens"),
     ({"settings": 5}, "settings must be"),
     ({"until": "end"}, "until must be one of"),

@@ -233,6 +233,30 @@ def test_a_run_belongs_to_its_weights(pipe: Show1Pipeline, tmp_path: Path) -> No
         pipe.resume(tmp_path / "run")
 
 
+@pytest.mark.parametrize("change", ["gone", "new"])
+def test_files_that_went_or_came_are_other_weights(pipe: Show1Pipeline, tmp_path: Path, change: str) -> None:
+    generate(pipe, tmp_path / "run", until="keyframes")
+    file = tmp_path / "run" / MANIFEST
+    manifest = json.loads(file.read_text())
+    files = manifest["model"]["files"]
+    name = next(name for name in files if name.startswith("keyframes/unet"))
+    other = name.replace(".safetensors", ".fp16.safetensors")
+    manifest["model"]["files"] = {**files, other: "0" * 64} if change == "gone" else {other: "0" * 64}
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="made by other weights"):
+        pipe.resume(tmp_path / "run")
+
+
+def test_memory_settings_may_change(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    changes = small_changes()
+    generate(pipe, tmp_path / "run", until="keyframes", settings=changes)
+    changes["keyframes"]["max_batch"] = 1
+    generate(pipe, tmp_path / "run", until="keyframes", settings=changes)
+    changes["keyframes"]["num_inference_steps"] += 1
+    with pytest.raises(RunError, match="its settings is"):
+        generate(pipe, tmp_path / "run", until="keyframes", settings=changes)
+
+
 def test_a_run_from_a_video_keeps_it(pipe: Show1Pipeline, expected: dict[str, torch.Tensor], tmp_path: Path) -> None:
     video = expected["keyframes"]
     begin = {"start_from": "interpolation", "video": video}
@@ -266,6 +290,14 @@ def test_one_draft_is_picked_and_carried_on(published: Path, tmp_path: Path) -> 
     (video,) = pipe.resume(picked)
     assert video.metadata["seed"] == 7
     assert torch.equal(picked.load("super_resolution")[0], alone)
+    files = picked.manifest["model"]["files"]
+    assert {name.partition("/")[0] for name in files} >= set(pipe.stages)  # those of the later stages as well
+    later = next(name for name in files if name.startswith("translation/unet"))
+    manifest = json.loads((picked.path / MANIFEST).read_text())
+    manifest["model"]["files"][later] = "0" * 64
+    (picked.path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match=f"{later} has changed"):
+        pipe.resume(picked.path)
     assert run.pick(2).finished
     for index in (3, -1):
         with pytest.raises(RunError, match="drafts 1 to 3"):

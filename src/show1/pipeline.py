@@ -446,20 +446,23 @@ class Show1Pipeline:
         seeds: Seeds = IndependentSeeds(request.seeds)
         if request.seeding == "published":
             seeds = PublishedSeeds(request.seeds[0])
-        with measure(self.device) as cost, explained_memory(f"in the stage {stage!r}"):
-            network: Any = self._loader.stage(stage)
-            check_text_width(
-                self.cascade.parts[stage].path / "unet", network.unet.config, prompts.prompt_embeds.shape[-1]
-            )
-            out: Tensor = network(
-                video,
-                prompts,
-                seeds=seeds,
-                settings=getattr(request.settings, stage),
-                on_step=lambda done, total, samples: watch.step(stage, done, total, samples),
-            )
-        del network  # so that it can be freed
-        self._loader.release(stage)
+        network: Any = None
+        try:
+            with measure(self.device) as cost, explained_memory(f"in the stage {stage!r}"):
+                network = self._loader.stage(stage)
+                check_text_width(
+                    self.cascade.parts[stage].path / "unet", network.unet.config, prompts.prompt_embeds.shape[-1]
+                )
+                out: Tensor = network(
+                    video,
+                    prompts,
+                    seeds=seeds,
+                    settings=getattr(request.settings, stage),
+                    on_step=lambda done, total, samples: watch.step(stage, done, total, samples),
+                )
+        finally:
+            del network  # so that it can be freed
+            self._loader.release(stage)
         logger.info("%s took %.1f s, peak memory %.2f GB", stage, cost.seconds, cost.peak_memory / 1e9)
         if run is not None:
             run.keep(stage, out, cost.to_dict())
@@ -474,15 +477,17 @@ class Show1Pipeline:
         texts: dict[StageName, PromptEmbeddings] = {}
         with measure(self.device) as cost, explained_memory("in the text encoder"):
             for encoder in dict.fromkeys(encoders.values()):
-                for stage in (s for s in stages if encoders[s] is encoder):
-                    prompts = [_stage_text(stage, p, request.settings)[0] for p in request.prompts]
-                    negative_prompt = getattr(request.settings, stage).negative_prompt
-                    negative, length = _stage_text(stage, negative_prompt, request.settings)
-                    texts[stage] = PromptEmbeddings(
-                        prompt_embeds=encoder.encode(prompts, length),
-                        negative_prompt_embeds=encoder.encode([negative] * len(prompts), length),
-                    )
-                self._loader.release_text(encoder)
+                try:
+                    for stage in (s for s in stages if encoders[s] is encoder):
+                        prompts = [_stage_text(stage, p, request.settings)[0] for p in request.prompts]
+                        negative_prompt = getattr(request.settings, stage).negative_prompt
+                        negative, length = _stage_text(stage, negative_prompt, request.settings)
+                        texts[stage] = PromptEmbeddings(
+                            prompt_embeds=encoder.encode(prompts, length),
+                            negative_prompt_embeds=encoder.encode([negative] * len(prompts), length),
+                        )
+                finally:
+                    self._loader.release_text(encoder)
         if run is not None:
             run.record(text=cost.to_dict())
         return texts
@@ -520,7 +525,7 @@ def _stage_text(stage: StageName, prompt: str, settings: CascadeSettings) -> tup
     """The text for a stage and its length in tokens; the expert takes the prompt as it is, to its tokenizer's limit."""
     if stage == "translation":
         return prompt, None
-    return (clean_prompt(prompt, settings.clean_prompt) if prompt else ""), settings.max_text_tokens
+    return (clean_prompt(prompt, settings.clean_prompt) if prompt.strip() else ""), settings.max_text_tokens
 
 
 def _check_output_type(output_type: str) -> None:

@@ -149,6 +149,8 @@ def _prompts(prompt: PromptLike) -> list[str]:
     for text in prompts:
         if not isinstance(text, str):
             raise InputError(f"prompt must be text or a list of texts, got a {type(text).__name__} in it")
+        if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InputError(f"the prompt {text!r} is not UTF-8; give it in the encoding of the terminal")
         if not text.strip():
             raise InputError("the prompt is empty; say what the video shows, such as 'a panda spins over the snow'")
     return prompts
@@ -181,7 +183,8 @@ def _seeds(seed: SeedLike, generator: GeneratorLike, prompts: int, count: int) -
     if generator is not None:
         return _drawn_seeds(generator, samples)
     if seed is None:
-        return tuple(secrets.randbelow(2**32) for _ in range(samples))
+        drawn = (secrets.randbelow(2**32) for _ in range(prompts))
+        return tuple(first + i for first in drawn for i in range(count))
     seeds: tuple[Any, ...]
     if isinstance(seed, Sequence):
         seeds = tuple(seed)

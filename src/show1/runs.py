@@ -16,7 +16,7 @@ import copy
 import dataclasses
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ from show1.config import STAGES, CascadeSettings, Seeding, StageName
 from show1.errors import InputError, OutputError, RunError, Show1Error
 from show1.files import read_json_object, sha256, write_json, write_tensors
 from show1.models.adapter_set import told_weight
+from show1.models.cascade import FIRST_FRAME
 
 MANIFEST = "manifest.json"
 _INPUT = "input.safetensors"
@@ -88,6 +89,7 @@ class Run:
         """Use `create` or `open`."""
         self.path = path
         self._manifest = manifest
+        self._new_output: dict[str, Any] | None = None
         self._lock = FileLock(path / ".lock", timeout=0)
 
     @classmethod
@@ -239,6 +241,11 @@ class Run:
         """
         if self._manifest["request"] is not None:
             self._check_same(request, model, video)
+            files = {**model.get("files", {}), **self._manifest["model"].get("files", {})}
+            self._manifest["model"]["files"] = files  # with those of stages that a picked run adds
+            if self._new_output is not None:
+                self._manifest["output"] = self._new_output
+            write_json(self.path / MANIFEST, self._manifest)
             return
         if video is not None:
             write_tensors(self.path / _INPUT, {"video": video.contiguous()})
@@ -261,6 +268,10 @@ class Run:
         write_tensors(file, {"video": video.float().cpu().contiguous()})
         self._manifest["stages"][stage] = {"file": file.name, "sha256": sha256(file), **(cost or {})}
         write_json(self.path / MANIFEST, self._manifest)
+
+    def write_to(self, output: Mapping[str, Any]) -> None:
+        """Asks for another file, as in `create`; recorded when `begin` finds that the request is the same."""
+        self._new_output = _plain_output(output)
 
     def record(self, **values: Any) -> None:
         """Adds values to the manifest (JSON types)."""
@@ -318,7 +329,7 @@ class Run:
         return record is not None and file.is_file() and sha256(file) == record.get("sha256")
 
     def _check_same(self, request: RunRequest, model: Mapping[str, Any], video: Tensor | None) -> None:
-        known, asked = self._manifest["request"], request.to_dict()
+        known, asked = (_without_max_batch(r) for r in (self._manifest["request"], request.to_dict()))
         different = [key for key in asked if asked[key] != known.get(key)]
         if different:
             key = different[0]
@@ -330,10 +341,10 @@ class Run:
         if (begin is None) != (video is None) or (begin is not None and video is not None and not begin.equal(video)):
             raise RunError(f"{self.path} began with another video; name another folder")
         before, now = self._manifest["model"].get("files", {}), model.get("files", {})
-        changed = [name for name in now if before.get(name) not in (None, now[name])]
-        if changed:
+        changed = _changed_file(before, now, request.stages)
+        if changed is not None:
             raise RunError(
-                f"{self.path} was made by other weights: {changed[0]} has changed since; use the model it began with "
+                f"{self.path} was made by other weights: {changed} has changed since; use the model it began with "
                 f"({self._manifest['model'].get('name')}), or begin a new run"
             )
         known_adapters, adapters = _adapters(self._manifest["model"]), _adapters(model)
@@ -368,6 +379,32 @@ def repeat_arguments(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if stages[0] != "keyframes":
         raise InputError(f"the video was made from another video by {', '.join(stages)}, which the file does not hold")
     return arguments
+
+
+def _changed_file(before: Mapping[str, str], now: Mapping[str, str], stages: Sequence[str]) -> str | None:
+    """The first weight file of these stages that is not what it was, is gone, or is new.
+
+    A picked run begins without the files of its later stages: those do not count yet.
+    """
+    begun = {name.partition("/")[0] for name in before} & set(stages)
+
+    def counts(name: str) -> bool:
+        stage = name.partition("/")[0]
+        return ("super_resolution" if stage == FIRST_FRAME else stage) in begun
+
+    names = before.keys() | now.keys()
+    return min((name for name in names if counts(name) and before.get(name) != now.get(name)), default=None)
+
+
+def _without_max_batch(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved request without what changes memory alone."""
+
+    def bare(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: bare(inner) for key, inner in value.items() if key != "max_batch"}
+
+    return {**request, "settings": bare(request["settings"])}
 
 
 def _adapters(model: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -113,6 +113,12 @@ def test_quality_orders_sizes(tmp_path: Path, name: str, codec: str | None) -> N
     assert sizes[0] < sizes[1] < sizes[2]
 
 
+def test_the_best_quality_is_a_file_that_plays_everywhere(tmp_path: Path) -> None:
+    video = Video(frames=np.zeros((3, 64, 64, 3), dtype=np.uint8), fps=8)
+    with av.open(str(write_video(video, tmp_path / "v.mp4", quality=100))) as container:
+        assert container.streams.video[0].codec_context.profile == "High"
+
+
 def test_one_frame_and_max_frames(tmp_path: Path) -> None:
     for name in ("v.mp4", "v.gif", "v.webp", "frames"):
         assert len(read_video(write_video(make(1), tmp_path / "one" / name))) == 1

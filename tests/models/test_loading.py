@@ -139,7 +139,14 @@ def test_sharded_pickles_are_converted_with_their_index(published: Path, tmp_pat
     convert_to_safetensors(folder)
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     assert set(index["weight_map"]) == set(names)
-    assert pick_weights([f.name for f in folder.iterdir()]) == [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    assert pick_weights([f.name for f in folder.iterdir()]) == shards
+    assert convert_to_safetensors(folder) == []
+
+    (folder / shards[1]).unlink()  # as if it had been stopped
+    (folder / "model.safetensors.index.json").unlink()
+    assert [file.name for file in convert_to_safetensors(folder)] == shards
+    assert set(load_file(folder / shards[1])) == set(names[1::2])
 
 
 class Evil:

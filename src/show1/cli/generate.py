@@ -271,8 +271,7 @@ def _begin_run(directory: Path | None, target: Target) -> "tuple[Run, bool]":
     if directory is None or not (directory / MANIFEST).is_file():
         return Run.create(directory, output=target.to_output()), True
     run = Run.open(directory)
-    with run:
-        run.record(output=target.to_output())
+    run.write_to(target.to_output())
     return run, False
 
 

@@ -65,15 +65,22 @@ def download(
       show1 models download showlab/show-1-base
     """
     from show1.models.cascade import resolve
-    from show1.models.hub import PUBLISHED_REPOS
 
-    of_stage = {repo: name for name, repo in PUBLISHED_REPOS.items()}
-    what: Any = {of_stage[model]: model} if model in of_stage else parse_model(model)
-    cascade = resolve(what, stages=cast("list[StageName] | None", stage), variant=variant, revision=revision)
+    cascade = resolve(
+        _model_or_stage(model), stages=cast("list[StageName] | None", stage), variant=variant, revision=revision
+    )
     for name, part in cascade.parts.items():
         say(f"{name:18} {part.source}")
     size = sum(file.stat().st_size for file in set(cascade.weight_files().values()))
     tell(f"{size / 1e9:.2f} GB of weights are on this disk")
+
+
+def _model_or_stage(model: str) -> Any:
+    """What is asked for; a published repository holds one stage."""
+    from show1.models.hub import PUBLISHED_REPOS
+
+    of_stage = {repo: name for name, repo in PUBLISHED_REPOS.items()}
+    return {of_stage[model]: model} if model in of_stage else parse_model(model)
 
 
 @models.command()
@@ -96,7 +103,7 @@ def verify(
     from show1.models.verify import verify as find_problems
 
     problems = find_problems(
-        parse_model(model), stages=cast("list[StageName] | None", stage), variant=variant, deep=deep
+        _model_or_stage(model), stages=cast("list[StageName] | None", stage), variant=variant, deep=deep
     )
     if as_json:
         listed = [{"file": str(problem.file), "message": problem.message} for problem in problems]

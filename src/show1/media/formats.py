@@ -20,6 +20,8 @@ class Encoder:
     crf: int | None = None
     """Constant rate factor when no quality is asked for (lower is better); None for a lossless encoder."""
 
+    best_crf: int = 0
+    """Of quality 100."""
     worst_crf: int = 51
     """The constant rate factor of quality 0."""
 
@@ -57,7 +59,8 @@ class Container:
 
 
 ENCODERS = {
-    "h264": Encoder(name="libx264", crf=16, options={"preset": "medium"}, odd_pix_fmt="yuv444p"),
+    # crf 0 is lossless, in a profile that many players lack
+    "h264": Encoder(name="libx264", crf=16, best_crf=1, options={"preset": "medium"}, odd_pix_fmt="yuv444p"),
     "h265": Encoder(
         name="libx265",
         crf=18,

@@ -107,7 +107,7 @@ def _encoder_options(output: OutputFormat) -> dict[str, str]:
     if crf is None:
         return dict(encoder.options)
     if output.quality is not None:
-        crf = round(encoder.worst_crf * (100 - output.quality) / 100)
+        crf = max(encoder.best_crf, round(encoder.worst_crf * (100 - output.quality) / 100))
     return {**encoder.options, "crf": str(crf)}
 
 

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -38,7 +38,7 @@ def convert_to_safetensors(folder: str | Path) -> list[Path]:
     for inside in sorted({f.parent for f in root.rglob("*.bin")}):
         groups = weight_variants([f.name for f in inside.iterdir()])
         for (kind, variant), names in groups.items():
-            if kind == "bin" and ("safetensors", variant) not in groups:
+            if kind == "bin" and not _is_converted(inside, names, groups.get(("safetensors", variant), [])):
                 written += _convert_files([inside / name for name in names])
     return written
 
@@ -127,6 +127,19 @@ def _safe_name(name: str) -> str:
     return re.sub(r"^pytorch_model", "model", name).removesuffix(".bin") + ".safetensors"
 
 
+def _is_converted(folder: Path, pickles: Sequence[str], safe: Sequence[str]) -> bool:
+    """Whether safetensors are there that do not come from a conversion that was stopped half-way."""
+    begun = {_safe_name(name) for name in pickles}
+    if not begun & set(safe):
+        return bool(safe)  # of another origin: their names differ
+    index = folder / _index_name(sorted(begun)[0])
+    return begun <= set(safe) and (len(begun) == 1 or index.is_file())
+
+
+def _index_name(shard: str) -> str:
+    return re.sub(r"-\d{5}-of-\d{5}", "", shard) + ".index.json"
+
+
 def _convert_files(files: list[Path]) -> list[Path]:
     written, weight_map, size = [], {}, 0
     for file in files:
@@ -139,9 +152,8 @@ def _convert_files(files: list[Path]) -> list[Path]:
         weight_map.update(dict.fromkeys(tensors, target.name))
         size += sum(t.numel() * t.element_size() for t in tensors.values())
     if len(files) > 1:
-        stem = re.sub(r"-\d{5}-of-\d{5}", "", written[0].name)
         index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-        write_json(written[0].with_name(f"{stem}.index.json"), json.loads(json.dumps(index)))
+        write_json(written[0].with_name(_index_name(written[0].name)), json.loads(json.dumps(index)))
     return written
 
 
