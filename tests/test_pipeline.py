@@ -289,7 +289,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"settings": {"keyframes": {"num_inference_steps": 1500}}}, "num_inference_steps must be 1 to 1000"),
     ({"settings": {"keyframes": {"fps": 0}}}, "fps must be 0.01 to 240"),
     ({"settings": {"keyframes": {"fps": float("nan")}}}, "fps must be a finite number"),
-    ({"settings": {"keyframes": {"guidance_interval": [0.1]}}}, "guidance_interval must be two numbers"),
+    ({"settings": {"keyframes": {"guidance_interval": [0.1]}}}, "guidance_interval must be 2 values"),
     ({"settings": {"keyframes": {"scheduler": "foo"}}}, "scheduler must be one of checkpoint"),
     ({"settings": {"keyframes": {"negative_prompt": 3}}}, "negative_prompt must be text"),
     ({"settings": {"super_resolution": {"window": 1, "stride": 1}}}, "window must be 2 or more"),

@@ -4,11 +4,10 @@ Settings are frozen dataclasses; variants are made with `dataclasses.replace`, a
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
-from types import UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, get_args
 
+from show1.checks import require, require_types
 from show1.errors import InputError
 
 StageName = Literal["keyframes", "interpolation", "super_resolution", "translation"]
@@ -18,32 +17,9 @@ Seeding = Literal["independent", "published"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
-def _require(ok: bool, name: str, value: object, expected: str) -> None:
-    if not ok:
-        raise InputError(f"{name} must be {expected}, got {value!r}")
-
-
-def _require_types(settings: object) -> None:
-    """Numbers are whole or finite, texts are texts, and names are known."""
-    for name, hint in get_type_hints(type(settings)).items():
-        value = getattr(settings, name)
-        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        if value is None and type(None) in kinds:
-            continue
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if int in kinds:
-            _require(whole, name, value, "a whole number")
-        elif float in kinds:
-            _require(whole or (isinstance(value, float) and math.isfinite(value)), name, value, "a finite number")
-        elif bool in kinds or str in kinds:
-            _require(isinstance(value, kinds), name, value, "yes or no" if bool in kinds else "text")
-        elif get_origin(hint) is Literal:
-            _require(value in get_args(hint), name, value, f"one of {', '.join(get_args(hint))}")
-
-
 def _require_size(height: int, width: int) -> None:
     for name, value in (("height", height), ("width", width)):
-        _require(isinstance(value, int) and 8 <= value <= 4096, name, value, "a whole number from 8 to 4096")
+        require(isinstance(value, int) and 8 <= value <= 4096, name, value, "a whole number from 8 to 4096")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +45,12 @@ class StageSettings:
     """Most samples (prompts, segments) of one network call; None: as many as there are."""
 
     def __post_init__(self) -> None:
-        _require_types(self)
-        pair = self.guidance_interval
-        numbers = isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(end, int | float) for end in pair)
-        _require(numbers, "guidance_interval", pair, "two numbers")
-        low, high = pair
-        _require(1 <= self.num_inference_steps <= 1000, "num_inference_steps", self.num_inference_steps, "1 to 1000")
-        _require(self.guidance_scale >= 0, "guidance_scale", self.guidance_scale, "0 or more")
-        _require(0 <= low <= high <= 1, "guidance_interval", self.guidance_interval, "0 <= low <= high <= 1")
-        _require(self.max_batch is None or self.max_batch >= 1, "max_batch", self.max_batch, "1 or more, or None")
+        require_types(self)
+        low, high = self.guidance_interval
+        require(1 <= self.num_inference_steps <= 1000, "num_inference_steps", self.num_inference_steps, "1 to 1000")
+        require(self.guidance_scale >= 0, "guidance_scale", self.guidance_scale, "0 or more")
+        require(0 <= low <= high <= 1, "guidance_interval", self.guidance_interval, "0 <= low <= high <= 1")
+        require(self.max_batch is None or self.max_batch >= 1, "max_batch", self.max_batch, "1 or more, or None")
 
     def to_dict(self) -> dict[str, Any]:
         """The saved form: JSON types only."""
@@ -116,8 +89,8 @@ class KeyframesSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(1 <= self.num_frames <= 1024, "num_frames", self.num_frames, "1 to 1024")
-        _require(0.01 <= self.fps <= 240, "fps", self.fps, "0.01 to 240")
+        require(1 <= self.num_frames <= 1024, "num_frames", self.num_frames, "1 to 1024")
+        require(0.01 <= self.fps <= 240, "fps", self.fps, "0.01 to 240")
         _require_size(self.height, self.width)
 
 
@@ -133,7 +106,7 @@ class InterpolationSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.factor >= 1, "factor", self.factor, "1 or more")
+        require(self.factor >= 1, "factor", self.factor, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +118,7 @@ class FirstFrameSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(0 <= self.noise_level <= 999, "noise_level", self.noise_level, "0 to 999")
+        require(0 <= self.noise_level <= 999, "noise_level", self.noise_level, "0 to 999")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +141,9 @@ class SuperResolutionSettings(StageSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_size(self.height, self.width)
-        _require(0 <= self.noise_level <= 999, "noise_level", self.noise_level, "0 to 999")
-        _require(self.window >= 2, "window", self.window, "2 or more")
-        _require(1 <= self.stride <= self.window - 1, "stride", self.stride, "1 to window - 1")
+        require(0 <= self.noise_level <= 999, "noise_level", self.noise_level, "0 to 999")
+        require(self.window >= 2, "window", self.window, "2 or more")
+        require(1 <= self.stride <= self.window - 1, "stride", self.stride, "1 to window - 1")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -200,10 +173,10 @@ class TranslationSettings(StageSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_size(self.height, self.width)
-        _require(self.height % 8 == 0, "height", self.height, "a multiple of 8")
-        _require(self.width % 8 == 0, "width", self.width, "a multiple of 8")
-        _require(0 < self.strength <= 1, "strength", self.strength, "more than 0, at most 1")
-        _require(1 <= self.max_timestep <= 1000, "max_timestep", self.max_timestep, "1 to 1000")
+        require(self.height % 8 == 0, "height", self.height, "a multiple of 8")
+        require(self.width % 8 == 0, "width", self.width, "a multiple of 8")
+        require(0 < self.strength <= 1, "strength", self.strength, "more than 0, at most 1")
+        require(1 <= self.max_timestep <= 1000, "max_timestep", self.max_timestep, "1 to 1000")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +79,14 @@ def test_another_run_in_the_same_folder_is_refused(show1: Show1) -> None:
     assert task.code == 2 and "run/config.json is of the task 'text', not 'vae'" in task.err
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint(show1: Show1, tmp_path: Path) -> None:
+    assert show1("train", "text", "--out", "run", "--steps", 2, "--learning-rate", 0.002, *SMALL).code == 0
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    told = show1("train", "text", "--out", "run", "--dry-run").json
+    assert told["goes_on_from"] is None
+    assert (told["config"]["steps"], told["config"]["learning_rate"]) == (2, 0.002)
+
+
 def test_dry_run(show1: Show1, tmp_path: Path) -> None:
     told = show1("train", "vae", "--out", "run", "--noise-level", 10, 20, "--gradient-checkpointing", "--dry-run")
     assert told.code == 0
@@ -103,6 +112,8 @@ def test_options_from_a_file(show1: Show1, tmp_path: Path) -> None:
         (["text", "--out", "run", "--network", "huge"], "unknown preset 'huge'"),
         (["interpolation", "--out", "run"], "text: interpolation reads prompts with a trained text encoder"),
         (["keyframes", "--out", "run", "--text", "nowhere"], "nowhere holds no text_encoder/"),
+        (["vae", "--out", "run", "--data", "nowhere", "--dry-run"], "nowhere is not a folder"),
+        (["text", "--out", "run", "--seed", "-1"], "seed must be 0 or more"),
         (["text", "--config", "nowhere.json"], "nowhere.json cannot be read"),
         (["text", "--config", "broken.json"], "broken.json cannot be read as a JSON object"),
         (["text", "--config", "unknown.json"], "unknown training option 'speed'"),

@@ -1,10 +1,12 @@
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from show1.data.clips import MINI_VIEWS, ClipDataset
 from show1.data.folder import ClipFolder
@@ -185,5 +187,58 @@ def test_a_video_whose_end_is_missing(tmp_path: Path) -> None:
     data = whole.read_bytes()
     (tmp_path / "cut.mkv").write_bytes(data[: int(len(data) * 0.6)])
     write_captions(tmp_path, {"file": "cut.mkv", "caption": "x"})
-    with pytest.raises(MediaError, match="cut.mkv"):
+    with pytest.raises(InputError, match="cut.mkv .* lasts"):
         ClipFolder(tmp_path).clip(0, num_frames=29, height=16, width=16)
+
+
+def write_timed(path: Path, times: list[int], *, last: int = 125, sound: float = 0.0) -> None:
+    """A video whose frames begin at these milliseconds; the last one lasts so many; with seconds of silence."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8, options={"qp": "0", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        silence = container.add_stream("aac", rate=8000, layout="mono") if sound else None
+        for number, time in enumerate(times):
+            picture = np.full((48, 64, 3), 5 * number, dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            frame.duration = last if number == len(times) - 1 else times[number + 1] - time
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode(None):
+            container.mux(packet)
+        if silence is not None:
+            quiet = av.AudioFrame.from_ndarray(
+                np.zeros((1, int(8000 * sound)), dtype=np.float32), format="fltp", layout="mono"
+            )
+            quiet.sample_rate = 8000
+            for packet in [*silence.encode(quiet), *silence.encode(None)]:
+                container.mux(packet)
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "last", "sound"),
+    [
+        ("longer sound.mkv", 0, 125, 7.0),
+        ("late start.mkv", 2000, 125, 0.0),
+        ("long last frame.mp4", 0, 1500, 0.0),
+        ("long last frame.mkv", 0, 1500, 0.0),
+    ],
+)
+def test_sound_videos_are_not_called_damaged(tmp_path: Path, name: str, begin: int, last: int, sound: float) -> None:
+    write_timed(tmp_path / name, [begin + 125 * i for i in range(40)], last=last, sound=sound)
+    write_captions(tmp_path, {"file": name, "caption": "x"})
+    clips = ClipFolder(tmp_path)
+    for index in range(40):
+        numbers = frame_numbers(clips.clip(index, num_frames=8, height=16, width=16))
+        assert numbers == sorted(numbers) and numbers[-1] <= 39
+
+
+def test_an_animation_that_rests_at_its_end(tmp_path: Path) -> None:
+    images = [Image.new("L", (64, 48), 5 * i) for i in range(40)]
+    images[0].save(
+        tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=[120] * 39 + [2000], disposal=1
+    )
+    write_captions(tmp_path, {"file": "a.gif", "caption": "x"})
+    for index in range(40):
+        assert ClipFolder(tmp_path).clip(index, num_frames=8, height=16, width=16).isfinite().all()

@@ -68,6 +68,9 @@ def test_gradients_reach_all_that_is_trained_and_nothing_else(name: str, exports
             "unet.conv_in.weight",
             "unet.conv_in.bias",
         }
+    elif name == "translation":
+        assert new and all("temp_" in n or "transformer_in" in n for n in new)
+        assert not any("temp_" in n for n in set(dict(task.named_parameters())) - new)
     else:
         assert new == {n for n, p in task.named_parameters() if p.requires_grad}
 
@@ -254,6 +257,13 @@ def test_any_number_of_clips_may_be_corrupted(exports: Exports, monkeypatch: pyt
     assert torch.isfinite(task(batch_of(task))["loss"])
 
 
+def test_corrupted_clips_are_on_the_device_of_the_others(exports: Exports) -> None:
+    task = build("super_resolution", exports, corruption=1.0)
+    with torch.device("meta"):  # as strict as a GPU
+        frames = torch.zeros(2, 3, 2, 8, 8)
+    assert task.spoiled(frames).device.type == "meta"
+
+
 @pytest.mark.parametrize("name", ["interpolation", "super_resolution_images", "super_resolution"])
 def test_stages_after_the_keyframes_can_learn_to_repair(
     name: str, exports: Exports, monkeypatch: pytest.MonkeyPatch
@@ -423,6 +433,29 @@ def test_a_network_of_other_layers_is_refused(exports: Exports) -> None:
         networks.adapt_pixel_unet(unet_of(exports["keyframe_images"]), layers_per_block=2)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("keyframes", {"init": "interpolation", "text": "text"}, "init: .* of another stage .in_channels 7, keyframes needs 3"),
+        ("super_resolution", {"init": "keyframes", "text": "text"}, "in_channels 3, super_resolution needs 6"),
+        ("interpolation", {"init": "super_resolution", "text": "text"}, "of another stage"),
+        ("keyframes", {"text": "wide"}, "text: its states have 48 channels, the network of .* reads 32"),
+    ],
+)
+def test_folders_that_do_not_fit(
+    name: str, changes: dict[str, str], message: str, exports: Exports, tmp_path: Path
+) -> None:
+    export_text(tmp_path / "wide", width=48)
+    folders = {key: str(tmp_path / "wide" if value == "wide" else exports[value]) for key, value in changes.items()}
+    with pytest.raises(InputError, match=message):
+        build(name, exports, **folders)
+
+
+def test_a_fresh_network_takes_the_latents_of_any_autoencoder() -> None:
+    unet: Any = networks.fresh_latent_unet("mini", 32, 4)
+    assert unet.config.in_channels == unet.config.out_channels == 4
+
+
 def test_unknown_preset() -> None:
     with pytest.raises(InputError, match="unknown preset 'huge'; the presets are mini, tiny"):
         networks.preset("huge", "vae")
@@ -515,6 +548,12 @@ def test_words_of_ones_own_captions(tmp_path: Path) -> None:
     task = KeyframesTask(tiny_training.config("keyframe_images", Path("unused"), data=str(tmp_path)))
     ids = task.text.tokenizer("wölfe im wald").input_ids
     assert task.text.tokenizer.convert_ids_to_tokens(ids) == ["wölfe", "im", "<unk>", "</s>"]
+
+
+@pytest.mark.parametrize("text", ["एक कुत्ता समुद्र तट पर दौड़ता है", "நாய் ஓடுகிறது", "كَلْبٌ يَجْرِي", "İstanbul'da bir kedi"])
+def test_words_of_any_script(text: str) -> None:
+    tokenizer = networks.word_tokenizer(sorted(set(networks.split_words(text))))
+    assert "<unk>" not in tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
 
 
 @pytest.mark.parametrize("name", ["keyframe_images", "super_resolution", "translation_images"])

@@ -18,7 +18,7 @@ from tiny_training import Exports, FixedNoiseTask, config, exported, losses
 from torch.testing import assert_close
 
 from show1.data.clips import SpriteClips
-from show1.errors import Cancelled, InputError, RunError, Show1Error
+from show1.errors import Cancelled, InputError, MediaError, RunError, Show1Error
 from show1.models import UNet3DConditionModel
 from show1.training import TrainingConfig, describe, last_checkpoint, tasks, train, trainer
 from show1.training.tasks import VAETask
@@ -311,6 +311,18 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     assert exported(tmp_path / "0") == exported(tmp_path / "1")
 
 
+def test_a_worker_s_error_reads_as_in_the_main_process(tmp_path: Path, clips: Path) -> None:
+    (clips / "captions.jsonl").write_text('{"file": "0.mkv", "caption": "x"}\n')
+    (clips / "0.mkv").write_bytes(b"no video")
+    found = []
+    for workers in (0, 1):
+        asked = config("keyframe_images", tmp_path, data=str(clips), workers=workers)
+        with pytest.raises(MediaError) as error:
+            next(trainer._batches(asked, 0, 1, 0))
+        found.append(str(error.value))
+    assert found[0] == found[1] and "0.mkv (captions.jsonl, line 1) cannot be decoded" in found[0]
+
+
 # options
 
 
@@ -323,7 +335,14 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
         ({"noise_level": [300, 200]}, "noise_level must be a range within 0 to 999"),
         ({"steps": 0}, "steps must be 1 or more, got 0"),
         ({"speed": 9}, "unknown training option 'speed'"),
-        ({"steps": "many"}, "training options"),
+        ({"steps": "many"}, "steps must be a whole number, got 'many'"),
+        ({"batch_size": 2.0}, "batch_size must be a whole number"),
+        ({"noise_level": [5]}, "noise_level must be 2 values"),
+        ({"seed": -1}, "seed must be 0 or more"),
+        ({"timestep_logit": [float("nan"), 1.0]}, "timestep_logit must be a finite number"),
+        ({"crop": [8, 8]}, "crop is for the translation tasks alone"),
+        ({"task": "vae", "size": [36, 60]}, "size must be multiples of 8 for vae"),
+        ({"task": "vae", "inherited_lr_scale": 0.1}, "inherited_lr_scale: init brings all of the vae"),
         ({"network": "huge"}, "unknown preset 'huge'"),
         ({"task": "interpolation"}, "text: interpolation reads prompts with a trained text encoder"),
         ({"task": "super_resolution"}, "text: super_resolution reads prompts with a trained text encoder"),
@@ -332,7 +351,7 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
 )
 def test_bad_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        train(config(**{"task": "keyframe_images", "out": tmp_path, **options}))
+        train(config(**{"task": "keyframe_images", "out": str(tmp_path), **options}))
 
 
 def test_what_does_not_learn_in_a_step_is_averaged_all_the_same() -> None:

@@ -106,12 +106,10 @@ def resolve(task: TaskName, given: dict[str, Any], config_file: Path | None) -> 
     Raises:
         InputError: An option is unknown, missing, or out of its range; the file is of another task.
     """
-    from show1.training.trainer import last_checkpoint
-
     values: dict[str, Any] = {}
     if config_file is not None:
         values = _read(config_file)
-    elif given.get("out") is not None and last_checkpoint(Path(given["out"])) is not None:
+    elif given.get("out") is not None and (Path(given["out"]) / "config.json").is_file():
         config_file = Path(given["out"]) / "config.json"
         values = {**_read(config_file), "out": given["out"]}
     if values.get("task", task) != task:

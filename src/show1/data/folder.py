@@ -9,6 +9,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -188,15 +189,29 @@ def _frame_rate(stream: Any) -> float:
 
 
 def _length(container: Any, entry: ClipEntry) -> float:
-    """Seconds that a video lasts, by its header."""
+    """Seconds that a video lasts: by its header, or, where that tells it of the whole file alone, by its packets."""
     if not container.streams.video:
         raise _unreadable(entry, "it holds no video stream")
     stream = container.streams.video[0]
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
-    if container.duration is not None:
-        return float(container.duration / av.time_base)
-    raise _unreadable(entry, "its header does not say how long it is")
+    state = entry.file.stat()
+    found = _length_of_packets(entry.file, state.st_size, state.st_mtime_ns)
+    if found is None:
+        raise _unreadable(entry, "it holds no frames with a time")
+    return found
+
+
+@cache
+def _length_of_packets(file: Path, _size: int, _changed: int) -> float | None:
+    """From the first frame to the end of the last, in seconds."""
+    with av.open(str(file)) as container:
+        stream = container.streams.video[0]
+        usual = 1 / _frame_rate(stream) / float(stream.time_base)
+        times = [(p.pts, p.pts + (p.duration or usual)) for p in container.demux(stream) if p.pts is not None]
+        if not times:
+            return None
+        return float((max(end for _, end in times) - min(start for start, _ in times)) * stream.time_base)
 
 
 def _decode_at(container: Any, times: NDArray[np.float64], entry: ClipEntry) -> list[NDArray[np.uint8]]:
@@ -217,7 +232,10 @@ def _decode_at(container: Any, times: NDArray[np.float64], entry: ClipEntry) -> 
             if len(pictures) == len(wanted):
                 return pictures
         shown = frame
-    end = shown.time + 1.5 / _frame_rate(stream) if shown is not None else 0.0
+    end = 0.0
+    if shown is not None:
+        lasts = float((shown.duration or 0) * shown.time_base)
+        end = shown.time + max(1.5 / _frame_rate(stream), lasts + 0.5 / _frame_rate(stream))
     if end < wanted[-1]:
         raise _unreadable(
             entry, f"its frames end at {max(end - origin, 0):.2f} s, before its header says; the file is damaged"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from show1.errors import InputError
-from show1.training.options import SavedOptions, can_draw_levels
+from show1.training.options import SavedOptions
 
 TaskName = Literal[
     "text",
@@ -65,13 +65,13 @@ class TrainingConfig(SavedOptions):
     """`muon`: orthogonal updates of the hidden matrices (arXiv:2502.16982), AdamW for everything else."""
 
     learning_rate: float = 7e-4
-    """Peak of the schedule, for the new (temporal, where there are any) parameters."""
+    """That the schedule multiplies, for the new (temporal, where there are any) parameters."""
 
     inherited_lr_scale: float = 1.0
     """Factor on the learning rate of the other parameters: those that `init` brought."""
 
     lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """After the warm-up: to 0 at the last step, or constant."""
+    """From 1 at the first step to 0 at the last, times the warm-up; or the warm-up alone."""
 
     warmup_steps: int = 100
     """Steps of linear rise from 0."""
@@ -166,7 +166,7 @@ class TrainingConfig(SavedOptions):
     """Steps from one sample sheet (and export) to the next; 0: only at the end."""
 
     def __post_init__(self) -> None:
-        self.check_choices()
+        self.check_types()
         checks = {
             "steps": (self.steps >= 1, "1 or more"),
             "batch_size": (self.batch_size >= 1, "1 or more"),
@@ -182,10 +182,11 @@ class TrainingConfig(SavedOptions):
             "temporal_dropout": (0 <= self.temporal_dropout < 1, "at least 0, less than 1"),
             "max_timestep": (0 <= self.max_timestep <= 999, "0 to 999"),
             "workers": (self.workers >= 0, "0 or more"),
+            "seed": (self.seed >= 0, "0 or more"),
             "log_every": (self.log_every >= 1, "1 or more"),
             "checkpoint_every": (self.checkpoint_every >= 1, "1 or more"),
             "sample_every": (self.sample_every >= 0, "0 or more"),
-            "timestep_logit": (can_draw_levels(self.timestep_logit), "MEAN STD with STD above 0"),
+            "timestep_logit": (self.timestep_logit is None or self.timestep_logit[1] > 0, "MEAN STD with STD above 0"),
             "motions_per_scene": (
                 self.motions_per_scene >= 1 and self.batch_size // self.accumulate % self.motions_per_scene == 0,
                 "a divisor of batch_size / accumulate",
@@ -200,10 +201,17 @@ class TrainingConfig(SavedOptions):
             "noise_level": (0 <= self.noise_level[0] <= self.noise_level[1] <= 999, "a range within 0 to 999"),
         }
         self.check_ranges(checks)
+        in_latents = self.task in ("vae", "translation_images", "translation")
+        if in_latents and self.size is not None and any(side % 8 for side in self.size):
+            raise InputError(f"size must be multiples of 8 for {self.task}, got {self.size}")
+        if self.crop is not None and not self.task.startswith("translation"):
+            raise InputError(f"crop is for the translation tasks alone, got it for {self.task}")
         if self.task.startswith("translation") and self.vae is None:
             raise InputError(
                 "vae: the translation tasks need a trained VAE; train the task 'vae' first and name its export"
             )
+        if self.inherited_lr_scale != 1.0 and self.task in ("text", "vae"):
+            raise InputError(f"inherited_lr_scale: init brings all of the {self.task}; set learning_rate instead")
         enlarging = ("super_resolution_images", "super_resolution")
         if self.low_size is not None and self.task not in enlarging:
             raise InputError(f"low_size is for super_resolution alone, got it for {self.task}")

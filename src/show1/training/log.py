@@ -40,7 +40,7 @@ class RunLog:
             kept = [line for line in file.read_text().splitlines() if _step(line) <= start]
             write_atomically(file, lambda part: _write_lines(part, kept))
         self._file = file.open("a")
-        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         self._on_line = on_line
 
     def write(self, line: Line) -> None:

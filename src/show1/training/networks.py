@@ -185,9 +185,16 @@ def _give_the_condition(model: UNet3DConditionModel) -> None:
         nn.init.zeros_(parameter)
 
 
-def fresh_latent_unet(name: str, text_width: int) -> nn.Module:
-    """A latent video UNet of diffusers for text of some width; its temporal layers start as the identity."""
-    model = LatentUNet(**{**preset(name, "translation"), "cross_attention_dim": text_width})
+def fresh_latent_unet(name: str, text_width: int, channels: int) -> nn.Module:
+    """A latent video UNet of diffusers; its temporal layers start as the identity.
+
+    Args:
+        name: Preset.
+        text_width: Channels of the text states.
+        channels: Of the latents.
+    """
+    sizes = {"cross_attention_dim": text_width, "in_channels": channels, "out_channels": channels}
+    model = LatentUNet(**{**preset(name, "translation"), **sizes})
     use_frame_convolutions(model)
     for module in model.modules():
         if type(module).__name__ == "TransformerTemporalModel":
@@ -216,16 +223,13 @@ def fresh_text_encoder(name: str, vocab_size: int) -> nn.Module:
 
 def word_tokenizer(words: list[str]) -> Any:
     """A word-level tokenizer in lower case: `<pad>`, `</s>`, `<unk>`, then the words; every text ends with `</s>`."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from tokenizers import Tokenizer, models, processors
     from transformers import PreTrainedTokenizerFast
 
     specials = ["<pad>", "</s>", "<unk>"]
     vocabulary = {word: i for i, word in enumerate([*specials, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Whitespace(), pre_tokenizers.Split(pattern=_punctuation(), behavior="removed")]
-    )
+    tokenizer.normalizer, tokenizer.pre_tokenizer = _normalizer(), _splitter()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", vocabulary["</s>"])]
     )
@@ -238,7 +242,19 @@ def word_tokenizer(words: list[str]) -> Any:
     )
 
 
-def _punctuation() -> Any:
-    from tokenizers import Regex
+def split_words(text: str) -> list[str]:
+    """The words of a text, as `word_tokenizer` sees them."""
+    return [word for word, _ in _splitter().pre_tokenize_str(_normalizer().normalize_str(text))]
 
-    return Regex(r"[^\w]+")
+
+def _normalizer() -> Any:
+    from tokenizers import normalizers
+
+    return normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+
+
+def _splitter() -> Any:
+    from tokenizers import Regex, pre_tokenizers
+
+    punctuation = pre_tokenizers.Split(pattern=Regex(r"[^\w]+"), behavior="removed")
+    return pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), punctuation])

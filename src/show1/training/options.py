@@ -1,19 +1,11 @@
 """Options as frozen dataclasses whose saved form is JSON."""
 
 import dataclasses
-import math
 from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self
 
+from show1.checks import require_types
 from show1.errors import InputError
-
-
-def can_draw_levels(timestep_logit: tuple[float, ...] | None) -> bool:
-    """Whether an option `timestep_logit` is left out, or a finite mean and a deviation above 0."""
-    if timestep_logit is None:
-        return True
-    return len(timestep_logit) == 2 and all(map(math.isfinite, timestep_logit)) and timestep_logit[1] > 0
 
 
 class SavedOptions:
@@ -27,16 +19,13 @@ class SavedOptions:
         """The run's folder."""
         raise NotImplementedError
 
-    def check_choices(self) -> None:
-        """Makes sure that options of a few values have one of these.
+    def check_types(self) -> None:
+        """Makes sure that options are of their types, and those of a few values have one of these.
 
         Raises:
-            InputError: One has not.
+            InputError: One is not.
         """
-        for name, choices in _choices(type(self)).items():
-            if getattr(self, name) not in choices:
-                names = ", ".join(choice for choice in choices if choice is not None)
-                raise InputError(f"{name} must be one of {names}, got {getattr(self, name)!r}")
+        require_types(self)
 
     def check_ranges(self, checks: dict[str, tuple[bool, str]]) -> None:
         """Raises `InputError` for the first option that is not what is expected: name -> (well?, expected)."""
@@ -65,14 +54,3 @@ class SavedOptions:
             return cls(**plain)
         except TypeError as error:
             raise InputError(f"{cls.options_of} options: {error}") from error
-
-
-def _choices(config: type) -> dict[str, tuple[Any, ...]]:
-    """The values of each option that has a few; None among them where the option may be left out."""
-    found: dict[str, tuple[Any, ...]] = {}
-    for name, hint in get_type_hints(config).items():
-        kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
-        literals = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-        if literals:
-            found[name] = (*literals, None) if type(None) in kinds else tuple(literals)
-    return found

@@ -7,7 +7,6 @@ randomness comes from the global generator, which the trainer seeds for every st
 import copy
 import hashlib
 import re
-import unicodedata
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Self
@@ -50,8 +49,7 @@ def _words(config: TrainingConfig) -> list[str]:
     """The words of all captions."""
     if config.data == "sprites":
         return vocabulary(groups=config.groups > 0)
-    captions = (unicodedata.normalize("NFKC", entry.caption).lower() for entry in read_captions(Path(config.data)))
-    return sorted({word for caption in captions for word in re.findall(r"\w+", caption)})
+    return sorted({word for entry in read_captions(Path(config.data)) for word in networks.split_words(entry.caption)})
 
 
 class TextConditioner(nn.Module):
@@ -281,6 +279,25 @@ class DenoisingTask(StageTask):
     def new_parameters(self) -> set[str]:
         return super().new_parameters() - self._inherited
 
+    def check_network(self, in_channels: int, *, noise_level: bool = False) -> None:
+        """Makes sure that the network is one of this task, for this text.
+
+        Raises:
+            InputError: `init` is of another stage, or `text` of another width than it was trained with.
+        """
+        found: Any = self.unet.config
+        width = found.get("encoder_hid_dim") or found.get("cross_attention_dim")
+        if found.in_channels != in_channels or (found.get("class_embed_type") is not None) != noise_level:
+            raise InputError(
+                f"init: {self.config.init} holds a network of another stage (in_channels {found.in_channels}, "
+                f"{self.config.task} needs {in_channels}); name an export of the stage before, or of this one"
+            )
+        if width != self.text.width:
+            raise InputError(
+                f"text: its states have {self.text.width} channels, the network of {self.config.init} reads {width}; "
+                "name the text encoder that it was trained with"
+            )
+
     def _trains_text(self) -> bool:
         return self.config.text is None and self.config.task in ("keyframe_images", "keyframes")
 
@@ -335,7 +352,7 @@ class DenoisingTask(StageTask):
 
     def spoiled(self, frames: Tensor) -> Tensor:
         """Frames (B, 3, F, H, W) at low resolution, some clips of them as an earlier stage leaves them."""
-        chosen = self.to_corrupt(len(frames))
+        chosen = self.to_corrupt(len(frames)).to(frames.device)
         if not len(chosen):
             return frames
         return frames.index_copy(0, chosen, corrupted(frames[chosen], left_in(frames.shape[-2])))
@@ -370,6 +387,7 @@ class KeyframesTask(DenoisingTask):
             self._inherited = {f"unet.{name}" for name in brought} | {
                 n for n, _ in self.named_parameters() if n.startswith("text.")
             }
+        self.check_network(3)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": self.denoising_loss(batch["video"], batch["caption"])}
@@ -403,6 +421,7 @@ class InterpolationTask(DenoisingTask):
             self.unet = networks.adapt_pixel_unet(source, temporal=True, in_channels=7, add_condition=adds)
             new = {*self.unet.temporal_parameters(), "conv_in.weight", "conv_in.bias"}
             self._inherited = {f"unet.{name}" for name, _ in self.unet.named_parameters() if name not in new}
+        self.check_network(7)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]  # (B, 3, factor + 1, H, W)
@@ -439,6 +458,7 @@ class SuperResolutionTask(DenoisingTask):
             source = load_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
             self.unet = networks.adapt_pixel_unet(source, temporal=temporal, add_condition=adds)
             self._inherited = {f"unet.{name}" for name in source.state_dict()}
+        self.check_network(6, noise_level=True)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]
@@ -532,12 +552,17 @@ class TranslationTask(DenoisingTask):
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config, "latent")
         assert config.vae is not None
+        self.vae: Any = load_vae(Path(config.vae) / "vae", dtype=torch.float32, device="cpu").requires_grad_(False)
         self.unet = (
             load_latent_unet(Path(config.init) / "unet", dtype=torch.float32, device="cpu")
             if config.init and (Path(config.init) / "unet").is_dir()
-            else networks.fresh_latent_unet(config.network, self.text.width)
+            else networks.fresh_latent_unet(config.network, self.text.width, self.vae.config.latent_channels)
         )
-        self.vae: Any = load_vae(Path(config.vae) / "vae", dtype=torch.float32, device="cpu").requires_grad_(False)
+        if config.init is not None:
+            # layers over frames always learn at the full rate: after single images they are new
+            over_frames = re.compile(r"temp_(convs|attentions)|transformer_in")
+            self._inherited = {f"unet.{name}" for name in self.unet.state_dict() if not over_frames.search(name)}
+        self.check_network(self.vae.config.latent_channels)
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
@@ -553,12 +578,13 @@ class TranslationTask(DenoisingTask):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]
+        kind = HIGH.resized(video.shape[-2] / 160)
         if self.config.crop is not None:
             [video] = random_crop(self.config.crop, video)
         clean, noised = self.encode(video), None
-        chosen = self.to_corrupt(len(video))
+        chosen = self.to_corrupt(len(video)).to(video.device)
         if len(chosen):
-            noised = clean.index_copy(0, chosen, self.encode(corrupted(video[chosen], HIGH)))
+            noised = clean.index_copy(0, chosen, self.encode(corrupted(video[chosen], kind)))
         return {"loss": self.denoising_loss(clean, batch["caption"], noised=noised)}
 
     def export(self, folder: Path) -> None:

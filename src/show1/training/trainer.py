@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from show1.data.clips import MINI_VIEWS, ClipDataset, ClipSource, ClipView, SpriteClips
 from show1.data.sprites import SpriteWorld
-from show1.errors import Cancelled, MissingDependencyError, RunError
+from show1.errors import Cancelled, MissingDependencyError, RunError, Show1Error
 from show1.files import read_json_object, write_json
 from show1.models.layers import set_temporal_dropout
 from show1.runtime import explained_memory
@@ -239,6 +239,7 @@ def _train(
 def describe(config: TrainingConfig) -> dict[str, Any]:
     """What a run would train, without training: parameter counts and the resolved options (`--dry-run`)."""
     _check_folder(config)
+    _source(config)  # says what is wrong with the data
     task = TASK_CLASSES[config.task](config)
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
     checkpoint = last_checkpoint(config.folder)
@@ -386,9 +387,37 @@ def _batches(config: TrainingConfig, rank: int, world: int, start: int) -> Itera
             part += 1
 
     loader = DataLoader(
-        dataset, batch_sampler=_Endless(indices()), num_workers=config.workers, worker_init_fn=_leave_interrupts
+        _Told(dataset),
+        batch_sampler=_Endless(indices()),
+        num_workers=config.workers,
+        worker_init_fn=_leave_interrupts,
+        collate_fn=_collated,
     )
-    return iter(loader)
+    for batch in loader:
+        if isinstance(batch, Show1Error):
+            raise batch
+        yield batch
+
+
+class _Told(Dataset[Any]):
+    """A dataset whose errors are items, so that they come out of a worker as they are."""
+
+    def __init__(self, dataset: ClipDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self._dataset[index]
+        except Show1Error as error:
+            return error
+
+
+def _collated(items: list[Any]) -> Any:
+    """A batch, or the first error."""
+    return next((item for item in items if isinstance(item, Show1Error)), None) or default_collate(items)
 
 
 def _leave_interrupts(_: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from show1.config import StageName
 from show1.errors import InputError
-from show1.training.options import SavedOptions, can_draw_levels
+from show1.training.options import SavedOptions
 
 Kind = Literal["motion", "style"]
 MethodName = Literal["temporal_attention", "residual_vector", "lora", "spatial_lora"]
@@ -108,10 +108,10 @@ class CustomizationConfig(SavedOptions):
     """`adamw8bit` keeps its state in 8 bits a number; it needs bitsandbytes."""
 
     learning_rate: float | None = None
-    """Peak of the schedule; None: 1e-4, for LoRA 5e-4."""
+    """That the schedule multiplies; None: 1e-4, for LoRA 5e-4."""
 
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """After the warm-up: constant, or to 0 at the last step."""
+    """The warm-up alone, or times a fall from 1 at the first step to 0 at the last."""
 
     warmup_steps: int = 10
     """Steps of linear rise from 0."""
@@ -160,7 +160,7 @@ class CustomizationConfig(SavedOptions):
     """Steps from one sample sheet to the next; 0: only at the end."""
 
     def __post_init__(self) -> None:
-        self.check_choices()
+        self.check_types()
         self.check_ranges(
             {
                 "output": (self.output.endswith(".safetensors"), "the name of a *.safetensors file"),
@@ -176,9 +176,13 @@ class CustomizationConfig(SavedOptions):
                 "warmup_steps": (self.warmup_steps >= 0, "0 or more"),
                 "weight_decay": (self.weight_decay >= 0, "0 or more"),
                 "max_grad_norm": (self.max_grad_norm > 0, "more than 0"),
+                "seed": (self.seed >= 0, "0 or more"),
                 "ema_decay": (0 <= self.ema_decay < 1, "at least 0, less than 1"),
                 "prompt_dropout": (0 <= self.prompt_dropout <= 1, "from 0 to 1"),
-                "timestep_logit": (can_draw_levels(self.timestep_logit), "MEAN STD with STD above 0"),
+                "timestep_logit": (
+                    self.timestep_logit is None or self.timestep_logit[1] > 0,
+                    "MEAN STD with STD above 0",
+                ),
                 "inversion_steps": (0 <= self.inversion_steps <= 1000, "from 0 to 1000"),
                 "noise_weight": (0 <= self.noise_weight <= 1, "from 0 to 1"),
                 "log_every": (self.log_every >= 1, "1 or more"),
