@@ -130,7 +130,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "spins": 0.3,
         "init": "text",
     },
-    "keyframes": {
+    "keyframes_together": {
         **_TURNED,
         "steps": 1650,
         "learning_rate": 1.2e-3,
@@ -139,6 +139,18 @@ RECIPE: dict[str, dict[str, Any]] = {
         "tilts": 0.25,
         "groups": 0.2,
         "init": "keyframes_groups",
+        "text": "text_groups",
+    },
+    # the same once more: the loss was still falling
+    "keyframes": {
+        **_TURNED,
+        "steps": 1300,
+        "learning_rate": 1.2e-3,
+        "timestep_logit": [1.2, 1.6],
+        "spins": 0.25,
+        "tilts": 0.2,
+        "groups": 0.25,
+        "init": "keyframes_together",
         "text": "text_groups",
     },
     # a small network of its own: how things move from one keyframe to the next, and nothing else
@@ -235,7 +247,7 @@ takes."""
 
 SETTINGS: dict[str, Any] = {
     "keyframes": {
-        "num_inference_steps": 16,
+        "num_inference_steps": 32,
         "guidance_scale": 3.0,
         "num_frames": 8,
         "height": 20,

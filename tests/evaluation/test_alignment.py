@@ -165,7 +165,7 @@ def test_a_whole_evaluation(published: Path, tmp_path: Path) -> None:
         evaluate_alignment(pipe, tmp_path / "run", dataclasses.replace(plan, videos=1))
 
 
-def test_summarise_needs_no_ground_truth(reader: SpriteReader) -> None:
+def test_summarise_needs_no_ground_truth(judge: SceneJudge) -> None:
     prompt = alignment_prompts()[0]
     video = truth(prompt, seed=0, num_frames=4, height=20, width=32)
     row = summarise("one", [(prompt, *judge.score(video))])
