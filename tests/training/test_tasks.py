@@ -436,7 +436,11 @@ def test_a_network_of_other_layers_is_refused(exports: Exports) -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("keyframes", {"init": "interpolation", "text": "text"}, "init: .* of another stage .in_channels 7, keyframes needs 3"),
+        (
+            "keyframes",
+            {"init": "interpolation", "text": "text"},
+            "init: .* of another stage .in_channels 7, keyframes needs 3",
+        ),
         ("super_resolution", {"init": "keyframes", "text": "text"}, "in_channels 3, super_resolution needs 6"),
         ("interpolation", {"init": "super_resolution", "text": "text"}, "of another stage"),
         ("keyframes", {"text": "wide"}, "text: its states have 48 channels, the network of .* reads 32"),
