@@ -102,9 +102,9 @@ class Options:
         text, vae = parts["keyframes"].text, parts["translation"].path / "vae"
         assert text is not None
         taken = {path.name: _hashes(path) for path in (text / "text_encoder", vae)}
-        plans = {name: [task, changes] for name, (task, changes, _) in PLANS.items()}
+        plans = {name: [train_mini.RECIPE[task], changes, whole] for name, (task, changes, whole) in PLANS.items()}
         asked = [self.hybrid_minutes, self.expert_minutes, self.steps, self.mixed_precision]
-        identity = identify({"taken": taken, "plans": plans, "recipe": train_mini.RECIPE, "asked": asked})
+        identity = identify({"taken": taken, "plans": plans, "asked": asked})
         return self.out / f"training-{identity['id']}"
 
     @property
