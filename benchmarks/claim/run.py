@@ -259,9 +259,8 @@ def costs_of(arms: Sequence[str], command: Sequence[str]) -> dict[str, dict[str,
     found = {}
     for arm in arms:
         asked = [sys.executable, *command, "--cost-of", arm]
-        found[arm] = json.loads(
-            subprocess.run(asked, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-        )
+        told = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout
+        found[arm] = json.loads(told.splitlines()[-1])
     return found
 
 

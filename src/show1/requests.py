@@ -149,8 +149,10 @@ def _prompts(prompt: PromptLike) -> list[str]:
     for text in prompts:
         if not isinstance(text, str):
             raise InputError(f"prompt must be text or a list of texts, got a {type(text).__name__} in it")
-        if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise InputError(f"the prompt {text!r} is not UTF-8; give it in the encoding of the terminal")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"the prompt {text!r} is not UTF-8; give it in the encoding of the terminal") from error
         if not text.strip():
             raise InputError("the prompt is empty; say what the video shows, such as 'a panda spins over the snow'")
     return prompts

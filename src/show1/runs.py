@@ -241,11 +241,13 @@ class Run:
         """
         if self._manifest["request"] is not None:
             self._check_same(request, model, video)
-            files = {**model.get("files", {}), **self._manifest["model"].get("files", {})}
-            self._manifest["model"]["files"] = files  # with those of stages that a picked run adds
+            before = copy.deepcopy(self._manifest)
+            for name, digest in model.get("files", {}).items():  # of stages that a picked run adds
+                self._manifest["model"].setdefault("files", {}).setdefault(name, digest)
             if self._new_output is not None:
                 self._manifest["output"] = self._new_output
-            write_json(self.path / MANIFEST, self._manifest)
+            if self._manifest != before:
+                write_json(self.path / MANIFEST, self._manifest)
             return
         if video is not None:
             write_tensors(self.path / _INPUT, {"video": video.contiguous()})

@@ -1,32 +1,24 @@
 """The benchmark of the paper's claim, with ground truth in the place of the models."""
 
 import dataclasses
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from evaluation.benchmark_scripts import load_script
 from torch import Tensor
 
 from show1.config import CascadeSettings
 from show1.evaluation.alignment import truth
 from show1.training import TrainingConfig
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "claim" / "run.py"
-
 
 @pytest.fixture(scope="module")
 def claim() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("claim_benchmark", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("claim")
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The benchmark of customization, with ground truth in the place of the model."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from evaluation.benchmark_scripts import load_script
 from torch import Tensor
 
 from show1.data.captions import parse_caption
@@ -19,17 +18,10 @@ from show1.data.teaching import TEACHING_MOTIONS
 from show1.evaluation.customization import ContentPrompt, true_motion
 from show1.video import Video
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "customization" / "run.py"
-
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("customization_benchmark", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("customization")
 
 
 class TruthPipeline:

@@ -166,18 +166,21 @@ def track(video: Tensor, masks: Tensor, subject: int) -> Track:
 
 def _rise(values: Array) -> float:
     """Difference between the ends of a fitted line."""
-    if len(values) < 2:
-        return 0.0
-    return float(np.polyfit(np.linspace(0, 1, len(values)), values, 1)[0])
+    return float(_line(values)[0])
 
 
 def _from_line(values: Array) -> Array:
     """What a line fitted to the values leaves."""
-    if len(values) < 2:
-        return np.zeros_like(values)
-    times = np.linspace(0, 1, len(values))
-    rest: Array = values - np.polyval(np.polyfit(times, values, 1), times)
+    rest: Array = values - np.polyval(_line(values), np.linspace(0, 1, len(values)))
     return rest
+
+
+def _line(values: Array) -> Array:
+    """Slope and beginning of the line that fits values over times from 0 to 1; a single value gives a flat one."""
+    if len(values) < 2:
+        return np.array([0.0, values[0]])
+    fitted: Array = np.polyfit(np.linspace(0, 1, len(values)), values, 1)
+    return fitted
 
 
 def _without_outliers(values: Array) -> Array:

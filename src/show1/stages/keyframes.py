@@ -93,10 +93,12 @@ def fitting_start_noise(start_noise: Sequence[StartNoise], settings: KeyframesSe
         InputError: The weights add up to more than 1.
     """
     asked = (settings.num_frames, settings.height, settings.width)
-    fitting = [given for given in start_noise if tuple(given.noise.shape[2:]) == asked]
+    fitting = []
     for given in start_noise:
         size = tuple(given.noise.shape[2:])
-        if size != asked:
+        if size == asked:
+            fitting.append(given)
+        else:
             logger.warning(
                 "an adapter's start noise is of %s (frames x height x width), the keyframes asked for are %s: it is "
                 "left out",

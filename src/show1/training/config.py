@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
+from show1.checks import require_types
 from show1.errors import InputError
 from show1.training.options import SavedOptions
 
@@ -166,7 +167,7 @@ class TrainingConfig(SavedOptions):
     """Steps from one sample sheet (and export) to the next; 0: only at the end."""
 
     def __post_init__(self) -> None:
-        self.check_types()
+        require_types(self)
         checks = {
             "steps": (self.steps >= 1, "1 or more"),
             "batch_size": (self.batch_size >= 1, "1 or more"),

@@ -39,7 +39,12 @@ LOW = Corruption(scales=(1.0, 1.25), wobble=0.4, wobble_grid=4, noise=0.12)
 
 def left_in(height: int) -> Corruption:
     """What the stage before super-resolution leaves in frames of so many rows: keyframes, or a super-resolution."""
-    return LOW if height <= 40 else HIGH.resized(height / 160)
+    return LOW if height <= 40 else left_by_super_resolution(height)
+
+
+def left_by_super_resolution(height: int) -> Corruption:
+    """What super-resolution leaves, in frames of so many rows."""
+    return HIGH.resized(height / 160)
 
 
 def corrupted(video: Tensor, kind: Corruption) -> Tensor:

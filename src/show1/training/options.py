@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from show1.checks import require_types
+from show1.checks import require
 from show1.errors import InputError
 
 
@@ -19,19 +19,10 @@ class SavedOptions:
         """The run's folder."""
         raise NotImplementedError
 
-    def check_types(self) -> None:
-        """Makes sure that options are of their types, and those of a few values have one of these.
-
-        Raises:
-            InputError: One is not.
-        """
-        require_types(self)
-
     def check_ranges(self, checks: dict[str, tuple[bool, str]]) -> None:
         """Raises `InputError` for the first option that is not what is expected: name -> (well?, expected)."""
         for name, (well, expected) in checks.items():
-            if not well:
-                raise InputError(f"{name} must be {expected}, got {getattr(self, name)!r}")
+            require(well, name, getattr(self, name), expected)
 
     def to_dict(self) -> dict[str, Any]:
         """The saved form: JSON types only."""

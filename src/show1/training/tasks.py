@@ -31,7 +31,7 @@ from show1.stages.interpolation import condition as interpolation_condition
 from show1.stages.super_resolution import upsample
 from show1.training import networks
 from show1.training.config import TrainingConfig
-from show1.training.corruption import HIGH, corrupted, left_in
+from show1.training.corruption import corrupted, left_by_super_resolution, left_in
 from show1.training.objective import add_noise, draw_timesteps, noise_of, prediction_loss
 
 Sample = tuple[str, Tensor]
@@ -578,7 +578,7 @@ class TranslationTask(DenoisingTask):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]
-        kind = HIGH.resized(video.shape[-2] / 160)
+        kind = left_by_super_resolution(video.shape[-2])
         if self.config.crop is not None:
             [video] = random_crop(self.config.crop, video)
         clean, noised = self.encode(video), None

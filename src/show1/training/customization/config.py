@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from show1.checks import require_types
 from show1.config import StageName
 from show1.errors import InputError
 from show1.training.options import SavedOptions
@@ -160,7 +161,7 @@ class CustomizationConfig(SavedOptions):
     """Steps from one sample sheet to the next; 0: only at the end."""
 
     def __post_init__(self) -> None:
-        self.check_types()
+        require_types(self)
         self.check_ranges(
             {
                 "output": (self.output.endswith(".safetensors"), "the name of a *.safetensors file"),
