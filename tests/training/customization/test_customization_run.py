@@ -18,6 +18,7 @@ from show1.models.adapters import Adapter, unet_sha256
 from show1.models.cascade import resolve
 from show1.training import last_checkpoint
 from show1.training.customization import CustomizationConfig, customize, describe
+from show1.training.customization.methods import MotionLora
 from show1.training.customization.prepare import FILE, Prepared
 from show1.training.customization.run import CustomizationJob
 from show1.video import Video
@@ -109,6 +110,21 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     assert (tmp_path / "walk.run/log.jsonl").read_bytes() == log and parts.read_bytes() == whole.read_bytes()
     with pytest.raises(RunError, match="another rank .4, now 8.*choose another folder"):
         customize(config(options, rank=8), overwrite=True)
+
+
+def test_the_average_of_a_motion_s_lora_goes_on_while_frames_are_learned(
+    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter(["temporal_loss"] * 3 + ["spatial_loss"])
+    monkeypatch.setattr(
+        MotionLora, "loss", lambda self, predict, inputs: getattr(self, next(steps))(predict, inputs, 0)
+    )
+    file = customize(config(options, method="lora", ema_decay=0.9))
+    raw = torch.load(tmp_path / "walk.run/checkpoints/step-4/pytorch_model.bin", weights_only=True)
+    learned = [tensor for name, tensor in Adapter.load(file).tensors.items() if ".lora_B." in name and tensor.any()]
+    assert learned
+    for averaged in learned:
+        assert not any(torch.equal(averaged, last) for last in raw.values())
 
 
 def test_clips_are_read_again_until_there_is_a_checkpoint(tmp_path: Path, options: dict[str, Any]) -> None:
