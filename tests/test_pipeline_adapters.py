@@ -103,7 +103,7 @@ def test_fused_twice_is_fused_once_and_saved(pipe: Show1Pipeline, files: dict[st
 
 
 class Switched:
-    """The networks of two pipelines, one for timesteps from 500 on, one for those below."""
+    """The networks of two pipelines, one for timesteps from 400 on, one for those below."""
 
     def __init__(self, high: Show1Pipeline, low: Show1Pipeline) -> None:
         self.networks = [PixelNetwork(pipe._loader.stage("keyframes").unet) for pipe in (high, low)]
@@ -112,7 +112,7 @@ class Switched:
         return [network.encode_text(prompt_embeds) for network in self.networks]
 
     def __call__(self, sample: Tensor, timestep: Tensor, text: Any) -> Tensor:
-        index = int(timestep < 500)
+        index = int(timestep < 400)
         return self.networks[index](sample, timestep, text[index])
 
 

@@ -186,9 +186,8 @@ class Show1Pipeline:
             path: The file.
             name: What to call it here; None: the file's name without its suffix.
             weight: Times its change of the network; 0: as if it were not there.
-            detail_weight: The same in the second half of the noise levels (timesteps below 500 of 1000), where it is
-                decided how things are drawn, and no more where they are: a motion needs less of it there. None: the
-                same.
+            detail_weight: The same at low noise levels (timesteps below 400 of 1000), where it is decided how things
+                are drawn, and no more where they are: a motion needs less of it there. None: the same.
             stage: Which network a LoRA by another program is for; None: as the file says.
             noise_weight: Share of the start noise's variance that comes from the clips the motion was learnt from, 0 to
                 1; None: as the adapter advises.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from show1.diffusion import Network
 
-DETAILS_BELOW = 0.5
+DETAILS_BELOW = 0.4
 """Details are drawn at timesteps below this share of those of training."""
 
 
