@@ -129,6 +129,9 @@ class Plan:
     batch_size: int = 8
     """Videos generated together."""
 
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the networks that generate."""
+
     seed: int = 1
     """Of the first video; the next ones follow."""
 
@@ -138,6 +141,7 @@ _MOTION: dict[str, Any] = {
     "learning_rate": 1e-3,
     "ema_decay": 0.97,
     "timestep_logit": (2.5, 1.5),
+    "random_hue": 0.5,
     "weight": 0.9,
     "detail_weight": 0.4,
 }
@@ -161,7 +165,6 @@ TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
         "steps": 450,
         "learning_rate": 3e-3,
         "weight": 1.0,
-        "detail_weight": 0.3,
     },
     ("style", "spatial_lora"): {**_STYLE, "learning_rate": 3e-3, "convolutions": True, "weight": 1.2},
     ("style", "temporal_attention"): {**_STYLE, "learning_rate": 1e-3, "weight": 1.0},
@@ -417,7 +420,7 @@ def identity(plan: Plan, pipe: Show1Pipeline) -> dict[str, Any]:
 def run(out: Path, plan: Plan, *, on_cell: Callable[[int, int, Cell], None] | None = None) -> dict[str, Any]:
     """Measures what is missing, and writes the report."""
     later: tuple[StageName, ...] = ("interpolation", "super_resolution") if plan.styles else ()
-    pipe = Show1Pipeline.from_pretrained(plan.model, stages=("keyframes", *later))
+    pipe = Show1Pipeline.from_pretrained(plan.model, stages=("keyframes", *later), dtype=getattr(torch, plan.dtype))
     made = identity(plan, pipe)
     claim(out / "benchmark.json", made, "a benchmark")
     write_clips(out, plan)
@@ -464,6 +467,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Path, Plan]:
     parser.add_argument("--detail-weight", type=float, help="the same at low noise levels")
     parser.add_argument("--timestep-logit", type=float, nargs=2, metavar=("MEAN", "STD"), help="of motions")
     parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="arithmetic of each customization")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the networks that generate")
     parser.add_argument("--videos", type=int, help="videos of each cell")
     parser.add_argument("--noise-weight", type=float, help="share of the inverted clip in a motion's start noise")
     parser.add_argument("--quick", action="store_true", help="a few steps and videos")

@@ -34,7 +34,7 @@ ABOUT: dict[Kind, tuple[str, list[str]]] = {
 
 _NOT_FOR: dict[Kind, list[str]] = {
     "motion": ["kind", "images", "name"],
-    "style": ["kind", "inversion_steps", "noise_weight", "random_hue", "random_shift"],
+    "style": ["kind", "inversion_steps", "noise_weight", "random_hue"],
 }
 
 

@@ -311,7 +311,7 @@ def test_dry_run_leaves_nothing(tmp_path: Path, options: dict[str, Any]) -> None
         ({"kind": "style", "name": "x", "images": "d", "video": [], "fps": 3.0}, "fps: it is for videos"),
         ({"kind": "style", "name": "x", "layers": "attention"}, "layers: spatial_lora learns nothing over frames"),
         ({"kind": "style", "name": "x", "random_hue": 0.5}, "random_hue: it is for motions"),
-        ({"random_shift": 0.6}, "random_shift must be from 0 to 0.5"),
+        ({"random_hue": 1.5}, "random_hue must be from 0 to 1"),
         ({"accumulate": 3}, "accumulate must be a divisor"),
         ({"source": ["a.mkv"]}, "source: styles of super_resolution alone"),
         (

@@ -137,9 +137,6 @@ class CustomizationConfig(SavedOptions):
     """For motions: chance that a clip is shown in other colours, all turned round by the same angle. What is learned
     then depends less on what the clip looks like."""
 
-    random_shift: float = 0.0
-    """For motions: how far a clip is shifted at most, in heights and widths of the frame."""
-
     mixed_precision: Literal["no", "bf16"] = "no"
     """Arithmetic of the network."""
 
@@ -192,7 +189,6 @@ class CustomizationConfig(SavedOptions):
                     "MEAN STD with STD above 0",
                 ),
                 "random_hue": (0 <= self.random_hue <= 1, "from 0 to 1"),
-                "random_shift": (0 <= self.random_shift <= 0.5, "from 0 to 0.5"),
                 "inversion_steps": (0 <= self.inversion_steps <= 1000, "from 0 to 1000"),
                 "noise_weight": (0 <= self.noise_weight <= 1, "from 0 to 1"),
                 "log_every": (self.log_every >= 1, "1 or more"),
@@ -216,9 +212,8 @@ class CustomizationConfig(SavedOptions):
                 "noise_weight out"
             )
 
-        for name in ("random_hue", "random_shift"):
-            if getattr(self, name) and self.kind != "motion":
-                raise InputError(f"{name}: it is for motions, and hides what a style looks like; leave it out")
+        if self.random_hue and self.kind != "motion":
+            raise InputError("random_hue: it is for motions, and hides what a style looks like; leave it out")
 
     def _check_sources(self) -> None:
         if self.kind == "motion":

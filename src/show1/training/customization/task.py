@@ -26,7 +26,7 @@ from show1.stages import (
 )
 from show1.stages.interpolation import condition as interpolation_condition
 from show1.stages.super_resolution import NOISING, upsample
-from show1.training.customization.augment import random_hue, random_shift
+from show1.training.customization.augment import random_hue
 from show1.training.customization.config import CustomizationConfig
 from show1.training.customization.methods import METHOD_CLASSES, Inputs, Predicted
 from show1.training.customization.prepare import Prepared
@@ -135,8 +135,6 @@ class CustomizationTask(Task):
         video = self._held("clips")[index]
         if self._config.random_hue > 0:
             video = random_hue(video, self._config.random_hue)
-        if self._config.random_shift > 0:
-            video = random_shift(video, self._config.random_shift)
         if stage == "keyframes":
             return Inputs(x0=video, text=text)
         if stage == "interpolation":
