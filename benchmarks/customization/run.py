@@ -123,7 +123,7 @@ class Plan:
     style_images: int = 128
     """Images that a style is taught from."""
 
-    noise_weight: float = 0.0
+    noise_weight: float | None = None
     """Share of the start noise that is the inverted clip's, for motions."""
 
     batch_size: int = 8
@@ -144,6 +144,7 @@ _MOTION: dict[str, Any] = {
     "random_hue": 0.5,
     "weight": 0.9,
     "detail_weight": 0.4,
+    "noise_weight": 0.5,
 }
 _STYLE: dict[str, Any] = {
     "steps": 500,
@@ -151,10 +152,11 @@ _STYLE: dict[str, Any] = {
     "lr_schedule": "linear",
     "ema_decay": 0.97,
     "detail_weight": None,
+    "noise_weight": None,
 }
 
-WEIGHTS = ("weight", "detail_weight")
-"""Settings of a cell that are not of its training."""
+WEIGHTS = ("weight", "detail_weight", "noise_weight")
+"""With which an adapter is used: settings of a cell that are not of its training."""
 
 TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
     ("motion", "temporal_attention"): _MOTION,
@@ -164,7 +166,6 @@ TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
         "rank": 32,
         "steps": 450,
         "learning_rate": 3e-3,
-        "weight": 1.0,
     },
     ("style", "spatial_lora"): {**_STYLE, "learning_rate": 3e-3, "convolutions": True, "weight": 1.2},
     ("style", "temporal_attention"): {**_STYLE, "learning_rate": 1e-3, "weight": 1.0},
@@ -243,9 +244,9 @@ def style_folder(out: Path, style: str) -> Path:
 
 def settings_of(plan: Plan, cell: Cell) -> dict[str, Any]:
     """How a cell learns, and the weights of its adapter: what the plan says, else what suits the method."""
-    names = ["steps", "learning_rate", "lr_schedule", "ema_decay", "mixed_precision", *WEIGHTS]
+    names = ["steps", "learning_rate", "lr_schedule", "ema_decay", "mixed_precision", "weight", "detail_weight"]
     if cell.kind == "motion":
-        names.append("timestep_logit")
+        names += ["timestep_logit", "noise_weight"]
     given = {name: getattr(plan, name) for name in names}
     return TUNED[cell.kind, cell.method] | {name: value for name, value in given.items() if value is not None}
 
@@ -265,7 +266,6 @@ def configure(out: Path, plan: Plan, cell: Cell) -> CustomizationConfig:
     }
     if cell.kind == "motion":
         options |= {"video": (str(motion_file(out, cell.name)),), "prompt": (teaching_caption(cell.name),)}
-        options |= {"noise_weight": plan.noise_weight}
     else:
         options |= {"images": str(style_folder(out, cell.name)), "name": cell.name}
         if cell.stage == "super_resolution":

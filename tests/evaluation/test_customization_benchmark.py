@@ -37,11 +37,11 @@ class TruthPipeline:
     def __init__(self) -> None:
         self.calls = 0
         self.loaded: list[str] = []
-        self.weights: list[tuple[float, float | None]] = []
+        self.weights: list[dict[str, float | None]] = []
 
-    def load_adapter(self, path: Path, name: str, weight: float, detail_weight: float | None) -> str:
+    def load_adapter(self, path: Path, name: str, **weights: float | None) -> str:
         assert path.is_file() and not self.loaded
-        self.weights.append((weight, detail_weight))
+        self.weights.append(weights)
         self.loaded.append(name)
         return name
 
@@ -124,7 +124,7 @@ def test_ground_truth_passes_and_its_absence_fails(benchmark: ModuleType, pipe: 
     assert plain["style"]["hits"] == styled["style"]["hits"] == translated["style"]["hits"] == 3
     assert report["cells"][1]["cost"]["seconds"] == 1.5
     tuned = [benchmark.TUNED[cell] for cell in (("motion", "lora"), *[("style", "spatial_lora")] * 2)]
-    assert pipe.weights == [(options["weight"], options["detail_weight"]) for options in tuned]
+    assert pipe.weights == [{name: options[name] for name in benchmark.WEIGHTS} for options in tuned]
     text = (tmp_path / "report.md").read_text()
     for part in ("circle | lora", "circle | *ground truth*", "sepia film | *ground truth*", "2 s, 0.20 GB"):
         assert part in text
@@ -172,6 +172,6 @@ def test_options_of_the_plan_go_before_those_of_the_method(benchmark: ModuleType
     _, plan = benchmark.parse([str(tmp_path), *options])
     given = benchmark.configure(tmp_path, plan, cell)
     assert (given.steps, given.timestep_logit, given.learning_rate) == (7, (1.0, 2.0), tuned.learning_rate)
-    assert [benchmark.settings_of(plan, cell)[name] for name in benchmark.WEIGHTS] == [0.5, 0.0]
+    assert [benchmark.settings_of(plan, cell)[name] for name in benchmark.WEIGHTS] == [0.5, 0.0, expected["noise_weight"]]
     style = benchmark.Cell(kind="style", name="sepia film", method="spatial_lora")
     assert benchmark.configure(tmp_path, plan, style).timestep_logit is None
