@@ -172,6 +172,7 @@ def test_options_of_the_plan_go_before_those_of_the_method(benchmark: ModuleType
     _, plan = benchmark.parse([str(tmp_path), *options])
     given = benchmark.configure(tmp_path, plan, cell)
     assert (given.steps, given.timestep_logit, given.learning_rate) == (7, (1.0, 2.0), tuned.learning_rate)
-    assert [benchmark.settings_of(plan, cell)[name] for name in benchmark.WEIGHTS] == [0.5, 0.0, expected["noise_weight"]]
+    weights = [benchmark.settings_of(plan, cell)[name] for name in benchmark.WEIGHTS]
+    assert weights == [0.5, 0.0, expected["noise_weight"]]
     style = benchmark.Cell(kind="style", name="sepia film", method="spatial_lora")
     assert benchmark.configure(tmp_path, plan, style).timestep_logit is None

@@ -134,8 +134,8 @@ class CustomizationConfig(SavedOptions):
     subject is in each frame is decided at high ones: a positive mean."""
 
     random_hue: float = 0.0
-    """For motions: chance that a clip is shown in other colours, all turned round by the same angle. What is learned
-    then depends less on what the clip looks like."""
+    """For motions: chance that a clip is shown in other colours, turned round the grey axis by a random angle. What is
+    learned then depends less on what the clip looks like."""
 
     mixed_precision: Literal["no", "bf16"] = "no"
     """Arithmetic of the network."""
@@ -211,7 +211,6 @@ class CustomizationConfig(SavedOptions):
                 "noise_weight: only motions of keyframes have a start noise, from inversion_steps of 1 or more; leave "
                 "noise_weight out"
             )
-
         if self.random_hue and self.kind != "motion":
             raise InputError("random_hue: it is for motions, and hides what a style looks like; leave it out")
 
