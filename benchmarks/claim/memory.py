@@ -1,7 +1,7 @@
 """Peak memory of five ways to high resolution, with networks of the published sizes and random weights.
 
     python benchmarks/claim/memory.py              # the allocator's arithmetic on fake tensors, on any machine
-    python benchmarks/claim/memory.py --measure    # the same calls on a GPU
+    python benchmarks/claim/memory.py --measure    # the same calls on a GPU, with their time
 
 Each way is a list of networks that are in memory one after another (float16); a call has both halves of guidance.
 Nothing is computed on fake tensors, so kernels' own workspaces are not counted.
@@ -10,6 +10,8 @@ Nothing is computed on fake tensors, so kernels' own workspaces are not counted.
 import argparse
 import contextlib
 import datetime
+import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -152,8 +154,8 @@ def _fresh_half() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
-def traced(part: Part) -> tuple[int, int]:
-    """Bytes of the weights and of the peak, by the allocator's arithmetic."""
+def traced(part: Part) -> tuple[int, int, float]:
+    """Bytes of the weights and of the peak, by the allocator's arithmetic; no time."""
     device = torch.device("cpu")
     with FakeTensorMode():
         with _fresh_half():
@@ -164,11 +166,11 @@ def traced(part: Part) -> tuple[int, int]:
             part.call(network, device)
         weights = sum(p.numel() * p.element_size() for p in network.parameters())
         peak = sum(snapshot["Total"] for snapshot in tracker.get_tracker_snapshot("peak").values())
-    return weights, int(peak)
+    return weights, int(peak), math.nan
 
 
-def measured(part: Part) -> tuple[int, int]:
-    """Bytes of the weights and of the peak, as CUDA's allocator counts them."""
+def measured(part: Part) -> tuple[int, int, float]:
+    """Bytes of the weights and of the peak, as CUDA's allocator counts them, and seconds of a call after the first."""
     device = torch.device("cuda")
     torch.cuda.empty_cache()
     with _fresh_half(), device:
@@ -177,7 +179,13 @@ def measured(part: Part) -> tuple[int, int]:
     torch.cuda.reset_peak_memory_stats()
     with torch.no_grad():
         part.call(network, device)
-    return weights, torch.cuda.max_memory_allocated()
+        peak = torch.cuda.max_memory_allocated()
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(3):
+            part.call(network, device)
+        torch.cuda.synchronize()
+    return weights, peak, (time.perf_counter() - start) / 3
 
 
 def main() -> None:
@@ -185,9 +193,9 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="on a CUDA device")
     arguments = parser.parse_args()
     costs = {name: (measured if arguments.measure else traced)(part) for name, part in PARTS.items()}
-    print("| network | weights, GB | peak of a call, GB |\n|---|---:|---:|")
-    for name, (weights, peak) in costs.items():
-        print(f"| {name} | {weights / 1e9:.2f} | {peak / 1e9:.2f} |")
+    print("| network | weights, GB | peak of a call, GB | ms of a call |\n|---|---:|---:|---:|")
+    for name, (weights, peak, seconds) in costs.items():
+        print(f"| {name} | {weights / 1e9:.2f} | {peak / 1e9:.2f} | {seconds * 1e3:.0f} |")
     print("\n| way | peak, GB | where |\n|---|---:|---|")
     for arm, names in ARMS.items():
         where = max(names, key=lambda name: costs[name][1])

@@ -469,6 +469,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Path, Plan]:
     parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="arithmetic of each customization")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the networks that generate")
     parser.add_argument("--videos", type=int, help="videos of each cell")
+    parser.add_argument("--batch-size", type=int, help="videos generated together")
     parser.add_argument("--noise-weight", type=float, help="share of the inverted clip in a motion's start noise")
     parser.add_argument("--quick", action="store_true", help="a few steps and videos")
     given = vars(parser.parse_args(arguments))

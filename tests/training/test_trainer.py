@@ -242,6 +242,29 @@ def test_gradient_checkpointing_changes_nothing(tmp_path: Path) -> None:
     assert_same_log(tmp_path / "plain", tmp_path / "checkpointed")
 
 
+@pytest.mark.gpu
+def test_cuda_graphs_change_nothing(tmp_path: Path) -> None:
+    for name, on in [("plain", False), ("recorded", True)]:
+        train(config("keyframes", tmp_path / name, steps=4, temporal_dropout=0.0, cuda_graphs=on))
+    assert_same_log(tmp_path / "plain", tmp_path / "recorded")
+
+
+@pytest.mark.parametrize(
+    ("task", "others", "message"),
+    [
+        ("keyframes", {}, "needs a CUDA device"),
+        ("keyframes", {"accumulate": 2}, "cannot add up gradients"),
+        ("text", {}, "for the tasks that denoise"),
+    ],
+)
+def test_where_cuda_graphs_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: str, others: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=message):
+        train(config(task, tmp_path, cuda_graphs=True, **others))
+
+
 def test_bfloat16(tmp_path: Path) -> None:
     train(config("keyframes", tmp_path / "full", steps=3))
     train(config("keyframes", tmp_path / "half", steps=3, mixed_precision="bf16"))

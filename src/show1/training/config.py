@@ -151,6 +151,10 @@ class TrainingConfig(SavedOptions):
     gradient_checkpointing: bool = False
     """Computes activations twice, to hold fewer."""
 
+    cuda_graphs: bool = False
+    """Replays the network's kernels as one CUDA graph: a small network on a large GPU otherwise waits for the CPU that
+    launches them one by one."""
+
     workers: int = 0
     """Processes that render or decode clips; 0: in the training process."""
 
@@ -202,6 +206,10 @@ class TrainingConfig(SavedOptions):
             "noise_level": (0 <= self.noise_level[0] <= self.noise_level[1] <= 999, "a range within 0 to 999"),
         }
         self.check_ranges(checks)
+        if self.cuda_graphs and self.task in ("text", "vae"):
+            raise InputError(f"cuda_graphs is for the tasks that denoise, got it for {self.task}")
+        if self.cuda_graphs and self.accumulate > 1:
+            raise InputError("cuda_graphs cannot add up gradients; leave out it or accumulate")
         in_latents = self.task in ("vae", "translation_images", "translation")
         if in_latents and self.size is not None and any(side % 8 for side in self.size):
             raise InputError(f"size must be multiples of 8 for {self.task}, got {self.size}")

@@ -33,6 +33,13 @@ def draw_timesteps(count: int, max_timestep: int, logit: tuple[float, float] | N
     return (share * (max_timestep + 1)).long().clamp(max=max_timestep)
 
 
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without waiting for what a GPU still computes."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def extract(values: Tensor, t: Tensor) -> Tensor:
     """Picks a value a sample, shaped to broadcast over videos: (T,), (B,) -> (B, 1, 1, 1, 1)."""
     return values.to(t.device)[t].float().view(-1, 1, 1, 1, 1)

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,7 +33,8 @@ from show1.stages.super_resolution import upsample
 from show1.training import networks
 from show1.training.config import TrainingConfig
 from show1.training.corruption import corrupted, left_by_super_resolution, left_in
-from show1.training.objective import add_noise, draw_timesteps, noise_of, prediction_loss
+from show1.training.graphs import recorded
+from show1.training.objective import add_noise, draw_timesteps, moved, noise_of, prediction_loss
 
 Sample = tuple[str, Tensor]
 """A caption and a video (3, F, H, W) in about [-1, 1]."""
@@ -81,7 +83,7 @@ class TextConditioner(nn.Module):
         tokens = self.tokenize(captions)
         device = next(self.text_encoder.parameters()).device
         out = self.text_encoder(
-            input_ids=tokens.input_ids.to(device), attention_mask=tokens.attention_mask.to(device)
+            input_ids=moved(tokens.input_ids, device), attention_mask=moved(tokens.attention_mask, device)
         ).last_hidden_state
         return out  # type: ignore[no-any-return]
 
@@ -248,6 +250,7 @@ class DenoisingTask(StageTask):
     def __init__(self, config: TrainingConfig, schedule: str) -> None:
         super().__init__(config)
         self._inherited: set[str] = set()
+        self._replay: Callable[..., Tensor] | None = None
         text_folder = config.text or config.init
         if text_folder is None:
             self.text = TextConditioner.fresh(config)
@@ -324,8 +327,8 @@ class DenoisingTask(StageTask):
         network is to find.
         """
         text = self.encode_captions(captions)
-        noise = torch.randn(x0.shape).to(x0.device)
-        t = draw_timesteps(len(x0), self.config.max_timestep, self.config.timestep_logit).to(x0.device)
+        noise = moved(torch.randn(x0.shape), x0.device)
+        t = moved(draw_timesteps(len(x0), self.config.max_timestep, self.config.timestep_logit), x0.device)
         if self.config.motions_per_scene > 1:
             first = torch.arange(len(x0)) // self.config.motions_per_scene * self.config.motions_per_scene
             noise, t = noise[first], t[first]
@@ -333,10 +336,8 @@ class DenoisingTask(StageTask):
             noise = noise + noise_of(noised - x0, t, self.alphas_cumprod)  # type: ignore[arg-type]
         x_t = add_noise(x0, noise, t, self.alphas_cumprod)  # type: ignore[arg-type]
         inputs = x_t if condition is None else torch.cat([x_t, condition], dim=1)
-        labels = {} if noise_level is None else {"class_labels": noise_level}
-        predicted = self.unet(inputs, t, encoder_hidden_states=text, return_dict=False, **labels)[0]
         return prediction_loss(
-            predicted,
+            self.predict(inputs, t, text, noise_level),
             x0,
             noise,
             t,
@@ -345,6 +346,17 @@ class DenoisingTask(StageTask):
             min_snr_gamma=self.config.min_snr_gamma,
             absolute=self.config.loss == "absolute",
         )
+
+    def predict(self, inputs: Tensor, t: Tensor, text: Tensor, noise_level: Tensor | None) -> Tensor:
+        """What the network predicts for noisy samples (B, C, F, H, W)."""
+        if self.config.cuda_graphs and self.training:
+            given = (inputs, t, text) if noise_level is None else (inputs, t, text, noise_level)
+            if self._replay is None:
+                self._replay = recorded(self.unet, *given)
+            return self._replay(*given)
+        labels = {} if noise_level is None else {"class_labels": noise_level}
+        out: Tensor = self.unet(inputs, t, encoder_hidden_states=text, return_dict=False, **labels)[0]
+        return out
 
     def to_corrupt(self, count: int) -> Tensor:
         """Draws which clips of a batch are corrupted: their indices."""

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from show1.data.clips import MINI_VIEWS, ClipDataset, ClipSource, ClipView, SpriteClips
 from show1.data.sprites import SpriteWorld
-from show1.errors import Cancelled, MissingDependencyError, RunError, Show1Error
+from show1.errors import Cancelled, InputError, MissingDependencyError, RunError, Show1Error
 from show1.files import read_json_object, write_json
 from show1.models.layers import set_temporal_dropout
 from show1.runtime import explained_memory
@@ -33,6 +33,7 @@ from show1.training.config import TrainingConfig
 from show1.training.job import Job, LoopOptions
 from show1.training.log import Line, RunLog
 from show1.training.muon import muon
+from show1.training.objective import moved
 from show1.training.options import SavedOptions
 from show1.training.tasks import TASK_CLASSES, Batch, DenoisingTask, Task, VAETask
 
@@ -95,6 +96,10 @@ class TrainingJob(Job):
 
     def make_task(self) -> Task:
         """See `Job.make_task`."""
+        if self._config.cuda_graphs and not torch.cuda.is_available():
+            raise InputError("cuda_graphs needs a CUDA device, and there is none; leave it out")
+        if self._config.cuda_graphs and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise InputError("cuda_graphs is for one process; leave it out, or train in one")
         task = TASK_CLASSES[self._config.task](self._config)
         set_temporal_dropout(task, self._config.temporal_dropout)
         if self._config.gradient_checkpointing and isinstance(task, DenoisingTask):
@@ -267,7 +272,7 @@ def exported_step(folder: Path) -> int | None:
     return int(read_json_object(file)["step"]) if file.is_file() else None
 
 
-_FREE = {"steps", "log_every", "checkpoint_every", "sample_every", "workers", "out"}
+_FREE = {"steps", "log_every", "checkpoint_every", "sample_every", "cuda_graphs", "workers", "out"}
 """Options that may change when a run goes on."""
 
 
@@ -441,7 +446,7 @@ def _seed(seed: int, step: int, part: int, rank: int) -> int:
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:
-    return {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    return {k: moved(v, device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
 
 def _save_checkpoint(accelerator: Any, folder: Path, step: int) -> None:
