@@ -171,10 +171,9 @@ def adapt_pixel_unet(
     missing, unexpected = model.load_state_dict(state, strict=False)
     new = set(model.temporal_parameters()) - set(source.temporal_parameters())
     new |= {name for name in missing if name.startswith("place_embeddings.")}  # also the identity at first
-    if unexpected or set(missing) - new:
-        raise InputError(
-            f"init: the network cannot become one with {changes}: {sorted(set(missing) - new) or sorted(unexpected)}"
-        )
+    if odd := sorted(set(missing) - new) or sorted(unexpected):
+        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+        raise InputError(f"init: the network cannot become one with {changes}: {', '.join(odd[:3])}{more}")
     if add_condition and not adds:
         _give_the_condition(model)
     return model
