@@ -5,7 +5,8 @@
     python benchmarks/customization/run.py OUT --motions circle --methods lora --styles
 
 Each method has the options that suit `mini` best (`TUNED`; docs/experiments.md says what was tried); what the command
-line gives goes before them, for all methods.
+line gives goes before them, for all methods. A motion's adapter is used with the least of a few weights by which other
+videos, of other prompts and seeds than those that are scored, follow it (`TRIED`).
 
 Each cell (a motion or a style by one method) teaches from renders of the sprite world, generates videos, and scores
 them: motions by keyframes of other subjects over other backgrounds, styles after super-resolution. Keyframes learn a
@@ -16,7 +17,8 @@ benchmark, which goes on where it stopped:
       benchmark.json                 model, steps, videos, versions
       clips/                         what is taught from
       small/                         videos before super-resolution, for the cells that change that alone
-      cells/motion-circle-lora/      adapter.safetensors, run/ (log, checkpoints), videos/, sheet.png, cell.json
+      cells/motion-circle-lora/      adapter.safetensors, run/ (log, checkpoints), weights.json, videos/, sheet.png,
+                                     cell.json
       report.json report.md
 """
 
@@ -109,7 +111,7 @@ class Plan:
     """Arithmetic of each customization."""
 
     weight: float | None = None
-    """With which adapters are used."""
+    """With which adapters are used; None for both weights: what is chosen from `TRIED` for motions."""
 
     detail_weight: float | None = None
     """The same at low noise levels; see `Show1Pipeline.load_adapter`."""
@@ -142,9 +144,9 @@ _MOTION: dict[str, Any] = {
     "ema_decay": 0.97,
     "timestep_logit": (2.5, 1.5),
     "random_hue": 0.5,
-    "weight": 0.9,
-    "detail_weight": 0.4,
-    "noise_weight": 0.5,
+    "weight": 1.0,
+    "detail_weight": 0.5,
+    "noise_weight": 0.9,
 }
 _STYLE: dict[str, Any] = {
     "steps": 500,
@@ -172,6 +174,15 @@ TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
 }
 """Options of customizations and weights of their adapters, by what `mini` is taught and how."""
 
+
+TRIED = ((0.85, 0.4), (1.0, 0.5), (1.15, 0.6), (1.3, 0.75))
+"""Weights of a motion's adapter with those in details, where the plan gives none: the first that is enough is used."""
+
+ENOUGH = 0.93
+"""Median correlation on the videos by which weights are chosen."""
+
+CHOSEN_BY = 16
+"""How many these are."""
 
 QUICK = {"motions": ("circle", "heartbeat"), "styles": ("pencil sketch",), "steps": 4, "videos": 4, "style_images": 4}
 """What `--quick` changes."""
@@ -293,6 +304,38 @@ def generate(pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, asked: Sequ
     return [Video.load(file) for file in files]
 
 
+def choose_weights(pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, reader: SpriteReader) -> dict[str, float]:
+    """The least weights of `TRIED` by which a motion is followed, or those by which it is followed best."""
+    file = cell.folder(out) / "weights.json"
+    if not file.exists():
+        asked = motion_prompts(cell.name, plan.videos + min(CHOSEN_BY, plan.videos))[plan.videos :]
+        tried: list[dict[str, float]] = []
+        for weight, detail_weight in TRIED:
+            weights = {"weight": weight, "detail_weight": detail_weight}
+            load(pipe, out, cell, settings_of(plan, cell) | weights)
+            try:
+                videos: list[Video] = []
+                for first in range(0, len(asked), plan.batch_size):
+                    prompts = [a.prompt for a in asked[first : first + plan.batch_size]]
+                    seeds = [plan.seed + plan.videos + first + i for i in range(len(prompts))]
+                    videos += pipe(prompts, seed=seeds, until="keyframes")
+            finally:
+                pipe.unload_adapter()
+            scores = [score_motion(video.to_tensor(), cell.name, reader) for video in videos]
+            tried.append({**weights, "median": summarise_motion(cell.name, asked, scores)["correlation"]["median"]})
+            if tried[-1]["median"] >= ENOUGH:
+                break
+        write_json(file, {"tried": tried})
+    best: dict[str, float] = max(read_json_object(file)["tried"], key=lambda each: each["median"])
+    return {name: best[name] for name in ("weight", "detail_weight")}
+
+
+def load(pipe: Show1Pipeline, out: Path, cell: Cell, settings: dict[str, Any]) -> None:
+    """Loads the adapter of a cell with the weights of its settings."""
+    adapter = cell.folder(out) / "adapter.safetensors"
+    pipe.load_adapter(adapter, name=cell.method, **{name: settings[name] for name in WEIGHTS})
+
+
 def small_videos(pipe: Show1Pipeline, file: Path, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
     """What super-resolution starts from, (N, 3, F, h, w), from the disk if another cell has made it."""
     if not file.exists():
@@ -318,7 +361,9 @@ def measure(
         result["cost"] = read_json_object(report) if report.exists() else {}
         result["adapter_bytes"] = adapter.stat().st_size
         result["settings"] = settings_of(plan, cell)
-        pipe.load_adapter(adapter, name=cell.method, **{name: result["settings"][name] for name in WEIGHTS})
+        if cell.kind == "motion" and plan.weight is None and plan.detail_weight is None:
+            result["settings"] |= choose_weights(pipe, out, plan, cell, readers[0])
+        load(pipe, out, cell, result["settings"])
     try:
         if cell.kind == "motion":
             asked = motion_prompts(cell.name, plan.videos)
@@ -410,6 +455,7 @@ def identity(plan: Plan, pipe: Show1Pipeline) -> dict[str, Any]:
         {
             "plan": dataclasses.asdict(plan),
             "tuned": {" ".join(k): v for k, v in TUNED.items()},
+            "tried": [TRIED, ENOUGH, CHOSEN_BY],
             "model": record,
             "torch": torch.__version__,
             **readers,

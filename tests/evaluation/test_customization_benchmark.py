@@ -123,20 +123,51 @@ def test_ground_truth_passes_and_its_absence_fails(benchmark: ModuleType, pipe: 
     assert taught["subject"]["hits"] == 3 and taught["subject_leak"]["hits"] == 0
     assert plain["style"]["hits"] == styled["style"]["hits"] == translated["style"]["hits"] == 3
     assert report["cells"][1]["cost"]["seconds"] == 1.5
-    tuned = [benchmark.TUNED[cell] for cell in (("motion", "lora"), *[("style", "spatial_lora")] * 2)]
-    assert pipe.weights == [{name: options[name] for name in benchmark.WEIGHTS} for options in tuned]
+    weights = dict(zip(("weight", "detail_weight"), benchmark.TRIED[0], strict=True))  # the first that is enough
+    motion, style = benchmark.TUNED["motion", "lora"] | weights, benchmark.TUNED["style", "spatial_lora"]
+    used = [motion, motion, style, style]  # to choose, then to measure
+    assert pipe.weights == [{name: options[name] for name in benchmark.WEIGHTS} for options in used]
     text = (tmp_path / "report.md").read_text()
     for part in ("circle | lora", "circle | *ground truth*", "sepia film | *ground truth*", "2 s, 0.20 GB"):
         assert part in text
     assert (tmp_path / "cells" / "motion-circle-lora" / "sheet.png").is_file()
 
 
+def test_weights_are_chosen_by_other_videos(
+    benchmark: ModuleType, pipe: TruthPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    original: Callable[..., Video] = pipe.video
+    seen: list[tuple[str, int]] = []
+
+    def follows_late(prompt: str, seed: int) -> Video:
+        seen.append((prompt, seed))
+        loaded = pipe.loaded
+        if pipe.loaded and (pipe.weights[-1]["weight"] or 0) < 1.15:
+            pipe.loaded = []
+        made = original(prompt, seed)
+        pipe.loaded = loaded
+        return made
+
+    monkeypatch.setattr(pipe, "video", follows_late)
+    small = plan(benchmark, styles=())
+    report = benchmark.run(tmp_path, small)
+    assert [(w["weight"], w["detail_weight"]) for w in pipe.weights] == [*benchmark.TRIED[:3], benchmark.TRIED[2]]
+    assert report["cells"][1]["settings"]["weight"] == 1.15
+    scored = {(a.prompt, 1 + i) for i, a in enumerate(benchmark.motion_prompts("circle", 3))}
+    assert len(set(seen) - scored) == 3 and len(set(seen)) == 6
+    benchmark.run(tmp_path / "given", plan(benchmark, styles=(), weight=0.7))
+    assert pipe.weights[4:] == [{"weight": 0.7, "detail_weight": 0.5, "noise_weight": 0.9}]
+
+
 def test_it_goes_on_where_it_stopped(benchmark: ModuleType, pipe: TruthPipeline, tmp_path: Path) -> None:
     small = plan(benchmark, styles=())
     original: Callable[..., list[Video]] = pipe.video  # type: ignore[assignment]
 
+    def scoring() -> bool:
+        return (tmp_path / "cells/motion-circle-lora/weights.json").exists()
+
     def dies(prompt: str, seed: int) -> Video:
-        if pipe.loaded and seed == 3:
+        if pipe.loaded and seed == 3 and scoring():
             raise KeyboardInterrupt
         return original(prompt, seed)  # type: ignore[return-value]
 
