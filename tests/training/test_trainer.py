@@ -254,6 +254,7 @@ def test_cuda_graphs_change_nothing(tmp_path: Path) -> None:
     [
         ("keyframes", {}, "needs a CUDA device"),
         ("keyframes", {"accumulate": 2}, "cannot add up gradients"),
+        ("keyframes", {"gradient_checkpointing": True}, "cannot compute activations twice"),
         ("text", {}, "for the tasks that denoise"),
     ],
 )

@@ -209,7 +209,9 @@ class TrainingConfig(SavedOptions):
         if self.cuda_graphs and self.task in ("text", "vae"):
             raise InputError(f"cuda_graphs is for the tasks that denoise, got it for {self.task}")
         if self.cuda_graphs and self.accumulate > 1:
-            raise InputError("cuda_graphs cannot add up gradients; leave out it or accumulate")
+            raise InputError("cuda_graphs cannot add up gradients; leave it out, or accumulate")
+        if self.cuda_graphs and self.gradient_checkpointing:
+            raise InputError("cuda_graphs cannot compute activations twice; leave it out, or gradient_checkpointing")
         in_latents = self.task in ("vae", "translation_images", "translation")
         if in_latents and self.size is not None and any(side % 8 for side in self.size):
             raise InputError(f"size must be multiples of 8 for {self.task}, got {self.size}")

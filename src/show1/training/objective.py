@@ -36,8 +36,8 @@ def draw_timesteps(count: int, max_timestep: int, logit: tuple[float, float] | N
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on a device, without waiting for what a GPU still computes."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def extract(values: Tensor, t: Tensor) -> Tensor:
