@@ -23,13 +23,14 @@ benchmark, which goes on where it stopped:
 """
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import json
 import logging
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -284,17 +285,22 @@ def configure(out: Path, plan: Plan, cell: Cell) -> CustomizationConfig:
     return CustomizationConfig(**options)
 
 
+def batches(plan: Plan, asked: Sequence[ContentPrompt], seed: int) -> Iterator[tuple[int, list[str], list[int]]]:
+    """What is generated together: the number of the first, prompts, and seeds from `seed` on."""
+    for first in range(0, len(asked), plan.batch_size):
+        prompts = [a.prompt for a in asked[first : first + plan.batch_size]]
+        yield first, prompts, [seed + first + i for i in range(len(prompts))]
+
+
 def generate(pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, asked: Sequence[ContentPrompt]) -> list[Video]:
     """The cell's videos, those of an earlier run from the disk."""
     folder = cell.folder(out)
     files = [folder / "videos" / f"{number:03d}.mkv" for number in range(len(asked))]
     (folder / "videos").mkdir(parents=True, exist_ok=True)
-    for first in range(0, len(files), plan.batch_size):
+    for first, prompts, seeds in batches(plan, asked, plan.seed):
         batch = files[first : first + plan.batch_size]
         if all(file.exists() for file in batch):
             continue
-        prompts = [a.prompt for a in asked[first : first + plan.batch_size]]
-        seeds = [plan.seed + first + i for i in range(len(batch))]
         options: dict[str, Any] = {"seed": seeds, "until": "keyframes" if cell.kind == "motion" else "super_resolution"}
         if cell.stage == "super_resolution":
             kept = out / "small" / f"{cell.name}-{first:03d}.safetensors".replace(" ", "_")
@@ -312,15 +318,10 @@ def choose_weights(pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, reade
         tried: list[dict[str, float]] = []
         for weight, detail_weight in TRIED:
             weights = {"weight": weight, "detail_weight": detail_weight}
-            load(pipe, out, cell, settings_of(plan, cell) | weights)
-            try:
-                videos: list[Video] = []
-                for first in range(0, len(asked), plan.batch_size):
-                    prompts = [a.prompt for a in asked[first : first + plan.batch_size]]
-                    seeds = [plan.seed + plan.videos + first + i for i in range(len(prompts))]
+            videos: list[Video] = []
+            with loaded(pipe, out, cell, settings_of(plan, cell) | weights):
+                for _, prompts, seeds in batches(plan, asked, plan.seed + plan.videos):
                     videos += pipe(prompts, seed=seeds, until="keyframes")
-            finally:
-                pipe.unload_adapter()
             scores = [score_motion(video.to_tensor(), cell.name, reader) for video in videos]
             tried.append({**weights, "median": summarise_motion(cell.name, asked, scores)["correlation"]["median"]})
             if tried[-1]["median"] >= ENOUGH:
@@ -330,10 +331,16 @@ def choose_weights(pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, reade
     return {name: best[name] for name in ("weight", "detail_weight")}
 
 
-def load(pipe: Show1Pipeline, out: Path, cell: Cell, settings: dict[str, Any]) -> None:
-    """Loads the adapter of a cell with the weights of its settings."""
-    adapter = cell.folder(out) / "adapter.safetensors"
-    pipe.load_adapter(adapter, name=cell.method, **{name: settings[name] for name in WEIGHTS})
+@contextlib.contextmanager
+def loaded(pipe: Show1Pipeline, out: Path, cell: Cell, settings: dict[str, Any]) -> Iterator[None]:
+    """The pipeline has the adapter of a cell, if that has one, with the weights of its settings."""
+    if cell.method != NONE:
+        adapter = cell.folder(out) / "adapter.safetensors"
+        pipe.load_adapter(adapter, name=cell.method, **{name: settings[name] for name in WEIGHTS})
+    try:
+        yield
+    finally:
+        pipe.unload_adapter()
 
 
 def small_videos(pipe: Show1Pipeline, file: Path, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
@@ -363,15 +370,12 @@ def measure(
         result["settings"] = settings_of(plan, cell)
         if cell.kind == "motion" and plan.weight is None and plan.detail_weight is None:
             result["settings"] |= choose_weights(pipe, out, plan, cell, readers[0])
-        load(pipe, out, cell, result["settings"])
-    try:
-        if cell.kind == "motion":
-            asked = motion_prompts(cell.name, plan.videos)
-        else:
-            asked = style_prompts(None if cell.method == NONE else cell.name, plan.videos)
+    if cell.kind == "motion":
+        asked = motion_prompts(cell.name, plan.videos)
+    else:
+        asked = style_prompts(None if cell.method == NONE else cell.name, plan.videos)
+    with loaded(pipe, out, cell, result.get("settings", {})):
         videos = generate(pipe, out, plan, cell, asked)
-    finally:
-        pipe.unload_adapter()
     if cell.kind == "motion":
         motions = [score_motion(video.to_tensor(), cell.name, readers[0]) for video in videos]
         result |= {"summary": summarise_motion(cell.name, asked, motions)}

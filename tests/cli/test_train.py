@@ -95,6 +95,13 @@ def test_dry_run(show1: Show1, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_file_turns_on_can_be_turned_off(show1: Show1, tmp_path: Path) -> None:
+    (tmp_path / "options.json").write_text(json.dumps({"task": "text", "out": "run", "gradient_checkpointing": True}))
+    for given, on in [((), True), (("--no-gradient-checkpointing",), False)]:
+        told = show1("train", "text", "--config", "options.json", *given, "--dry-run")
+        assert told.json["config"]["gradient_checkpointing"] is on
+
+
 def test_options_from_a_file(show1: Show1, tmp_path: Path) -> None:
     (tmp_path / "options.json").write_text(json.dumps({"task": "text", "out": "run", "steps": 7, "seed": 3}))
     told = show1("train", "text", "--config", "options.json", "--seed", 4, "--dry-run").json["config"]

@@ -264,6 +264,15 @@ def test_where_cuda_graphs_cannot_be(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=message):
         train(config(task, tmp_path, cuda_graphs=True, **others))
+    assert not (tmp_path / "config.json").exists()  # whose options the next command would take
+    assert train(config(task, tmp_path, **others))
+
+
+def test_cuda_graphs_are_for_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="for one process"):
+        describe(config("keyframes", tmp_path, cuda_graphs=True))
 
 
 def test_bfloat16(tmp_path: Path) -> None:

@@ -47,7 +47,10 @@ class FieldOptions:
         if get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
             kind = list[get_args(kind)[0]]  # type: ignore[misc]  # may be given several times
         metavar = self._metavars.get(name) or {int: "N", float: "X", bool: None}.get(kind, "NAME")
-        flags = [flag(name), *([self._short[name]] if name in self._short else [])]
+        own = (
+            f"{flag(name)}/{flag(f'no_{name}')}" if kind is bool else flag(name)
+        )  # off: where a run's folder has it on
+        flags = [own, *([self._short[name]] if name in self._short else [])]
         option = typer.Option(*flags, help=text, metavar=metavar, show_default=False)
         return keyword(name, Annotated[kind | None, option], None)
 

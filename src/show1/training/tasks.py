@@ -491,7 +491,7 @@ class SuperResolutionTask(DenoisingTask):
         return {"loss": self.denoising_loss(video, captions, condition, levels)}
 
     def _noised(self, low: Tensor, levels: Tensor) -> Tensor:
-        return add_noise(low, torch.randn(low.shape).to(low.device), levels, self.alphas_cumprod)  # type: ignore[arg-type]
+        return add_noise(low, moved(torch.randn(low.shape), low.device), levels, self.alphas_cumprod)  # type: ignore[arg-type]
 
     def preview(self, batch: Batch) -> list[Sample]:
         captions = batch["caption"][:2]
@@ -534,7 +534,7 @@ class VAETask(StageTask):
         images = fold_frames(batch["video"])
         images = torch.cat([random_crop((self.CROP, self.CROP), images)[0] for _ in range(self.CROPS)])
         posterior = self.vae.encode(images).latent_dist
-        noise = torch.randn(posterior.mean.shape).to(images.device)
+        noise = moved(torch.randn(posterior.mean.shape), images.device)
         made = self.vae.decode(posterior.mean + posterior.std * noise).sample
         l1 = (made - images).abs().mean()
         edges = sum(((made - images).diff(dim=d)).abs().mean() for d in (2, 3))
@@ -581,7 +581,7 @@ class TranslationTask(DenoisingTask):
         """(B, 3, F, H, W) -> scaled latents (B, 4, F, H/8, W/8), drawn from the posterior."""
         images = fold_frames(video)
         posterior = self.vae.encode(images).latent_dist
-        latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape).to(images.device)
+        latents = posterior.mean + posterior.std * moved(torch.randn(posterior.mean.shape), images.device)
         scaled: Tensor = latents * self.vae.config.scaling_factor
         return unfold_frames(scaled, len(video))
 

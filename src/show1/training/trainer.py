@@ -96,10 +96,6 @@ class TrainingJob(Job):
 
     def make_task(self) -> Task:
         """See `Job.make_task`."""
-        if self._config.cuda_graphs and not torch.cuda.is_available():
-            raise InputError("cuda_graphs needs a CUDA device, and there is none; leave it out")
-        if self._config.cuda_graphs and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise InputError("cuda_graphs is for one process; leave it out, or train in one")
         task = TASK_CLASSES[self._config.task](self._config)
         set_temporal_dropout(task, self._config.temporal_dropout)
         if self._config.gradient_checkpointing and isinstance(task, DenoisingTask):
@@ -243,7 +239,7 @@ def _train(
 
 def describe(config: TrainingConfig) -> dict[str, Any]:
     """What a run would train, without training: parameter counts and the resolved options (`--dry-run`)."""
-    _check_folder(config)
+    _check(config)
     _source(config)  # says what is wrong with the data
     task = TASK_CLASSES[config.task](config)
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
@@ -302,13 +298,18 @@ def check_folder(config: SavedOptions, free: Collection[str], remedy: str) -> No
             )
 
 
-def _check_folder(config: TrainingConfig) -> None:
+def _check(config: TrainingConfig) -> None:
+    """Refuses what this machine cannot do, and another run's folder."""
+    if config.cuda_graphs and not torch.cuda.is_available():
+        raise InputError("cuda_graphs needs a CUDA device, and there is none; leave it out (--no-cuda-graphs)")
+    if config.cuda_graphs and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("cuda_graphs is for one process; leave it out, or train in one")
     check_folder(config, _FREE, "choose another folder")
 
 
 def _claim_folder(config: TrainingConfig) -> None:
     """Writes config.json, unless the folder is another run's."""
-    _check_folder(config)
+    _check(config)
     write_json(config.folder / "config.json", config.to_dict())
 
 

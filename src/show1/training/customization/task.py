@@ -30,7 +30,7 @@ from show1.training.customization.augment import random_hue
 from show1.training.customization.config import CustomizationConfig
 from show1.training.customization.methods import METHOD_CLASSES, Inputs, Predicted
 from show1.training.customization.prepare import Prepared
-from show1.training.objective import add_noise, draw_timesteps
+from show1.training.objective import add_noise, draw_timesteps, moved
 from show1.training.tasks import Batch, Sample, SuperResolutionTask, Task, random_crop
 
 logger = logging.getLogger(__name__)
@@ -152,8 +152,8 @@ class CustomizationTask(Task):
             text = text.repeat_interleave(frames, dim=0)
         video, low = random_crop(SuperResolutionTask.CROP, video, upsample(low, *video.shape[-2:]))
         highest = HIGHEST_NOISE_LEVEL if self._cascade.settings.super_resolution.noise_level > 0 else 0
-        levels = torch.randint(highest + 1, (len(video),)).to(video.device)
-        condition = add_noise(low, torch.randn(low.shape).to(low.device), levels, self._held("noising_alphas"))
+        levels = moved(torch.randint(highest + 1, (len(video),)), video.device)
+        condition = add_noise(low, moved(torch.randn(low.shape), low.device), levels, self._held("noising_alphas"))
         if video.shape[2] > 1:
             condition = torch.cat([video[:, :, :1], condition[:, :, 1:]], dim=2)
         return Inputs(x0=video, text=text, condition=condition, noise_level=levels)
@@ -163,8 +163,8 @@ class CustomizationTask(Task):
         x0, alphas = inputs.x0, self._held("alphas_cumprod")
         stage = self._config.stage
         highest = self._cascade.settings.translation.max_timestep if stage == "translation" else len(alphas) - 1
-        noise = torch.randn(x0.shape).to(x0.device)
-        t = draw_timesteps(len(x0), min(highest, len(alphas) - 1), self._config.timestep_logit).to(x0.device)
+        noise = moved(torch.randn(x0.shape), x0.device)
+        t = moved(draw_timesteps(len(x0), min(highest, len(alphas) - 1), self._config.timestep_logit), x0.device)
         sample = add_noise(x0, noise, t, alphas)
         if inputs.condition is not None:
             sample = torch.cat([sample, inputs.condition], dim=1)
