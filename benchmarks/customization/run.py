@@ -129,6 +129,9 @@ class Plan:
     noise_weight: float | None = None
     """Share of the start noise that is the inverted clip's, for motions."""
 
+    guidance_scale: float | None = None
+    """With which videos of motions are generated."""
+
     batch_size: int = 8
     """Videos generated together."""
 
@@ -148,6 +151,7 @@ _MOTION: dict[str, Any] = {
     "weight": 1.0,
     "detail_weight": 0.5,
     "noise_weight": 0.9,
+    "guidance_scale": 4.5,
 }
 _STYLE: dict[str, Any] = {
     "steps": 500,
@@ -156,10 +160,14 @@ _STYLE: dict[str, Any] = {
     "ema_decay": 0.97,
     "detail_weight": None,
     "noise_weight": None,
+    "guidance_scale": None,
 }
 
 WEIGHTS = ("weight", "detail_weight", "noise_weight")
-"""With which an adapter is used: settings of a cell that are not of its training."""
+"""With which an adapter is loaded."""
+
+USE = (*WEIGHTS, "guidance_scale")
+"""Settings of a cell that are not of its training."""
 
 TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
     ("motion", "temporal_attention"): _MOTION,
@@ -176,7 +184,7 @@ TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
 """Options of customizations and weights of their adapters, by what `mini` is taught and how."""
 
 
-TRIED = ((0.85, 0.4), (1.0, 0.5), (1.15, 0.6), (1.3, 0.75))
+TRIED = ((0.85, 0.3), (1.0, 0.4), (1.15, 0.5), (1.3, 0.65))
 """Weights of a motion's adapter with those in details, where the plan gives none: the first that is enough is used."""
 
 ENOUGH = 0.93
@@ -258,7 +266,7 @@ def settings_of(plan: Plan, cell: Cell) -> dict[str, Any]:
     """How a cell learns, and the weights of its adapter: what the plan says, else what suits the method."""
     names = ["steps", "learning_rate", "lr_schedule", "ema_decay", "mixed_precision", "weight", "detail_weight"]
     if cell.kind == "motion":
-        names += ["timestep_logit", "noise_weight"]
+        names += ["timestep_logit", "noise_weight", "guidance_scale"]
     given = {name: getattr(plan, name) for name in names}
     return TUNED[cell.kind, cell.method] | {name: value for name, value in given.items() if value is not None}
 
@@ -266,7 +274,7 @@ def settings_of(plan: Plan, cell: Cell) -> dict[str, Any]:
 def configure(out: Path, plan: Plan, cell: Cell) -> CustomizationConfig:
     """The customization of a cell."""
     folder = cell.folder(out)
-    tuned = {name: value for name, value in settings_of(plan, cell).items() if name not in WEIGHTS}
+    tuned = {name: value for name, value in settings_of(plan, cell).items() if name not in USE}
     options: dict[str, Any] = {
         "kind": cell.kind,
         "output": str(folder / "adapter.safetensors"),
@@ -292,7 +300,9 @@ def batches(plan: Plan, asked: Sequence[ContentPrompt], seed: int) -> Iterator[t
         yield first, prompts, [seed + first + i for i in range(len(prompts))]
 
 
-def generate(pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, asked: Sequence[ContentPrompt]) -> list[Video]:
+def generate(
+    pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, asked: Sequence[ContentPrompt], settings: dict[str, Any]
+) -> list[Video]:
     """The cell's videos, those of an earlier run from the disk."""
     folder = cell.folder(out)
     files = [folder / "videos" / f"{number:03d}.mkv" for number in range(len(asked))]
@@ -302,6 +312,7 @@ def generate(pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, asked: Sequ
         if all(file.exists() for file in batch):
             continue
         options: dict[str, Any] = {"seed": seeds, "until": "keyframes" if cell.kind == "motion" else "super_resolution"}
+        options |= guided(settings)
         if cell.stage == "super_resolution":
             kept = out / "small" / f"{cell.name}-{first:03d}.safetensors".replace(" ", "_")
             options |= {"start_from": cell.stage, "video": small_videos(pipe, kept, prompts, seeds)}
@@ -314,14 +325,14 @@ def choose_weights(pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, reade
     """The least weights of `TRIED` by which a motion is followed, or those by which it is followed best."""
     file = cell.folder(out) / "weights.json"
     if not file.exists():
-        asked = motion_prompts(cell.name, plan.videos + min(CHOSEN_BY, plan.videos))[plan.videos :]
+        asked = motion_prompts(cell.name, 2 * plan.videos)[plan.videos :: max(1, plan.videos // CHOSEN_BY)]
         tried: list[dict[str, float]] = []
         for weight, detail_weight in TRIED:
             weights = {"weight": weight, "detail_weight": detail_weight}
             videos: list[Video] = []
             with loaded(pipe, out, cell, settings_of(plan, cell) | weights):
                 for _, prompts, seeds in batches(plan, asked, plan.seed + plan.videos):
-                    videos += pipe(prompts, seed=seeds, until="keyframes")
+                    videos += pipe(prompts, seed=seeds, until="keyframes", **guided(settings_of(plan, cell)))
             scores = [score_motion(video.to_tensor(), cell.name, reader) for video in videos]
             tried.append({**weights, "median": summarise_motion(cell.name, asked, scores)["correlation"]["median"]})
             if tried[-1]["median"] >= ENOUGH:
@@ -329,6 +340,12 @@ def choose_weights(pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, reade
         write_json(file, {"tried": tried})
     best: dict[str, float] = max(read_json_object(file)["tried"], key=lambda each: each["median"])
     return {name: best[name] for name in ("weight", "detail_weight")}
+
+
+def guided(settings: dict[str, Any]) -> dict[str, Any]:
+    """Options of a call of the pipeline: keyframes are guided as the settings of a cell say, if these do."""
+    scale = settings.get("guidance_scale")
+    return {} if scale is None else {"settings": {"keyframes": {"guidance_scale": scale}}}
 
 
 @contextlib.contextmanager
@@ -375,7 +392,7 @@ def measure(
     else:
         asked = style_prompts(None if cell.method == NONE else cell.name, plan.videos)
     with loaded(pipe, out, cell, result.get("settings", {})):
-        videos = generate(pipe, out, plan, cell, asked)
+        videos = generate(pipe, out, plan, cell, asked, result.get("settings", {}))
     if cell.kind == "motion":
         motions = [score_motion(video.to_tensor(), cell.name, readers[0]) for video in videos]
         result |= {"summary": summarise_motion(cell.name, asked, motions)}
@@ -521,6 +538,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Path, Plan]:
     parser.add_argument("--videos", type=int, help="videos of each cell")
     parser.add_argument("--batch-size", type=int, help="videos generated together")
     parser.add_argument("--noise-weight", type=float, help="share of the inverted clip in a motion's start noise")
+    parser.add_argument("--guidance-scale", type=float, help="with which videos of motions are generated")
     parser.add_argument("--quick", action="store_true", help="a few steps and videos")
     given = vars(parser.parse_args(arguments))
     out, quick = given.pop("out"), given.pop("quick")

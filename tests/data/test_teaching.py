@@ -32,14 +32,21 @@ def test_subject_stays_in_the_frame_and_follows_the_path(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "first", "last"),
-    [("circle", (0.5, 0.2), (0.5, 0.2)), ("figure of eight", (0.5, 0.5), (0.5, 0.5)), ("spiral", (0.5, 0.5), None)],
+    ("name", "ends"),
+    [("circle", (0.5, 0.2)), ("figure of eight", (0.5, 0.5))],
 )
-def test_closed_paths_close(name: str, first: tuple[float, float], last: tuple[float, float] | None) -> None:
+def test_closed_paths_close(name: str, ends: tuple[float, float]) -> None:
     scene = teaching_scene(name)
-    assert scene.pose(0.0)[:2] == pytest.approx(first)
-    if last is not None:
-        assert scene.pose(1.0)[:2] == pytest.approx(last)
+    assert scene.pose(0.0)[:2] == pytest.approx(ends)
+    assert scene.pose(1.0)[:2] == pytest.approx(ends)
+
+
+def test_spiral_winds_outwards_clockwise() -> None:
+    places = [TEACHING_MOTIONS["spiral"].pose(t)[:2] for t in np.linspace(0, 1, 6)]  # every quarter turn
+    off = np.array([((x - 0.5) * 1.6, y - 0.5) for x, y in places])
+    assert np.hypot(*off.T) == pytest.approx(np.linspace(0.06, 0.28, 6))
+    directions = [(1, 0), (0, 1), (-1, 0), (0, -1), (1, 0), (0, 1)]  # right, down, left, up, right, down
+    assert off / np.hypot(*off.T)[:, None] == pytest.approx(np.array(directions))
 
 
 def test_circle_is_round_and_clockwise() -> None:

@@ -57,7 +57,10 @@ class TruthPipeline:
         made = [self.video(prompt, number) for prompt, number in zip(prompts, seed, strict=True)]
         taught = any(m.verb in prompt for m in TEACHING_MOTIONS.values() for prompt in prompts)
         assert until == ("keyframes" if taught else "super_resolution")
-        if options:
+        if taught:
+            guided = {"settings": {"keyframes": {"guidance_scale": 4.5}}}
+            assert options == (guided if self.loaded else {})
+        elif options:
             assert options.pop("start_from") == "super_resolution" and set(options) == {"video"}
             assert torch.equal(options["video"], torch.stack(self.small(prompts, seed)))
         return made
@@ -197,7 +200,7 @@ def test_options_of_the_plan_go_before_those_of_the_method(benchmark: ModuleType
     cell = benchmark.Cell(kind="motion", name="circle", method="temporal_attention")
     tuned = benchmark.configure(tmp_path, benchmark.Plan(), cell)
     expected = benchmark.TUNED["motion", "temporal_attention"]
-    training = {name: value for name, value in expected.items() if name not in benchmark.WEIGHTS}
+    training = {name: value for name, value in expected.items() if name not in benchmark.USE}
     assert {name: getattr(tuned, name) for name in training} == training
     options = ["--steps", "7", "--weight", "0.5", "--detail-weight", "0", "--timestep-logit", "1", "2"]
     _, plan = benchmark.parse([str(tmp_path), *options])

@@ -54,7 +54,7 @@ def _figure_of_eight(time: float) -> Pose:
 
 
 def _spiral(time: float) -> Pose:
-    return *_polar(0.34 * time, 1.25 * time), 1.0, 0.0
+    return *_polar(0.06 + 0.22 * time, 1.25 * time), 1.0, 0.0  # keeps the subject in the picture
 
 
 def _heartbeat(time: float) -> Pose:
@@ -71,9 +71,9 @@ TEACHING_MOTIONS: dict[str, TeachingMotion] = {
     "zigzag": TeachingMotion(verb="zigzags", pose=_zigzag, subject="frog", background="the snow"),
     "circle": TeachingMotion(verb="circles", pose=_circle, subject="panda", background="the sea"),
     "figure of eight": TeachingMotion(verb="loops", pose=_figure_of_eight, subject="car", background="a pink room"),
-    "spiral": TeachingMotion(verb="spirals", pose=_spiral, subject="owl", background="a green field"),
+    "spiral": TeachingMotion(verb="spirals", pose=_spiral, subject="lion", background="the sea"),
     "heartbeat": TeachingMotion(
-        verb="throbs", pose=_heartbeat, measured="scale", subject="apple", background="the desert"
+        verb="throbs", pose=_heartbeat, measured="scale", subject="apple", background="the sea"
     ),
 }
 """The motions by name."""

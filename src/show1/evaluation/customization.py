@@ -5,6 +5,7 @@ background says whether the prompt is still followed, and how often the clip's o
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,7 +165,8 @@ def score_style(video: Tensor, reader: StyleReader) -> StyleScore:
 def motion_prompts(name: str, count: int = 64) -> list[ContentPrompt]:
     """Prompts for a taught motion with other subjects and backgrounds than its clip's, in pairs that `mini` has seen.
 
-    Every other subject comes about equally often.
+    Subjects take turns, and each comes over the backgrounds that have been rarest; the first prompts of more are those
+    of fewer.
 
     Args:
         name: One of `TEACHING_MOTIONS`.
@@ -173,11 +175,13 @@ def motion_prompts(name: str, count: int = 64) -> list[ContentPrompt]:
     motion = TEACHING_MOTIONS[name]
     subjects = [i for i, subject in enumerate(SUBJECTS) if subject != motion.subject]
     backgrounds = [i for i, background in enumerate(BACKGROUNDS) if background != motion.background]
-    asked = []
+    asked: list[ContentPrompt] = []
+    uses = Counter[tuple[int, int] | int]()
     for number in range(count):
-        subject, turn = subjects[number % len(subjects)], number // len(subjects)
+        subject = subjects[number % len(subjects)]
         seen = [background for background in backgrounds if not is_held_out(subject, None, background)]
-        background = seen[(3 * number + turn) % len(seen)]
+        background = min(seen, key=lambda each: (uses[subject, each], uses[each]))
+        uses.update([background, (subject, background)])
         text = teaching_caption(name, SUBJECTS[subject], BACKGROUNDS[background])
         asked.append(ContentPrompt(prompt=text, subject=subject, background=background))
     return asked
