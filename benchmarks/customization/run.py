@@ -191,7 +191,7 @@ ENOUGH = 0.93
 """Median correlation on the videos by which weights are chosen."""
 
 CHOSEN_BY = 16
-"""How many these are."""
+"""How many these are, where a cell has as many."""
 
 QUICK = {"motions": ("circle", "heartbeat"), "styles": ("pencil sketch",), "steps": 4, "videos": 4, "style_images": 4}
 """What `--quick` changes."""
@@ -325,14 +325,16 @@ def choose_weights(pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, reade
     """The least weights of `TRIED` by which a motion is followed, or those by which it is followed best."""
     file = cell.folder(out) / "weights.json"
     if not file.exists():
-        asked = motion_prompts(cell.name, 2 * plan.videos)[plan.videos :: max(1, plan.videos // CHOSEN_BY)]
+        others = motion_prompts(cell.name, 2 * plan.videos)[plan.videos :]
+        asked = others[:: max(1, len(others) // CHOSEN_BY)][:CHOSEN_BY]  # spread over subjects
+        settings = settings_of(plan, cell)
         tried: list[dict[str, float]] = []
         for weight, detail_weight in TRIED:
             weights = {"weight": weight, "detail_weight": detail_weight}
             videos: list[Video] = []
-            with loaded(pipe, out, cell, settings_of(plan, cell) | weights):
+            with loaded(pipe, out, cell, settings | weights):
                 for _, prompts, seeds in batches(plan, asked, plan.seed + plan.videos):
-                    videos += pipe(prompts, seed=seeds, until="keyframes", **guided(settings_of(plan, cell)))
+                    videos += pipe(prompts, seed=seeds, until="keyframes", **guided(settings))
             scores = [score_motion(video.to_tensor(), cell.name, reader) for video in videos]
             tried.append({**weights, "median": summarise_motion(cell.name, asked, scores)["correlation"]["median"]})
             if tried[-1]["median"] >= ENOUGH:
@@ -391,8 +393,9 @@ def measure(
         asked = motion_prompts(cell.name, plan.videos)
     else:
         asked = style_prompts(None if cell.method == NONE else cell.name, plan.videos)
-    with loaded(pipe, out, cell, result.get("settings", {})):
-        videos = generate(pipe, out, plan, cell, asked, result.get("settings", {}))
+    settings = result.get("settings", {})
+    with loaded(pipe, out, cell, settings):
+        videos = generate(pipe, out, plan, cell, asked, settings)
     if cell.kind == "motion":
         motions = [score_motion(video.to_tensor(), cell.name, readers[0]) for video in videos]
         result |= {"summary": summarise_motion(cell.name, asked, motions)}
