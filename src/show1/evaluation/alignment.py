@@ -21,7 +21,7 @@ from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.evaluation.group_reader import GroupReader, group_reader_sha256
 from show1.evaluation.prompts import AlignmentPrompt, Asked
 from show1.evaluation.reader import SpriteReader, reader_sha256
-from show1.evaluation.tracking import Track, track
+from show1.evaluation.tracking import Track, fitted, track
 
 CRITERIA = ("subject", "background", "motion", "all three", "stable")
 """What a video is judged by."""
@@ -134,7 +134,7 @@ def score_video(video: Tensor, reader: SpriteReader, counter: GroupReader) -> tu
     reading = reader.read(video)
     frames = reading.subjects.argmax(1)
     subject, background = reading.subject, reading.background
-    path = track(video, reading.masks, subject)
+    path = fitted(track(video, reading.masks, subject), video, reading.masks, subject)
     crowded = sum(len(things) > 1 for things in counter.read(video).things)
     score = VideoScore(
         subject=subject,

@@ -171,7 +171,7 @@ def _identity(
     model = pipe.model_record
     groups = any(name in GROUP_SETS for name in plan.sets)
     parts = {
-        "protocol": "sprite alignment 2",
+        "protocol": "sprite alignment 3",
         "prompts_sha256": [prompts_sha256(), *([group_prompts_sha256()] if groups else [])],
         "reader_sha256": sorted({sha256 for judge in judges.values() for sha256 in judge.readers}),
         "model": {key: model[key] for key in ("name", "sha256")},

@@ -1,11 +1,12 @@
 """Motion of the subject, measured: centre, size and turns over a clip, and which of the motions that is.
 
 Centre and size come from the subject's mask and from what is known of its sprite (the share of its box that is drawn,
-and where the drawn part lies in it). Turns come from comparing the frames with the turned sprite. Nothing is learned.
+and where the drawn part lies in it). Turns come from comparing the frames with the turned sprite. Where parts of a mask
+are missing, as of thin lines over waves, the sprite's shape is fitted to what is there. Nothing is learned.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -30,6 +31,13 @@ ANGLES = 36
 
 TURNS = tuple(float(turn) for turn in np.linspace(-1.25, 1.25, 41))
 """Turns over a clip that are tried."""
+
+FITS = ((0.3, 7, 0.04, 5), (0.1, 5, 0.015, 5))
+"""Rounds of a fit: how far the logarithm of the size may go and how many sizes are tried, and how far the centre may go
+along each axis (share of the height) and how many places are tried."""
+
+SHAPE = 48
+"""Side of the shape that is fitted."""
 
 MIN_TRAVEL, MIN_RISE = 0.3, 0.25
 """A subject moves if it travels this share of the frame's width, or of its height, in the right direction."""
@@ -148,13 +156,36 @@ def track(video: Tensor, masks: Tensor, subject: int) -> Track:
     columns = (torch.arange(width, dtype=torch.float64) + 0.5) / width
     rows = (torch.arange(height, dtype=torch.float64) + 0.5) / height
     x, y = (masks.sum(1) * columns).sum(1) / area, (masks.sum(2) * rows).sum(1) / area
-    share, offset = _shape(subject)
+    share, _ = _shape(subject)
     size = (area * ASPECT / (height * width) / share).sqrt()
 
-    # the mask's centre lies off the box's centre, in a direction that turns with the sprite
     turns, mirrored = _turns(video, x, y, size, subject)
-    angle = 2 * math.pi * turns * torch.linspace(0, 1, frames, dtype=torch.float64)
-    dx, dy = _turned(offset, angle, mirrored)
+    return _boxed(x, y, size, turns, mirrored, subject)
+
+
+def fitted(path: Track, video: Tensor, masks: Tensor, subject: int) -> Track:
+    """The track near one of `track` on which the sprite's shape agrees best with the masks, frame by frame.
+
+    Agreement is the correlation over all pixels, which a mask that is fainter than it should be, or has holes, changes
+    less than it changes the mask's area. Turns are measured again from the centres that are found.
+
+    Args:
+        path: What `track` gives.
+        video: (3, F, H, W) in [-1, 1].
+        masks: (F, h, w) coverage of each pixel by the subject, 0 to 1.
+        subject: Index into `SUBJECTS`: what is followed.
+    """
+    path = _laid(path, masks, subject)
+    x, y, size = _middle(path, subject)
+    turns, mirrored = _turns(video, x, y, size, subject)
+    if (turns, mirrored) == (path.turns, path.mirrored):
+        return path
+    return _laid(_boxed(x, y, size, turns, mirrored, subject), masks, subject)
+
+
+def _boxed(x: Tensor, y: Tensor, size: Tensor, turns: float, mirrored: bool, subject: int) -> Track:
+    """A track from the middle of the drawn part, which lies off the box's centre, in a direction that turns."""
+    dx, dy = _offset(len(x), turns, mirrored, subject)
     return Track(
         x=(x - dx * size / ASPECT).numpy(),
         y=(y - dy * size).numpy(),
@@ -162,6 +193,51 @@ def track(video: Tensor, masks: Tensor, subject: int) -> Track:
         turns=float(turns),
         mirrored=mirrored,
     )
+
+
+def _middle(path: Track, subject: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The middle of the drawn part and the size of its box: x, y, size, (F,) each."""
+    x, y, size = (torch.from_numpy(values) for values in (path.x, path.y, path.size))
+    dx, dy = _offset(len(x), path.turns, path.mirrored, subject)
+    return x + dx * size / ASPECT, y + dy * size, size
+
+
+def _offset(frames: int, turns: float, mirrored: bool, subject: int) -> tuple[Tensor, Tensor]:
+    """Of the drawn part's middle from the box's centre, in sides of the box: x, y, (F,) each."""
+    angle = 2 * math.pi * turns * torch.linspace(0, 1, frames, dtype=torch.float64)
+    return _turned(_shape(subject)[1], angle, mirrored)
+
+
+def _laid(path: Track, masks: Tensor, subject: int) -> Track:
+    """See `fitted`: the fit with the turns as they are."""
+    frames, height, width = masks.shape
+    rows, columns = ((torch.arange(n) + 0.5) / n for n in (height, width))
+    v, u = torch.meshgrid(rows, columns, indexing="ij")
+    shape = _silhouette(subject, path.mirrored)
+    angles = 2 * math.pi * path.turns * np.linspace(0, 1, frames)
+    found = np.stack([path.x, path.y, path.size])
+    for reach, sizes, shift, places in FITS:
+        steps = torch.linspace(-shift, shift, places)
+        tried = torch.meshgrid(torch.linspace(-reach, reach, sizes).exp(), steps, steps, indexing="ij")
+        factor, dx, dy = (values.reshape(-1, 1, 1) for values in tried)
+        for i in range(frames):
+            x, y, size = found[0, i] + dx / ASPECT, found[1, i] + dy, found[2, i] * factor
+            across, down = (u - x) * ASPECT / size, (v - y) / size
+            cos, sin = math.cos(angles[i]), math.sin(angles[i])
+            grid = 2 * torch.stack([across * cos + down * sin, down * cos - across * sin], dim=-1).float()
+            drawn = F.grid_sample(shape.expand(len(grid), -1, -1, -1), grid, mode="bilinear", align_corners=False)
+            seen = masks[i].float().expand_as(drawn)
+            best = int(_correlation(drawn, seen, torch.ones_like(drawn)).argmax())
+            found[:, i] = [float(values[best]) for values in (x, y, size)]
+    return replace(path, x=found[0], y=found[1], size=found[2])
+
+
+@cache
+def _silhouette(subject: int, mirrored: bool) -> Tensor:
+    """The sprite's box: coverage (1, 1, S, S)."""
+    inner = sprite_texture(subject)[None, 3:, MARGIN : CELL - MARGIN, MARGIN : CELL - MARGIN]
+    small = F.interpolate(inner, size=(SHAPE, SHAPE), mode="area")
+    return small.flip(-1) if mirrored else small
 
 
 def _rise(values: Array) -> float:
