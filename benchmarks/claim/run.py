@@ -4,6 +4,7 @@
     python benchmarks/claim/run.py --out claim --quick                # the same in minutes, to see that it runs
     python benchmarks/claim/run.py --out claim --minutes 120 --videos 64 --mixed-precision bf16
     python benchmarks/claim/run.py --out claim --earlier-keyframes STAGE    # also a hybrid of a shorter training
+    python benchmarks/claim/run.py --out claim --only latent-images --only latent    # trains these alone, and ends
 
 Five ways, with the same prompts and seeds:
 
@@ -90,6 +91,9 @@ class Options:
     earlier: Path | None
     """Stage folder of keyframes that were trained for a shorter time."""
 
+    workers: int = 0
+    """Processes that render clips in the trainings."""
+
     @property
     def arms(self) -> tuple[str, ...]:
         """What is compared."""
@@ -137,14 +141,15 @@ PLANS: dict[str, tuple[str, dict[str, Any], bool]] = {
 expert's."""
 
 
-def train_networks(options: Options) -> dict[str, Path]:
-    """Trains the networks that the model lacks; gives their stage folders."""
+def train_networks(options: Options, only: Sequence[str] = ()) -> dict[str, Path]:
+    """Trains the networks that the model lacks, or those of them that are named; gives the stage folders of all."""
     parts = resolve(options.model).parts
     text, vae = parts["keyframes"].text, parts["translation"].path
     folders = {name: options.training / name for name in PLANS}
-    for name, (task, changes, whole) in PLANS.items():
+    for name in only or PLANS:
+        task, changes, whole = PLANS[name]
         recipe = {**train_mini.RECIPE[task], **changes, "task": task, "out": str(folders[name]), "text": str(text)}
-        recipe |= {"lr_schedule": "linear", "sample_every": 0}
+        recipe |= {"lr_schedule": "linear", "sample_every": 0, "workers": options.workers}
         if options.mixed_precision is not None:
             recipe["mixed_precision"] = options.mixed_precision
         if "vae" in recipe:
@@ -357,8 +362,8 @@ def _save_sheet(folder: Path, arms: Sequence[str], asked: Sequence[AlignmentProm
     save_sheet(sheet, folder / "samples.png", overwrite=True)
 
 
-def parse(arguments: Sequence[str] | None = None) -> tuple[Options, str | None]:
-    """The options of a command line, and the way whose cost alone is asked for."""
+def parse(arguments: Sequence[str] | None = None) -> tuple[Options, list[str], str | None]:
+    """The options of a command line, the networks that are to be trained alone, and the way whose cost is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="mini")
@@ -366,6 +371,10 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, str | None]:
     parser.add_argument("--minutes", type=float, default=1320.0, help="training of the whole hybrid, for latent only")
     parser.add_argument("--expert-minutes", type=float, default=110.0, help="training of the expert, for the others")
     parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="arithmetic of the trainings")
+    parser.add_argument("--workers", type=int, default=0, help="processes that render clips in the trainings")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=tuple(PLANS), help="train this and end; repeat it"
+    )
     parser.add_argument("--earlier-keyframes", type=Path, help="stage folder of keyframes of a shorter training")
     parser.add_argument("--quick", action="store_true", help="2 prompts, 2 optimizer steps")
     parser.add_argument("--cost-of", choices=(LOW, *ARMS, EARLIER), help="only the seconds and bytes of a way, as JSON")
@@ -383,14 +392,18 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, str | None]:
         steps=2 if given.quick else None,
         mixed_precision=given.mixed_precision,
         earlier=given.earlier_keyframes,
+        workers=given.workers,
     )
-    return options, given.cost_of
+    return options, given.only, given.cost_of
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options, asked = parse()
-    pipes = pipelines(options, train_networks(options))
+    options, only, asked = parse()
+    networks = train_networks(options, only)
+    if only:
+        return
+    pipes = pipelines(options, networks)
     if asked is not None:
         print(json.dumps(cost_of(asked, pipes)))
         return

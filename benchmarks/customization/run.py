@@ -1,12 +1,12 @@
 """Measures customization: how well methods teach motions and styles that `mini` has never seen.
 
-    python benchmarks/customization/run.py OUT              # everything: 15 motion runs, 16 style runs, 64 videos each
+    python benchmarks/customization/run.py OUT              # everything: 15 motion runs, 8 style runs, 64 videos each
     python benchmarks/customization/run.py OUT --quick      # a few steps and videos, to see that it works
     python benchmarks/customization/run.py OUT --motions circle --methods lora --styles
 
 Each method has the options that suit `mini` best (`TUNED`; docs/experiments.md says what was tried); what the command
-line gives goes before them, for all methods. A motion's adapter is used with the least of a few weights by which other
-videos, of other prompts and seeds than those that are scored, follow it (`TRIED`).
+line gives goes before them, for all methods. An adapter is used with the least of a few weights by which other videos,
+of other prompts and seeds than those that are scored, follow the motion or have the style (`TRIED`).
 
 Each cell (a motion or a style by one method) teaches from renders of the sprite world, generates videos, and scores
 them: motions by keyframes of other subjects over other backgrounds, styles after super-resolution. Keyframes learn a
@@ -49,6 +49,8 @@ from show1.data.styles import STYLES, apply_style
 from show1.data.teaching import TEACHING_MOTIONS, teaching_caption, teaching_clip
 from show1.evaluation.customization import (
     ContentPrompt,
+    MotionScore,
+    StyleScore,
     motion_prompts,
     score_motion,
     score_style,
@@ -112,7 +114,7 @@ class Plan:
     """Arithmetic of each customization."""
 
     weight: float | None = None
-    """With which adapters are used; None for both weights: what is chosen from `TRIED` for motions."""
+    """With which adapters are used; None for both weights: what is chosen from `TRIED`."""
 
     detail_weight: float | None = None
     """The same at low noise levels; see `Show1Pipeline.load_adapter`."""
@@ -120,8 +122,8 @@ class Plan:
     videos: int = 64
     """Videos of a cell."""
 
-    style_stages: tuple[StageName, ...] = ("keyframes", "super_resolution")
-    """Stages that are taught styles."""
+    style_stages: tuple[StageName, ...] = ("super_resolution",)
+    """Stages that are taught styles; the keyframes of `mini` are too small to show one."""
 
     style_images: int = 128
     """Images that a style is taught from."""
@@ -178,17 +180,20 @@ TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
         "steps": 450,
         "learning_rate": 3e-3,
     },
-    ("style", "spatial_lora"): {**_STYLE, "learning_rate": 3e-3, "convolutions": True, "weight": 1.2},
+    ("style", "spatial_lora"): {**_STYLE, "learning_rate": 3e-3, "convolutions": True, "weight": 1.0},
     ("style", "temporal_attention"): {**_STYLE, "learning_rate": 1e-3, "weight": 1.0},
 }
 """Options of customizations and weights of their adapters, by what `mini` is taught and how."""
 
 
-TRIED = ((0.85, 0.3), (1.0, 0.4), (1.15, 0.5), (1.3, 0.65))
-"""Weights of a motion's adapter with those in details, where the plan gives none: the first that is enough is used."""
+TRIED: dict[Kind, tuple[tuple[float, float | None], ...]] = {
+    "motion": ((0.85, 0.3), (1.0, 0.4), (1.15, 0.5), (1.3, 0.65)),
+    "style": ((0.8, None), (1.0, None), (1.2, None)),
+}
+"""Weights of an adapter with those in details, where the plan gives none: the first that is enough is used."""
 
-ENOUGH = 0.93
-"""Median correlation on the videos by which weights are chosen."""
+ENOUGH: dict[Kind, float] = {"motion": 0.93, "style": 0.95}
+"""Median correlation, or share that has the style, on the videos by which weights are chosen."""
 
 CHOSEN_BY = 16
 """How many these are, where a cell has as many."""
@@ -293,54 +298,89 @@ def configure(out: Path, plan: Plan, cell: Cell) -> CustomizationConfig:
     return CustomizationConfig(**options)
 
 
-def batches(plan: Plan, asked: Sequence[ContentPrompt], seed: int) -> Iterator[tuple[int, list[str], list[int]]]:
-    """What is generated together: the number of the first, prompts, and seeds from `seed` on."""
+def make(
+    pipe: Show1Pipeline,
+    out: Path,
+    plan: Plan,
+    cell: Cell,
+    asked: Sequence[ContentPrompt],
+    settings: dict[str, Any],
+    seed: int,
+    wanted: Callable[[slice], bool] = lambda _: True,
+) -> Iterator[tuple[int, list[Video]]]:
+    """Generates videos, seeds from `seed` on; gives the number of a batch's first, and the batch, of those wanted."""
     for first in range(0, len(asked), plan.batch_size):
-        prompts = [a.prompt for a in asked[first : first + plan.batch_size]]
-        yield first, prompts, [seed + first + i for i in range(len(prompts))]
+        part = slice(first, first + plan.batch_size)
+        if not wanted(part):
+            continue
+        prompts = [a.prompt for a in asked[part]]
+        seeds = [seed + first + i for i in range(len(prompts))]
+        options: dict[str, Any] = {"seed": seeds, "until": "keyframes" if cell.kind == "motion" else "super_resolution"}
+        options |= guided(settings)
+        if cell.stage == "super_resolution":
+            kept = out / "small" / f"{cell.name}-{seeds[0]:03d}.safetensors".replace(" ", "_")
+            options |= {"start_from": cell.stage, "video": small_videos(pipe, kept, prompts, seeds)}
+        yield first, pipe(prompts, **options)
 
 
 def generate(
     pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, asked: Sequence[ContentPrompt], settings: dict[str, Any]
 ) -> list[Video]:
     """The cell's videos, those of an earlier run from the disk."""
-    folder = cell.folder(out)
-    files = [folder / "videos" / f"{number:03d}.mkv" for number in range(len(asked))]
-    (folder / "videos").mkdir(parents=True, exist_ok=True)
-    for first, prompts, seeds in batches(plan, asked, plan.seed):
-        batch = files[first : first + plan.batch_size]
-        if all(file.exists() for file in batch):
-            continue
-        options: dict[str, Any] = {"seed": seeds, "until": "keyframes" if cell.kind == "motion" else "super_resolution"}
-        options |= guided(settings)
-        if cell.stage == "super_resolution":
-            kept = out / "small" / f"{cell.name}-{first:03d}.safetensors".replace(" ", "_")
-            options |= {"start_from": cell.stage, "video": small_videos(pipe, kept, prompts, seeds)}
-        for video, file in zip(pipe(prompts, **options), batch, strict=True):
+    folder = cell.folder(out) / "videos"
+    files = [folder / f"{number:03d}.mkv" for number in range(len(asked))]
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def missing(part: slice) -> bool:
+        return not all(file.exists() for file in files[part])
+
+    for first, videos in make(pipe, out, plan, cell, asked, settings, plan.seed, missing):
+        for video, file in zip(videos, files[first:], strict=False):
             video.save(file, overwrite=True)
     return [Video.load(file) for file in files]
 
 
-def choose_weights(pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, reader: SpriteReader) -> dict[str, float]:
-    """The least weights of `TRIED` by which a motion is followed, or those by which it is followed best."""
+def prompts_of(cell: Cell, count: int) -> list[ContentPrompt]:
+    """What a cell's videos are asked for."""
+    if cell.kind == "motion":
+        return motion_prompts(cell.name, count)
+    return style_prompts(None if cell.method == NONE else cell.name, count)
+
+
+def score(
+    cell: Cell, asked: Sequence[ContentPrompt], videos: Sequence[Video], readers: tuple[SpriteReader, StyleReader]
+) -> tuple[dict[str, Any], list[MotionScore] | list[StyleScore]]:
+    """What a cell's videos amount to, and the scores of each."""
+    tensors = [video.to_tensor() for video in videos]
+    if cell.kind == "motion":
+        motions = [score_motion(tensor, cell.name, readers[0]) for tensor in tensors]
+        return summarise_motion(cell.name, asked, motions), motions
+    styles = [score_style(tensor, readers[1]) for tensor in tensors]
+    return summarise_style(cell.name, asked, styles), styles
+
+
+def choose_weights(
+    pipe: Show1Pipeline, out: Path, plan: Plan, cell: Cell, readers: tuple[SpriteReader, StyleReader]
+) -> dict[str, float | None]:
+    """The least weights of `TRIED` that are enough, or those by which the motion or style is seen best."""
     file = cell.folder(out) / "weights.json"
     if not file.exists():
-        others = motion_prompts(cell.name, 2 * plan.videos)[plan.videos :]
+        others = prompts_of(cell, 2 * plan.videos)[plan.videos :]
         asked = others[:: max(1, len(others) // CHOSEN_BY)][:CHOSEN_BY]  # spread over subjects
         settings = settings_of(plan, cell)
-        tried: list[dict[str, float]] = []
-        for weight, detail_weight in TRIED:
+        tried: list[dict[str, Any]] = []
+        for weight, detail_weight in TRIED[cell.kind]:
             weights = {"weight": weight, "detail_weight": detail_weight}
-            videos: list[Video] = []
             with loaded(pipe, out, cell, settings | weights):
-                for _, prompts, seeds in batches(plan, asked, plan.seed + plan.videos):
-                    videos += pipe(prompts, seed=seeds, until="keyframes", **guided(settings))
-            scores = [score_motion(video.to_tensor(), cell.name, reader) for video in videos]
-            tried.append({**weights, "median": summarise_motion(cell.name, asked, scores)["correlation"]["median"]})
-            if tried[-1]["median"] >= ENOUGH:
+                made = make(pipe, out, plan, cell, asked, settings, plan.seed + plan.videos)
+                videos = [video for _, batch in made for video in batch]
+            summary, _ = score(cell, asked, videos, readers)
+            seen = summary["correlation"]["median"] if cell.kind == "motion" else summary["style"]["share"]
+            tried.append({**weights, "seen": seen})
+            if seen >= ENOUGH[cell.kind]:
                 break
         write_json(file, {"tried": tried})
-    best: dict[str, float] = max(read_json_object(file)["tried"], key=lambda each: each["median"])
+    best: dict[str, Any] = max(read_json_object(file)["tried"], key=lambda each: each["seen"])
     return {name: best[name] for name in ("weight", "detail_weight")}
 
 
@@ -387,23 +427,13 @@ def measure(
         result["cost"] = read_json_object(report) if report.exists() else {}
         result["adapter_bytes"] = adapter.stat().st_size
         result["settings"] = settings_of(plan, cell)
-        if cell.kind == "motion" and plan.weight is None and plan.detail_weight is None:
-            result["settings"] |= choose_weights(pipe, out, plan, cell, readers[0])
-    if cell.kind == "motion":
-        asked = motion_prompts(cell.name, plan.videos)
-    else:
-        asked = style_prompts(None if cell.method == NONE else cell.name, plan.videos)
-    settings = result.get("settings", {})
+        if plan.weight is None and plan.detail_weight is None:
+            result["settings"] |= choose_weights(pipe, out, plan, cell, readers)
+    asked, settings = prompts_of(cell, plan.videos), result.get("settings", {})
     with loaded(pipe, out, cell, settings):
         videos = generate(pipe, out, plan, cell, asked, settings)
-    if cell.kind == "motion":
-        motions = [score_motion(video.to_tensor(), cell.name, readers[0]) for video in videos]
-        result |= {"summary": summarise_motion(cell.name, asked, motions)}
-        result |= {"scores": [dataclasses.asdict(score) for score in motions]}
-    else:
-        styles = [score_style(video.to_tensor(), readers[1]) for video in videos]
-        result |= {"summary": summarise_style(cell.name, asked, styles)}
-        result |= {"scores": [dataclasses.asdict(score) for score in styles]}
+    result["summary"], scores = score(cell, asked, videos, readers)
+    result["scores"] = [dataclasses.asdict(each) for each in scores]
     labels = [a.prompt for a in asked[:8]]
     save_sheet(contact_sheet(videos[:8], labels=labels), folder / "sheet.png", overwrite=True)
     write_json(folder / "cell.json", result)
@@ -528,7 +558,9 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Path, Plan]:
     parser.add_argument("--motions", nargs="*", choices=tuple(TEACHING_MOTIONS))
     parser.add_argument("--styles", nargs="*", choices=STYLES)
     parser.add_argument("--methods", nargs="*", choices=Plan().methods)
-    parser.add_argument("--style-stages", nargs="*", choices=Plan().style_stages, help="stages that are taught styles")
+    parser.add_argument(
+        "--style-stages", nargs="*", choices=("keyframes", "super_resolution"), help="what is taught styles"
+    )
     parser.add_argument("--steps", type=int, help="steps of each customization")
     parser.add_argument("--learning-rate", type=float, help="of each customization")
     parser.add_argument("--lr-schedule", choices=("constant", "linear", "cosine"), help="of each customization")

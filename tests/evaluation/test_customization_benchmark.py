@@ -113,7 +113,7 @@ def plan(benchmark: ModuleType, **changes: Any) -> Any:
 
 
 def test_ground_truth_passes_and_its_absence_fails(benchmark: ModuleType, pipe: TruthPipeline, tmp_path: Path) -> None:
-    report = benchmark.run(tmp_path, plan(benchmark))
+    report = benchmark.run(tmp_path, plan(benchmark, style_stages=("keyframes", "super_resolution")))
     assert [(c["kind"], c["method"], c["stage"]) for c in report["cells"]] == [
         ("motion", "none", "keyframes"),
         ("motion", "lora", "keyframes"),
@@ -126,9 +126,10 @@ def test_ground_truth_passes_and_its_absence_fails(benchmark: ModuleType, pipe: 
     assert taught["subject"]["hits"] == 3 and taught["subject_leak"]["hits"] == 0
     assert plain["style"]["hits"] == styled["style"]["hits"] == translated["style"]["hits"] == 3
     assert report["cells"][1]["cost"]["seconds"] == 1.5
-    weights = dict(zip(("weight", "detail_weight"), benchmark.TRIED[0], strict=True))  # the first that is enough
-    motion, style = benchmark.TUNED["motion", "lora"] | weights, benchmark.TUNED["style", "spatial_lora"]
-    used = [motion, motion, style, style]  # to choose, then to measure
+    used = []
+    for kind, method in (("motion", "lora"), ("style", "spatial_lora"), ("style", "spatial_lora")):
+        weights = dict(zip(("weight", "detail_weight"), benchmark.TRIED[kind][0], strict=True))  # the first is enough
+        used += [benchmark.TUNED[kind, method] | weights] * 2  # to choose, then to measure
     assert pipe.weights == [{name: options[name] for name in benchmark.WEIGHTS} for options in used]
     text = (tmp_path / "report.md").read_text()
     for part in ("circle | lora", "circle | *ground truth*", "sepia film | *ground truth*", "2 s, 0.20 GB"):
@@ -152,9 +153,9 @@ def test_weights_are_chosen_by_other_videos(
         return made
 
     monkeypatch.setattr(pipe, "video", follows_late)
-    small = plan(benchmark, styles=())
-    report = benchmark.run(tmp_path, small)
-    assert [(w["weight"], w["detail_weight"]) for w in pipe.weights] == [*benchmark.TRIED[:3], benchmark.TRIED[2]]
+    tried = benchmark.TRIED["motion"]
+    report = benchmark.run(tmp_path, plan(benchmark, styles=()))
+    assert [(w["weight"], w["detail_weight"]) for w in pipe.weights] == [*tried[:3], tried[2]]
     assert report["cells"][1]["settings"]["weight"] == 1.15
     scored = {(a.prompt, 1 + i) for i, a in enumerate(benchmark.motion_prompts("circle", 3))}
     assert len(set(seen) - scored) == 3 and len(set(seen)) == 6
@@ -189,7 +190,7 @@ def test_it_goes_on_where_it_stopped(benchmark: ModuleType, pipe: TruthPipeline,
 def test_command_line(benchmark: ModuleType, tmp_path: Path) -> None:
     out, full = benchmark.parse([str(tmp_path)])
     assert out == tmp_path and full == benchmark.Plan() and full.videos == 64
-    assert len(benchmark.cells(full)) == 5 * 4 + 1 + 4 * 2 * 2
+    assert len(benchmark.cells(full)) == 5 * 4 + 1 + 4 * 2
     _, quick = benchmark.parse([str(tmp_path), "--quick", "--motions", "spiral", "--steps", "2"])
     assert (quick.motions, quick.steps, quick.videos, quick.styles) == (("spiral",), 2, 4, ("pencil sketch",))
     _, none = benchmark.parse([str(tmp_path), "--styles"])
