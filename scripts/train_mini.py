@@ -296,7 +296,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "keyframes": ("unet", "scheduler", "text_encoder", "tokenizer"),
     "interpolation": ("unet", "scheduler"),
     "super_resolution": ("unet", "scheduler"),
-    "translation": ("unet", "vae", "scheduler", "text_encoder", "tokenizer"),
+    "translation": ("unet", "vae", "scheduler"),
 }
 
 

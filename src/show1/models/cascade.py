@@ -211,12 +211,10 @@ def _read_index(file: Path) -> tuple[dict[str, str], CascadeSettings]:
 
 
 def _text_folder(stage: str, path: Path, shared: Path | None) -> Path | None:
-    """A stage's own text encoder if its folder has one, else that of the keyframes (for the pixel stages)."""
+    """A stage's own text encoder if its folder has one, else that of the keyframes."""
     if stage == FIRST_FRAME:
         return None
-    if stage == "translation" or (path / "text_encoder").is_dir():
-        return path
-    return shared
+    return path if (path / "text_encoder").is_dir() else shared
 
 
 def _published_folder(folder: Path, repo: str) -> Path | None:
