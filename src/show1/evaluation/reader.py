@@ -26,8 +26,8 @@ _WEIGHTS = files("show1.evaluation") / "assets" / "sprite_reader.safetensors"
 
 
 MIN_COVERAGE = 0.005
-"""A frame shows a subject if its mask covers at least this share of it. At 20x32 pixels, a small bicycle over the sea is
-read with 0.008, and all but one of 96 empty backgrounds with less than 0.004."""
+"""A frame shows a subject if its mask covers at least this share of it. At 20x32 pixels, a small bicycle over the sea
+is read with 0.008, and all but one of 96 empty backgrounds with less than 0.004."""
 
 
 @dataclass(frozen=True, kw_only=True)
