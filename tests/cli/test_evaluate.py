@@ -13,6 +13,9 @@ def test_alignment_of_a_small_cascade(show1: Show1, cascade: Path, tmp_path: Pat
     assert "1/1 videos" in made.err and (tmp_path / "run" / "index.html").is_file()
     other = show1(*asked, "--batch-size", 2, "--out", "run")
     assert other.code == 2 and "another plan" in other.err and "--out" in other.err
+    rounded = show1(*asked, "--dtype", "bfloat16", "--out", "run")
+    assert rounded.code == 2 and "another dtype" in rounded.err
+    assert show1(*asked, "--dtype", "bfloat16", "--out", "rounded").code == 0
 
 
 def test_a_set_that_is_not_there(show1: Show1) -> None:

@@ -175,6 +175,7 @@ def _identity(
         "prompts_sha256": [prompts_sha256(), *([group_prompts_sha256()] if groups else [])],
         "reader_sha256": sorted({sha256 for judge in judges.values() for sha256 in judge.readers}),
         "model": {key: model[key] for key in ("name", "sha256")},
+        "dtype": str(pipe.dtype).removeprefix("torch."),
         "settings": pipe.settings.to_dict(),
         "plan": dataclasses.asdict(plan),
         "stages": list(stages),
