@@ -188,14 +188,14 @@ TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
 
 TRIED: dict[Kind, tuple[tuple[float, float | None], ...]] = {
     "motion": ((0.85, 0.3), (1.0, 0.4), (1.15, 0.5), (1.3, 0.65)),
-    "style": ((0.8, None), (1.0, None), (1.2, None)),
+    "style": ((1.0, None), (1.1, None), (1.2, None)),
 }
 """Weights of an adapter with those in details, where the plan gives none: the first that is enough is used."""
 
-ENOUGH: dict[Kind, float] = {"motion": 0.93, "style": 0.95}
-"""Median correlation, or share that has the style, on the videos by which weights are chosen."""
+ENOUGH: dict[Kind, float] = {"motion": 0.93, "style": 0.98}
+"""Median correlation, or the lesser of the shares of style and content, on the videos by which weights are chosen."""
 
-CHOSEN_BY = 16
+CHOSEN_BY: dict[Kind, int] = {"motion": 16, "style": 32}
 """How many these are, where a cell has as many."""
 
 QUICK = {"motions": ("circle", "heartbeat"), "styles": ("pencil sketch",), "steps": 4, "videos": 4, "style_images": 4}
@@ -366,7 +366,8 @@ def choose_weights(
     file = cell.folder(out) / "weights.json"
     if not file.exists():
         others = prompts_of(cell, 2 * plan.videos)[plan.videos :]
-        asked = others[:: max(1, len(others) // CHOSEN_BY)][:CHOSEN_BY]  # spread over subjects
+        count = CHOSEN_BY[cell.kind]
+        asked = others[:: max(1, len(others) // count)][:count]  # spread over subjects
         settings = settings_of(plan, cell)
         tried: list[dict[str, Any]] = []
         for weight, detail_weight in TRIED[cell.kind]:
@@ -375,7 +376,10 @@ def choose_weights(
                 made = make(pipe, out, plan, cell, asked, settings, plan.seed + plan.videos)
                 videos = [video for _, batch in made for video in batch]
             summary, _ = score(cell, asked, videos, readers)
-            seen = summary["correlation"]["median"] if cell.kind == "motion" else summary["style"]["share"]
+            if cell.kind == "motion":
+                seen = summary["correlation"]["median"]
+            else:
+                seen = min(summary[key]["share"] for key in ("style", "content"))
             tried.append({**weights, "seen": seen})
             if seen >= ENOUGH[cell.kind]:
                 break
