@@ -125,7 +125,7 @@ class Plan:
     style_stages: tuple[StageName, ...] = ("super_resolution",)
     """Stages that are taught styles; the keyframes of `mini` are too small to show one."""
 
-    style_images: int = 128
+    style_images: int = 256
     """Images that a style is taught from."""
 
     noise_weight: float | None = None
@@ -180,7 +180,13 @@ TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
         "steps": 450,
         "learning_rate": 3e-3,
     },
-    ("style", "spatial_lora"): {**_STYLE, "learning_rate": 3e-3, "convolutions": True, "weight": 1.0},
+    ("style", "spatial_lora"): {
+        **_STYLE,
+        "steps": 800,
+        "learning_rate": 3e-3,
+        "convolutions": True,
+        "weight": 1.0,
+    },
     ("style", "temporal_attention"): {**_STYLE, "learning_rate": 1e-3, "weight": 1.0},
 }
 """Options of customizations and weights of their adapters, by what `mini` is taught and how."""
@@ -298,29 +304,24 @@ def configure(out: Path, plan: Plan, cell: Cell) -> CustomizationConfig:
     return CustomizationConfig(**options)
 
 
-def make(
-    pipe: Show1Pipeline,
-    out: Path,
-    plan: Plan,
-    cell: Cell,
-    asked: Sequence[ContentPrompt],
-    settings: dict[str, Any],
-    seed: int,
-    wanted: Callable[[slice], bool] = lambda _: True,
-) -> Iterator[tuple[int, list[Video]]]:
-    """Generates videos, seeds from `seed` on; gives the number of a batch's first, and the batch, of those wanted."""
+def batches(plan: Plan, asked: Sequence[ContentPrompt], seed: int) -> Iterator[tuple[int, list[str], list[int]]]:
+    """What is generated together: the number of the first, prompts, and seeds from `seed` on."""
     for first in range(0, len(asked), plan.batch_size):
-        part = slice(first, first + plan.batch_size)
-        if not wanted(part):
-            continue
-        prompts = [a.prompt for a in asked[part]]
-        seeds = [seed + first + i for i in range(len(prompts))]
-        options: dict[str, Any] = {"seed": seeds, "until": "keyframes" if cell.kind == "motion" else "super_resolution"}
-        options |= guided(settings)
-        if cell.stage == "super_resolution":
-            kept = out / "small" / f"{cell.name}-{seeds[0]:03d}.safetensors".replace(" ", "_")
-            options |= {"start_from": cell.stage, "video": small_videos(pipe, kept, prompts, seeds)}
-        yield first, pipe(prompts, **options)
+        prompts = [a.prompt for a in asked[first : first + plan.batch_size]]
+        yield first, prompts, [seed + first + i for i in range(len(prompts))]
+
+
+def make(
+    pipe: Show1Pipeline, out: Path, cell: Cell, prompts: list[str], seeds: list[int], settings: dict[str, Any]
+) -> list[Video]:
+    """Generates a batch."""
+    options: dict[str, Any] = {"seed": seeds, "until": "keyframes" if cell.kind == "motion" else "super_resolution"}
+    options |= guided(settings)
+    if cell.stage == "super_resolution":
+        kept = out / "small" / f"{cell.name}-{seeds[0]:03d}.safetensors".replace(" ", "_")
+        options |= {"start_from": cell.stage, "video": small_videos(pipe, kept, prompts, seeds)}
+    videos: list[Video] = pipe(prompts, **options)
+    return videos
 
 
 def generate(
@@ -330,13 +331,11 @@ def generate(
     folder = cell.folder(out) / "videos"
     files = [folder / f"{number:03d}.mkv" for number in range(len(asked))]
     folder.mkdir(parents=True, exist_ok=True)
-
-    def missing(part: slice) -> bool:
-        return not all(file.exists() for file in files[part])
-
-    for first, videos in make(pipe, out, plan, cell, asked, settings, plan.seed, missing):
-        for video, file in zip(videos, files[first:], strict=False):
-            video.save(file, overwrite=True)
+    for first, prompts, seeds in batches(plan, asked, plan.seed):
+        batch = files[first : first + plan.batch_size]
+        if not all(file.exists() for file in batch):
+            for video, file in zip(make(pipe, out, cell, prompts, seeds, settings), batch, strict=True):
+                video.save(file, overwrite=True)
     return [Video.load(file) for file in files]
 
 
@@ -373,8 +372,11 @@ def choose_weights(
         for weight, detail_weight in TRIED[cell.kind]:
             weights = {"weight": weight, "detail_weight": detail_weight}
             with loaded(pipe, out, cell, settings | weights):
-                made = make(pipe, out, plan, cell, asked, settings, plan.seed + plan.videos)
-                videos = [video for _, batch in made for video in batch]
+                made = [
+                    make(pipe, out, cell, prompts, seeds, settings)
+                    for _, prompts, seeds in batches(plan, asked, plan.seed + plan.videos)
+                ]
+            videos = [video for batch in made for video in batch]
             summary, _ = score(cell, asked, videos, readers)
             if cell.kind == "motion":
                 seen = summary["correlation"]["median"]
