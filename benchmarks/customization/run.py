@@ -567,6 +567,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Path, Plan]:
     parser.add_argument(
         "--style-stages", nargs="*", choices=("keyframes", "super_resolution"), help="what is taught styles"
     )
+    parser.add_argument("--style-images", type=int, help="images that a style is taught from")
     parser.add_argument("--steps", type=int, help="steps of each customization")
     parser.add_argument("--learning-rate", type=float, help="of each customization")
     parser.add_argument("--lr-schedule", choices=("constant", "linear", "cosine"), help="of each customization")
