@@ -127,6 +127,14 @@ def test_prompts_that_ask_for_more_are_not_read_as_less() -> None:
             read_prompt(text)
 
 
+@pytest.mark.parametrize("motion", ["moves down", "grows"])
+def test_thin_lines_over_waves_are_followed(judge: SceneJudge, motion: str) -> None:
+    prompt = next(p for p in alignment_prompts() if p.prompt == f"a bicycle {motion} over the sea")
+    video = truth(prompt, seed=2, num_frames=8, height=20, width=32)
+    score, _ = judge.score(video)
+    assert score.judged(prompt)["motion"]
+
+
 def test_intervals() -> None:
     assert Share(hits=50, count=100).interval == pytest.approx((0.4038, 0.5962), abs=1e-4)  # Wilson's, by the book
     low, high = Share(hits=10, count=10).interval

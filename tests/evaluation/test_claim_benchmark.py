@@ -87,6 +87,18 @@ def test_other_settings_have_other_folders(claim, options):
     assert dataclasses.replace(options, videos=64).videos_folder == options.videos_folder
 
 
+def test_networks_are_trained_one_by_one(claim, options, monkeypatch):
+    asked = []
+    monkeypatch.setattr(claim, "_train_for", lambda minutes, config, steps: asked.append((minutes, config)))
+    at_once = claim.train_networks(dataclasses.replace(options, workers=3))
+    alone = claim.train_networks(options, ["latent-images", "latent"])
+    assert alone == at_once and list(alone) == list(claim.PLANS)
+    assert [Path(config.out).name for _, config in asked] == [*claim.PLANS, "latent-images", "latent"]
+    assert [config.workers for _, config in asked] == [3] * len(claim.PLANS) + [0, 0]
+    _, only, _ = claim.parse(["--out", "claim", "--only", "latent-images", "--only", "latent"])
+    assert only == ["latent-images", "latent"]
+
+
 def test_the_cost_is_that_of_the_whole_way(claim):
     pipes = {name: TruthPipeline(claim) for name in (*claim.ARMS[:-1], claim.EARLIER)}
     assert claim.cost_of("plain upscaling", pipes)["seconds"] >= 0

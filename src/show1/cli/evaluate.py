@@ -64,8 +64,6 @@ def alignment(
       show1 evaluate alignment --quick --out evaluations/quick
       show1 evaluate alignment --model mini --sets held_out --out evaluations/mini
     """
-    import torch
-
     from show1.errors import InputError
     from show1.evaluation.alignment_report import markdown
     from show1.evaluation.alignment_run import AlignmentPlan, evaluate_alignment
@@ -78,6 +76,8 @@ def alignment(
     plan = AlignmentPlan(sets=chosen, videos=videos, until=until, batch_size=batch_size)
     if quick:
         plan = replace(plan, sets=("held_out",), videos=min(videos, 8), until=until or "keyframes")
+    import torch
+
     precision = None if dtype is None else getattr(torch, dtype)
     pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, memory=memory, device=device, dtype=precision)
 
