@@ -17,9 +17,9 @@ from show1.errors import Cancelled, InputError, ModelNotFoundError, OutputError,
 from show1.models.adapters import Adapter, unet_sha256
 from show1.models.cascade import resolve
 from show1.training import last_checkpoint
-from show1.training.customization import CustomizationConfig, customize, describe
+from show1.training.customization import CustomizationConfig, customize, describe, task
 from show1.training.customization.methods import MotionLora
-from show1.training.customization.prepare import FILE, Prepared
+from show1.training.customization.prepare import FILE, Prepared, find_cascade
 from show1.training.customization.run import CustomizationJob
 from show1.video import Video
 
@@ -193,19 +193,43 @@ STAGES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "changes"), STAGES)
-def test_every_stage(tmp_path: Path, options: dict[str, Any], kind: str, changes: dict[str, Any]) -> None:
+def of_stage(tmp_path: Path, kind: str, changes: dict[str, Any]) -> dict[str, Any]:
     changes = {"kind": kind, "steps": 2, **changes}
     if kind == "style":
         changes |= {"name": "pencil sketch", "inversion_steps": 0}
     if changes.pop("images", False):
         changes |= {"images": str(drawings(tmp_path / "drawings")), "video": []}
+    return changes
+
+
+@pytest.mark.parametrize(("kind", "changes"), STAGES)
+def test_every_stage(tmp_path: Path, options: dict[str, Any], kind: str, changes: dict[str, Any]) -> None:
+    changes = of_stage(tmp_path, kind, changes)
     adapter = Adapter.load(customize(config(options, **changes)))
     assert adapter.stage == changes["stage"] and adapter.start_noise is None
     assert adapter.prompt == ("pencil sketch" if kind == "style" else "a cat jumps")
     assert any(delta.any() for delta in adapter.deltas().values())
     assert (tmp_path / "walk.run/samples/step-0000002.png").is_file()
     assert (tmp_path / "walk.run/reference.png").is_file()
+
+
+@pytest.mark.parametrize(("kind", "changes"), STAGES)
+def test_what_is_frozen_is_cast_once_and_nothing_changes(
+    tmp_path: Path, options: dict[str, Any], kind: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config(options, mixed_precision="bf16", **of_stage(tmp_path, kind, changes))
+    once = Adapter.load(customize(asked)).deltas()
+    monkeypatch.setattr(task, "hold_frozen_in", lambda unet, dtype: None)
+    again = dataclasses.replace(asked, output=str(tmp_path / "again.safetensors"))
+    for name, delta in Adapter.load(customize(again)).deltas().items():
+        assert torch.equal(delta, once[name]), name
+
+
+def test_what_learns_is_not_cast(options: dict[str, Any]) -> None:
+    asked = config(options, mixed_precision="bf16", method="lora")
+    network = CustomizationJob(asked, find_cascade(asked)).make_task().unet
+    kinds = {(parameter.requires_grad, parameter.dtype) for parameter in network.parameters()}
+    assert kinds == {(True, torch.float32), (False, torch.bfloat16), (False, torch.float32)}  # norms stay
 
 
 def plain_copies(folder: Path, names: tuple[str, ...] = ("a.png", "b.png")) -> Path:

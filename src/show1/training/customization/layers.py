@@ -2,6 +2,7 @@
 
 import re
 
+import torch
 from torch import nn
 
 TEMPORAL = ("TemporalTransformer", "TransformerTemporalModel")
@@ -49,6 +50,13 @@ def spatial_linears(unet: nn.Module, *, text: bool) -> list[str]:
 def spatial_convolutions(unet: nn.Module) -> list[str]:
     """Names of the convolutions over pixels."""
     return [name for name, module in unet.named_modules() if isinstance(module, nn.Conv2d)]
+
+
+def hold_frozen_in(unet: nn.Module, dtype: torch.dtype) -> None:
+    """Casts the frozen weights of linear layers and convolutions once, where autocast would cast them in every step."""
+    for module in unet.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not module.weight.requires_grad:
+            module.to(dtype)
 
 
 def _of_classes(unet: nn.Module, classes: tuple[str, ...]) -> dict[str, nn.Module]:

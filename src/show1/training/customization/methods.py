@@ -147,6 +147,8 @@ class _Lora(Method):
         inject_adapter_in_model(options, unet)
         self._layers: dict[str, Any] = {n: m for n, m in unet.named_modules() if isinstance(m, LoraLayer)}
         assert sorted(self._layers) == sorted(names)
+        for layer in self._layers.values():
+            layer.cast_input_dtype_enabled = False  # autocast casts what it must; peft would cast there and back
 
     def _tensors_of(self, names: list[str]) -> dict[str, Tensor]:
         return {

@@ -28,6 +28,7 @@ from show1.stages.interpolation import condition as interpolation_condition
 from show1.stages.super_resolution import NOISING, upsample
 from show1.training.customization.augment import random_hue
 from show1.training.customization.config import CustomizationConfig
+from show1.training.customization.layers import hold_frozen_in
 from show1.training.customization.methods import METHOD_CLASSES, Inputs, Predicted
 from show1.training.customization.prepare import Prepared
 from show1.training.objective import add_noise, draw_timesteps, moved
@@ -68,6 +69,8 @@ class CustomizationTask(Task):
         self.unet: Any = load(self._part / "unet", dtype=torch.float32, device="cpu", variant=cascade.variant)
         set_temporal_dropout(self.unet, 0.0)  # a few hundred steps on a clip or two are no place for it
         self.method = METHOD_CLASSES[config.resolved_method](self.unet, config)
+        if config.mixed_precision == "bf16":
+            hold_frozen_in(self.unet, torch.bfloat16)
         if config.gradient_checkpointing:
             if config.stage == "translation":
                 raise InputError("gradient_checkpointing: the expert's network cannot do it; leave it out")
@@ -176,7 +179,8 @@ class CustomizationTask(Task):
         """The first clip, and what the network makes of the sheet's prompts (from that clip, in later stages)."""
         texts: list[str] = batch["prompts"]
         clip = self._held("clips")[:1].cpu()
-        made = self._sample(clip.expand(len(texts), -1, -1, -1, -1), len(texts))
+        with torch.autocast(self.unet.device.type, torch.bfloat16, enabled=self._config.mixed_precision == "bf16"):
+            made = self._sample(clip.expand(len(texts), -1, -1, -1, -1), len(texts))
         rows = [("the clip that is learned", clip[0])]
         return [*rows, *zip(texts, made, strict=True)]
 
