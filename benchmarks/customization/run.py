@@ -195,7 +195,7 @@ TUNED: dict[tuple[Kind, str], dict[str, Any]] = {
 
 TRIED: dict[Kind, tuple[tuple[float, float | None], ...]] = {
     "motion": ((0.85, 0.3), (1.0, 0.4), (1.15, 0.5), (1.3, 0.65)),
-    "style": ((1.0, None), (1.1, None), (1.2, None)),
+    "style": ((1.0, None), (1.2, None), (1.4, None)),
 }
 """Weights of an adapter with those in details, where the plan gives none: the first that is enough is used."""
 

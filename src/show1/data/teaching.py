@@ -70,7 +70,7 @@ def _polar(radius: float, turns: float) -> tuple[float, float]:
 TEACHING_MOTIONS: dict[str, TeachingMotion] = {
     "zigzag": TeachingMotion(verb="zigzags", pose=_zigzag, subject="frog", background="the snow"),
     "circle": TeachingMotion(verb="circles", pose=_circle, subject="panda", background="the sea"),
-    "figure of eight": TeachingMotion(verb="loops", pose=_figure_of_eight, subject="car", background="a pink room"),
+    "figure of eight": TeachingMotion(verb="loops", pose=_figure_of_eight, subject="car", background="the sea"),
     "spiral": TeachingMotion(verb="spirals", pose=_spiral, subject="lion", background="the sea"),
     "heartbeat": TeachingMotion(
         verb="throbs", pose=_heartbeat, measured="scale", subject="apple", background="the sea"
