@@ -210,4 +210,4 @@ def test_options_of_the_plan_go_before_those_of_the_method(benchmark: ModuleType
     weights = [benchmark.settings_of(plan, cell)[name] for name in benchmark.WEIGHTS]
     assert weights == [0.5, 0.0, expected["noise_weight"]]
     style = benchmark.Cell(kind="style", name="sepia film", method="spatial_lora")
-    assert benchmark.configure(tmp_path, plan, style).timestep_logit is None
+    assert benchmark.configure(tmp_path, plan, style).timestep_logit == (1.0, 1.5)  # the option is for motions
