@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings, TranslationSettings
 from show1.data.captions import TILTED, TURNED, parse_caption, told
-from show1.data.world import MOTIONS
+from show1.data.world import MOTIONS, SUBJECTS
 from show1.diffusion import IndependentSeeds
 from show1.errors import InputError
 from show1.models import UNet3DConditionModel
@@ -129,6 +129,31 @@ def test_scenes_follow_the_share_of_tilts(exports: Exports) -> None:
     said = {TILTED, *TURNED}
     assert all(said & set(caption.split()) for caption in tilted)
     assert not any(said & set(caption.split()) for caption in upright)
+
+
+def test_scenes_follow_the_shares_of_subjects(exports: Exports) -> None:
+    shares = ("bicycle:0.6", "fish:0.4")
+    captions = batch_of(build("keyframes", exports, batch_size=16, spins=0.0, subject_share=shares))["caption"]
+    subjects = [SUBJECTS[parse_caption(caption)[0]] for caption in captions]
+    assert set(subjects) == {"bicycle", "fish"} and subjects.count("bicycle") > subjects.count("fish")
+    # spins of a fish are held out: others are shown instead
+    spins = batch_of(build("keyframes", exports, batch_size=8, spins=1.0, subject_share=("fish:1",)))["caption"]
+    assert {MOTIONS[parse_caption(caption)[1]] for caption in spins} == {"spins"}
+    assert not any("fish" in caption for caption in spins)
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        (("bicycle",), "subject_share: expected NAME:SHARE, such as bicycle:0.25, got 'bicycle'"),
+        (("bike:0.2",), "there is no subject 'bike'; they are "),
+        (("bicycle:-1",), "the share of 'bicycle' must be from 0 to 1, got -1.0"),
+        (("bicycle:0.7", "fish:0.7"), "the shares of subjects must be at most 1 together, got 1.4"),
+    ],
+)
+def test_wrong_shares_of_subjects_are_told(share: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        tiny_training.config("keyframes", Path("unused"), subject_share=share)
 
 
 def test_groups_bring_their_words(exports: Exports) -> None:

@@ -207,6 +207,7 @@ _OPTIONS = FieldOptions(
         "size": "H W",
         "low_size": "H W",
         "crop": "H W",
+        "subject_share": "NAME:SHARE",
         "timestep_logit": "MEAN STD",
     },
 )

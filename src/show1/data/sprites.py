@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from show1.data.backgrounds import paint_background
-from show1.data.world import BACKGROUNDS, MOTIONS, RELATIONS, SIZES, SUBJECTS, Split, combinations, is_held_out
+from show1.data.world import (
+    BACKGROUNDS,
+    MOTIONS,
+    RELATIONS,
+    SIZES,
+    SUBJECTS,
+    Split,
+    check_subject_shares,
+    combinations,
+    is_held_out,
+)
 from show1.errors import InputError
 
 ASPECT = 1.6
@@ -158,21 +168,29 @@ class SpriteWorld:
     """Share of the scenes whose subject lies at some angle, or spins from there, as their captions say, 0 to 1. So a
     network sees what a turned subject looks like that it never sees spin."""
 
+    subject_shares: tuple[tuple[str, float], ...] = ()
+    """Subjects that are shown more often, such as thin ones, which take longest to learn: each with its share of the
+    scenes, together at most 1. The rest is drawn from all subjects."""
+
     def __post_init__(self) -> None:
         check_split(self.split)
+        check_subject_shares(self.subject_shares)
         if self.spins is not None and not 0 <= self.spins <= 1:
             raise InputError(f"spins must be from 0 to 1, got {self.spins}")
         if not 0 <= self.tilts <= 1:
             raise InputError(f"tilts must be from 0 to 1, got {self.tilts}")
 
     def scene(self, index: int) -> Scene:
-        """The scene at an index from 0 up: an allowed combination of this split, uniformly drawn but for `spins`; its
-        subject is upright but for `tilts`."""
+        """The scene at an index from 0 up: an allowed combination of this split, uniformly drawn but for `spins` and
+        `subject_shares`; its subject is upright but for `tilts`."""
         rng = self._rng(index)
         if self.spins is None:
             allowed = _combinations(self.split)
         else:
             allowed = _spinning(self.split, bool(rng.random() < self.spins))
+        if (subject := self._preferred(rng)) is not None:
+            # a subject whose spins are held out is shown by a share of the others alone
+            allowed = [triple for triple in allowed if triple[0] == subject] or allowed
         scene = self._lay_out(*allowed[int(rng.integers(len(allowed)))], rng)
         if rng.random() < self.tilts:
             scene = replace(scene, tilt=float(rng.uniform(*TILTS)))
@@ -205,6 +223,14 @@ class SpriteWorld:
         order = np.random.default_rng((self.seed, index)).permutation(motions)
         scene = self.compose(drawn.subject, int(order[member % len(order)]), drawn.background, index)
         return replace(scene, paint_seed=drawn.paint_seed)
+
+    def _preferred(self, rng: np.random.Generator) -> int | None:
+        """One of the subjects that are shown more often, or None: any."""
+        if not self.subject_shares:
+            return None
+        shares = np.cumsum([share for _, share in self.subject_shares])
+        place = int(np.searchsorted(shares, rng.random(), side="right"))
+        return SUBJECTS.index(self.subject_shares[place][0]) if place < len(shares) else None
 
     def _rng(self, index: int) -> np.random.Generator:
         return scene_generator(self.seed, _SPLIT_KEYS[self.split], index)

@@ -1,8 +1,11 @@
 """The vocabulary of the sprite world: subjects, motions, backgrounds, and the pairs that training never sees."""
 
 import json
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any, Literal
+
+from show1.errors import InputError
 
 Split = Literal["train", "held_out", "all"]
 
@@ -73,3 +76,23 @@ def combinations(split: Split) -> list[tuple[int, int, int]]:
     if split == "all":
         return everything
     return [triple for triple in everything if is_held_out(*triple) == (split == "held_out")]
+
+
+def check_subject_shares(shares: Iterable[tuple[str, float]]) -> None:
+    """Checks how often a world shows some subjects.
+
+    Args:
+        shares: Names of subjects, each with its share of all scenes, 0 to 1.
+
+    Raises:
+        InputError: There is no such subject, or a share, or all together, are not from 0 to 1.
+    """
+    total = 0.0
+    for name, share in shares:
+        if name not in SUBJECTS:
+            raise InputError(f"there is no subject {name!r}; they are {', '.join(SUBJECTS)}")
+        if not 0 <= share <= 1:
+            raise InputError(f"the share of {name!r} must be from 0 to 1, got {share}")
+        total += share
+    if total > 1:
+        raise InputError(f"the shares of subjects must be at most 1 together, got {total:g}")

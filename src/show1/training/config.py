@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from show1.checks import require_types
+from show1.data.world import check_subject_shares
 from show1.errors import InputError
 from show1.training.options import SavedOptions
 
@@ -125,6 +126,10 @@ class TrainingConfig(SavedOptions):
     """Share of the clips whose subject lies at some angle, as the captions say ("a tilted cat"), 0 to 1: so that
     the network can also spin a subject that it has never seen spin."""
 
+    subject_share: tuple[str, ...] = ()
+    """A subject of the sprite world and the share of the clips that show it, such as "bicycle:0.25": one that takes
+    longer to learn than others. May be given several times."""
+
     groups: float = 0.0
     """Share of the clips of the sprite world that show two subjects and their relation, several of one kind, or a small
     or big one, 0 to 1."""
@@ -228,10 +233,16 @@ class TrainingConfig(SavedOptions):
             raise InputError(f"low_size is for super_resolution alone, got it for {self.task}")
         if self.motions_per_scene > 1 and (self.task != "keyframes" or self.data != "sprites"):
             raise InputError("motions_per_scene is for keyframes of the sprite world alone; leave it out")
-        shares = {"spins": self.spins is not None, "tilts": self.tilts > 0, "groups": self.groups > 0}
+        shares = {
+            "spins": self.spins is not None,
+            "tilts": self.tilts > 0,
+            "subject_share": bool(self.subject_share),
+            "groups": self.groups > 0,
+        }
         for name, given in shares.items():
             if given and (self.data != "sprites" or self.motions_per_scene > 1):
                 raise InputError(f"{name} is for clips of the sprite world, without motions_per_scene; leave it out")
+        check_subject_shares(self.subject_shares)
         after_keyframes = ("interpolation", *enlarging, "translation_images", "translation")
         if self.corruption > 0 and self.task not in after_keyframes:
             raise InputError(f"corruption is for {', '.join(after_keyframes)}, got it for {self.task}")
@@ -243,6 +254,18 @@ class TrainingConfig(SavedOptions):
             raise InputError(
                 f"text: {self.task} reads prompts with a trained text encoder; name the folder that has it"
             )
+
+    @property
+    def subject_shares(self) -> tuple[tuple[str, float], ...]:
+        """`subject_share` as names and numbers."""
+        shares = []
+        for text in self.subject_share:
+            name, _, share = text.rpartition(":")
+            try:
+                shares.append((name, float(share)))
+            except ValueError:
+                raise InputError(f"subject_share: expected NAME:SHARE, such as bicycle:0.25, got {text!r}") from None
+        return tuple(shares)
 
     @property
     def folder(self) -> Path:

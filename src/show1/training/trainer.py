@@ -348,7 +348,8 @@ def _lr_factor(step: int, config: LoopOptions) -> float:
 def _source(config: TrainingConfig) -> tuple[ClipSource, int]:
     """The clips, and after how many of them they begin again (0: never)."""
     if config.data == "sprites":
-        world = SpriteWorld(seed=config.seed, spins=config.spins, tilts=config.tilts)
+        shares = config.subject_shares
+        world = SpriteWorld(seed=config.seed, spins=config.spins, tilts=config.tilts, subject_shares=shares)
         return SpriteClips(world=world, motions_per_scene=config.motions_per_scene, groups=config.groups), 0
     from show1.data.folder import ClipFolder
 
