@@ -1,10 +1,16 @@
-"""Replays a published sampling run through the stages and prints the largest absolute difference as its last line.
+"""Replays a sampling run of the published code through the stages and prints the largest absolute difference as its
+last line.
 
     python tests/replay_golden.py DIR
+    python tests/replay_golden.py DIR --keep    # our output becomes the folder's
 
 DIR holds `unet/`, `call.json` (all arguments of the run) and `io.safetensors` (its inputs and its output). It is
 replayed on one thread, as it was made: more threads round otherwise, and sampling in windows makes large differences
 of small ones.
+
+The runs under `tests/golden` have the published runs' arguments and inputs; their networks, megabytes each, are drawn
+anew wherever they are replayed, and their outputs are what our code gave (`--keep`) when it gave the published outputs
+for the published networks.
 """
 
 import argparse
@@ -13,13 +19,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from show1.config import PUBLISHED, StageName
 from show1.diffusion import PublishedSeeds
 from show1.models.loading import load_unet
+from show1.models.unet_3d_condition import UNet3DConditionModel
 from show1.stages import InterpolationStage, KeyframesStage, PromptEmbeddings, SuperResolutionStage
 
 
@@ -45,10 +53,11 @@ class Replay:
 
 
 def load(folder: Path) -> Replay:
-    """Reads a published run's folder."""
+    """Reads a run's folder; draws its network where there are no weights."""
     call = json.loads((folder / "call.json").read_text())
     tensors = {name: tensor.float() for name, tensor in load_file(folder / "io.safetensors").items()}
-    unet = load_unet(folder / "unet", dtype=torch.float32, device="cpu")
+    has_weights = any((folder / "unet").glob("*.safetensors"))
+    unet = load_unet(folder / "unet", dtype=torch.float32, device="cpu") if has_weights else drawn(folder / "unet")
     scheduler = {**call["scheduler"], "_class_name": call["scheduler_class"]}
     name = kind(call, tensors)
     options = {"seeds": PublishedSeeds(call["seed"]), "settings": settings_of(name, call, tensors)}
@@ -62,6 +71,21 @@ def load(folder: Path) -> Replay:
         options["first_frame"] = tensors.get("first_frame")
     video = tensors.get({"interpolation": "keyframes", "super_resolution": "video"}.get(name, ""))
     return Replay(stage=stage, video=video, prompts=prompts_of(tensors), options=options, output=tensors["output"])
+
+
+def drawn(folder: Path) -> UNet3DConditionModel:
+    """A network with the same random weights on every machine: rounded to bfloat16, as the published runs' are."""
+    unet = UNet3DConditionModel.from_config(json.loads((folder / "config.json").read_text())).eval()
+    random = np.random.RandomState(0)
+    with torch.no_grad():
+        for name, parameter in sorted(unet.named_parameters()):
+            values = random.standard_normal(tuple(parameter.shape))
+            if parameter.dim() > 1:
+                values *= parameter[0].numel() ** -0.5
+            else:
+                values = 0.1 * values + ("norm" in name and name.endswith("weight"))
+            parameter.copy_(torch.from_numpy(values).bfloat16())
+    return unet
 
 
 def kind(call: dict[str, Any], tensors: dict[str, Tensor]) -> StageName:
@@ -101,9 +125,15 @@ def main() -> None:
     """Replays the folder named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    replay = load(parser.parse_args().folder)
+    parser.add_argument("--keep", action="store_true", help="our output becomes the folder's")
+    arguments = parser.parse_args()
+    replay = load(arguments.folder)
     torch.set_num_threads(1)
-    print(float((replay.run() - replay.output).abs().max()))
+    ours = replay.run()
+    print(float((ours - replay.output).abs().max()))
+    if arguments.keep:
+        file = arguments.folder / "io.safetensors"
+        save_file({**load_file(file), "output": ours}, file)
 
 
 if __name__ == "__main__":
