@@ -174,7 +174,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "text": "text_groups",
     },
     # the same once more, with more spins: the loss was still falling
-    "keyframes": {
+    "keyframes_turning": {
         **_LARGE,
         "steps": 1850,
         "spins": 0.35,
@@ -182,6 +182,21 @@ RECIPE: dict[str, dict[str, Any]] = {
         "groups": 0.15,
         "seed": 91,
         "init": "keyframes_large",
+        "text": "text_groups",
+    },
+    # thin lines, and round things whose spins are held out, are learned last
+    "keyframes": {
+        **_TURNED,
+        "steps": 680,
+        "learning_rate": 1e-3,
+        "warmup_steps": 30,
+        "timestep_logit": [1.0, 1.6],
+        "spins": 0.25,
+        "tilts": 0.2,
+        "groups": 0.12,
+        "subject_share": ["bicycle:0.35", "fish:0.06", "basketball:0.04"],
+        "seed": 101,
+        "init": "keyframes_turning",
         "text": "text_groups",
     },
     # a small network of its own: how things move from one keyframe to the next, and nothing else

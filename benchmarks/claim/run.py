@@ -127,7 +127,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 _EVERY = {"max_timestep": 999, "timestep_logit": None}
 # nothing is to be repaired where all is drawn from noise; motions are learned at the keyframes' noise levels
 _LATENT = {**_EVERY, "corruption": 0.0, "crop": None}
-_MOVING = {"timestep_logit": train_mini.RECIPE["keyframes"]["timestep_logit"], "batch_size": 8}
+_MOVING = {"timestep_logit": train_mini.RECIPE["keyframes_large"]["timestep_logit"], "batch_size": 8}
 _SIZES = {"size": SIZE, "low_size": LOW_SIZE}
 PLANS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "pixel-images": ("super_resolution_images", _SIZES, False),
