@@ -31,6 +31,7 @@ import json
 import logging
 import math
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,7 @@ import train_mini
 from show1 import Show1Pipeline
 from show1.config import StageName
 from show1.diffusion import fold_frames, unfold_frames
+from show1.errors import Cancelled
 from show1.evaluation.alignment import CRITERIA, Measured, Row, SceneJudge, summarise, true_features, truth
 from show1.evaluation.folder import identify
 from show1.evaluation.prompts import AlignmentPrompt, alignment_prompts
@@ -141,8 +143,14 @@ PLANS: dict[str, tuple[str, dict[str, Any], bool]] = {
 expert's."""
 
 
-def train_networks(options: Options, only: Sequence[str] = ()) -> dict[str, Path]:
-    """Trains the networks that the model lacks, or those of them that are named; gives the stage folders of all."""
+def train_networks(
+    options: Options, only: Sequence[str] = (), stop: Callable[[], bool] | None = None
+) -> dict[str, Path]:
+    """Trains the networks that the model lacks, or those of them that are named; gives the stage folders of all.
+
+    Raises:
+        Cancelled: `stop` said yes; the next call goes on from there.
+    """
     parts = resolve(options.model).parts
     text, vae = parts["keyframes"].text, parts["translation"].path
     folders = {name: options.training / name for name in PLANS}
@@ -157,11 +165,13 @@ def train_networks(options: Options, only: Sequence[str] = ()) -> dict[str, Path
         if "init" in recipe:
             recipe["init"] = str(folders[recipe["init"]] / "export")
         minutes = (options.hybrid_minutes if whole else options.expert_minutes) / 2
-        _train_for(minutes, TrainingConfig.from_dict(recipe), options.steps)
+        _train_for(minutes, TrainingConfig.from_dict(recipe), options.steps, stop)
     return {name: folder / "export" for name, folder in folders.items()}
 
 
-def _train_for(minutes: float, config: TrainingConfig, steps: int | None) -> None:
+def _train_for(
+    minutes: float, config: TrainingConfig, steps: int | None, stop: Callable[[], bool] | None = None
+) -> None:
     """Trains for as many steps as fit the minutes (or so many), over as many calls as it takes."""
     done, plan = (config.folder.with_name(f"{config.folder.name}-{what}.json") for what in ("trained", "plan"))
     if done.is_file():
@@ -170,7 +180,7 @@ def _train_for(minutes: float, config: TrainingConfig, steps: int | None) -> Non
         write_json(plan, {"steps": steps or max(1, int(minutes * 60 / _seconds_of_a_step(config)))})
     config = dataclasses.replace(config, steps=read_json_object(plan)["steps"])
     logger.info("training %s: %d steps of %d", config.out, config.steps, config.batch_size)
-    train(config)
+    train(config, stop=stop)
     samples = config.steps * config.batch_size
     write_json(done, {"steps": config.steps, "samples": samples, "minutes": round(_seconds(config) / 60, 1)})
 
@@ -400,7 +410,16 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, list[str], s
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options, only, asked = parse()
-    networks = train_networks(options, only)
+    signals: list[int] = []
+    # a training that is stopped keeps its last step
+    usual = {n: signal.signal(n, lambda n, _: signals.append(n)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        networks = train_networks(options, only, stop=lambda: bool(signals))
+    except Cancelled as stopped:
+        sys.exit(f"{stopped}; the same command goes on from there")
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
     if only:
         return
     pipes = pipelines(options, networks)

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +16,7 @@ from evaluation.benchmark_scripts import load_script
 from torch import Tensor
 
 from show1.config import CascadeSettings
+from show1.errors import Cancelled
 from show1.evaluation.alignment import truth
 from show1.training import TrainingConfig
 
@@ -89,7 +94,7 @@ def test_other_settings_have_other_folders(claim, options):
 
 def test_networks_are_trained_one_by_one(claim, options, monkeypatch):
     asked = []
-    monkeypatch.setattr(claim, "_train_for", lambda minutes, config, steps: asked.append((minutes, config)))
+    monkeypatch.setattr(claim, "_train_for", lambda minutes, config, *_: asked.append((minutes, config)))
     at_once = claim.train_networks(dataclasses.replace(options, workers=3))
     alone = claim.train_networks(options, ["latent-images", "latent"])
     assert alone == at_once and list(alone) == list(claim.PLANS)
@@ -117,10 +122,24 @@ def test_wrong_options_are_told_before_the_trainings(claim, wrong, capsys):
     assert wrong[0] in capsys.readouterr().err
 
 
+def test_a_stopped_training_says_how_it_goes_on(claim, options, monkeypatch):
+    def train(config: TrainingConfig, stop: Callable[[], bool]) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop()
+        raise Cancelled("the folder holds step 3 of 9")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(claim, "train", train)
+    monkeypatch.setattr(sys, "argv", ["run.py", "--out", str(options.out), "--quick"])
+    with pytest.raises(SystemExit, match="holds step 3 of 9; the same command goes on from there"):
+        claim.main()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_training_takes_the_steps_that_fit_its_minutes(claim, options, monkeypatch):
     trained: list[TrainingConfig] = []
 
-    def fake_train(config: TrainingConfig) -> None:
+    def fake_train(config: TrainingConfig, stop: object = None) -> None:
         trained.append(config)
         config.folder.mkdir(parents=True)
         lines = []
