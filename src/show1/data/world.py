@@ -94,5 +94,5 @@ def check_subject_shares(shares: Iterable[tuple[str, float]]) -> None:
         if not 0 <= share <= 1:
             raise InputError(f"the share of {name!r} must be from 0 to 1, got {share}")
         total += share
-    if total > 1:
+    if total > 1 + 1e-9:  # sums of decimal fractions round
         raise InputError(f"the shares of subjects must be at most 1 together, got {total:g}")
