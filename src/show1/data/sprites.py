@@ -184,13 +184,8 @@ class SpriteWorld:
         """The scene at an index from 0 up: an allowed combination of this split, uniformly drawn but for `spins` and
         `subject_shares`; its subject is upright but for `tilts`."""
         rng = self._rng(index)
-        if self.spins is None:
-            allowed = _combinations(self.split)
-        else:
-            allowed = _spinning(self.split, bool(rng.random() < self.spins))
-        if (subject := self._preferred(rng)) is not None:
-            # a subject whose spins are held out is shown by a share of the others alone
-            allowed = [triple for triple in allowed if triple[0] == subject] or allowed
+        spins = None if self.spins is None else bool(rng.random() < self.spins)
+        allowed = _allowed(self.split, spins, self._preferred(rng))
         scene = self._lay_out(*allowed[int(rng.integers(len(allowed)))], rng)
         if rng.random() < self.tilts:
             scene = replace(scene, tilt=float(rng.uniform(*TILTS)))
@@ -251,8 +246,11 @@ def _combinations(split: Split) -> list[tuple[int, int, int]]:
 
 
 @cache
-def _spinning(split: Split, spins: bool) -> list[tuple[int, int, int]]:
-    return [triple for triple in _combinations(split) if (MOTIONS[triple[1]] == "spins") == spins]
+def _allowed(split: Split, spins: bool | None, subject: int | None) -> list[tuple[int, int, int]]:
+    """Combinations that spin, or do not, and show a subject (None: any); of all subjects where it never spins."""
+    motion = MOTIONS.index("spins")
+    allowed = [triple for triple in _combinations(split) if spins is None or (triple[1] == motion) == spins]
+    return [triple for triple in allowed if subject is None or triple[0] == subject] or allowed
 
 
 def _draw_scene(subject: int, motion: int, background: int, rng: np.random.Generator) -> Scene:
