@@ -20,6 +20,13 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+def rounds_as_the_reference() -> bool:
+    """Whether this machine's kernels are known to round as the reference's did: Intel processors with AVX-512."""
+    cpu = Path("/proc/cpuinfo")
+    intel = cpu.exists() and "GenuineIntel" in cpu.read_text()
+    return intel and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
 @pytest.mark.parametrize("name", ["pipelines/keyframes", "pipelines_ddpm/interpolation"])
 def test_runs_are_repeated(name):
     replay = load(GOLDEN / name)
@@ -34,6 +41,8 @@ def test_the_published_solver_s_super_resolution_is_repeated():
     difference = (replay.run() - replay.output).abs()
     assert difference[:, :, :3].max() <= 2e-3
     assert difference[:, :, 3:].median() <= 1e-3
+    if rounds_as_the_reference():
+        assert difference.max() <= 2e-3
     assert not replay.stage.unet.published_order  # for that run alone
 
 
