@@ -9,6 +9,7 @@ Each run is `show1.training.train` with the options below, which are also what `
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
@@ -18,6 +19,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -350,22 +352,32 @@ def train_runs(out: Path, only: list[str], steps: int | None, minutes: float | N
     from show1.errors import Cancelled
     from show1.training import TrainingConfig, last_checkpoint, train
 
+    with stop_when_asked() as stop:
+        for run in only or list(RECIPE):
+            config = TrainingConfig.from_dict(options(run, out, steps))
+            logging.info("%s", json.dumps(config.to_dict()))
+            end = time.monotonic() + minutes * 60 if minutes is not None else math.inf
+            try:
+                train(config, stop=lambda end=end: stop() or time.monotonic() > end)
+            except Cancelled:
+                checkpoint = last_checkpoint(config.folder)
+                assert checkpoint is not None
+                # a run that has reached its last step writes the export and ends
+                train(dataclasses.replace(config, steps=int(checkpoint.name.removeprefix("step-"))))
+            if stop():
+                break
+
+
+@contextlib.contextmanager
+def stop_when_asked() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM end nothing meanwhile; what is given says whether one came."""
     asked: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: asked.append(number))
-    for run in only or list(RECIPE):
-        config = TrainingConfig.from_dict(options(run, out, steps))
-        logging.info("%s", json.dumps(config.to_dict()))
-        end = time.monotonic() + minutes * 60 if minutes is not None else math.inf
-        try:
-            train(config, stop=lambda end=end: bool(asked) or time.monotonic() > end)
-        except Cancelled:
-            checkpoint = last_checkpoint(config.folder)
-            assert checkpoint is not None
-            # a run that has reached its last step writes the export and ends
-            train(dataclasses.replace(config, steps=int(checkpoint.name.removeprefix("step-"))))
-        if asked:
-            break
+    usual = {n: signal.signal(n, lambda n, _: asked.append(n)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 def assemble(out: Path, weights: Path) -> None:

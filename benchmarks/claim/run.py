@@ -31,7 +31,6 @@ import json
 import logging
 import math
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -410,16 +409,11 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, list[str], s
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options, only, asked = parse()
-    signals: list[int] = []
-    # a training that is stopped keeps its last step
-    usual = {n: signal.signal(n, lambda n, _: signals.append(n)) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        networks = train_networks(options, only, stop=lambda: bool(signals))
-    except Cancelled as stopped:
-        sys.exit(f"{stopped}; the same command goes on from there")
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
+    with train_mini.stop_when_asked() as stop:
+        try:
+            networks = train_networks(options, only, stop)
+        except Cancelled as stopped:
+            sys.exit(f"{stopped}; the same command goes on from there")
     if only:
         return
     pipes = pipelines(options, networks)
