@@ -10,7 +10,7 @@ of small ones.
 
 The runs under `tests/golden` have the published runs' arguments and inputs; their networks, megabytes each, are drawn
 anew wherever they are replayed, and their outputs are what our code gave (`--keep`) when it gave the published outputs
-for the published networks.
+for the published networks, but for what rounding leaves.
 """
 
 import argparse
