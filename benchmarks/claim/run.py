@@ -2,21 +2,22 @@
 
     python benchmarks/claim/run.py --out claim                        # trains what is compared, generates, scores
     python benchmarks/claim/run.py --out claim --quick                # the same in minutes, to see that it runs
-    python benchmarks/claim/run.py --out claim --minutes 120 --videos 64 --mixed-precision bf16
+    python benchmarks/claim/run.py --out claim --mixed-precision bf16 --cuda-graphs --workers 12    # on a GPU
+    python benchmarks/claim/run.py --out claim --processes 4          # prompts side by side
     python benchmarks/claim/run.py --out claim --earlier-keyframes STAGE    # also a hybrid of a shorter training
     python benchmarks/claim/run.py --out claim --only latent-images --only latent    # trains these alone, and ends
 
 Five ways, with the same prompts and seeds:
 
 - hybrid: pixel keyframes, interpolation and super-resolution, then the latent expert of noise levels up to 900.
-- latent only: text to video in the VAE's latent space, at full resolution, trained as long as the whole hybrid.
-- pixel only: a second pixel super-resolution network in the expert's place, trained as long as the expert.
+- latent only: text to video in the VAE's latent space, at full resolution, with the hybrid's training compute.
+- pixel only: a second pixel super-resolution network in the expert's place, with the expert's training compute.
 - all noise levels: the hybrid with an expert trained on all noise levels alike.
 - plain upscaling: bicubic in the expert's place.
 
 The hybrid's stages are those of the model (`mini`, or a cascade folder); the others are trained here by the recipe of
-`scripts/train_mini.py`, each for as many steps as fit its minutes. Everything that is done is kept in the folder, by a
-hash of what it depends on, and not done again:
+`scripts/train_mini.py`, each for as many steps as take the floating-point operations of what it stands against.
+Everything that is done is kept in the folder, by a hash of what it depends on, and not done again:
 
     OUT/
       training-ID/      the networks that are trained here
@@ -33,15 +34,18 @@ import math
 import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import train_mini
@@ -50,20 +54,22 @@ from show1 import Show1Pipeline
 from show1.config import StageName
 from show1.diffusion import fold_frames, unfold_frames
 from show1.errors import Cancelled
-from show1.evaluation.alignment import CRITERIA, Measured, Row, SceneJudge, summarise, true_features, truth
+from show1.evaluation.alignment import CRITERIA, Measured, Row, SceneJudge, summarise, truth
 from show1.evaluation.folder import identify
 from show1.evaluation.prompts import AlignmentPrompt, alignment_prompts
 from show1.files import read_json_object, sha256, write_json
 from show1.media import contact_sheet, save_sheet
 from show1.models.cascade import resolve
 from show1.runtime import measure
-from show1.training import TrainingConfig, train
+from show1.training import TaskName, TrainingConfig, train
+from show1.training.trainer import TrainingJob
 from show1.video import Video
 
 logger = logging.getLogger(__name__)
 
 LOW, LOW_SIZE, SIZE = "low resolution", (80, 128), (160, 256)
 EARLIER = "hybrid, earlier keyframes"
+TRUTHS = {"ground truth": SIZE, "low-resolution truth": LOW_SIZE}
 ARMS = ("hybrid", "latent only", "pixel only", "all noise levels", "plain upscaling")
 CORRUPTIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "none": lambda video, _: video,
@@ -81,10 +87,11 @@ class Options:
     out: Path
     model: str
     videos: int
-    hybrid_minutes: float
-    expert_minutes: float
+    share: float
+    """Of the hybrid's training compute, for latent only."""
+
     steps: int | None
-    """Optimizer steps instead of minutes."""
+    """Optimizer steps of small batches, whatever they compute."""
 
     mixed_precision: str | None
     """Arithmetic of the trainings; None: the recipe's."""
@@ -95,10 +102,18 @@ class Options:
     workers: int = 0
     """Processes that render clips in the trainings."""
 
+    cuda_graphs: bool = False
+    """Replays networks as CUDA graphs in the trainings."""
+
     @property
     def arms(self) -> tuple[str, ...]:
         """What is compared."""
         return ARMS if self.earlier is None else (*ARMS, EARLIER)
+
+    @property
+    def repaired(self) -> int:
+        """Prompts whose corrupted videos are repaired."""
+        return min(self.videos, 16)
 
     @property
     def training(self) -> Path:
@@ -107,8 +122,8 @@ class Options:
         text, vae = parts["keyframes"].text, parts["translation"].path / "vae"
         assert text is not None
         taken = {path.name: _hashes(path) for path in (text / "text_encoder", vae)}
-        plans = {name: [train_mini.RECIPE[task], changes, whole] for name, (task, changes, whole) in PLANS.items()}
-        asked = [self.hybrid_minutes, self.expert_minutes, self.steps, self.mixed_precision]
+        plans = {name: [train_mini.RECIPE[plan.task], dataclasses.astuple(plan)] for name, plan in PLANS.items()}
+        asked = [TRAINED, self.share, self.steps, self.mixed_precision]
         identity = identify({"taken": taken, "plans": plans, "asked": asked})
         return self.out / f"training-{identity['id']}"
 
@@ -125,21 +140,51 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.rglob("*.safetensors"))}
 
 
-_EVERY = {"max_timestep": 999, "timestep_logit": None}
-# nothing is to be repaired where all is drawn from noise; motions are learned at the keyframes' noise levels
-_LATENT = {**_EVERY, "corruption": 0.0, "crop": None}
-_MOVING = {"timestep_logit": train_mini.RECIPE["keyframes_large"]["timestep_logit"], "batch_size": 8}
-_SIZES = {"size": SIZE, "low_size": LOW_SIZE}
-PLANS: dict[str, tuple[str, dict[str, Any], bool]] = {
-    "pixel-images": ("super_resolution_images", _SIZES, False),
-    "pixel": ("super_resolution", {**_SIZES, "init": "pixel-images"}, False),
-    "all-levels-images": ("translation_images", _EVERY, False),
-    "all-levels": ("translation", {**_EVERY, "init": "all-levels-images"}, False),
-    "latent-images": ("translation_images", _LATENT, True),
-    "latent": ("translation", {**_LATENT, **_MOVING, "init": "latent-images"}, True),
+TRAINED: dict[TaskName, int] = {
+    "keyframe_images": 95_968,
+    "keyframes": 517_536,
+    "interpolation": 24_000,
+    "super_resolution_images": 217_600,
+    "super_resolution": 6_880,
+    "translation_images": 37_120,
+    "translation": 2_400,
 }
-"""What is trained: the run of the recipe, what is changed, and whether it takes half of the hybrid's minutes, or of the
-expert's."""
+"""Samples that the embedded hybrid was trained on (docs/mini.md); all ways share its text encoder and its VAE."""
+
+EXPERT: tuple[TaskName, ...] = ("translation_images", "translation")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a network is trained for."""
+
+    task: TaskName
+    """The run of the recipe."""
+
+    changes: dict[str, Any]
+    """Of its options."""
+
+    like: tuple[TaskName, ...]
+    """The trainings of the hybrid that it stands against."""
+
+    part: float
+    """Of their floating-point operations."""
+
+
+_EVERY = {"max_timestep": 999, "timestep_logit": None}
+# nothing is to be repaired where all is drawn from noise; motions are learned as by the keyframes
+_LATENT = {**_EVERY, "corruption": 0.0, "crop": None, "batch_size": 96}
+_MOVING = {key: train_mini.RECIPE["keyframes_large"][key] for key in ("timestep_logit", "spins", "tilts")}
+_SIZES = {"size": SIZE, "low_size": LOW_SIZE}
+_WHOLE = tuple(TRAINED)
+PLANS: dict[str, Plan] = {
+    "pixel-images": Plan("super_resolution_images", _SIZES, EXPERT, 0.35),
+    "pixel": Plan("super_resolution", {**_SIZES, "init": "pixel-images"}, EXPERT, 0.65),
+    "all-levels-images": Plan("translation_images", _EVERY, EXPERT, 0.35),
+    "all-levels": Plan("translation", {**_EVERY, "init": "all-levels-images"}, EXPERT, 0.65),
+    "latent-images": Plan("translation_images", _LATENT, _WHOLE, 0.25),
+    "latent": Plan("translation", {**_LATENT, **_MOVING, "batch_size": 16, "init": "latent-images"}, _WHOLE, 0.75),
+}
 
 
 def train_networks(
@@ -153,53 +198,61 @@ def train_networks(
     parts = resolve(options.model).parts
     text, vae = parts["keyframes"].text, parts["translation"].path
     folders = {name: options.training / name for name in PLANS}
-    for name in only or PLANS:
-        task, changes, whole = PLANS[name]
-        recipe = {**train_mini.RECIPE[task], **changes, "task": task, "out": str(folders[name]), "text": str(text)}
-        recipe |= {"lr_schedule": "linear", "sample_every": 0, "workers": options.workers}
-        if options.mixed_precision is not None:
-            recipe["mixed_precision"] = options.mixed_precision
+    common = {"text": str(text), "sample_every": 0, "workers": options.workers}
+    if options.mixed_precision is not None:
+        common["mixed_precision"] = options.mixed_precision
+
+    def config_of(task: TaskName, changes: dict[str, Any], folder: Path) -> TrainingConfig:
+        recipe = {**train_mini.RECIPE[task], **changes, **common, "task": task, "out": str(folder)}
         if "vae" in recipe:
             recipe["vae"] = str(vae)
-        if "init" in recipe:
+        if recipe.get("init") is not None:
             recipe["init"] = str(folders[recipe["init"]] / "export")
-        minutes = (options.hybrid_minutes if whole else options.expert_minutes) / 2
-        _train_for(minutes, TrainingConfig.from_dict(recipe), options.steps, stop)
+        return TrainingConfig.from_dict(recipe)
+
+    for name in only or PLANS:
+        plan, done = PLANS[name], folders[name].with_name(f"{name}-trained.json")
+        if done.is_file():
+            continue
+        # super-resolution has steps of single frames among those of windows, and graphs are of one shape
+        graphs = options.cuda_graphs and plan.task != "super_resolution"
+        changes = {**plan.changes, "lr_schedule": "linear", "cuda_graphs": graphs}
+        config = config_of(plan.task, changes, folders[name])
+        if options.steps is not None:
+            config = dataclasses.replace(config, batch_size=2)
+        operations = operations_of(config)
+        steps = options.steps
+        if steps is None:
+            fresh: dict[str, Any] = {"init": None}
+            like = sum(TRAINED[t] * operations_of(config_of(t, fresh, folders[name])) for t in plan.like)
+            share = plan.part * (options.share if plan.like == _WHOLE else 1.0)
+            steps = max(1, round(share * like / operations / config.batch_size))
+        config = dataclasses.replace(config, steps=steps)
+        logger.info("training %s: %d steps of %d", name, steps, config.batch_size)
+        train(config, stop=stop)
+        samples = steps * config.batch_size
+        petaflops = samples * operations / 1e15
+        write_json(done, {"steps": steps, "samples": samples, "petaflops": petaflops, "minutes": _minutes(config)})
     return {name: folder / "export" for name, folder in folders.items()}
 
 
-def _train_for(
-    minutes: float, config: TrainingConfig, steps: int | None, stop: Callable[[], bool] | None = None
-) -> None:
-    """Trains for as many steps as fit the minutes (or so many), over as many calls as it takes."""
-    done, plan = (config.folder.with_name(f"{config.folder.name}-{what}.json") for what in ("trained", "plan"))
-    if done.is_file():
-        return
-    if not plan.is_file():
-        write_json(plan, {"steps": steps or max(1, int(minutes * 60 / _seconds_of_a_step(config)))})
-    config = dataclasses.replace(config, steps=read_json_object(plan)["steps"])
-    logger.info("training %s: %d steps of %d", config.out, config.steps, config.batch_size)
-    train(config, stop=stop)
-    samples = config.steps * config.batch_size
-    write_json(done, {"steps": config.steps, "samples": samples, "minutes": round(_seconds(config) / 60, 1)})
+def operations_of(config: TrainingConfig) -> float:
+    """Floating-point operations of a training on one sample, forward and backward; those of corrupted inputs aside."""
+    job = TrainingJob(dataclasses.replace(config, batch_size=1, corruption=0.0, cuda_graphs=False, workers=0))
+    batch = next(job.batches(0, 1, 0))
+    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
+        torch.manual_seed(0)
+        job.make_task()(batch)["loss"].backward()
+    return float(counter.get_total_flops())
 
 
-def _seconds_of_a_step(config: TrainingConfig) -> float:
-    """Of the second half of a short run; the first steps are slower."""
-    with tempfile.TemporaryDirectory() as folder:
-        short = dataclasses.replace(config, out=f"{folder}/run", steps=16, log_every=8)
-        train(short)
-        return _seconds(short, after=8) / 8
-
-
-def _seconds(config: TrainingConfig, after: int = 0) -> float:
-    """What the log of a run says that its steps took, those after a step alone."""
+def _minutes(config: TrainingConfig) -> float:
+    """What the log of a run says that its steps took."""
     before, seconds = 0, 0.0
     for line in map(json.loads, (config.folder / "log.jsonl").read_text().splitlines()):
-        if line["step"] > after:
-            seconds += (line["step"] - before) * config.batch_size / line["samples_per_second"]
+        seconds += (line["step"] - before) * config.batch_size / line["samples_per_second"]
         before = line["step"]
-    return seconds
+    return seconds / 60
 
 
 def pipelines(options: Options, networks: dict[str, Path]) -> dict[str, Show1Pipeline]:
@@ -240,31 +293,104 @@ def make(arm: str, pipe: Show1Pipeline, low: Tensor | None, prompt: str, seed: i
     return out
 
 
+class PromptRun:
+    """What is done for each prompt; what the folder has is not done again."""
+
+    def __init__(self, options: Options, pipes: dict[str, Show1Pipeline]) -> None:
+        self.options, self.pipes = options, pipes
+        self.base = pipes["hybrid"]
+        self.folder = options.videos_folder
+        self.judge = SceneJudge()
+
+    def compare(self, number: int) -> None:
+        """Makes and scores the videos of all ways, and renders of the same scene."""
+        prompt, low = _prompts(number + 1)[number], None
+        for arm in (LOW, *self.options.arms, *TRUTHS):
+            file = _video_file(self.folder, number, arm)
+            scored = file.with_suffix(".json")
+            if not file.is_file():
+                if arm in TRUTHS:
+                    height, width = TRUTHS[arm]
+                    made = truth(prompt, seed=5000 + number, num_frames=29, height=height, width=width)
+                else:
+                    pipe, settings = self.pipes.get(arm, self.base), self.base.settings
+                    made = make(arm, pipe, low, prompt.prompt, 1000 + number, settings)
+                Video.from_tensor(made, fps=8.0).save(file)
+            if arm == LOW or not scored.is_file():
+                video = Video.load(file).to_tensor()
+                low = video if arm == LOW else low
+            if not scored.is_file():
+                score, features = self.judge.score(video)
+                assert features is not None
+                write_json(scored, {"score": dataclasses.asdict(score), "features": features.tolist()})
+
+    def measured(self, number: int, arm: str) -> Measured:
+        """What `compare` found."""
+        found = read_json_object(_video_file(self.folder, number, arm).with_suffix(".json"))
+        score = self.judge.restore(found["score"])
+        return _prompts(number + 1)[number], score, np.array(found["features"], dtype=np.float32)
+
+    def repair(self, number: int) -> dict[str, dict[str, float]]:
+        """What the experts do to corrupted low-resolution videos: errors against a clean render, in 8-bit levels."""
+        file = self.folder / f"{number:03d}-repair.json"
+        if not file.is_file():
+            prompt, errors = _prompts(number + 1)[number], {}
+            clean, wanted = (truth(prompt, seed=number, num_frames=29, height=h, width=w) for h, w in (LOW_SIZE, SIZE))
+            for name, corrupt in CORRUPTIONS.items():
+                low = corrupt(clean, torch.Generator().manual_seed(number)).clamp(-1, 1)
+                errors[name] = {"before": _error(_resized(low, *SIZE), wanted)}
+                for expert, arm in {"expert": "hybrid", "expert of all noise levels": "all noise levels"}.items():
+                    video = make(arm, self.pipes[arm], low, prompt.prompt, number, self.base.settings)
+                    errors[name][expert] = _error(video, wanted)
+            write_json(file, errors)
+        return read_json_object(file)
+
+
+_run: PromptRun
+"""Of a process of `side_by_side`."""
+
+
+def _begin(options: Options, networks: dict[str, Path], threads: int) -> None:
+    global _run
+    torch.set_num_threads(threads)
+    _run = PromptRun(options, pipelines(options, networks))
+
+
+def _do(number: int, repaired: bool) -> None:
+    _run.compare(number)
+    if repaired:
+        _run.repair(number)
+
+
+def side_by_side(options: Options, networks: dict[str, Path], processes: int) -> None:
+    """Does what `compare` and `repair` would, prompts at a time in processes of their own."""
+    options.videos_folder.mkdir(parents=True, exist_ok=True)
+    threads = max(1, torch.get_num_threads() // processes)
+    with ProcessPoolExecutor(
+        processes, mp_context=get_context("spawn"), initializer=_begin, initargs=(options, networks, threads)
+    ) as pool:
+        numbers = range(options.videos)
+        for i, _ in enumerate(pool.map(_do, numbers, [number < options.repaired for number in numbers])):
+            logger.info("%d of %d prompts", i + 1, options.videos)
+
+
 def compare(options: Options, pipes: dict[str, Show1Pipeline]) -> list[Row]:
     """Generates all ways for the same prompts and seeds, and scores them."""
-    judge, base = SceneJudge(), pipes["hybrid"]
-    asked = _prompts(options.videos)
-    folder = options.videos_folder
-    folder.mkdir(parents=True, exist_ok=True)
-    measured: dict[str, list[Measured]] = {arm: [] for arm in (LOW, *options.arms)}
-    for i, prompt in enumerate(asked):
-        low = None
-        for arm in (LOW, *options.arms):
-            file = _video_file(folder, i, arm)
-            if not file.is_file():
-                video = make(arm, pipes.get(arm, base), low, prompt.prompt, 1000 + i, base.settings)
-                Video.from_tensor(video, fps=8.0).save(file)
-            video = Video.load(file).to_tensor()
-            low = video if arm == LOW else low
-            measured[arm].append((prompt, *judge.score(video)))
-        logger.info("%d of %d prompts", i + 1, len(asked))
+    options.videos_folder.mkdir(parents=True, exist_ok=True)
+    run = PromptRun(options, pipes)
+    for number in range(options.videos):
+        run.compare(number)
+        logger.info("%d of %d prompts", number + 1, options.videos)
+    measured = {
+        arm: [run.measured(number, arm) for number in range(options.videos)] for arm in (LOW, *options.arms, *TRUTHS)
+    }
     rows = []
-    for arm, videos in measured.items():
-        height, width = SIZE if arm != LOW else LOW_SIZE
-        size = {"num_frames": 29, "height": height, "width": width}
-        real = true_features(judge, asked, range(5000, 5000 + len(asked)), **size)
-        rows.append(summarise(arm, videos, real))
-    _save_sheet(folder, options.arms, asked)
+    for arm in (LOW, *options.arms):
+        real = measured["low-resolution truth" if arm == LOW else "ground truth"]
+        features = [seen for _, _, seen in real if seen is not None]
+        rows.append(summarise(arm, measured[arm], features))
+    rows.append(summarise("ground truth", measured["ground truth"]))
+    _save_sheet(options.videos_folder, options.arms, _prompts(options.videos))
     return rows
 
 
@@ -290,21 +416,14 @@ def cost_of(arm: str, pipes: dict[str, Show1Pipeline]) -> dict[str, float]:
     return {"seconds": round(cost.seconds, 2), "bytes": float(cost.peak_memory)}
 
 
-def repair(options: Options, pipes: dict[str, Show1Pipeline], count: int) -> list[dict[str, Any]]:
-    """What the expert does to corrupted low-resolution videos: errors against a clean render, in 8-bit levels."""
-    base, found = pipes["hybrid"], []
-    experts = {"expert": base, "expert of all noise levels": pipes["all noise levels"]}
-    for name, corrupt in CORRUPTIONS.items():
-        errors: dict[str, list[float]] = {"before": [], **{expert: [] for expert in experts}}
-        for i, prompt in enumerate(_prompts(count)):
-            generator = torch.Generator().manual_seed(i)
-            clean, wanted = (truth(prompt, seed=i, num_frames=29, height=h, width=w) for h, w in (LOW_SIZE, SIZE))
-            low = corrupt(clean, generator).clamp(-1, 1)
-            errors["before"].append(_error(_resized(low, *SIZE), wanted))
-            for expert, pipe in experts.items():
-                errors[expert].append(_error(make(expert, pipe, low, prompt.prompt, i, base.settings), wanted))
-        found.append({"corruption": name, **{key: sum(v) / len(v) for key, v in errors.items()}})
-    return found
+def repair(options: Options, pipes: dict[str, Show1Pipeline]) -> list[dict[str, Any]]:
+    """What the experts do to corrupted low-resolution videos: mean errors over some prompts, in 8-bit levels."""
+    run = PromptRun(options, pipes)
+    errors = [run.repair(number) for number in range(options.repaired)]
+    return [
+        {"corruption": name, **{key: sum(e[name][key] for e in errors) / len(errors) for key in errors[0][name]}}
+        for name in CORRUPTIONS
+    ]
 
 
 def report(options: Options, rows: Sequence[Row], costs: dict[str, Any], repairs: Sequence[dict[str, Any]]) -> str:
@@ -323,11 +442,12 @@ def report(options: Options, rows: Sequence[Row], costs: dict[str, Any], repairs
         names = [key for key in repairs[0] if key != "corruption"]
         lines += ["", f"| corruption | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
         lines += [f"| {r['corruption']} | {' | '.join(f'{r[n]:.2f}' for n in names)} |" for r in repairs]
-    lines += ["", "| network | steps | samples | minutes |", "|---|---:|---:|---:|"]
+    lines += ["", "| network | steps | samples | PFLOP | minutes |", "|---|---:|---:|---:|---:|"]
     for file in sorted(options.training.glob("*-trained.json")):
         trained = read_json_object(file)
         name = file.name.removesuffix("-trained.json")
-        lines.append(f"| {name} | {trained['steps']} | {trained['samples']} | {trained['minutes']:.0f} |")
+        counts = f"{trained['steps']} | {trained['samples']} | {trained['petaflops']:.2f}"
+        lines.append(f"| {name} | {counts} | {trained['minutes']:.1f} |")
     lines += [
         "",
         f"{options.videos} prompts (half held out), model {options.model}; seconds and memory of a whole video. "
@@ -371,16 +491,18 @@ def _save_sheet(folder: Path, arms: Sequence[str], asked: Sequence[AlignmentProm
     save_sheet(sheet, folder / "samples.png", overwrite=True)
 
 
-def parse(arguments: Sequence[str] | None = None) -> tuple[Options, list[str], str | None]:
-    """The options of a command line, the networks that are to be trained alone, and the way whose cost is asked for."""
+def parse(arguments: Sequence[str] | None = None) -> tuple[Options, list[str], int, str | None]:
+    """The options of a command line, the networks that are to be trained alone, how many processes make videos, and the
+    way whose cost is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--videos", type=int, default=64)
-    parser.add_argument("--minutes", type=float, default=1320.0, help="training of the whole hybrid, for latent only")
-    parser.add_argument("--expert-minutes", type=float, default=110.0, help="training of the expert, for the others")
+    parser.add_argument("--share", type=float, default=1.0, help="of the hybrid's training compute, for latent only")
     parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="arithmetic of the trainings")
     parser.add_argument("--workers", type=int, default=0, help="processes that render clips in the trainings")
+    parser.add_argument("--processes", type=int, default=1, help="make and score the videos of so many prompts at once")
+    parser.add_argument("--cuda-graphs", action="store_true", help="replay networks as CUDA graphs in the trainings")
     parser.add_argument(
         "--only", action="append", default=[], choices=tuple(PLANS), help="train this and end; repeat it"
     )
@@ -390,25 +512,29 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, list[str], s
     given = parser.parse_args(arguments)
     if given.videos < 1:
         parser.error(f"--videos must be 1 or more, got {given.videos}")
+    if given.processes < 1:
+        parser.error(f"--processes must be 1 or more, got {given.processes}")
+    if given.share <= 0:
+        parser.error(f"--share must be more than 0, got {given.share}")
     if given.earlier_keyframes is not None and not (given.earlier_keyframes / "unet").is_dir():
         parser.error(f"--earlier-keyframes: {given.earlier_keyframes} is no stage folder; it has no folder unet")
     options = Options(
         out=given.out,
         model=given.model,
         videos=2 if given.quick else given.videos,
-        hybrid_minutes=given.minutes,
-        expert_minutes=given.expert_minutes,
+        share=given.share,
         steps=2 if given.quick else None,
         mixed_precision=given.mixed_precision,
         earlier=given.earlier_keyframes,
         workers=given.workers,
+        cuda_graphs=given.cuda_graphs,
     )
-    return options, given.only, given.cost_of
+    return options, given.only, given.processes, given.cost_of
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options, only, asked = parse()
+    options, only, processes, asked = parse()
     with train_mini.stop_when_asked() as stop:
         try:
             networks = train_networks(options, only, stop)
@@ -420,8 +546,10 @@ def main() -> None:
     if asked is not None:
         print(json.dumps(cost_of(asked, pipes)))
         return
+    if processes > 1:
+        side_by_side(options, networks, processes)
     rows = compare(options, pipes)
-    repairs = repair(options, pipes, 1 if options.steps else 16)
+    repairs = repair(options, pipes)
     costs = costs_of((LOW, *options.arms), sys.argv)
     text = report(options, rows, costs, repairs)
     (options.out / "report.md").write_text(text, encoding="utf-8")

@@ -32,8 +32,7 @@ def options(claim: ModuleType, tmp_path: Path) -> Any:
         out=tmp_path,
         model="mini",
         videos=2,
-        hybrid_minutes=2.0,
-        expert_minutes=1.0,
+        share=0.5,
         steps=None,
         mixed_precision="no",
         earlier=Path("earlier"),
@@ -60,7 +59,7 @@ class TruthPipeline:
 def test_all_ways_are_scored_for_the_same_prompts_and_seeds(claim, options):
     pipes = {name: TruthPipeline(claim) for name in (*claim.ARMS[:-1], claim.EARLIER)}
     rows = claim.compare(options, pipes)
-    assert [row.name for row in rows] == [claim.LOW, *claim.ARMS, claim.EARLIER]
+    assert [row.name for row in rows] == [claim.LOW, *claim.ARMS, claim.EARLIER, "ground truth"]
     for row in rows:
         assert row.shares["subject"].share == row.shares["background"].share == 1.0, row.name
 
@@ -84,7 +83,7 @@ def test_all_ways_are_scored_for_the_same_prompts_and_seeds(claim, options):
 
 
 def test_other_settings_have_other_folders(claim, options):
-    shorter = dataclasses.replace(options, hybrid_minutes=1.0)
+    shorter = dataclasses.replace(options, share=0.25)
     quick = dataclasses.replace(options, steps=2)
     assert len({o.training for o in (options, shorter, quick)}) == 3
     without = dataclasses.replace(options, earlier=None, videos=64)
@@ -92,16 +91,63 @@ def test_other_settings_have_other_folders(claim, options):
     assert dataclasses.replace(options, videos=64).videos_folder == options.videos_folder
 
 
-def test_networks_are_trained_one_by_one(claim, options, monkeypatch):
-    asked = []
-    monkeypatch.setattr(claim, "_train_for", lambda minutes, config, *_: asked.append((minutes, config)))
-    at_once = claim.train_networks(dataclasses.replace(options, workers=3))
-    alone = claim.train_networks(options, ["latent-images", "latent"])
-    assert alone == at_once and list(alone) == list(claim.PLANS)
-    assert [Path(config.out).name for _, config in asked] == [*claim.PLANS, "latent-images", "latent"]
-    assert [config.workers for _, config in asked] == [3] * len(claim.PLANS) + [0, 0]
-    _, only, _ = claim.parse(["--out", "claim", "--only", "latent-images", "--only", "latent"])
+@pytest.fixture
+def trained(claim, monkeypatch) -> list[TrainingConfig]:
+    """The trainings that are asked for, in which a sample of clips takes 8 operations and one of images 1."""
+    asked: list[TrainingConfig] = []
+
+    def train(config: TrainingConfig, stop: object) -> None:
+        asked.append(config)
+        config.folder.mkdir(parents=True)
+        lines = [{"step": 1, "samples_per_second": config.batch_size / 60.0}, {"step": 4, "samples_per_second": 1e9}]
+        (config.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    monkeypatch.setattr(claim, "train", train)
+    monkeypatch.setattr(claim, "operations_of", lambda config: 1.0 if config.task.endswith("images") else 8.0)
+    return asked
+
+
+def test_networks_are_trained_one_by_one_and_once(claim, options, trained):
+    claim.train_networks(dataclasses.replace(options, workers=3, cuda_graphs=True), ["pixel-images", "pixel"])
+    assert [config.workers for config in trained] == [3, 3]
+    assert [config.cuda_graphs for config in trained] == [True, False]
+    folders = claim.train_networks(options)
+    assert list(folders) == list(claim.PLANS) == [config.folder.name for config in trained]
+    assert claim.train_networks(options, ["latent"]) == folders and len(trained) == len(claim.PLANS)
+    _, only, *_ = claim.parse(["--out", "claim", "--only", "latent-images", "--only", "latent"])
     assert only == ["latent-images", "latent"]
+
+
+def test_a_training_takes_the_operations_of_what_it_stands_against(claim, options, trained, monkeypatch):
+    monkeypatch.setattr(claim, "TRAINED", {"keyframes": 100_000, "translation_images": 4_000, "translation": 1_000})
+    monkeypatch.setattr(claim, "_WHOLE", tuple(claim.TRAINED))
+    plans = {
+        name: dataclasses.replace(plan, like=claim.EXPERT if plan.like == claim.EXPERT else claim._WHOLE)
+        for name, plan in claim.PLANS.items()
+    }
+    monkeypatch.setattr(claim, "PLANS", plans)
+    claim.train_networks(options)
+    operations = {c.folder.name: c.steps * c.batch_size * claim.operations_of(c) for c in trained}
+    expert, hybrid = 12_000, 812_000
+    for name, share in {"pixel": expert, "all-levels": expert, "latent": hybrid * options.share}.items():
+        both = operations[f"{name}-images"] + operations[name]
+        assert both == pytest.approx(share, rel=0.01), name
+        assert operations[name] > operations[f"{name}-images"]
+    steps = {c.folder.name: c.steps for c in trained}
+    text = claim.report(options, [], {}, [])
+    assert f"| latent | {steps['latent']} | {steps['latent'] * 16} | 0.00 | 1.0 |" in text
+
+
+def test_operations_are_those_of_the_whole_training_step(claim, tmp_path):
+    config = TrainingConfig(task="keyframe_images", out=str(tmp_path / "run"), batch_size=7)
+    images = claim.operations_of(config)
+    # the weights of the network, each in a multiplication and an addition at 20x32 positions at most, three times
+    assert 1e9 < images < 6 * 2.6e6 * 640
+    larger = dataclasses.replace(config, size=(40, 64), batch_size=2)
+    assert 3.8 < claim.operations_of(larger) / images < 4.2
+    clips = claim.operations_of(dataclasses.replace(config, task="keyframes"))
+    assert clips > 8 * images
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_cost_is_that_of_the_whole_way(claim):
@@ -115,7 +161,9 @@ def test_the_cost_is_that_of_the_whole_way(claim):
     assert len(pipes["hybrid"].calls) == 4 and len(pipes["pixel only"].calls) == 2
 
 
-@pytest.mark.parametrize("wrong", [["--videos", "0"], ["--earlier-keyframes", "nowhere"]])
+@pytest.mark.parametrize(
+    "wrong", [["--videos", "0"], ["--processes", "0"], ["--share", "0"], ["--earlier-keyframes", "nowhere"]]
+)
 def test_wrong_options_are_told_before_the_trainings(claim, wrong, capsys):
     with pytest.raises(SystemExit):
         claim.parse(["--out", "claim", *wrong])
@@ -134,26 +182,3 @@ def test_a_stopped_training_says_how_it_goes_on(claim, options, monkeypatch):
     with pytest.raises(SystemExit, match="holds step 3 of 9; the same command goes on from there"):
         claim.main()
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_a_training_takes_the_steps_that_fit_its_minutes(claim, options, monkeypatch):
-    trained: list[TrainingConfig] = []
-
-    def fake_train(config: TrainingConfig, stop: object = None) -> None:
-        trained.append(config)
-        config.folder.mkdir(parents=True)
-        lines = []
-        for step in range(config.log_every, config.steps + 1, config.log_every):
-            first = step == config.log_every
-            lines.append({"step": step, "samples_per_second": config.batch_size / (9.0 if first else 3.0)})
-        (config.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-    monkeypatch.setattr(claim, "train", fake_train)
-    config = TrainingConfig(task="keyframes", out=str(options.training / "pixel"), batch_size=4, log_every=10)
-    claim._train_for(2.0, config, None)
-    assert [c.steps for c in trained] == [16, 40]  # two minutes at three seconds a step
-    assert trained[1] == dataclasses.replace(config, steps=40)
-    claim._train_for(2.0, config, None)
-    assert len(trained) == 2
-    text = claim.report(options, [], {}, [])
-    assert "| pixel | 40 | 160 | 3 |" in text  # ten of its steps took nine seconds each
