@@ -5,6 +5,7 @@
     python benchmarks/claim/run.py --out claim --mixed-precision bf16 --cuda-graphs --workers 12    # on a GPU
     python benchmarks/claim/run.py --out claim --processes 4          # prompts side by side
     python benchmarks/claim/run.py --out claim --earlier-keyframes STAGE    # also a hybrid of a shorter training
+    python benchmarks/claim/run.py --out claim --way hybrid --way "plain upscaling"    # compares these alone
     python benchmarks/claim/run.py --out claim --only latent-images --only latent    # trains these alone, and ends
 
 Five ways, with the same prompts and seeds:
@@ -71,6 +72,9 @@ LOW, LOW_SIZE, SIZE = "low resolution", (80, 128), (160, 256)
 EARLIER = "hybrid, earlier keyframes"
 TRUTHS = {"ground truth": SIZE, "low-resolution truth": LOW_SIZE}
 ARMS = ("hybrid", "latent only", "pixel only", "all noise levels", "plain upscaling")
+NETWORKS = {"latent only": "latent", "pixel only": "pixel", "all noise levels": "all-levels"}
+"""The network of `PLANS` that a way has in the place of one of the hybrid's."""
+
 CORRUPTIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "none": lambda video, _: video,
     "noise": lambda video, g: video + 0.2 * torch.randn(video.shape, generator=g),
@@ -99,6 +103,9 @@ class Options:
     earlier: Path | None
     """Stage folder of keyframes that were trained for a shorter time."""
 
+    ways: tuple[str, ...] = ()
+    """What is compared; empty: all."""
+
     workers: int = 0
     """Processes that render clips in the trainings."""
 
@@ -107,8 +114,21 @@ class Options:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """What is compared."""
-        return ARMS if self.earlier is None else (*ARMS, EARLIER)
+        """What is compared, in order."""
+        ways = self.ways or ARMS
+        return tuple(arm for arm in (*ARMS, EARLIER) if arm in ways or (arm == EARLIER and self.earlier is not None))
+
+    def network(self, name: str) -> Path:
+        """Folder of a network that is trained here; of those that depend on the share, one for each."""
+        return self.training / (f"{name}-{self.share:g}" if PLANS[name].like == _WHOLE else name)
+
+    def video(self, number: int, arm: str) -> Path:
+        """File of the video of a way."""
+        of = {"latent only": f"-{self.share:g}"}.get(arm, "")
+        if arm == EARLIER:
+            assert self.earlier is not None
+            of = "-" + identify(_hashes(self.earlier))["id"][:8]
+        return self.videos_folder / f"{number:03d}-{arm.replace(' ', '-').replace(',', '')}{of}.mkv"
 
     @property
     def repaired(self) -> int:
@@ -123,7 +143,7 @@ class Options:
         assert text is not None
         taken = {path.name: _hashes(path) for path in (text / "text_encoder", vae)}
         plans = {name: [train_mini.RECIPE[plan.task], dataclasses.astuple(plan)] for name, plan in PLANS.items()}
-        asked = [TRAINED, self.share, self.steps, self.mixed_precision]
+        asked = [TRAINED, self.steps, self.mixed_precision]
         identity = identify({"taken": taken, "plans": plans, "asked": asked})
         return self.out / f"training-{identity['id']}"
 
@@ -131,8 +151,7 @@ class Options:
     def videos_folder(self) -> Path:
         """Folder of the videos: one for everything that they depend on."""
         parts = {stage: _hashes(part.path) for stage, part in resolve(self.model).parts.items()}
-        earlier = None if self.earlier is None else _hashes(self.earlier)
-        identity = identify({"training": self.training.name, "model": parts, "earlier": earlier})
+        identity = identify({"training": self.training.name, "model": parts})
         return self.out / f"videos-{identity['id']}"
 
 
@@ -197,7 +216,7 @@ def train_networks(
     """
     parts = resolve(options.model).parts
     text, vae = parts["keyframes"].text, parts["translation"].path
-    folders = {name: options.training / name for name in PLANS}
+    folders = {name: options.network(name) for name in PLANS}
     common = {"text": str(text), "sample_every": 0, "workers": options.workers}
     if options.mixed_precision is not None:
         common["mixed_precision"] = options.mixed_precision
@@ -210,8 +229,9 @@ def train_networks(
             recipe["init"] = str(folders[recipe["init"]] / "export")
         return TrainingConfig.from_dict(recipe)
 
-    for name in only or PLANS:
-        plan, done = PLANS[name], folders[name].with_name(f"{name}-trained.json")
+    needed = [name for name in PLANS if name.removesuffix("-images") in map(NETWORKS.get, options.arms)]
+    for name in only or needed:
+        plan, done = PLANS[name], _trained(folders[name])
         if done.is_file():
             continue
         # super-resolution has steps of single frames among those of windows, and graphs are of one shape
@@ -233,7 +253,12 @@ def train_networks(
         samples = steps * config.batch_size
         petaflops = samples * operations / 1e15
         write_json(done, {"steps": steps, "samples": samples, "petaflops": petaflops, "minutes": _minutes(config)})
-    return {name: folder / "export" for name, folder in folders.items()}
+    return {name: folders[name] / "export" for name in needed}
+
+
+def _trained(folder: Path) -> Path:
+    """What is written when a training is done."""
+    return folder.with_name(f"{folder.name}-trained.json")
 
 
 def operations_of(config: TrainingConfig) -> float:
@@ -258,13 +283,11 @@ def _minutes(config: TrainingConfig) -> float:
 def pipelines(options: Options, networks: dict[str, Path]) -> dict[str, Show1Pipeline]:
     """One for each way that has a network of its own."""
     load = Show1Pipeline.from_pretrained
-    text = {"keyframes": options.model}
-    pipes = {
-        "hybrid": load(options.model),
-        "latent only": load({**text, "translation": networks["latent"]}),
-        "pixel only": load({**text, "super_resolution": networks["pixel"]}),
-        "all noise levels": load({**text, "translation": networks["all-levels"]}),
-    }
+    pipes = {"hybrid": load(options.model)}
+    for arm, name in NETWORKS.items():
+        if arm in options.arms:
+            stage: StageName = "super_resolution" if name == "pixel" else "translation"
+            pipes[arm] = load({"keyframes": options.model, stage: networks[name]})  # the keyframes for their text
     if options.earlier is not None:
         later: tuple[StageName, ...] = ("interpolation", "super_resolution", "translation")
         pipes[EARLIER] = load({"keyframes": options.earlier, **{stage: options.model for stage in later}})
@@ -299,14 +322,13 @@ class PromptRun:
     def __init__(self, options: Options, pipes: dict[str, Show1Pipeline]) -> None:
         self.options, self.pipes = options, pipes
         self.base = pipes["hybrid"]
-        self.folder = options.videos_folder
         self.judge = SceneJudge()
 
     def compare(self, number: int) -> None:
         """Makes and scores the videos of all ways, and renders of the same scene."""
         prompt, low = _prompts(number + 1)[number], None
         for arm in (LOW, *self.options.arms, *TRUTHS):
-            file = _video_file(self.folder, number, arm)
+            file = self.options.video(number, arm)
             scored = file.with_suffix(".json")
             if not file.is_file():
                 if arm in TRUTHS:
@@ -326,13 +348,13 @@ class PromptRun:
 
     def measured(self, number: int, arm: str) -> Measured:
         """What `compare` found."""
-        found = read_json_object(_video_file(self.folder, number, arm).with_suffix(".json"))
+        found = read_json_object(self.options.video(number, arm).with_suffix(".json"))
         score = self.judge.restore(found["score"])
         return _prompts(number + 1)[number], score, np.array(found["features"], dtype=np.float32)
 
     def repair(self, number: int) -> dict[str, dict[str, float]]:
         """What the experts do to corrupted low-resolution videos: errors against a clean render, in 8-bit levels."""
-        file = self.folder / f"{number:03d}-repair.json"
+        file = self.options.videos_folder / f"{number:03d}-repair.json"
         if not file.is_file():
             prompt, errors = _prompts(number + 1)[number], {}
             clean, wanted = (truth(prompt, seed=number, num_frames=29, height=h, width=w) for h, w in (LOW_SIZE, SIZE))
@@ -358,7 +380,7 @@ def _begin(options: Options, networks: dict[str, Path], threads: int) -> None:
 
 def _do(number: int, repaired: bool) -> None:
     _run.compare(number)
-    if repaired:
+    if repaired and "all noise levels" in _run.pipes:
         _run.repair(number)
 
 
@@ -390,7 +412,7 @@ def compare(options: Options, pipes: dict[str, Show1Pipeline]) -> list[Row]:
         features = [seen for _, _, seen in real if seen is not None]
         rows.append(summarise(arm, measured[arm], features))
     rows.append(summarise("ground truth", measured["ground truth"]))
-    _save_sheet(options.videos_folder, options.arms, _prompts(options.videos))
+    _save_sheet(options)
     return rows
 
 
@@ -443,9 +465,10 @@ def report(options: Options, rows: Sequence[Row], costs: dict[str, Any], repairs
         lines += ["", f"| corruption | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
         lines += [f"| {r['corruption']} | {' | '.join(f'{r[n]:.2f}' for n in names)} |" for r in repairs]
     lines += ["", "| network | steps | samples | PFLOP | minutes |", "|---|---:|---:|---:|---:|"]
-    for file in sorted(options.training.glob("*-trained.json")):
-        trained = read_json_object(file)
-        name = file.name.removesuffix("-trained.json")
+    for name in PLANS:
+        if not _trained(options.network(name)).is_file():
+            continue
+        trained = read_json_object(_trained(options.network(name)))
         counts = f"{trained['steps']} | {trained['samples']} | {trained['petaflops']:.2f}"
         lines.append(f"| {name} | {counts} | {trained['minutes']:.1f} |")
     lines += [
@@ -460,10 +483,6 @@ def _prompts(count: int) -> list[AlignmentPrompt]:
     """Half of them held out, half seen."""
     sets = [[p for p in alignment_prompts() if p.set == name] for name in ("held_out", "seen")]
     return [group[i // 2 % len(group)] for i in range(count) for group in [sets[i % 2]]]
-
-
-def _video_file(folder: Path, number: int, arm: str) -> Path:
-    return folder / f"{number:03d}-{arm.replace(' ', '-').replace(',', '')}.mkv"
 
 
 def _resized(video: Tensor, height: int, width: int) -> Tensor:
@@ -481,14 +500,14 @@ def _error(video: Tensor, wanted: Tensor) -> float:
     return float((video - wanted).abs().mean() * 127.5)
 
 
-def _save_sheet(folder: Path, arms: Sequence[str], asked: Sequence[AlignmentPrompt]) -> None:
+def _save_sheet(options: Options) -> None:
     videos, labels = [], []
-    for i, prompt in enumerate(asked[:3]):
-        for arm in arms:
-            videos.append(Video.load(_video_file(folder, i, arm)))
+    for i, prompt in enumerate(_prompts(options.videos)[:3]):
+        for arm in options.arms:
+            videos.append(Video.load(options.video(i, arm)))
             labels.append(f"{prompt.prompt} [{arm}]")
     sheet = contact_sheet(videos, labels=labels, columns=8, max_width=1500)
-    save_sheet(sheet, folder / "samples.png", overwrite=True)
+    save_sheet(sheet, options.videos_folder / "samples.png", overwrite=True)
 
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[Options, list[str], int, str | None]:
@@ -505,6 +524,9 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, list[str], i
     parser.add_argument("--cuda-graphs", action="store_true", help="replay networks as CUDA graphs in the trainings")
     parser.add_argument(
         "--only", action="append", default=[], choices=tuple(PLANS), help="train this and end; repeat it"
+    )
+    parser.add_argument(
+        "--way", action="append", default=[], choices=ARMS, help="compare this; repeat it (default: all)"
     )
     parser.add_argument("--earlier-keyframes", type=Path, help="stage folder of keyframes of a shorter training")
     parser.add_argument("--quick", action="store_true", help="2 prompts, 2 optimizer steps")
@@ -526,6 +548,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, list[str], i
         steps=2 if given.quick else None,
         mixed_precision=given.mixed_precision,
         earlier=given.earlier_keyframes,
+        ways=tuple(given.way),
         workers=given.workers,
         cuda_graphs=given.cuda_graphs,
     )
@@ -549,7 +572,7 @@ def main() -> None:
     if processes > 1:
         side_by_side(options, networks, processes)
     rows = compare(options, pipes)
-    repairs = repair(options, pipes)
+    repairs = repair(options, pipes) if "all noise levels" in pipes else []
     costs = costs_of((LOW, *options.arms), sys.argv)
     text = report(options, rows, costs, repairs)
     (options.out / "report.md").write_text(text, encoding="utf-8")

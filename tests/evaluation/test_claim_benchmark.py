@@ -82,13 +82,22 @@ def test_all_ways_are_scored_for_the_same_prompts_and_seeds(claim, options):
     assert (options.videos_folder / "samples.png").is_file()
 
 
-def test_other_settings_have_other_folders(claim, options):
-    shorter = dataclasses.replace(options, share=0.25)
+def test_videos_are_made_again_only_where_what_made_them_is_another(claim, options, tmp_path):
     quick = dataclasses.replace(options, steps=2)
-    assert len({o.training for o in (options, shorter, quick)}) == 3
-    without = dataclasses.replace(options, earlier=None, videos=64)
-    assert without.training == options.training and without.videos_folder != options.videos_folder
-    assert dataclasses.replace(options, videos=64).videos_folder == options.videos_folder
+    assert quick.training != options.training and quick.videos_folder != options.videos_folder
+    longer = dataclasses.replace(options, share=0.25, videos=64)
+    assert longer.training == options.training and longer.videos_folder == options.videos_folder
+    changed = {arm for arm in claim.ARMS if longer.video(0, arm) != options.video(0, arm)}
+    assert changed == {"latent only"}
+    assert {name for name in claim.PLANS if longer.network(name) != options.network(name)} == {
+        "latent-images",
+        "latent",
+    }
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "unet.safetensors").write_text(name)
+    one, two = (dataclasses.replace(options, earlier=tmp_path / name) for name in ("one", "two"))
+    assert one.videos_folder == two.videos_folder and one.video(0, claim.EARLIER) != two.video(0, claim.EARLIER)
 
 
 @pytest.fixture
@@ -112,8 +121,11 @@ def test_networks_are_trained_one_by_one_and_once(claim, options, trained):
     assert [config.workers for config in trained] == [3, 3]
     assert [config.cuda_graphs for config in trained] == [True, False]
     folders = claim.train_networks(options)
-    assert list(folders) == list(claim.PLANS) == [config.folder.name for config in trained]
+    assert list(folders) == list(claim.PLANS)
+    assert [config.folder for config in trained] == [options.network(name) for name in claim.PLANS]
     assert claim.train_networks(options, ["latent"]) == folders and len(trained) == len(claim.PLANS)
+    upscaled = dataclasses.replace(options, out=options.out / "other", ways=("hybrid", "pixel only"))
+    assert list(claim.train_networks(upscaled)) == ["pixel-images", "pixel"]
     _, only, *_ = claim.parse(["--out", "claim", "--only", "latent-images", "--only", "latent"])
     assert only == ["latent-images", "latent"]
 
@@ -127,13 +139,14 @@ def test_a_training_takes_the_operations_of_what_it_stands_against(claim, option
     }
     monkeypatch.setattr(claim, "PLANS", plans)
     claim.train_networks(options)
-    operations = {c.folder.name: c.steps * c.batch_size * claim.operations_of(c) for c in trained}
+    names = {options.network(name): name for name in claim.PLANS}
+    operations = {names[c.folder]: c.steps * c.batch_size * claim.operations_of(c) for c in trained}
     expert, hybrid = 12_000, 812_000
     for name, share in {"pixel": expert, "all-levels": expert, "latent": hybrid * options.share}.items():
         both = operations[f"{name}-images"] + operations[name]
         assert both == pytest.approx(share, rel=0.01), name
         assert operations[name] > operations[f"{name}-images"]
-    steps = {c.folder.name: c.steps for c in trained}
+    steps = {names[c.folder]: c.steps for c in trained}
     text = claim.report(options, [], {}, [])
     assert f"| latent | {steps['latent']} | {steps['latent'] * 16} | 0.00 | 1.0 |" in text
 
