@@ -31,7 +31,6 @@ import dataclasses
 import datetime
 import json
 import logging
-import math
 import platform
 import subprocess
 import sys
@@ -455,10 +454,10 @@ def report(options: Options, rows: Sequence[Row], costs: dict[str, Any], repairs
     for row in rows:
         shares = [row.shares[c] for c in CRITERIA]
         cells = [f"{100 * s.share:.1f} ({100 * s.interval[0]:.0f} to {100 * s.interval[1]:.0f})" for s in shares]
-        cost = costs.get(row.name, {"seconds": math.nan, "bytes": math.nan})
         looks = [row.sharpness, row.flicker, row.frame_distance, row.clip_distance]
         cells += ["" if value is None else f"{value:.2f}" for value in looks]
-        cells += [f"{cost['seconds']:.1f}", f"{cost['bytes'] / 1e9:.2f}"]
+        cost = costs.get(row.name)
+        cells += ["", ""] if cost is None else [f"{cost['seconds']:.1f}", f"{cost['bytes'] / 1e9:.2f}"]
         lines.append(f"| {row.name} | {' | '.join(cells)} |")
     if repairs:
         names = [key for key in repairs[0] if key != "corruption"]
