@@ -29,6 +29,7 @@ Everything that is done is kept in the folder, by a hash of what it depends on, 
 import argparse
 import dataclasses
 import datetime
+import functools
 import json
 import logging
 import platform
@@ -125,16 +126,21 @@ class Options:
         """File of the video of a way."""
         of = {"latent only": f"-{self.share:g}"}.get(arm, "")
         if arm == EARLIER:
-            assert self.earlier is not None
-            of = "-" + identify(_hashes(self.earlier))["id"][:8]
+            of = f"-{self.earlier_id}"
         return self.videos_folder / f"{number:03d}-{arm.replace(' ', '-').replace(',', '')}{of}.mkv"
+
+    @functools.cached_property
+    def earlier_id(self) -> str:
+        """Of the earlier keyframes' weights."""
+        assert self.earlier is not None
+        return str(identify(_hashes(self.earlier))["id"][:8])
 
     @property
     def repaired(self) -> int:
         """Prompts whose corrupted videos are repaired."""
         return min(self.videos, 16)
 
-    @property
+    @functools.cached_property
     def training(self) -> Path:
         """Folder of the networks that are trained here: one for everything that they depend on."""
         parts = resolve(self.model).parts
@@ -146,7 +152,7 @@ class Options:
         identity = identify({"taken": taken, "plans": plans, "asked": asked})
         return self.out / f"training-{identity['id']}"
 
-    @property
+    @functools.cached_property
     def videos_folder(self) -> Path:
         """Folder of the videos: one for everything that they depend on."""
         parts = {stage: _hashes(part.path) for stage, part in resolve(self.model).parts.items()}
@@ -203,6 +209,7 @@ PLANS: dict[str, Plan] = {
     "latent-images": Plan("translation_images", _LATENT, _WHOLE, 0.25),
     "latent": Plan("translation", {**_LATENT, **_MOVING, "batch_size": 16, "init": "latent-images"}, _WHOLE, 0.75),
 }
+"""What is trained here."""
 
 
 def train_networks(
