@@ -126,21 +126,16 @@ class Options:
         """File of the video of a way."""
         of = {"latent only": f"-{self.share:g}"}.get(arm, "")
         if arm == EARLIER:
-            of = f"-{self.earlier_id}"
+            assert self.earlier is not None
+            of = "-" + identify(_hashes(self.earlier))["id"][:8]
         return self.videos_folder / f"{number:03d}-{arm.replace(' ', '-').replace(',', '')}{of}.mkv"
-
-    @functools.cached_property
-    def earlier_id(self) -> str:
-        """Of the earlier keyframes' weights."""
-        assert self.earlier is not None
-        return str(identify(_hashes(self.earlier))["id"][:8])
 
     @property
     def repaired(self) -> int:
         """Prompts whose corrupted videos are repaired."""
         return min(self.videos, 16)
 
-    @functools.cached_property
+    @property
     def training(self) -> Path:
         """Folder of the networks that are trained here: one for everything that they depend on."""
         parts = resolve(self.model).parts
@@ -152,7 +147,7 @@ class Options:
         identity = identify({"taken": taken, "plans": plans, "asked": asked})
         return self.out / f"training-{identity['id']}"
 
-    @functools.cached_property
+    @property
     def videos_folder(self) -> Path:
         """Folder of the videos: one for everything that they depend on."""
         parts = {stage: _hashes(part.path) for stage, part in resolve(self.model).parts.items()}
@@ -160,6 +155,7 @@ class Options:
         return self.out / f"videos-{identity['id']}"
 
 
+@functools.cache  # every file name of a video asks
 def _hashes(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.rglob("*.safetensors"))}
 
