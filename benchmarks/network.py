@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from show1.models import UNet3DConditionModel
+from show1.networks import UNet3DConditionModel
 from show1.training.networks import PRESETS
 
 

@@ -385,8 +385,8 @@ def assemble(out: Path, weights: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
+    from show1.checkpoints.weight_files import pack_int8
     from show1.config import CascadeSettings
-    from show1.models.weight_files import pack_int8
 
     settings = CascadeSettings.from_dict(SETTINGS).to_dict()
     new = weights.with_name(weights.name + ".new")

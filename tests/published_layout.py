@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from show1.config import PUBLISHED, CascadeSettings
-from show1.models import UNet3DConditionModel
+from show1.networks import UNet3DConditionModel
 
 SENTENCES = (
     "a burning lamborghini driving on rainbow.",

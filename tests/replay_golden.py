@@ -24,10 +24,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from show1.checkpoints.loading import load_unet
 from show1.config import PUBLISHED, StageName
 from show1.diffusion import PublishedSeeds
-from show1.models.loading import load_unet
-from show1.models.unet_3d_condition import UNet3DConditionModel
+from show1.networks.unet_3d_condition import UNet3DConditionModel
 from show1.stages import InterpolationStage, KeyframesStage, PromptEmbeddings, SuperResolutionStage
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from show1 import Show1Pipeline, Video
+from show1.checkpoints.locate import embedded_folder
 from show1.cli.main import main
-from show1.models.cascade import embedded_folder
-from show1.runs import Run
+from show1.generation.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
+from show1.adapters.adapter import Adapter
+from show1.checkpoints.weight_files import find_weights, read_shapes
 from show1.config import StageName
-from show1.models.adapters import Adapter
-from show1.models.weight_files import find_weights, read_shapes
-from show1.pipeline import Show1Pipeline
+from show1.generation.pipeline import Show1Pipeline
 
 RANK = 2
 

@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from show1.models import UNet3DConditionModel
+from show1.networks import UNet3DConditionModel
 
 HALF = torch.float16
 _PIXEL: dict[str, Any] = {

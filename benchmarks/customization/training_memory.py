@@ -25,8 +25,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from show1.models import UNet3DConditionModel
-from show1.models.layers import set_temporal_dropout
+from show1.networks import UNet3DConditionModel
+from show1.networks.layers import set_temporal_dropout
 from show1.training.customization import METHODS, CustomizationConfig
 from show1.training.customization.methods import METHOD_CLASSES, Inputs, Method, MotionLora, Predicted
 from show1.training.objective import add_noise

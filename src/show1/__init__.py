@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from show1.pipeline import Show1Pipeline
+    from show1.generation.pipeline import Show1Pipeline
     from show1.video import Video
 
 __version__ = "0.1.0"
@@ -14,7 +14,7 @@ __all__ = ["Show1Pipeline", "Video", "__version__"]
 def __getattr__(name: str) -> Any:
     """Imports what is asked for when it is asked for: importing the package loads neither torch nor diffusers."""
     if name == "Show1Pipeline":
-        from show1.pipeline import Show1Pipeline
+        from show1.generation.pipeline import Show1Pipeline
 
         return Show1Pipeline
     if name == "Video":

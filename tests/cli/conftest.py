@@ -31,8 +31,8 @@ Show1 = Callable[..., Result]
 @pytest.fixture(scope="session")
 def cascade(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cascade folder: 5 frames of 24x40 from 3 keyframes. Not to be changed: copy it first."""
-    from show1.models.cascade import resolve
-    from show1.models.convert import save_cascade
+    from show1.checkpoints.convert import save_cascade
+    from show1.checkpoints.locate import resolve
 
     folder = tmp_path_factory.mktemp("cli")
     found = resolve(build_published(folder / "published", first_frame=False))

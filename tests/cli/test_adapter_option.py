@@ -9,8 +9,8 @@ from tiny_adapters import random_adapter
 
 from show1.cli.settings import AdapterChoice, parse_adapters
 from show1.errors import InputError
-from show1.pipeline import Show1Pipeline
-from show1.runs import Run
+from show1.generation.pipeline import Show1Pipeline
+from show1.generation.run import Run
 
 
 def test_paths_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

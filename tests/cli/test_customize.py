@@ -10,8 +10,8 @@ import pytest
 import torch
 from cli.conftest import Show1
 
+from show1.adapters.adapter import Adapter
 from show1.cli import customize
-from show1.models.adapters import Adapter
 from show1.training.customization import METHODS, CustomizationConfig
 from show1.video import Video
 

@@ -12,8 +12,8 @@ from cli.conftest import Show1
 from safetensors.torch import load_file, save_file
 
 from show1.cli.progress import StageLines
+from show1.generation.run import Run
 from show1.media import read_video
-from show1.runs import Run
 
 PROMPT = "a panda spins over the snow"
 STAGES = ["keyframes", "interpolation", "super_resolution", "translation"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from published_layout import small_settings
 
+from show1.checkpoints.locate import resolve
 from show1.data.captions import parse_caption
 from show1.data.groups import GroupWorld
 from show1.data.sprites import SpriteWorld, frame_times, render_tensor
@@ -20,8 +21,7 @@ from show1.evaluation.alignment import SceneJudge, Share, summarise, truth, vali
 from show1.evaluation.alignment_run import AlignmentPlan, evaluate_alignment
 from show1.evaluation.prompts import Asked, alignment_prompts, prompts_sha256, read_prompt
 from show1.evaluation.reader import SpriteReader
-from show1.models.cascade import resolve
-from show1.pipeline import Show1Pipeline
+from show1.generation.pipeline import Show1Pipeline
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from show1.evaluation.features import NETWORKS
 from show1.evaluation.figures import FeatureOptions
 from show1.evaluation.prompts import alignment_prompts
 from show1.evaluation.protocol import Metric, Protocol
-from show1.pipeline import Show1Pipeline
+from show1.generation.pipeline import Show1Pipeline
 from show1.video import Video
 
 FVD = Metric(name="fvd", network="i3d-stylegan-v")
@@ -53,8 +53,8 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureOptions
 @pytest.fixture(scope="module")
 def pipe(tmp_path_factory: pytest.TempPathFactory) -> Show1Pipeline:
     """A tiny model of keyframes alone that makes 5 frames of 8x16."""
-    from show1.models.cascade import resolve
-    from show1.models.convert import save_cascade
+    from show1.checkpoints.convert import save_cascade
+    from show1.checkpoints.locate import resolve
 
     folder = tmp_path_factory.mktemp("model")
     found = resolve(build_published(folder / "published", first_frame=False), stages=("keyframes",))

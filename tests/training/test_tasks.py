@@ -15,10 +15,10 @@ from show1.data.captions import TILTED, TURNED, parse_caption, told
 from show1.data.world import MOTIONS, SUBJECTS
 from show1.diffusion import IndependentSeeds
 from show1.errors import InputError
-from show1.models import UNet3DConditionModel
-from show1.models.text import PromptEncoder
+from show1.networks import UNet3DConditionModel
 from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage, TranslationStage
 from show1.stages.base import PromptEmbeddings
+from show1.text.encoder import PromptEncoder
 from show1.training import TASKS, networks, tasks
 from show1.training.objective import add_noise, noise_of, prediction_loss
 from show1.training.tasks import (

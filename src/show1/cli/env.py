@@ -110,8 +110,8 @@ def _devices() -> dict[str, Any]:
 def _caches() -> dict[str, Any]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
+    from show1.checkpoints.locate import INDEX, embedded_folder
     from show1.files import cache_dir
-    from show1.models.cascade import INDEX, embedded_folder
 
     found: dict[str, Any] = {"embedded model": (embedded_folder() / INDEX).is_file()}
     for name, folder in (("show1", cache_dir()), ("hub", Path(HF_HUB_CACHE)), ("current", Path.cwd())):

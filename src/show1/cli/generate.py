@@ -15,8 +15,8 @@ from show1.config import CascadeSettings, Seeding, StageName
 from show1.errors import InputError
 
 if TYPE_CHECKING:
-    from show1.pipeline import Show1Pipeline
-    from show1.runs import Run, RunRequest
+    from show1.generation.pipeline import Show1Pipeline
+    from show1.generation.run import Run, RunRequest
 
 Memory = Literal["auto", "low", "high"]
 
@@ -208,8 +208,8 @@ def _wish(
 
 
 def _read_wish(file: Path) -> _Wish:
+    from show1.generation.run import repeat_arguments
     from show1.media import read_metadata
-    from show1.runs import repeat_arguments
 
     metadata = read_metadata(file)
     if not metadata:
@@ -247,7 +247,7 @@ def _resolve(
     negative_prompt: str | None,
     keyframes: int | None,
 ) -> "RunRequest":
-    from show1.requests import make_request, resolve_settings
+    from show1.generation.request import make_request, resolve_settings
 
     base = wish.base or pipe.settings
     settings = resolve_settings(base, negative_prompt=negative_prompt, num_keyframes=keyframes)
@@ -266,7 +266,7 @@ def _resolve(
 
 def _begin_run(directory: Path | None, target: Target) -> "tuple[Run, bool]":
     """The run folder, and whether it was made here. A folder with a run in it goes on, if it is of this request."""
-    from show1.runs import MANIFEST, Run
+    from show1.generation.run import MANIFEST, Run
 
     if directory is None or not (directory / MANIFEST).is_file():
         return Run.create(directory, output=target.to_output()), True
@@ -307,7 +307,7 @@ def _show_plan(pipe: "Show1Pipeline", request: "RunRequest", target: Target, *, 
 
 def say_adapters(records: list[dict[str, Any]]) -> None:
     """Writes a line an adapter."""
-    from show1.models.adapter_set import told_weight
+    from show1.adapters.adapter_set import told_weight
 
     for record in records:
         say(f"{'adapter':10} {record.get('path')} (weight {told_weight(record)}, {record.get('stage')})")

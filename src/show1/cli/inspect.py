@@ -58,7 +58,7 @@ def _inspect_video(path: Path, *, as_json: bool) -> None:
 
 
 def _inspect_adapter(path: Path, *, as_json: bool) -> None:
-    from show1.models.adapters import Adapter, is_adapter_file
+    from show1.adapters.adapter import Adapter, is_adapter_file
 
     ours = is_adapter_file(path)
     adapter = Adapter.load(path, stage=None if ours else "keyframes")  # a LoRA by others does not say its stage
@@ -85,7 +85,7 @@ def _inspect_adapter(path: Path, *, as_json: bool) -> None:
 
 
 def _inspect_run(path: Path, *, as_json: bool) -> None:
-    from show1.runs import Run
+    from show1.generation.run import Run
 
     run = Run.open(path)
     manifest, done = run.manifest, run.finished_stages

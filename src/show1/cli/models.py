@@ -13,7 +13,7 @@ from show1.config import StageName
 from show1.errors import Show1Error
 
 if TYPE_CHECKING:
-    from show1.models.cascade import Cascade
+    from show1.checkpoints.locate import Cascade
 
 models = typer.Typer(no_args_is_help=True, help="List, download, check and convert models.")
 
@@ -37,7 +37,7 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="JSON on st
     \b
       show1 models list
     """
-    from show1.models.hub import KNOWN_MODELS
+    from show1.checkpoints.hub import KNOWN_MODELS
 
     rows = [{"name": name, "about": about, **_local_state(name)} for name, about in KNOWN_MODELS.items()]
     if as_json:
@@ -64,7 +64,7 @@ def download(
       show1 models download showlab/show-1 --variant fp16
       show1 models download showlab/show-1-base
     """
-    from show1.models.cascade import resolve
+    from show1.checkpoints.locate import resolve
 
     cascade = resolve(
         _model_or_stage(model), stages=cast("list[StageName] | None", stage), variant=variant, revision=revision
@@ -77,7 +77,7 @@ def download(
 
 def _model_or_stage(model: str) -> Any:
     """What is asked for; a published repository holds one stage."""
-    from show1.models.hub import PUBLISHED_REPOS
+    from show1.checkpoints.hub import PUBLISHED_REPOS
 
     of_stage = {repo: name for name, repo in PUBLISHED_REPOS.items()}
     return {of_stage[model]: model} if model in of_stage else parse_model(model)
@@ -100,7 +100,7 @@ def verify(
       show1 models verify showlab/show-1 --deep
       show1 models verify my-cascade/
     """
-    from show1.models.verify import verify as find_problems
+    from show1.generation.verify import verify as find_problems
 
     problems = find_problems(
         _model_or_stage(model), stages=cast("list[StageName] | None", stage), variant=variant, deep=deep
@@ -129,7 +129,7 @@ def convert(
     \b
       show1 models convert show-1-base/
     """
-    from show1.models.convert import convert_to_safetensors
+    from show1.checkpoints.convert import convert_to_safetensors
 
     written = convert_to_safetensors(folder)
     for file in written:
@@ -140,9 +140,9 @@ def convert(
 
 def _local_state(name: str) -> dict[str, Any]:
     """Whether a known model can be used without a connection."""
-    from show1.models.cascade import resolve
+    from show1.checkpoints.locate import resolve
 
-    logger = logging.getLogger("show1.models.cascade")
+    logger = logging.getLogger("show1.checkpoints.locate")
     level = logger.level
     logger.setLevel(logging.ERROR)  # the optional network of the first frame may be missing
     try:

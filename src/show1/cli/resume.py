@@ -12,7 +12,7 @@ from show1.cli.session import Clock, final_shape, keeping, load_pipeline, tell_r
 from show1.errors import RunError
 
 if TYPE_CHECKING:
-    from show1.runs import Run
+    from show1.generation.run import Run
 
 
 def resume(
@@ -43,7 +43,7 @@ def resume(
       show1 resume runs/20261122-101502-3f2a
       show1 resume runs/20261122-101502-3f2a --pick 5 -o panda.mp4
     """
-    from show1.runs import Run
+    from show1.generation.run import Run
 
     clock = Clock()
     run = Run.open(directory)

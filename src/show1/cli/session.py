@@ -15,8 +15,8 @@ from show1.config import STAGES, CascadeSettings, StageName
 from show1.errors import Cancelled
 
 if TYPE_CHECKING:
-    from show1.pipeline import Show1Pipeline
-    from show1.runs import Run, RunRequest
+    from show1.generation.pipeline import Show1Pipeline
+    from show1.generation.run import Run, RunRequest
     from show1.video import Video
 
 
@@ -25,7 +25,7 @@ def load_pipeline(model: str | dict[str, str], *, quiet: bool, **options: Any) -
     if quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with ERR.status("starting") if ERR.is_terminal and not quiet else nullcontext():
-        from show1.pipeline import Show1Pipeline
+        from show1.generation.pipeline import Show1Pipeline
     return Show1Pipeline.from_pretrained(model, **options)
 
 
@@ -52,7 +52,7 @@ def _with_note(error: Exception, run: "Run", made_here: bool) -> Exception:
     if run.manifest["request"] is not None:
         error.add_note(f"What is finished is kept. To go on: show1 resume {quoted(run.path)}")
     elif made_here:
-        from show1.runs import MANIFEST
+        from show1.generation.run import MANIFEST
 
         for name in (MANIFEST, ".lock"):
             (run.path / name).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ class PublishedDPMSolver(DPMSolverMultistepScheduler):  # type: ignore[misc]
 
     It looks alpha, sigma and lambda up by timestep, where later releases compute all three from one table of sigmas:
     the same numbers but for rounding, of which sampling in windows makes large differences (see
-    `show1.models.UNet3DConditionModel.use_published_order`).
+    `show1.networks.UNet3DConditionModel.use_published_order`).
     """
 
     @staticmethod

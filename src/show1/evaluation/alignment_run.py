@@ -46,7 +46,7 @@ from show1.files import read_json_object, write_atomically, write_json
 from show1.video import Video
 
 if TYPE_CHECKING:
-    from show1.pipeline import Show1Pipeline
+    from show1.generation.pipeline import Show1Pipeline
 
 JUDGED: tuple[StageName, ...] = ("keyframes", "super_resolution", "translation")
 """Stages whose output is scored, where the model has them."""

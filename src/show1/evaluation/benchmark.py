@@ -33,7 +33,7 @@ from show1.media import read_metadata
 from show1.video import Video
 
 if TYPE_CHECKING:
-    from show1.pipeline import Show1Pipeline
+    from show1.generation.pipeline import Show1Pipeline
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and how many there are."""

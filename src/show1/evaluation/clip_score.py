@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from show1.checkpoints.hub import HubOptions, fetch
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
 from show1.evaluation.features import NETWORKS, Videos, check_videos, verified_sha256
 from show1.files import cached_sha256
-from show1.models.hub import HubOptions, fetch
-from show1.models.text import load_tokenizer
+from show1.text.encoder import load_tokenizer
 
 logger = logging.getLogger(__name__)
 

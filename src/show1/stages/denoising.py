@@ -9,10 +9,10 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor, nn
 
+from show1.checkpoints.loading import load_unet, read_scheduler_config
 from show1.config import StageName, StageSettings
 from show1.diffusion import Denoiser, Guidance, Network, build_scheduler, learns_variance, sample, set_timesteps
 from show1.errors import InputError
-from show1.models.loading import load_unet, read_scheduler_config
 from show1.stages.base import PromptEmbeddings, StepCallback
 from show1.stages.details import DetailNetwork, DetailWeights
 

@@ -7,9 +7,9 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from show1.checkpoints.loading import load_image_unet, read_scheduler_config
 from show1.config import FirstFrameSettings
 from show1.diffusion import build_scheduler
-from show1.models.loading import load_image_unet, read_scheduler_config
 from show1.stages.base import PromptEmbeddings, StepCallback
 from show1.stages.denoising import SchedulerLike, scheduler_config
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
+from show1.checkpoints.loading import load_unet, read_scheduler_config
 from show1.config import SuperResolutionSettings
 from show1.diffusion import build_scheduler, fold_frames, randn, sliding_windows, unfold_frames
-from show1.models.loading import load_unet, read_scheduler_config
 from show1.stages.base import PromptEmbeddings, Seeds, StepCallback
 from show1.stages.denoising import DenoisingStage, SchedulerLike, require_video, scheduler_config, shifted
 from show1.stages.first_frame import FirstFrameModel

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from show1.checkpoints.loading import load_latent_unet, load_vae, read_scheduler_config
 from show1.config import TranslationSettings
 from show1.diffusion import fold_frames, randn, sample, set_timesteps, unfold_frames
-from show1.models.loading import load_latent_unet, load_vae, read_scheduler_config
 from show1.stages.base import PromptEmbeddings, Seeds, StepCallback
 from show1.stages.denoising import DenoisingStage, SchedulerLike, evaluating, require_video
 from show1.stages.networks import LatentNetwork

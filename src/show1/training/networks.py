@@ -8,8 +8,8 @@ from diffusers import UNet3DConditionModel as LatentUNet
 from torch import nn
 
 from show1.errors import InputError
-from show1.models import UNet3DConditionModel
-from show1.models.layers import use_frame_convolutions
+from show1.networks import UNet3DConditionModel
+from show1.networks.layers import use_frame_convolutions
 
 MINI_TEXT_TOKENS = 24
 """Tokens of a prompt of the embedded cascade."""

@@ -7,8 +7,8 @@ import pytest
 import torch
 from published_layout import build_published, small_settings
 
-from show1.models.cascade import resolve
-from show1.models.convert import save_cascade
+from show1.checkpoints.convert import save_cascade
+from show1.checkpoints.locate import resolve
 from show1.video import Video
 
 

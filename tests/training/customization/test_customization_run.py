@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from show1 import Show1Pipeline
+from show1.adapters.adapter import Adapter, unet_sha256
+from show1.checkpoints.locate import resolve
 from show1.errors import Cancelled, InputError, ModelNotFoundError, OutputError, RunError
-from show1.models.adapters import Adapter, unet_sha256
-from show1.models.cascade import resolve
 from show1.training import last_checkpoint
 from show1.training.customization import CustomizationConfig, customize, describe, task
 from show1.training.customization.methods import MotionLora

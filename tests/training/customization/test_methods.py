@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from show1.adapters.adapter import Adapter, apply_adapters
+from show1.checkpoints.loading import load_unet
 from show1.errors import InputError, MissingDependencyError
-from show1.models.adapters import Adapter, apply_adapters
-from show1.models.loading import load_unet
 from show1.training.customization import CustomizationConfig
 from show1.training.customization.augment import random_hue
 from show1.training.customization.prepare import find_cascade

@@ -13,6 +13,9 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from show1.adapters.adapter import unet_sha256
+from show1.checkpoints.loading import load_unet, load_vae, read_scheduler_config
+from show1.checkpoints.locate import Cascade, resolve
 from show1.config import CascadeSettings, StageName
 from show1.data.folder import read_captions
 from show1.data.reference import (
@@ -28,11 +31,8 @@ from show1.diffusion.inversion import ddim_invert
 from show1.errors import InputError, RunError
 from show1.files import sha256, write_tensors
 from show1.media import contact_sheet, save_sheet
-from show1.models.adapters import unet_sha256
-from show1.models.cascade import Cascade, resolve
-from show1.models.loading import load_unet, load_vae, read_scheduler_config
-from show1.models.text import PromptEncoder, clean_prompt
 from show1.stages.networks import PixelNetwork
+from show1.text.encoder import PromptEncoder, clean_prompt
 from show1.training.customization.config import CustomizationConfig
 from show1.video import Video
 

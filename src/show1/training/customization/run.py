@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from show1.checkpoints.locate import Cascade
 from show1.errors import InputError, MissingDependencyError, OutputError
 from show1.files import read_json_object, sha256, write_atomically, write_json
-from show1.models.cascade import Cascade
 from show1.runtime import choose_device, measure
 from show1.training.customization.config import CustomizationConfig
 from show1.training.customization.prepare import FILE, find_cascade, prepare, read_clips, save_reference_sheet

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from show1.adapters.adapter import Adapter, unet_sha256
+from show1.checkpoints.loading import load_latent_unet, load_unet, load_vae, read_scheduler_config
+from show1.checkpoints.locate import Cascade
 from show1.config import StageSettings
 from show1.diffusion import IndependentSeeds, build_scheduler, fold_frames
 from show1.errors import InputError
-from show1.models.adapters import Adapter, unet_sha256
-from show1.models.cascade import Cascade
-from show1.models.layers import set_temporal_dropout
-from show1.models.loading import load_latent_unet, load_unet, load_vae, read_scheduler_config
+from show1.networks.layers import set_temporal_dropout
 from show1.stages import (
     InterpolationStage,
     KeyframesStage,

@@ -1,0 +1,168 @@
+"""Pickled weights to safetensors, and a cascade's files to a folder of its own."""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from show1.checkpoints.locate import COMPONENTS, FIRST_FRAME, INDEX, TEXT, WEIGHTED, Cascade
+from show1.checkpoints.weight_files import find_weights, read_json, read_tensors, weight_variants
+from show1.config import StageName
+from show1.errors import CheckpointError, OutputError
+from show1.files import write_json, write_tensors
+
+
+def convert_to_safetensors(folder: str | Path) -> list[Path]:
+    """Writes a safetensors file beside every pickled weight file (`.bin`) in a folder and its subfolders.
+
+    Pickles are read with `weights_only=True` alone, so no code in them is run. They are left where they are.
+
+    Args:
+        folder: A model's or a component's folder.
+
+    Returns:
+        The files written; empty if all weights are safetensors already.
+
+    Raises:
+        CheckpointError: No such folder, or a pickle is damaged or holds more than tensors.
+        OutputError: No permission, or the disk is full.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise CheckpointError(f"{root} is no folder; name the folder of a model or of one of its components")
+    written: list[Path] = []
+    for inside in sorted({f.parent for f in root.rglob("*.bin")}):
+        groups = weight_variants([f.name for f in inside.iterdir()])
+        for (kind, variant), names in groups.items():
+            if kind == "bin" and not _is_converted(inside, names, groups.get(("safetensors", variant), [])):
+                written += _convert_files([inside / name for name in names])
+    return written
+
+
+def save_cascade(
+    cascade: Cascade, folder: Path, *, deltas: Mapping[StageName, Mapping[str, Tensor]] | None = None
+) -> Path:
+    """Copies a cascade's files to a folder that has them all: `show1.json` and a subfolder a stage.
+
+    Args:
+        cascade: The files.
+        folder: New, or empty.
+        deltas: Changes of weights, float32, by stage and by the parameter's name in its UNet; those weights are
+            written in float32.
+
+    Raises:
+        OutputError: The folder exists, or cannot be written; nothing is left behind.
+        CheckpointError: A file of the cascade is missing or damaged.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists already; name a new folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as work:
+            partial = Path(work) / folder.name
+            _copy_parts(cascade, partial)
+            for stage, changes in (deltas or {}).items():
+                _change_weights(partial / stage / "unet", changes)
+            write_json(partial / INDEX, _index(cascade, folder.name))
+            if folder.exists():
+                folder.rmdir()
+            partial.replace(folder)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return folder
+
+
+def _index(cascade: Cascade, name: str) -> dict[str, object]:
+    return {
+        "format": 1,
+        "name": name,
+        "stages": {part: part for part in cascade.parts},
+        "settings": cascade.settings.to_dict(),
+    }
+
+
+def _copy_parts(cascade: Cascade, target: Path) -> None:
+    shared = cascade.parts["keyframes"].text if "keyframes" in cascade.parts else None
+    for name, part in cascade.parts.items():
+        for component in COMPONENTS[name]:
+            if (part.path / component).is_dir():
+                _copy_component(part.path / component, target / name / component, cascade.variant)
+        if part.text is not None and (name == "keyframes" or part.text != shared) and name != FIRST_FRAME:
+            for component in TEXT:
+                _copy_component(part.text / component, target / name / component, cascade.variant)
+
+
+def _copy_component(source: Path, target: Path, variant: str | None) -> None:
+    target.mkdir(parents=True)
+    weights = find_weights(source, variant) if source.name in WEIGHTED else []
+    small = [f for f in source.iterdir() if f.suffix in (".json", ".txt", ".model") and ".index." not in f.name]
+    indices = [f for f in source.glob("*.index*.json") if _names(f) & {w.name for w in weights}]
+    for file in (*weights, *small, *indices):
+        shutil.copyfile(file, target / file.name)  # follows the links of the Hub's cache
+    if weights and weights[0].suffix == ".bin":
+        convert_to_safetensors(target)
+        for file in (*weights, *indices):
+            (target / file.name).unlink()
+
+
+def _change_weights(folder: Path, deltas: Mapping[str, Tensor]) -> None:
+    for file in find_weights(folder):
+        tensors = {name: tensor.clone() for name, tensor in read_tensors(file)}
+        changed = {name: tensor.float() + deltas[name] for name, tensor in tensors.items() if name in deltas}
+        if changed:
+            write_tensors(file, {**tensors, **changed})
+
+
+def _names(index: Path) -> set[str]:
+    return set(read_json(index).get("weight_map", {}).values())
+
+
+def _safe_name(name: str) -> str:
+    return re.sub(r"^pytorch_model", "model", name).removesuffix(".bin") + ".safetensors"
+
+
+def _is_converted(folder: Path, pickles: Sequence[str], safe: Sequence[str]) -> bool:
+    """Whether safetensors are there that do not come from a conversion that was stopped half-way."""
+    begun = {_safe_name(name) for name in pickles}
+    if not begun & set(safe):
+        return bool(safe)  # of another origin: their names differ
+    index = folder / _index_name(sorted(begun)[0])
+    return begun <= set(safe) and (len(begun) == 1 or index.is_file())
+
+
+def _index_name(shard: str) -> str:
+    return re.sub(r"-\d{5}-of-\d{5}", "", shard) + ".index.json"
+
+
+def _convert_files(files: list[Path]) -> list[Path]:
+    written, weight_map, size = [], {}, 0
+    for file in files:
+        if not file.exists():
+            raise CheckpointError(f"{file} is missing; download the model again (`show1 models download`)")
+        tensors = _unshared(dict(read_tensors(file)))
+        target = file.with_name(_safe_name(file.name))
+        write_tensors(target, tensors)
+        written.append(target)
+        weight_map.update(dict.fromkeys(tensors, target.name))
+        size += sum(t.numel() * t.element_size() for t in tensors.values())
+    if len(files) > 1:
+        index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+        write_json(written[0].with_name(_index_name(written[0].name)), json.loads(json.dumps(index)))
+    return written
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Safetensors hold no two names of one memory, as a pickle of tied weights does."""
+    seen: set[int] = set()
+    out = {}
+    for name, tensor in tensors.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        out[name] = tensor.clone().contiguous() if pointer in seen else tensor.contiguous()
+        seen.add(pointer)
+    return out

@@ -1,0 +1,271 @@
+"""Networks and scheduler configs from a component's folder, with every tensor checked against the config.
+
+A network is made on the meta device and its weights are put in one after another, so loading needs no memory beyond the
+weights themselves, and a wrong file is found before any work is done.
+"""
+
+import contextlib
+import logging
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
+from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
+from torch import Tensor, nn
+
+from show1.checkpoints.weight_files import find_weights, read_json, read_shapes, read_tensors
+from show1.errors import CheckpointError
+from show1.networks.layers import use_frame_convolutions
+from show1.networks.unet_3d_condition import UNet3DConditionModel
+
+Rename = Callable[[str], str | None]
+"""A tensor's name in the file -> its name in the network, or None for a tensor to leave out."""
+
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one file."""
+
+    file: Path
+    """The file (or folder)."""
+    message: str
+    """What is wrong, and what to do."""
+
+    def __str__(self) -> str:
+        return self.message if self.message.startswith(str(self.file)) else f"{self.file}: {self.message}"
+
+
+def load_unet(
+    folder: str | Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None = None,
+    deltas: Mapping[str, Tensor] | None = None,
+) -> UNet3DConditionModel:
+    """Loads a pixel stage's network from its own folder (such as `show-1-base/unet`).
+
+    Args:
+        folder: Holds `config.json` and the weights.
+        dtype: Of the weights.
+        device: Where they go.
+        variant: Weight files to prefer.
+        deltas: See `load_weights`.
+
+    Raises:
+        CheckpointError: A file is missing, partial, corrupt, or does not fit the config.
+    """
+    model: UNet3DConditionModel = _load(UNet3DConditionModel, Path(folder), dtype, device, variant, deltas)
+    return model
+
+
+def load_latent_unet(
+    folder: str | Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None = None,
+    deltas: Mapping[str, Tensor] | None = None,
+) -> LatentUNet3DConditionModel:
+    """Loads the translation expert's network (diffusers' class). Arguments and errors as `load_unet`."""
+    model: LatentUNet3DConditionModel = _load(LatentUNet3DConditionModel, Path(folder), dtype, device, variant, deltas)
+    use_frame_convolutions(model)
+    return model
+
+
+def read_unet_weights(
+    folder: str | Path,
+    names: Collection[str],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None = None,
+    deltas: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Reads some weights as `load_unet` and `load_latent_unet` put them into a network. Arguments and errors as there.
+
+    Args:
+        folder: See `load_unet`.
+        names: Of the parameters.
+        dtype: See `load_unet`.
+        device: See `load_unet`.
+        variant: See `load_unet`.
+        deltas: See `load_weights`.
+    """
+    out: dict[str, Tensor] = {}
+    for file in find_weights(Path(folder), variant):
+        out |= _read(file, dtype=dtype, device=device, rename=rename_old_attention, deltas=deltas, names=names)
+    return out
+
+
+def load_image_unet(
+    folder: str | Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
+) -> UNet2DConditionModel:
+    """Loads the first frame's image network (DeepFloyd IF-II). Raises `CheckpointError` as `load_unet`."""
+    return _load(UNet2DConditionModel, Path(folder), dtype, device, variant)
+
+
+def load_vae(
+    folder: str | Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
+) -> AutoencoderKL:
+    """Loads the expert's autoencoder. Raises `CheckpointError` as `load_unet`."""
+    return _load(AutoencoderKL, Path(folder), dtype, device, variant)
+
+
+def read_scheduler_config(folder: str | Path) -> dict[str, Any]:
+    """Reads `scheduler_config.json` from a scheduler's folder.
+
+    Raises:
+        CheckpointError: The file is missing or no JSON.
+    """
+    return read_json(Path(folder) / "scheduler_config.json")
+
+
+def build_empty(cls: type[ModelMixin], folder: Path) -> ModelMixin:
+    """Makes a diffusers network from `config.json` on the meta device, without weights.
+
+    Raises:
+        CheckpointError: The config is missing, no JSON, or not for this class.
+    """
+    file = folder / "config.json"
+    config = {k: v for k, v in read_json(file).items() if k != "_class_name"}
+    try:
+        with torch.device("meta"), _quiet_config():
+            return cls.from_config(config)
+    except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError, IndexError) as error:
+        raise CheckpointError(f"{file} does not describe a {cls.__name__}: {error}") from error
+
+
+def load_weights(
+    model: nn.Module,
+    files: list[Path],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    rename: Rename = lambda name: name,
+    optional: frozenset[str] = frozenset(),
+    float32_modules: Sequence[str] = (),
+    deltas: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Fills a network that was made on the meta device.
+
+    Args:
+        model: Changed in place.
+        files: All shards.
+        dtype: Of floating-point weights.
+        device: Where they go.
+        rename: See `Rename`.
+        optional: Names that no file needs to hold (tied to others).
+        float32_modules: Modules that stay in float32 whatever `dtype` is.
+        deltas: Changes of weights by name, float32: added before the cast to `dtype`.
+
+    Raises:
+        CheckpointError: The first problem of `check_weights`, or a file that cannot be read.
+    """
+    problems = check_weights(model, files, rename=rename, optional=optional)
+    if problems:
+        more = f" ({len(problems) - 1} more problems: `show1 models verify`)" if len(problems) > 1 else ""
+        raise CheckpointError(f"{problems[0]}{more}")
+    for file in files:
+        state = _read(file, dtype=dtype, device=device, rename=rename, float32_modules=float32_modules, deltas=deltas)
+        model.load_state_dict(state, strict=False, assign=True)
+
+
+def check_weights(
+    model: nn.Module,
+    files: list[Path],
+    *,
+    rename: Rename = lambda name: name,
+    optional: frozenset[str] = frozenset(),
+) -> list[Problem]:
+    """Compares names and shapes in weight files with a network, reading no weights from safetensors.
+
+    Returns:
+        Wrong shapes, missing tensors and tensors that do not belong there; empty if all is well.
+
+    Raises:
+        CheckpointError: A file cannot be read.
+    """
+    expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    problems, seen = [], set()
+    for file in files:
+        for name, shape in read_shapes(file).items():
+            target = rename(name)
+            if target is None:
+                continue
+            seen.add(target)
+            if target not in expected:
+                problems.append(Problem(file, f"holds {name}, which the config's network does not have; {_OTHER}"))
+            elif expected[target] != shape:
+                wanted = list(expected[target])
+                problems.append(
+                    Problem(file, f"{name} has shape {list(shape)}, the config asks for {wanted}; {_OTHER}")
+                )
+    where = files[0] if len(files) == 1 else files[0].parent
+    missing = [n for n in expected if n not in seen and n not in optional]
+    return problems + [Problem(where, f"lacks {name}; {_OTHER}") for name in missing]
+
+
+_OTHER = "weights and config.json are not of the same network: download both again, or correct the folder"
+
+
+def rename_old_attention(name: str) -> str | None:
+    """Names of attention layers as saved by diffusers before 0.14, which published autoencoders still have."""
+    return re.sub(
+        r"(?<=mid_block\.attentions\.0\.)(query|key|value|proj_attn)(?=\.)", lambda m: _OLD_ATTENTION[m[1]], name
+    )
+
+
+def _read(
+    file: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    rename: Rename,
+    float32_modules: Sequence[str] = (),
+    deltas: Mapping[str, Tensor] | None = None,
+    names: Collection[str] | None = None,
+) -> dict[str, Tensor]:
+    """A file's weights by their names in the network, all or those of `names`. Arguments: see `load_weights`."""
+    state = {}
+    for name, tensor in read_tensors(file):
+        target = rename(name)
+        if target is None or (names is not None and target not in names):
+            continue
+        if deltas and target in deltas:
+            tensor = tensor.float() + deltas[target]
+        kept = torch.float32 if set(target.split(".")) & set(float32_modules) else dtype
+        state[target] = tensor.to(device, kept) if tensor.is_floating_point() else tensor.to(device)
+    return state
+
+
+def _load(
+    cls: type[Any],
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None,
+    deltas: Mapping[str, Tensor] | None = None,
+) -> Any:
+    files = find_weights(folder, variant)
+    model = build_empty(cls, folder)
+    load_weights(model, files, dtype=dtype, device=device, rename=rename_old_attention, deltas=deltas)
+    return model.eval()
+
+
+@contextlib.contextmanager
+def _quiet_config() -> Iterator[None]:
+    """diffusers warns of config keys that a class does not know; published configs have such keys."""
+    logger = logging.getLogger("diffusers.configuration_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""One generation: the request, the run folder, loading, progress, and the pipeline."""

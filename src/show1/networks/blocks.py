@@ -1,0 +1,252 @@
+"""Blocks of the pixel UNet: layers of resnet, temporal convolution, spatial attention, temporal transformer.
+
+Two families, told apart by the block names of the config: the DeepFloyd IF family ("Simple" and "Resnet" blocks:
+attention with added text keys, a resnet changes the size) and the Stable Diffusion family (transformers over pixels,
+convolutions change the size). Both are inflated in the same way.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from show1.networks.attention import AddedTextAttention, KeyValue, SpatialTransformer, TemporalTransformer
+from show1.networks.layers import Downsample, ResnetBlock, TemporalConvLayer, Upsample
+
+LayerText = KeyValue | list[tuple[KeyValue | None, KeyValue]] | None
+"""The text's keys and values for one layer, as its spatial attention wants them."""
+
+DOWN_BLOCKS: dict[str, tuple["Spatial", bool]] = {
+    "ResnetDownsampleBlock3D": (None, True),
+    "SimpleCrossAttnDownBlock3D": ("added", True),
+    "DownBlock3D": (None, False),
+    "CrossAttnDownBlock3D": ("transformer", False),
+}
+MID_BLOCKS: dict[str, "Spatial"] = {
+    "UNetMidBlock3DSimpleCrossAttn": "added",
+    "UNetMidBlock3DCrossAttn": "transformer",
+}
+UP_BLOCKS: dict[str, tuple["Spatial", bool]] = {
+    "ResnetUpsampleBlock3D": (None, True),
+    "SimpleCrossAttnUpBlock3D": ("added", True),
+    "UpBlock3D": (None, False),
+    "CrossAttnUpBlock3D": ("transformer", False),
+}
+"""Name in the config -> (spatial attention, whether a resnet changes the size)."""
+
+Spatial = Literal["added", "transformer"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec:
+    """What a block's layers are made of. Fields are named after the config's keys."""
+
+    spatial: Spatial
+    time_embed_dim: int
+    groups: int
+    eps: float
+    act_fn: str
+    time_scale_shift: str
+    skip_time_act: bool
+    output_scale_factor: float
+    text_dim: int
+    attention_head_dim: int
+    num_attention_heads: int
+    only_cross_attention: bool
+    cross_attention_norm: str | None
+    transformer_layers: int
+    use_linear_projection: bool
+    temporal: bool
+    temporal_head_dim: int | None
+    """Channels a head of the temporal transformer; None: the published number of heads."""
+
+    def resnet(self, in_channels: int, out_channels: int, *, up: bool = False, down: bool = False) -> ResnetBlock:
+        return ResnetBlock(
+            in_channels,
+            out_channels,
+            time_embed_dim=self.time_embed_dim,
+            groups=self.groups,
+            eps=self.eps,
+            act_fn=self.act_fn,
+            time_scale_shift=self.time_scale_shift,
+            skip_time_act=self.skip_time_act,
+            output_scale_factor=self.output_scale_factor,
+            up=up,
+            down=down,
+        )
+
+    def attention(self, channels: int) -> nn.Module:
+        if self.spatial == "added":
+            return AddedTextAttention(
+                channels,
+                head_dim=self.attention_head_dim,
+                text_dim=self.text_dim,
+                groups=self.groups,
+                eps=1e-5,
+                only_text=self.only_cross_attention,
+                text_norm=self.cross_attention_norm,
+            )
+        return SpatialTransformer(
+            channels,
+            heads=self.num_attention_heads,
+            head_dim=channels // self.num_attention_heads,
+            text_dim=self.text_dim,
+            groups=self.groups,
+            layers=self.transformer_layers,
+            linear=self.use_linear_projection,
+            only_text=self.only_cross_attention,
+        )
+
+    def temporal_transformer(self, channels: int) -> TemporalTransformer:
+        if self.temporal_head_dim is not None:
+            heads = channels // self.temporal_head_dim
+        else:
+            # the published DeepFloyd family takes the channels of a head for the number of heads
+            heads = self.attention_head_dim if self.spatial == "added" else self.num_attention_heads
+        return TemporalTransformer(channels, heads=heads, head_dim=channels // heads, groups=self.groups)
+
+
+class Block(nn.Module):
+    """Common part of down, middle and up blocks."""
+
+    def __init__(self, spec: LayerSpec, resnets: list[tuple[int, int]]) -> None:
+        super().__init__()
+        self.gradient_checkpointing = False
+        self.resnets = nn.ModuleList(spec.resnet(i, o) for i, o in resnets)
+        if spec.temporal:
+            self.temp_convs = nn.ModuleList(TemporalConvLayer(o) for _, o in resnets)
+        self.temporal = spec.temporal
+
+    def _add_attentions(self, spec: LayerSpec, channels: int, count: int) -> None:
+        self.attentions = nn.ModuleList(spec.attention(channels) for _ in range(count))
+        if spec.temporal:
+            self.temp_attentions = nn.ModuleList(spec.temporal_transformer(channels) for _ in range(count))
+
+    def text_key_value(self, text: Tensor) -> list[LayerText]:
+        """Keys and values of the text (B, L, D) for each layer with attention."""
+        return [attention.text_key_value(text) for attention in getattr(self, "attentions", [])]
+
+    def _call(self, function: Any, *args: Any) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            out: Tensor = self._gradient_checkpointing_func(function, *args)  # type: ignore[operator]
+        else:
+            out = function(*args)
+        return out
+
+    def _convolve(self, i: int, x: Tensor, temb: Tensor, num_frames: int) -> Tensor:
+        x = self.resnets[i](x, temb)
+        return self.temp_convs[i](x, num_frames) if self.temporal else x
+
+    def _attend(self, i: int, x: Tensor, text: LayerText, num_frames: int) -> Tensor:
+        x = self.attentions[i](x, text)
+        return self.temp_attentions[i](x, num_frames) if self.temporal else x
+
+    def _layer(self, i: int, x: Tensor, temb: Tensor, text: list[LayerText], num_frames: int) -> Tensor:
+        x = self._convolve(i, x, temb, num_frames)
+        return self._attend(i, x, text[i], num_frames) if text else x
+
+
+class DownBlock(Block):
+    """Layers, then half the size (but for the last block)."""
+
+    def __init__(
+        self, kind: str, spec: LayerSpec, *, in_channels: int, out_channels: int, layers: int, final: bool, padding: int
+    ) -> None:
+        spatial, resnet_sampling = _lookup(DOWN_BLOCKS, "down_block_types", kind)
+        spec = _for_family(replace(spec, spatial=spatial), resnet_sampling)
+        super().__init__(spec, [(in_channels if i == 0 else out_channels, out_channels) for i in range(layers)])
+        if spatial is not None:
+            self._add_attentions(spec, out_channels, layers)
+        self.downsamplers = None
+        if not final:
+            down = spec.resnet(out_channels, out_channels, down=True) if resnet_sampling else None
+            self.downsamplers = nn.ModuleList([down or Downsample(out_channels, padding)])
+
+    def forward(self, x: Tensor, temb: Tensor, text: list[LayerText], num_frames: int) -> tuple[Tensor, list[Tensor]]:
+        """Returns the output and what the up path will see: one tensor a layer and one for the smaller size."""
+        skips = []
+        for i in range(len(self.resnets)):
+            x = self._call(self._layer, i, x, temb, text, num_frames)
+            skips.append(x)
+        for down in self.downsamplers or []:
+            x = down(x, temb) if isinstance(down, ResnetBlock) else down(x)
+            skips.append(x)
+        return x, skips
+
+
+class MidBlock(Block):
+    """A resnet, then attention and resnet again."""
+
+    def __init__(self, kind: str, spec: LayerSpec, *, channels: int, layers: int = 1) -> None:
+        spatial = _lookup(MID_BLOCKS, "mid_block_type", kind)
+        spec = replace(spec, spatial=spatial)
+        if spatial == "transformer":  # knows neither key
+            spec = replace(spec, skip_time_act=False, only_cross_attention=False)
+        super().__init__(spec, [(channels, channels)] * (layers + 1))
+        self._add_attentions(spec, channels, layers)
+
+    def forward(self, x: Tensor, temb: Tensor, text: list[LayerText], num_frames: int) -> Tensor:
+        x = self._call(self._convolve, 0, x, temb, num_frames)
+        for i in range(len(self.attentions)):
+            x = self._call(self._attend, i, x, text[i], num_frames)
+            x = self._call(self._convolve, i + 1, x, temb, num_frames)
+        return x
+
+
+class UpBlock(Block):
+    """Layers that see the down path's tensors, then double the size (but for the last block)."""
+
+    def __init__(
+        self,
+        kind: str,
+        spec: LayerSpec,
+        *,
+        in_channels: int,
+        prev_channels: int,
+        out_channels: int,
+        layers: int,
+        final: bool,
+    ) -> None:
+        spatial, resnet_sampling = _lookup(UP_BLOCKS, "up_block_types", kind)
+        spec = _for_family(replace(spec, spatial=spatial), resnet_sampling)
+        below = [prev_channels] + [out_channels] * (layers - 1)
+        skip = [out_channels] * (layers - 1) + [in_channels]
+        super().__init__(spec, [(b + s, out_channels) for b, s in zip(below, skip, strict=True)])
+        if spatial is not None:
+            self._add_attentions(spec, out_channels, layers)
+        self.upsamplers = None
+        if not final:
+            up = spec.resnet(out_channels, out_channels, up=True) if resnet_sampling else None
+            self.upsamplers = nn.ModuleList([up or Upsample(out_channels)])
+
+    def forward(
+        self,
+        x: Tensor,
+        skips: list[Tensor],
+        temb: Tensor,
+        text: list[LayerText],
+        num_frames: int,
+        size: tuple[int, int] | None,
+    ) -> Tensor:
+        """Args:
+        skips: The down path's tensors for this block, the last one first to be used.
+        size: Height and width of the next block.
+        """
+        for i in range(len(self.resnets)):
+            x = torch.cat([x, skips[-1 - i]], dim=1)
+            x = self._call(self._layer, i, x, temb, text, num_frames)
+        for up in self.upsamplers or []:
+            x = up(x, temb, size) if isinstance(up, ResnetBlock) else up(x, size)
+        return x
+
+
+def _for_family(spec: LayerSpec, deepfloyd: bool) -> LayerSpec:
+    """The Stable Diffusion blocks know neither `resnet_skip_time_act` nor `resnet_out_scale_factor`."""
+    return spec if deepfloyd else replace(spec, skip_time_act=False, output_scale_factor=1.0)
+
+
+def _lookup(table: dict[str, Any], key: str, kind: str) -> Any:
+    if kind not in table:
+        raise ValueError(f"{key}: unknown block {kind!r}, expected one of {sorted(table)}")
+    return table[kind]

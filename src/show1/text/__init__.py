@@ -1,0 +1,1 @@
+"""Prompt encoders, and the cache of their states on disk."""

@@ -1,0 +1,313 @@
+"""Prompts to the text states that the networks are conditioned on."""
+
+import gc
+import hashlib
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from show1.checkpoints.loading import load_weights
+from show1.checkpoints.weight_files import find_weights, read_json
+from show1.errors import CheckpointError, InputError
+from show1.files import cached_sha256
+from show1.text.embedding_cache import EmbeddingCache
+
+logger = logging.getLogger(__name__)
+
+_TIED = frozenset({"shared.weight", "encoder.embed_tokens.weight"})
+
+
+def clean_prompt(prompt: str, how: Literal["lower", "none"] = "lower") -> str:
+    """Prepares a prompt of the pixel stages: `lower` strips and lower-cases, as the published run does.
+
+    Raises:
+        InputError: The prompt is no text, or empty.
+    """
+    if not isinstance(prompt, str):
+        raise InputError(f"a prompt must be text, got {type(prompt).__name__}")
+    if not prompt.strip():
+        raise InputError("the prompt is empty; say what the video shows, such as 'a panda spins over the snow'")
+    return prompt.strip().lower() if how == "lower" else prompt
+
+
+class PromptEncoder:
+    """A tokenizer and a text encoder: T5 (pixel stages) or CLIP's text model (the expert).
+
+    From a folder, the text encoder is read when the first prompt is not in the cache, so perhaps never.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        text_encoder: nn.Module | None,
+        *,
+        cache: EmbeddingCache | None = None,
+        folder: Path | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        variant: str | None = None,
+    ) -> None:
+        """Takes the parts; see `from_folder`.
+
+        Args:
+            tokenizer: Of transformers.
+            text_encoder: Of transformers; None: read from `folder` when needed.
+            cache: Embeddings on disk; only used with `folder`, whose files tell the encoder's identity.
+            folder: Holds `tokenizer/` and `text_encoder/`.
+            dtype: Of a text encoder that is read.
+            device: Of a text encoder that is read.
+            variant: Weight files to prefer.
+        """
+        self.tokenizer = tokenizer
+        self._text_encoder = text_encoder
+        self._cache = cache if folder is not None else None
+        self._folder = folder
+        self._dtype = dtype
+        self._device = torch.device(device)
+        self._variant = variant
+        self._identity: str | None = None
+
+    @classmethod
+    def from_folder(
+        cls,
+        path: str | Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        variant: str | None = None,
+        cache: EmbeddingCache | None = None,
+    ) -> Self:
+        """Reads `tokenizer/`, and `text_encoder/` when it is needed.
+
+        Args:
+            path: Holds both.
+            dtype: Of the text encoder.
+            device: Of the text encoder.
+            variant: Weight files to prefer.
+            cache: Embeddings on disk; None: none are kept.
+
+        Raises:
+            CheckpointError: A file is missing or damaged.
+        """
+        folder = Path(path)
+        tokenizer = load_tokenizer(folder / "tokenizer")
+        return cls(tokenizer, None, cache=cache, folder=folder, dtype=dtype, device=device, variant=variant)
+
+    @property
+    def text_encoder(self) -> nn.Module:
+        """The network, read now if it was not yet."""
+        if self._text_encoder is None:
+            assert self._folder is not None, "a text encoder or a folder"
+            self._text_encoder = load_text_encoder(
+                self._folder / "text_encoder", dtype=self._dtype, device=self._device, variant=self._variant
+            )
+        return self._text_encoder
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the network is in memory."""
+        return self._text_encoder is not None
+
+    @property
+    def identity(self) -> str:
+        """Hash of the text encoder's and the tokenizer's files."""
+        if self._identity is None:
+            assert self._folder is not None, "only files have an identity"
+            weights = find_weights(self._folder / "text_encoder", self._variant)
+            small = sorted(p for p in (self._folder / "tokenizer").iterdir() if p.is_file())
+            files = [self._folder / "text_encoder" / "config.json", *weights, *small]
+            record = "\n".join(f"{f.parent.name}/{f.name} {cached_sha256(f)}" for f in files)
+            self._identity = hashlib.sha256(record.encode()).hexdigest()
+        return self._identity
+
+    def free(self) -> None:
+        """Drops the text encoder from memory, if it can be read again."""
+        if self._folder is not None and self._text_encoder is not None:
+            self._text_encoder = None
+            gc.collect()
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def encode(self, prompts: Sequence[str], max_tokens: int | None = None) -> Tensor:
+        """Encodes prompts, padded; each alone, so that its states do not depend on its neighbours.
+
+        Args:
+            prompts: B texts (cleaned; may be empty for the unconditional half of guidance).
+            max_tokens: L, the length to pad or cut to; None: the tokenizer's own limit.
+
+        Returns:
+            (B, L, D), in the text encoder's dtype, on its device.
+        """
+        length = max_tokens or self.max_tokens
+        states = {prompt: self._encode_one(prompt, length) for prompt in dict.fromkeys(prompts)}
+        return torch.stack([states[prompt] for prompt in prompts])
+
+    @property
+    def max_tokens(self) -> int:
+        """The tokenizer's own limit, 77 where it names none."""
+        limit = int(self.tokenizer.model_max_length)
+        return limit if limit <= 4096 else 77
+
+    def truncated(self, prompt: str, max_tokens: int | None = None) -> str | None:
+        """The end of the prompt that does not fit in `max_tokens`, or None if all fits."""
+        length = max_tokens or self.max_tokens
+        special = self.tokenizer.num_special_tokens_to_add()
+        tokens = self.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        kept = max(0, length - special)
+        if len(tokens["input_ids"]) <= kept:
+            return None
+        start = tokens["offset_mapping"][kept][0]
+        return prompt[prompt.rfind(" ", 0, start) + 1 :].strip()  # from the word that is cut
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words that hold something outside of the tokenizer's vocabulary."""
+        unknown = self.tokenizer.unk_token_id
+        words = dict.fromkeys(re.findall(r"[^\s.,;:!?]+", prompt))
+        return [w for w in words if unknown in self.tokenizer(w, add_special_tokens=False)["input_ids"]]
+
+    def _encode_one(self, prompt: str, length: int) -> Tensor:
+        key = None
+        if self._cache is not None:
+            key = self._cache.key(
+                encoder=self.identity,
+                prompt=prompt,
+                max_tokens=length,
+                dtype=self._dtype,
+                device=self._device.type,
+            )
+            if (known := self._cache.get(key)) is not None:
+                return known.to(self._device)
+        embeds = self._compute(prompt, length)
+        if self._cache is not None and key is not None:
+            self._cache.put(key, embeds)
+        return embeds
+
+    @torch.no_grad()
+    def _compute(self, prompt: str, length: int) -> Tensor:
+        model = self.text_encoder
+        tokens = self.tokenizer(
+            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt", verbose=False
+        )
+        device = next(model.parameters()).device
+        config: Any = model.config
+        if int(tokens["input_ids"].max()) >= config.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer has token {int(tokens['input_ids'].max())}, the text encoder knows "
+                f"{config.vocab_size} tokens: they are not of the same model; correct {self._folder or 'them'}"
+            )
+        # CLIP's padding is seen by the published expert (diffusers passes no mask either), T5's is masked
+        mask = None if "CLIP" in type(model).__name__ else tokens["attention_mask"].to(device)
+        states: Tensor = model(input_ids=tokens["input_ids"].to(device), attention_mask=mask)[0]
+        return states[0]
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Reads a tokenizer: `tokenizer.json`, SentencePiece `spiece.model` (T5), or `vocab.json` and `merges.txt` (CLIP).
+
+    Raises:
+        CheckpointError: None of these is there, or they are damaged.
+    """
+    from transformers import CLIPTokenizer, PreTrainedTokenizerFast, T5Tokenizer
+
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is missing; download the model again (`show1 models download`)")
+    choices = {"tokenizer.json": PreTrainedTokenizerFast, "spiece.model": T5Tokenizer, "vocab.json": CLIPTokenizer}
+    file = next((name for name in choices if (folder / name).is_file()), None)
+    if file is None:
+        raise CheckpointError(
+            f"{folder} holds no tokenizer (expected {', '.join(choices)}); download the model again "
+            "(`show1 models download`)"
+        )
+    if file == "vocab.json" and not (folder / "merges.txt").is_file():
+        raise CheckpointError(f"{folder / 'merges.txt'} is missing; download the model again (`show1 models download`)")
+    try:
+        return choices[file].from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # tokenizers raises bare exceptions
+        raise CheckpointError(
+            f"{folder / file} is no readable tokenizer ({str(error).splitlines()[0]}); delete it and download it again "
+            "(`show1 models download`)"
+        ) from error
+
+
+def load_text_encoder(
+    folder: Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
+) -> nn.Module:
+    """Reads a text encoder: `T5EncoderModel`, or `CLIPTextModel`.
+
+    Raises:
+        CheckpointError: A file is missing, partial, corrupt, or does not fit the config.
+    """
+    files = find_weights(folder, variant)
+    model = build_empty_text_encoder(folder)
+    # T5's feed-forward output overflows in half precision, as its authors found
+    float32 = ("wo",) if dtype == torch.float16 and "T5" in type(model).__name__ else ()
+    load_weights(
+        model,
+        files,
+        dtype=dtype,
+        device=device,
+        rename=rename_text,
+        optional=optional_text(model),
+        float32_modules=float32,
+    )
+    finish_text_encoder(model, device)
+    return model.eval()
+
+
+def build_empty_text_encoder(folder: Path) -> nn.Module:
+    """Makes a text encoder from `config.json` on the meta device, without weights.
+
+    Raises:
+        CheckpointError: The config is missing, no JSON, or of another kind of model.
+    """
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    file = folder / "config.json"
+    config = read_json(file)
+    kinds = {"t5": (T5Config, T5EncoderModel), "clip_text_model": (CLIPTextConfig, CLIPTextModel)}
+    kind = str(config.get("model_type"))
+    if kind not in kinds:
+        raise CheckpointError(
+            f"{file} describes a {kind!r}; show1 reads the text encoders {', '.join(kinds)}: correct the folder"
+        )
+    config_class, model_class = kinds[kind]
+    try:
+        with torch.device("meta"):
+            model: nn.Module = model_class(config_class.from_dict(config))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{file} does not describe a {model_class.__name__}: {error}") from error
+    return model
+
+
+def rename_text(name: str) -> str | None:
+    """A tensor's name in published files -> in today's transformers."""
+    if name.endswith("position_ids") or name.startswith("decoder."):
+        return None
+    return name.removeprefix("text_model.")
+
+
+def optional_text(model: nn.Module) -> frozenset[str]:
+    """Names that a file may lack: T5's word embedding is one tensor under two names."""
+    return _TIED if "T5" in type(model).__name__ else frozenset()
+
+
+def finish_text_encoder(model: nn.Module, device: torch.device | str) -> None:
+    """Sets what no file holds: tied weights and position numbers."""
+    if "T5" in type(model).__name__:
+        embedding: Any = model
+        named = (embedding.shared, embedding.encoder.embed_tokens)
+        weight = next((m.weight for m in named if not m.weight.is_meta), None)
+        if weight is None:
+            raise CheckpointError("the text encoder's weights lack shared.weight; download the model again")
+        for module in named:
+            module.weight = weight
+    for name, buffer in list(model.named_buffers()):
+        if buffer.is_meta and name.endswith("position_ids"):
+            owner = model.get_submodule(name.rpartition(".")[0])
+            positions = torch.arange(buffer.shape[-1], device=device)[None]
+            owner.register_buffer("position_ids", positions, persistent=False)

@@ -1,0 +1,365 @@
+"""Run folders: resuming after a kill at any moment, damaged artefacts, locks, drafts."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from published_layout import small_changes
+
+import show1.files
+from show1.config import CascadeSettings, StageName
+from show1.errors import InputError, OutputError, RunError
+from show1.generation.pipeline import Show1Pipeline
+from show1.generation.run import MANIFEST, Run, RunRequest, repeat_arguments
+
+PROMPT = "a panda spins over the snow"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As in the child processes: sums round otherwise on another number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def pipe(published: Path) -> Show1Pipeline:
+    return Show1Pipeline.from_pretrained(published, memory="high", device="cpu")
+
+
+def generate(pipe: Show1Pipeline, run: Any, **options: Any) -> Any:
+    options = {"seed": 7, "settings": small_changes(), "until": "interpolation", **options}
+    return pipe(options.pop("prompt", PROMPT), run=run, output_type="pt", **options)
+
+
+@pytest.fixture(scope="module")
+def expected(pipe: Show1Pipeline, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The artefacts of an undisturbed run of the whole cascade."""
+    run = Run.create(tmp_path_factory.mktemp("run") / "whole")
+    generate(pipe, run, until=None)
+    return {stage: run.load(stage) for stage in run.finished_stages}
+
+
+def die_at_replace(number: int, after: bool) -> None:
+    """Kills this process before or after it moves its `number`-th file into place."""
+    replace, seen = os.replace, [0]
+
+    def counted(source: Any, target: Any) -> None:
+        seen[0] += 1
+        if seen[0] == number and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+        if seen[0] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    show1.files.os.replace = counted  # type: ignore[assignment]
+
+
+def run_in_child(published: Path, run: Path, moment: tuple[Any, ...], until: StageName) -> None:
+    """A generation that ends by SIGKILL at a moment: ("step", stage, n), ("replace", n, after)."""
+    torch.set_num_threads(1)
+    pipe = Show1Pipeline.from_pretrained(published, memory="low", device="cpu", cache_embeddings=False)
+
+    def step(stage: StageName, done: int, total: int, _samples: torch.Tensor) -> None:
+        if moment == ("step", stage, done):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if moment[0] == "replace":
+        die_at_replace(*moment[1:])
+    generate(pipe, run, until=until, callback_on_step_end=step)
+
+
+@pytest.fixture(scope="module")
+def child(published: Path) -> Callable[..., Any]:
+    context = multiprocessing.get_context("forkserver")
+    text = [f"transformers.models.{m}" for m in ("t5.modeling_t5", "t5.tokenization_t5", "clip.modeling_clip")]
+    context.set_forkserver_preload(["show1.generation.pipeline", "published_layout", "pytest", *text])
+
+    def start(run: Path, moment: tuple[Any, ...], until: StageName = "interpolation") -> Any:
+        process = context.Process(target=run_in_child, args=(published, run, moment, until))
+        process.start()
+        return process
+
+    return start
+
+
+MOMENTS: list[tuple[Any, ...]] = [
+    ("step", "interpolation", 1),
+    # files in order: manifest, request, text, keyframes, manifest, interpolation, manifest
+    ("replace", 2, True),
+    ("replace", 4, False),
+    ("replace", 4, True),  # the artefact is there, the manifest does not know it
+    ("replace", 5, True),
+    ("replace", 7, True),
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda m: "-".join(map(str, m)))
+def test_a_killed_run_is_finished_bit_for_bit(
+    child: Callable[..., Any],
+    pipe: Show1Pipeline,
+    expected: dict[str, torch.Tensor],
+    tmp_path: Path,
+    moment: tuple[Any, ...],
+) -> None:
+    process = child(tmp_path / "run", moment)
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    (out,) = pipe.resume(tmp_path / "run", output_type="pt")
+    run = Run.open(tmp_path / "run")
+    assert run.finished
+    assert torch.equal(out, expected["interpolation"][0])
+    for stage in ("keyframes", "interpolation"):
+        assert torch.equal(run.load(stage), expected[stage])
+    assert not list((tmp_path / "run").glob(".*.partial"))
+
+
+def test_a_run_killed_again_and_again_at_any_time(
+    child: Callable[..., Any], pipe: Show1Pipeline, expected: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    folder, moments = tmp_path / "run", random.Random(5)
+    for _ in range(2):
+        process = child(folder, ("never",), "translation")
+        while not (folder / MANIFEST).exists() and process.is_alive():
+            time.sleep(0.01)
+        process.join(moments.uniform(0.1, 1.5))
+        process.kill()
+        process.join()
+        if Run.open(folder).request is None:  # it was killed before it began
+            (folder / MANIFEST).unlink()
+    if not (folder / MANIFEST).exists():
+        generate(pipe, folder, until=None)
+    pipe.resume(folder)
+    run = Run.open(folder)
+    assert run.finished_stages == tuple(expected)
+    assert all(torch.equal(run.load(stage), video) for stage, video in expected.items())
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "lost"])
+def test_a_damaged_artefact_is_made_again(
+    pipe: Show1Pipeline, expected: dict[str, torch.Tensor], tmp_path: Path, damage: str
+) -> None:
+    generate(pipe, tmp_path / "run")
+    file = tmp_path / "run" / "keyframes.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    {"truncated": lambda: file.write_bytes(data[:100]), "changed": lambda: file.write_bytes(data), "lost": file.unlink}[
+        damage
+    ]()
+    run = Run.open(tmp_path / "run")
+    assert run.finished_stages == ("interpolation",)
+    with pytest.raises(RunError, match="missing or damaged"):
+        run.load("keyframes")
+    pipe.resume(run)
+    assert torch.equal(run.load("keyframes"), expected["keyframes"])
+
+
+def test_finished_stages_are_not_computed_again(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    first = generate(pipe, tmp_path / "run")
+    seen: list[str] = []
+    again = generate(pipe, tmp_path / "run", callback_on_stage_start=seen.append)
+    assert torch.equal(first, again)
+    assert seen == []
+
+
+def test_the_manifest_says_how_it_was_made(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", output={"path": "panda.mp4", "options": {"crf": 18}})
+    video = pipe(PROMPT, seed=[3], settings=small_changes(), until="keyframes", run=run)
+    record = json.loads((tmp_path / "run" / MANIFEST).read_text())
+    assert record["request"]["prompts"] == [PROMPT]
+    assert record["request"]["seeds"] == [3]
+    assert CascadeSettings.from_dict(record["request"]["settings"]).keyframes.num_inference_steps == 3
+    assert record["output"] == {"path": "panda.mp4", "options": {"crf": 18}} == Run.open(run.path).output
+    assert record["stages"]["keyframes"]["seconds"] > 0
+    assert record["stages"]["keyframes"]["peak_memory_bytes"] > 10**7
+    assert set(record["versions"]) == {"show1", "torch", "diffusers", "transformers", "python"}
+    assert (record["device"], record["dtype"]) == ("cpu", "float32")
+    assert record["threads"] == torch.get_num_threads() == 1
+    weights = record["model"]["files"]["keyframes/unet/diffusion_pytorch_model.safetensors"]
+    assert weights == show1.files.sha256(
+        pipe.cascade.parts["keyframes"].path / "unet" / "diffusion_pytorch_model.safetensors"
+    )
+    assert video.metadata["model"]["sha256"] == record["model"]["sha256"]
+
+
+def test_metadata_repeat_a_video(pipe: Show1Pipeline) -> None:
+    video = pipe(PROMPT, settings=small_changes(), until="interpolation")
+    metadata = json.loads(json.dumps(video.metadata))
+    again = Show1Pipeline.from_pretrained(metadata["model"]["model"], device="cpu")(**repeat_arguments(metadata))
+    assert (again.frames == video.frames).all()
+    assert again.metadata == video.metadata
+
+
+def test_metadata_that_cannot_be_repeated(pipe: Show1Pipeline) -> None:
+    with pytest.raises(InputError, match="does not say how it was made"):
+        repeat_arguments({"prompt": "a"})
+    keyframes = pipe(PROMPT, seed=1, settings=small_changes(), until="keyframes")
+    video = pipe(
+        PROMPT, seed=1, settings=small_changes(), start_from="interpolation", until="interpolation", video=keyframes
+    )
+    with pytest.raises(InputError, match="made from another video"):
+        repeat_arguments(video.metadata)
+
+
+def test_a_folder_belongs_to_one_request(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    generate(pipe, tmp_path / "run", until="keyframes")
+    for change, key in (
+        ({"seed": 8}, "seeds"),
+        ({"prompt": "a cat"}, "prompts"),
+        ({"until": "interpolation"}, "stages"),
+    ):
+        with pytest.raises(RunError, match=f"its {key} is .*show1 resume"):
+            generate(pipe, tmp_path / "run", **{"until": "keyframes", **change})
+
+
+def test_a_run_belongs_to_its_weights(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    generate(pipe, tmp_path / "run", until="keyframes")
+    file = tmp_path / "run" / MANIFEST
+    manifest = json.loads(file.read_text())
+    name = "keyframes/unet/diffusion_pytorch_model.safetensors"
+    manifest["model"]["files"][name] = "0" * 64
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match=f"made by other weights: {name} has changed"):
+        pipe.resume(tmp_path / "run")
+
+
+@pytest.mark.parametrize("change", ["gone", "new"])
+def test_files_that_went_or_came_are_other_weights(pipe: Show1Pipeline, tmp_path: Path, change: str) -> None:
+    generate(pipe, tmp_path / "run", until="keyframes")
+    file = tmp_path / "run" / MANIFEST
+    manifest = json.loads(file.read_text())
+    files = manifest["model"]["files"]
+    name = next(name for name in files if name.startswith("keyframes/unet"))
+    other = name.replace(".safetensors", ".fp16.safetensors")
+    manifest["model"]["files"] = {**files, other: "0" * 64} if change == "gone" else {other: "0" * 64}
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="made by other weights"):
+        pipe.resume(tmp_path / "run")
+
+
+def test_memory_settings_may_change(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    changes = small_changes()
+    generate(pipe, tmp_path / "run", until="keyframes", settings=changes)
+    changes["keyframes"]["max_batch"] = 1
+    generate(pipe, tmp_path / "run", until="keyframes", settings=changes)
+    changes["keyframes"]["num_inference_steps"] += 1
+    with pytest.raises(RunError, match="its settings is"):
+        generate(pipe, tmp_path / "run", until="keyframes", settings=changes)
+
+
+def test_a_run_from_a_video_keeps_it(pipe: Show1Pipeline, expected: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    video = expected["keyframes"]
+    begin = {"start_from": "interpolation", "video": video}
+    generate(pipe, tmp_path / "run", **begin)
+    (tmp_path / "run" / "interpolation.safetensors").unlink()
+    pipe.resume(tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert torch.equal(run.load("interpolation"), expected["interpolation"])
+    with pytest.raises(RunError, match="another video"):
+        generate(pipe, tmp_path / "run", start_from="interpolation", video=video * 0.5)
+    (tmp_path / "run" / "input.safetensors").write_bytes(b"")
+    with pytest.raises(RunError, match=r"input.safetensors is missing or damaged"):
+        pipe.resume(tmp_path / "run")
+
+
+def test_one_draft_is_picked_and_carried_on(published: Path, tmp_path: Path) -> None:
+    # in float64, whose rounding the artefacts do not show: what is left is whether a draft depends on its neighbours
+    pipe = Show1Pipeline.from_pretrained(published, memory="high", device="cpu", dtype=torch.float64)
+    changes = small_changes()
+    changes["keyframes"]["num_frames"] = 2
+    alone = generate(pipe, None, until="super_resolution", settings=changes)
+    run = Run.create(tmp_path / "run")
+    drafts = pipe(PROMPT, seed=5, count=3, settings=changes, until="keyframes", run=run)
+    assert [d.metadata["seed"] for d in drafts] == [5, 6, 7]
+    picked = run.pick(2, output={"path": "panda.mp4"})
+    assert picked.path == tmp_path / "run" / "pick-3"
+    assert picked.finished_stages == ("keyframes",)
+    assert not picked.finished
+    assert picked.request is not None
+    assert picked.request.stages == pipe.stages
+    (video,) = pipe.resume(picked)
+    assert video.metadata["seed"] == 7
+    assert torch.equal(picked.load("super_resolution")[0], alone)
+    files = picked.manifest["model"]["files"]
+    assert {name.partition("/")[0] for name in files} >= set(pipe.stages)  # those of the later stages as well
+    later = next(name for name in files if name.startswith("translation/unet"))
+    manifest = json.loads((picked.path / MANIFEST).read_text())
+    manifest["model"]["files"][later] = "0" * 64
+    (picked.path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match=f"{later} has changed"):
+        pipe.resume(picked.path)
+    assert run.pick(2).finished
+    for index in (3, -1):
+        with pytest.raises(RunError, match="drafts 1 to 3"):
+            run.pick(index)
+
+
+def test_one_process_at_a_time(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    generate(pipe, tmp_path / "run", until="keyframes")
+    with Run.open(tmp_path / "run"), pytest.raises(RunError, match="another process"):
+        pipe.resume(tmp_path / "run")
+    pipe.resume(tmp_path / "run")
+
+
+def test_folders_that_are_no_runs(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run folder"):
+        Run.open(tmp_path / "absent")
+    with pytest.raises(RunError, match=f"no {MANIFEST}"):
+        Run.open(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("")
+    with pytest.raises(RunError, match=r"not empty \(it holds thesis.txt\)"):
+        generate(pipe, tmp_path / "full")
+    fresh = Run.create(tmp_path / "fresh")
+    with pytest.raises(RunError, match="stopped before it began"):
+        pipe.resume(fresh)
+    for text in ("{", "[]", "{}", '{"format": 2}', '{"format": 1, "stages": []}'):
+        (fresh.path / MANIFEST).write_text(text)
+        with pytest.raises(RunError, match=MANIFEST):
+            Run.open(fresh.path)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be made"):
+        Run.create(tmp_path / "file" / "run")
+
+
+def test_a_full_disk_leaves_no_part(pipe: Show1Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run.create(tmp_path / "run")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.torch.save_file", full)
+        with pytest.raises(OutputError, match=r"keyframes.safetensors cannot be written: No space left"):
+            generate(pipe, run, until="keyframes")
+    assert sorted(p.name for p in run.path.iterdir()) == [".lock", MANIFEST]
+    pipe.resume(run)
+    assert run.finished
+
+
+def test_runs_are_named_by_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = Run.create(), Run.create()
+    assert first.path != second.path
+    assert first.path.parent == Path("runs")
+    time.strptime(first.path.name[:15], "%Y%m%d-%H%M%S")
+
+
+def test_a_request_survives_json(pipe: Show1Pipeline) -> None:
+    request = RunRequest(
+        prompts=("a", "b"), seeds=(1, 2), settings=pipe.settings, stages=("keyframes", "interpolation"), fps=2.0
+    )
+    assert RunRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request
