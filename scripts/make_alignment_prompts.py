@@ -11,11 +11,11 @@ import json
 import random
 from pathlib import Path
 
-from show1.data.captions import CLIP_TEMPLATES, PLACES, VERBS, caption, with_article
-from show1.data.groups import GroupWorld, arrangement, is_arrangement_held_out
-from show1.data.world import BACKGROUNDS, COUNTS, MOTIONS, RELATIONS, SIZES, SUBJECTS, Split, combinations
+from show1.sprites.captions import CLIP_TEMPLATES, PLACES, VERBS, caption, with_article
+from show1.sprites.groups import GroupWorld, arrangement, is_arrangement_held_out
+from show1.sprites.world import BACKGROUNDS, COUNTS, MOTIONS, RELATIONS, SIZES, SUBJECTS, Split, combinations
 
-FILE = Path("src/show1/evaluation/assets/alignment_prompts.jsonl")
+FILE = Path("src/show1/sprites/assets/alignment_prompts.jsonl")
 GROUP_FILE = FILE.with_name("group_prompts.jsonl")
 PROMPTS = {"held_out": 128, "seen": 128, "paraphrase": 64}
 GROUP_PROMPTS = 64

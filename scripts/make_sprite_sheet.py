@@ -20,7 +20,7 @@ from PIL import Image
 CELL = 256
 MARGIN = 2
 COLUMNS = 8
-ASSETS = Path(__file__).parents[1] / "src" / "show1" / "data" / "assets"
+ASSETS = Path(__file__).parents[1] / "src" / "show1" / "sprites" / "assets"
 
 
 def draw_svg(body: str, size: int) -> Image.Image:

@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from train_reader import roughen, save
 
-from show1.data.groups import GroupWorld
-from show1.data.sprites import Scene, SpriteWorld, render_tensor, sprite_layer
-from show1.evaluation.group_reader import GroupReader
-from show1.evaluation.reader import HEIGHT, WIDTH, resize
+from show1.sprites.group_reader import GroupReader
+from show1.sprites.groups import GroupWorld
+from show1.sprites.reader import HEIGHT, WIDTH, resize
+from show1.sprites.scenes import Scene, SpriteWorld, render_tensor, sprite_layer
 
-WEIGHTS = Path("src/show1/evaluation/assets/group_reader.safetensors")
+WEIGHTS = Path("src/show1/sprites/assets/group_reader.safetensors")
 GROUPS, EMPTY = 0.5, 0.1
 NOTHING = -1
 """Of the map of subjects, where there is none."""

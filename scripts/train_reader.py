@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from show1.data.sprites import SpriteWorld, render_tensor, sprite_layer
-from show1.evaluation.reader import HEIGHT, WIDTH, SpriteReader, resize
+from show1.sprites.reader import HEIGHT, WIDTH, SpriteReader, resize
+from show1.sprites.scenes import SpriteWorld, render_tensor, sprite_layer
 
-WEIGHTS = Path("src/show1/evaluation/assets/sprite_reader.safetensors")
+WEIGHTS = Path("src/show1/sprites/assets/sprite_reader.safetensors")
 
 
 def example(world: SpriteWorld, index: int, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, int, int]:

@@ -21,12 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from train_reader import save
 
-from show1.data.sprites import SpriteWorld, render
-from show1.data.styles import apply_style
-from show1.evaluation.reader import SpriteReader, resize
-from show1.evaluation.style_reader import KINDS, StyleReader
+from show1.sprites.reader import SpriteReader, resize
+from show1.sprites.scenes import SpriteWorld, render
+from show1.sprites.style_reader import KINDS, StyleReader
+from show1.sprites.styles import apply_style
 
-WEIGHTS = Path("src/show1/evaluation/assets/style_reader.safetensors")
+WEIGHTS = Path("src/show1/sprites/assets/style_reader.safetensors")
 SIZES = ((20, 32), (40, 64), (80, 128))
 COUNT = 1000
 """Held-out frames that the accuracy is measured on."""

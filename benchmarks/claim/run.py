@@ -56,12 +56,12 @@ from show1.checkpoints.locate import resolve
 from show1.config import StageName
 from show1.diffusion import fold_frames, unfold_frames
 from show1.errors import Cancelled
-from show1.evaluation.alignment import CRITERIA, Measured, Row, SceneJudge, summarise, truth
 from show1.evaluation.folder import identify
-from show1.evaluation.prompts import AlignmentPrompt, alignment_prompts
 from show1.files import read_json_object, sha256, write_json
 from show1.media import contact_sheet, save_sheet
 from show1.runtime import measure
+from show1.sprites.alignment import CRITERIA, Measured, Row, SceneJudge, summarise, truth
+from show1.sprites.prompts import AlignmentPrompt, alignment_prompts
 from show1.training import TaskName, TrainingConfig, train
 from show1.training.trainer import TrainingJob
 from show1.video import Video

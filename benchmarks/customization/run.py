@@ -43,10 +43,6 @@ from torch import Tensor
 
 from show1 import Show1Pipeline
 from show1.config import StageName
-from show1.data.captions import caption
-from show1.data.sprites import SpriteWorld, render
-from show1.data.styles import STYLES, apply_style
-from show1.data.teaching import TEACHING_MOTIONS, teaching_caption, teaching_clip
 from show1.evaluation.customization import (
     ContentPrompt,
     MotionScore,
@@ -61,10 +57,14 @@ from show1.evaluation.customization import (
     validate_style,
 )
 from show1.evaluation.folder import claim, identify
-from show1.evaluation.reader import SpriteReader, reader_sha256
-from show1.evaluation.style_reader import StyleReader, style_reader_sha256
 from show1.files import read_json_object, write_json, write_tensors, write_text
 from show1.media import contact_sheet, save_sheet
+from show1.sprites.captions import caption
+from show1.sprites.reader import SpriteReader, reader_sha256
+from show1.sprites.scenes import SpriteWorld, render
+from show1.sprites.style_reader import StyleReader, style_reader_sha256
+from show1.sprites.styles import STYLES, apply_style
+from show1.sprites.teaching import TEACHING_MOTIONS, teaching_caption, teaching_clip
 from show1.training.customization import METHODS, CustomizationConfig, customize
 from show1.video import Video
 

@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from show1.data.captions import caption
 from show1.data.clips import MINI_VIEWS, ClipDataset, ClipView, SpriteClips
-from show1.data.sprites import SpriteWorld, frame_times, render_tensor
-from show1.data.world import MOTIONS
 from show1.errors import InputError
+from show1.sprites.captions import caption
+from show1.sprites.scenes import SpriteWorld, frame_times, render_tensor
+from show1.sprites.world import MOTIONS
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from show1.config import CascadeSettings
 from show1.errors import Cancelled
-from show1.evaluation.alignment import truth
+from show1.sprites.alignment import truth
 from show1.training import TrainingConfig
 
 

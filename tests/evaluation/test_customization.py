@@ -4,11 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from show1.data.captions import parse_caption
-from show1.data.sprites import SpriteWorld, frame_times, render, render_tensor
-from show1.data.styles import apply_style
-from show1.data.teaching import TEACHING_MOTIONS, teaching_clip
-from show1.data.world import BACKGROUNDS, SUBJECTS, is_held_out
 from show1.errors import InputError
 from show1.evaluation.customization import (
     ContentPrompt,
@@ -25,8 +20,13 @@ from show1.evaluation.customization import (
     true_motion,
     validate_motion,
 )
-from show1.evaluation.reader import SpriteReader
-from show1.evaluation.style_reader import KINDS, StyleReader
+from show1.sprites.captions import parse_caption
+from show1.sprites.reader import SpriteReader
+from show1.sprites.scenes import SpriteWorld, frame_times, render, render_tensor
+from show1.sprites.style_reader import KINDS, StyleReader
+from show1.sprites.styles import apply_style
+from show1.sprites.teaching import TEACHING_MOTIONS, teaching_clip
+from show1.sprites.world import BACKGROUNDS, SUBJECTS, is_held_out
 
 NAMES = list(TEACHING_MOTIONS)
 

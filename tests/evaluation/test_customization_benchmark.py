@@ -11,11 +11,11 @@ import torch
 from evaluation.benchmark_scripts import load_script
 from torch import Tensor
 
-from show1.data.captions import parse_caption
-from show1.data.sprites import SpriteWorld, render
-from show1.data.styles import STYLES, apply_style
-from show1.data.teaching import TEACHING_MOTIONS
 from show1.evaluation.customization import ContentPrompt, true_motion
+from show1.sprites.captions import parse_caption
+from show1.sprites.scenes import SpriteWorld, render
+from show1.sprites.styles import STYLES, apply_style
+from show1.sprites.teaching import TEACHING_MOTIONS
 from show1.video import Video
 
 

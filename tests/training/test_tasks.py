@@ -11,11 +11,11 @@ from tiny_training import INPUTS, Exports
 from torch.testing import assert_close
 
 from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings, TranslationSettings
-from show1.data.captions import TILTED, TURNED, parse_caption, told
-from show1.data.world import MOTIONS, SUBJECTS
 from show1.diffusion import IndependentSeeds
 from show1.errors import InputError
 from show1.networks import UNet3DConditionModel
+from show1.sprites.captions import TILTED, TURNED, parse_caption, told
+from show1.sprites.world import MOTIONS, SUBJECTS
 from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage, TranslationStage
 from show1.stages.base import PromptEmbeddings
 from show1.text.encoder import PromptEncoder

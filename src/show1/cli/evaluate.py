@@ -65,9 +65,9 @@ def alignment(
       show1 evaluate alignment --model mini --sets held_out --out evaluations/mini
     """
     from show1.errors import InputError
-    from show1.evaluation.alignment_report import markdown
-    from show1.evaluation.alignment_run import AlignmentPlan, evaluate_alignment
-    from show1.evaluation.prompts import PROMPT_SETS
+    from show1.sprites.alignment_report import markdown
+    from show1.sprites.alignment_run import AlignmentPlan, evaluate_alignment
+    from show1.sprites.prompts import PROMPT_SETS
 
     names = [name.strip() for name in sets.split(",") if name.strip()]
     if wrong := [name for name in names if name not in PROMPT_SETS]:

@@ -1,1 +1,1 @@
-"""Training clips: the sprite world, folders of videos, and the views of them that the stages learn from."""
+"""Training clips: folders of videos, references, and the views of them that the stages learn from."""

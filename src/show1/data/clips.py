@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol
 import torch
 from torch.utils.data import Dataset
 
-from show1.data.captions import caption
-from show1.data.groups import GroupWorld
-from show1.data.sprites import Scene, SpriteWorld, frame_times, render_tensor
 from show1.errors import InputError
+from show1.sprites.captions import caption
+from show1.sprites.groups import GroupWorld
+from show1.sprites.scenes import Scene, SpriteWorld, frame_times, render_tensor
 
 
 class ClipSource(Protocol):

@@ -162,8 +162,8 @@ def real_clips(protocol: Protocol, entries: Sequence[Entry]) -> ClipSet:
 
 def _sprite_clips(protocol: Protocol) -> ClipSet:
     """Renders of what the prompts ask for, other ones each time round."""
-    from show1.evaluation.alignment import truth
-    from show1.evaluation.prompts import alignment_prompts, prompts_sha256
+    from show1.sprites.alignment import truth
+    from show1.sprites.prompts import alignment_prompts, prompts_sha256
 
     asked = [prompt for prompt in alignment_prompts() if protocol.split in ("all", prompt.set)]
     count = protocol.references or len(asked)

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from show1.data.captions import caption
-from show1.data.sprites import ASPECT, Scene, SpriteWorld, frame_times, render, render_tensor
-from show1.data.styles import apply_style
-from show1.data.teaching import TEACHING_MOTIONS, teaching_caption, teaching_scene
-from show1.data.world import BACKGROUNDS, SUBJECTS, is_held_out
 from show1.errors import InputError
-from show1.evaluation.alignment import Share
-from show1.evaluation.reader import Reading, SpriteReader
-from show1.evaluation.style_reader import StyleReader
-from show1.evaluation.tracking import track
+from show1.sprites.alignment import Share
+from show1.sprites.captions import caption
+from show1.sprites.reader import Reading, SpriteReader
+from show1.sprites.scenes import ASPECT, Scene, SpriteWorld, frame_times, render, render_tensor
+from show1.sprites.style_reader import StyleReader
+from show1.sprites.styles import apply_style
+from show1.sprites.teaching import TEACHING_MOTIONS, teaching_caption, teaching_scene
+from show1.sprites.tracking import track
+from show1.sprites.world import BACKGROUNDS, SUBJECTS, is_held_out
 from show1.video import Video
 
 Array = NDArray[np.float64]

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from show1.checks import require_types
-from show1.data.world import check_subject_shares
 from show1.errors import InputError
+from show1.sprites.world import check_subject_shares
 from show1.training.options import SavedOptions
 
 TaskName = Literal[

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from show1.checkpoints.loading import load_latent_unet, load_unet, load_vae, read_scheduler_config
 from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings
-from show1.data.captions import DIRECTIONS, TURNED, Told, plural, told, vocabulary
 from show1.data.folder import read_captions
-from show1.data.groups import ARRANGEMENTS
-from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.diffusion import IndependentSeeds, build_scheduler, fold_frames, unfold_frames
 from show1.errors import InputError
 from show1.files import write_json
 from show1.networks import UNet3DConditionModel
+from show1.sprites.captions import DIRECTIONS, TURNED, Told, plural, told, vocabulary
+from show1.sprites.groups import ARRANGEMENTS
+from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage
 from show1.stages.base import PromptEmbeddings
 from show1.stages.interpolation import condition as interpolation_condition

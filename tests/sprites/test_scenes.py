@@ -10,10 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from show1.data.backgrounds import paint_background
-from show1.data.sprites import Scene, SpriteWorld, frame_times, render, render_tensor, sprite_layer
-from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS, combinations, is_held_out
 from show1.errors import InputError
+from show1.sprites.backgrounds import paint_background
+from show1.sprites.scenes import Scene, SpriteWorld, frame_times, render, render_tensor, sprite_layer
+from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS, combinations, is_held_out
 
 
 def centroid(layer: torch.Tensor) -> tuple[float, float]:
@@ -45,7 +45,7 @@ def test_a_scene_is_a_function_of_its_index() -> None:
 
 def test_rendering_is_the_same_in_another_process() -> None:
     code = (
-        "import hashlib; from show1.data.sprites import *; w = SpriteWorld(seed=5)\n"
+        "import hashlib; from show1.sprites.scenes import *; w = SpriteWorld(seed=5)\n"
         "print(hashlib.sha256(b''.join(render(w.scene(i), 3, 20, 32).tobytes() for i in range(4))).hexdigest())"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

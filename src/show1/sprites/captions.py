@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from show1.data.groups import ARRANGEMENTS, arrangement
-from show1.data.sprites import Scene
-from show1.data.world import BACKGROUNDS, COUNTS, MOTIONS, RELATIONS, SIZES, SUBJECTS
+from show1.sprites.groups import ARRANGEMENTS, arrangement
+from show1.sprites.scenes import Scene
+from show1.sprites.world import BACKGROUNDS, COUNTS, MOTIONS, RELATIONS, SIZES, SUBJECTS
 
 VERBS: dict[str, tuple[tuple[str, str], ...]] = {
     "moves left": (
@@ -299,7 +299,7 @@ def vocabulary(*, groups: bool = False) -> list[str]:
     """All words that captions can hold, sorted, in lower case and without punctuation.
 
     Args:
-        groups: Also those of the captions of `show1.data.groups`.
+        groups: Also those of the captions of `show1.sprites.groups`.
     """
     parts: list[str] = ["a", "an", TILTED, *TURNED, *DIRECTIONS, *SUBJECTS]
     parts += [wording for verbs in VERBS.values() for pair in verbs for wording in pair]

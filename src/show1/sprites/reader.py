@@ -2,7 +2,7 @@
 
 It is trained on ground-truth renders alone (`scripts/train_reader.py`) and knows nothing of what made the frames that
 it reads. It decides subject and background and draws a mask; motion is measured from the masks by
-`show1.evaluation.tracking`.
+`show1.sprites.tracking`.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from show1.data.world import BACKGROUNDS, SUBJECTS
+from show1.sprites.world import BACKGROUNDS, SUBJECTS
 
 HEIGHT, WIDTH = 40, 64
 """Size at which frames are read; others are resized to it."""
 
 Reader = TypeVar("Reader", bound=nn.Module)
 
-_WEIGHTS = files("show1.evaluation") / "assets" / "sprite_reader.safetensors"
+_WEIGHTS = files("show1.sprites") / "assets" / "sprite_reader.safetensors"
 
 
 MIN_COVERAGE = 0.005

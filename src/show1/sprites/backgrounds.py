@@ -201,14 +201,14 @@ PAINTERS: tuple[Callable[[Canvas], None], ...] = (
     _snow,
     _pink_room,
 )
-"""One painter for each of `show1.data.world.BACKGROUNDS`, in that order."""
+"""One painter for each of `show1.sprites.world.BACKGROUNDS`, in that order."""
 
 
 def paint_background(background: int, seed: int, height: int, width: int) -> Array:
     """Paints a background.
 
     Args:
-        background: Index into `show1.data.world.BACKGROUNDS`.
+        background: Index into `show1.sprites.world.BACKGROUNDS`.
         seed: Picks the variation: horizon, clouds, tint and the like.
         height: Rows of pixels.
         width: Columns of pixels.

@@ -1,6 +1,6 @@
 """Text alignment in the sprite world: does a video show the subject, the background and the motion of its prompt?
 
-Subject and background are read by a classifier, the motion is measured (`show1.evaluation.tracking`). The same scores
+Subject and background are read by a classifier, the motion is measured (`show1.sprites.tracking`). The same scores
 are given to ground truth, to ground truth under other prompts and to noise, so that a table says what they are worth.
 """
 
@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from show1.data.sprites import Scene, SpriteWorld, frame_times, render_tensor, sprite_layer
-from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.evaluation.frechet import Gaussian, frechet_distance
-from show1.evaluation.group_reader import GroupReader, group_reader_sha256
-from show1.evaluation.prompts import AlignmentPrompt, Asked
-from show1.evaluation.reader import SpriteReader, reader_sha256
-from show1.evaluation.tracking import Track, fitted, track
+from show1.sprites.group_reader import GroupReader, group_reader_sha256
+from show1.sprites.prompts import AlignmentPrompt, Asked
+from show1.sprites.reader import SpriteReader, reader_sha256
+from show1.sprites.scenes import Scene, SpriteWorld, frame_times, render_tensor, sprite_layer
+from show1.sprites.tracking import Track, fitted, track
+from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS
 
 CRITERIA = ("subject", "background", "motion", "all three", "stable")
 """What a video is judged by."""

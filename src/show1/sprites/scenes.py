@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from show1.data.backgrounds import paint_background
-from show1.data.world import (
+from show1.errors import InputError
+from show1.sprites.backgrounds import paint_background
+from show1.sprites.world import (
     BACKGROUNDS,
     MOTIONS,
     RELATIONS,
@@ -27,7 +28,6 @@ from show1.data.world import (
     combinations,
     is_held_out,
 )
-from show1.errors import InputError
 
 ASPECT = 1.6
 """Width over height of the frames that the scenes are laid out for: 20x32, 80x128, 160x256."""
@@ -299,7 +299,7 @@ def frame_times(num_frames: int) -> NDArray[np.float64]:
 @cache
 def _mip_levels() -> list[torch.Tensor]:
     """The sprites at sizes 256, 128, ... 4: each (32, 4, S, S) float32 in [0, 1], colour multiplied by alpha."""
-    with (files("show1.data") / "assets" / "sprites.png").open("rb") as file, Image.open(file) as image:
+    with (files("show1.sprites") / "assets" / "sprites.png").open("rb") as file, Image.open(file) as image:
         sheet = torch.from_numpy(np.asarray(image.convert("RGBA")).copy())
     rows, columns = sheet.shape[0] // CELL, sheet.shape[1] // CELL
     cells = sheet.reshape(rows, CELL, columns, CELL, 4).permute(0, 2, 4, 1, 3).reshape(-1, 4, CELL, CELL)

@@ -1,6 +1,6 @@
 """A network that reads frames with any number of subjects: what they are, where, and how large.
 
-`show1.evaluation.reader` takes a frame to show one subject. This one is trained on ground-truth renders of groups, of
+`show1.sprites.reader` takes a frame to show one subject. This one is trained on ground-truth renders of groups, of
 single subjects of all sizes, and of empty backgrounds (`scripts/train_group_reader.py`). As in CenterNet
 (arXiv:1904.07850), a thing is a peak in a map of middles, and other maps say there what it is and how large.
 """
@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from show1.data.world import BACKGROUNDS, SUBJECTS
-from show1.evaluation.reader import UNetTrunk, resize, weighted_mean, with_weights
+from show1.sprites.reader import UNetTrunk, resize, weighted_mean, with_weights
+from show1.sprites.world import BACKGROUNDS, SUBJECTS
 
 PEAK_DISTANCE = 3
 """Peaks of the map of middles, which is 20x32, are further apart than this."""
 
-_WEIGHTS = files("show1.evaluation") / "assets" / "group_reader.safetensors"
+_WEIGHTS = files("show1.sprites") / "assets" / "group_reader.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)

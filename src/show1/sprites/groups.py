@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from show1.data.sprites import Scene, SpriteWorld, check_split, scene_generator
-from show1.data.world import (
+from show1.errors import InputError
+from show1.sprites.scenes import Scene, SpriteWorld, check_split, scene_generator
+from show1.sprites.world import (
     BACKGROUNDS,
     COUNTS,
     MOTIONS,
@@ -23,7 +24,6 @@ from show1.data.world import (
     is_pair_held_out,
     is_size_held_out,
 )
-from show1.errors import InputError
 
 ARRANGEMENTS: tuple[str, ...] = (*RELATIONS, *COUNTS.values(), *SIZES)
 """What these scenes have beyond one subject of ordinary size: where the first of two is, how many, or how large."""

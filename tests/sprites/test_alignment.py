@@ -11,17 +11,17 @@ import torch
 from published_layout import small_settings
 
 from show1.checkpoints.locate import resolve
-from show1.data.captions import parse_caption
-from show1.data.groups import GroupWorld
-from show1.data.sprites import SpriteWorld, frame_times, render_tensor
-from show1.data.world import BACKGROUNDS, MOTIONS, is_held_out
 from show1.errors import InputError, RunError
-from show1.evaluation import alignment_run
-from show1.evaluation.alignment import SceneJudge, Share, summarise, truth, validate
-from show1.evaluation.alignment_run import AlignmentPlan, evaluate_alignment
-from show1.evaluation.prompts import Asked, alignment_prompts, prompts_sha256, read_prompt
-from show1.evaluation.reader import SpriteReader
 from show1.generation.pipeline import Show1Pipeline
+from show1.sprites import alignment_run
+from show1.sprites.alignment import SceneJudge, Share, summarise, truth, validate
+from show1.sprites.alignment_run import AlignmentPlan, evaluate_alignment
+from show1.sprites.captions import parse_caption
+from show1.sprites.groups import GroupWorld
+from show1.sprites.prompts import Asked, alignment_prompts, prompts_sha256, read_prompt
+from show1.sprites.reader import SpriteReader
+from show1.sprites.scenes import SpriteWorld, frame_times, render_tensor
+from show1.sprites.world import BACKGROUNDS, MOTIONS, is_held_out
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ Split = Literal["train", "held_out", "all"]
 
 
 def _load() -> dict[str, Any]:
-    text = (files("show1.data") / "assets" / "sprite_world.json").read_text(encoding="utf-8")
+    text = (files("show1.sprites") / "assets" / "sprite_world.json").read_text(encoding="utf-8")
     world: dict[str, Any] = json.loads(text)
     return world
 

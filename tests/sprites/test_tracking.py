@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from show1.data.sprites import SpriteWorld, frame_times, render_tensor, sprite_layer
-from show1.data.world import MOTIONS
-from show1.evaluation.tracking import Track, fitted, track
+from show1.sprites.scenes import SpriteWorld, frame_times, render_tensor, sprite_layer
+from show1.sprites.tracking import Track, fitted, track
+from show1.sprites.world import MOTIONS
 
 
 def both(video: torch.Tensor, masks: torch.Tensor, subject: int) -> list[Track]:

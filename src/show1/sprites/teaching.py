@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from show1.data.captions import CLIP_TEMPLATES, with_article
-from show1.data.sprites import ASPECT, Scene, render
-from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.errors import InputError
+from show1.sprites.captions import CLIP_TEMPLATES, with_article
+from show1.sprites.scenes import ASPECT, Scene, render
+from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.video import Video
 
 Pose = tuple[float, float, float, float]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from show1.data.captions import caption, parse_caption, told, vocabulary
 from show1.data.clips import SpriteClips
-from show1.data.groups import ARRANGEMENTS, GroupWorld, arrangement, holds_held_out
-from show1.data.sprites import Scene, SpriteWorld, render_tensor, sprite_layer
-from show1.data.world import (
+from show1.errors import InputError
+from show1.sprites.captions import caption, parse_caption, told, vocabulary
+from show1.sprites.groups import ARRANGEMENTS, GroupWorld, arrangement, holds_held_out
+from show1.sprites.scenes import Scene, SpriteWorld, render_tensor, sprite_layer
+from show1.sprites.world import (
     RELATIONS,
     SUBJECTS,
     is_count_held_out,
@@ -18,7 +19,6 @@ from show1.data.world import (
     is_pair_held_out,
     is_size_held_out,
 )
-from show1.errors import InputError
 
 TIMES = np.array([0.0, 1.0])
 

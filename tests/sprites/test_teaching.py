@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from show1.data.sprites import SpriteWorld, frame_times, render, sprite_layer
-from show1.data.teaching import TEACHING_MOTIONS, teaching_caption, teaching_clip, teaching_scene
-from show1.data.world import SUBJECTS
 from show1.errors import InputError
+from show1.sprites.scenes import SpriteWorld, frame_times, render, sprite_layer
+from show1.sprites.teaching import TEACHING_MOTIONS, teaching_caption, teaching_clip, teaching_scene
+from show1.sprites.world import SUBJECTS
 
 NAMES = list(TEACHING_MOTIONS)
 
@@ -69,7 +69,7 @@ def test_other_subjects_and_backgrounds() -> None:
 
 
 def test_verbs_are_new_words() -> None:
-    from show1.data.captions import vocabulary
+    from show1.sprites.captions import vocabulary
 
     assert not {motion.verb for motion in TEACHING_MOTIONS.values()} & set(vocabulary())
 

@@ -7,8 +7,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal, get_args
 
-from show1.data.captions import parse_caption, told
 from show1.errors import InputError
+from show1.sprites.captions import parse_caption, told
 
 SceneSet = Literal["held_out", "seen", "paraphrase"]
 """Pairs that training never shows; combinations that it shows; held-out combinations in other words."""
@@ -22,8 +22,8 @@ SCENE_SETS: tuple[SceneSet, ...] = get_args(SceneSet)
 GROUP_SETS: tuple[GroupSet, ...] = get_args(GroupSet)
 PROMPT_SETS: tuple[PromptSet, ...] = (*SCENE_SETS, *GROUP_SETS)
 
-_FILE = files("show1.evaluation") / "assets" / "alignment_prompts.jsonl"
-_GROUP_FILE = files("show1.evaluation") / "assets" / "group_prompts.jsonl"
+_FILE = files("show1.sprites") / "assets" / "alignment_prompts.jsonl"
+_GROUP_FILE = files("show1.sprites") / "assets" / "group_prompts.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class AlignmentPrompt(Asked):
 
 @dataclass(frozen=True, kw_only=True)
 class GroupPrompt:
-    """A prompt of the protocol for scenes of `show1.data.groups`."""
+    """A prompt of the protocol for scenes of `show1.sprites.groups`."""
 
     index: int
     """Line of the prompt file."""

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from show1.data.captions import CLIP_TEMPLATES, DIRECTIONS, PLACES, VERBS, caption, parse_caption, told, vocabulary
-from show1.data.sprites import Scene, SpriteWorld
-from show1.data.world import BACKGROUNDS, MOTIONS, SUBJECTS, combinations
+from show1.sprites.captions import CLIP_TEMPLATES, DIRECTIONS, PLACES, VERBS, caption, parse_caption, told, vocabulary
+from show1.sprites.scenes import Scene, SpriteWorld
+from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS, combinations
 
 
 def make_scene(subject: int, motion: int, background: int) -> Scene:

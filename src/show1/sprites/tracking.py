@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from show1.data.sprites import ASPECT, CELL, MARGIN, sprite_texture
-from show1.data.world import MOTIONS
+from show1.sprites.scenes import ASPECT, CELL, MARGIN, sprite_texture
+from show1.sprites.world import MOTIONS
 
 Array = NDArray[np.float64]
 
