@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from show1.errors import InputError
 
@@ -33,7 +33,8 @@ def _require_type(name: str, value: object, kind: Any) -> None:
     if kind is int:
         require(whole, name, value, "a whole number")
     elif kind is float:
-        require(whole or (isinstance(value, float) and math.isfinite(value)), name, value, "a finite number")
+        finite = (whole and abs(cast(int, value)) < 2**1000) or (isinstance(value, float) and math.isfinite(value))
+        require(finite, name, value, "a finite number")
     elif kind is bool:
         require(isinstance(value, bool), name, value, "yes or no")
     elif kind is str:

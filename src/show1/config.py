@@ -4,7 +4,8 @@ Settings are frozen dataclasses; variants are made with `dataclasses.replace`, a
 """
 
 import dataclasses
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from show1.checks import require, require_types
@@ -48,21 +49,23 @@ class StageSettings:
         require_types(self)
         low, high = self.guidance_interval
         require(1 <= self.num_inference_steps <= 1000, "num_inference_steps", self.num_inference_steps, "1 to 1000")
-        require(self.guidance_scale >= 0, "guidance_scale", self.guidance_scale, "0 or more")
+        require(0 <= self.guidance_scale <= 1e6, "guidance_scale", self.guidance_scale, "0 to 1000000")
         require(0 <= low <= high <= 1, "guidance_interval", self.guidance_interval, "0 <= low <= high <= 1")
-        require(self.max_batch is None or self.max_batch >= 1, "max_batch", self.max_batch, "1 or more, or None")
+        fits = self.max_batch is None or 1 <= self.max_batch <= 2**31
+        require(fits, "max_batch", self.max_batch, "1 or more, or None")
 
     def to_dict(self) -> dict[str, Any]:
         """The saved form: JSON types only."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Reads the saved form.
 
         Raises:
-            InputError: An option is unknown or missing.
+            InputError: It is no mapping, or an option is unknown, missing or out of its range.
         """
+        require(isinstance(values, Mapping), cls.__name__, values, "a mapping of options")
         names = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(set(values) - names)
         if unknown:
@@ -106,7 +109,7 @@ class InterpolationSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.factor >= 1, "factor", self.factor, "1 or more")
+        require(1 <= self.factor <= 64, "factor", self.factor, "1 to 64")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,13 +145,13 @@ class SuperResolutionSettings(StageSettings):
         super().__post_init__()
         _require_size(self.height, self.width)
         require(0 <= self.noise_level <= 999, "noise_level", self.noise_level, "0 to 999")
-        require(self.window >= 2, "window", self.window, "2 or more")
+        require(2 <= self.window <= 1024, "window", self.window, "2 or more, at most 1024")
         require(1 <= self.stride <= self.window - 1, "stride", self.stride, "1 to window - 1")
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        first = values.get("first_frame")
-        if isinstance(first, dict):
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        first = values.get("first_frame") if isinstance(values, Mapping) else None
+        if first is not None:
             values = {**values, "first_frame": FirstFrameSettings.from_dict(first)}
         return super().from_dict(values)
 
@@ -189,18 +192,37 @@ class CascadeSettings:
     translation: TranslationSettings
     clean_prompt: Literal["lower", "none"] = "lower"
     """`lower`: strip and lower-case the prompt of the pixel stages, as the published run does."""
-    max_text_tokens: int = field(default=77)
-    """Tokens of the pixel stages' prompt."""
+    max_text_tokens: int = 77
+    """Tokens of the pixel stages' prompt, 2 to 512."""
+
+    def __post_init__(self) -> None:
+        for name in STAGES:
+            options, kind = getattr(self, name), STAGE_SETTINGS[name]
+            require(isinstance(options, kind), name, options, f"a {kind.__name__}")
+        require(self.clean_prompt in ("lower", "none"), "clean_prompt", self.clean_prompt, "'lower' or 'none'")
+        tokens = self.max_text_tokens
+        whole = isinstance(tokens, int) and not isinstance(tokens, bool)
+        require(whole and 2 <= tokens <= 512, "max_text_tokens", tokens, "a whole number from 2 to 512")
 
     def to_dict(self) -> dict[str, Any]:
         stages: dict[str, Any] = {name: getattr(self, name).to_dict() for name in STAGES}
         return {**stages, "clean_prompt": self.clean_prompt, "max_text_tokens": self.max_text_tokens}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        rest = {k: v for k, v in values.items() if k not in STAGES}
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Reads the saved form.
+
+        Raises:
+            InputError: It is no mapping, or an option is unknown, missing or out of its range.
+        """
+        require(isinstance(values, Mapping), "settings", values, "a mapping of stage to options")
+        names = [f.name for f in dataclasses.fields(cls)]
+        for name in values:
+            require(name in names, "a key of settings", name, f"one of {', '.join(names)}")
+        for name in STAGES:
+            require(name in values, f"settings[{name!r}]", None, "a mapping of options")
         stages: dict[str, Any] = {name: STAGE_SETTINGS[name].from_dict(values[name]) for name in STAGES}
-        return cls(**stages, **rest)
+        return cls(**{**values, **stages})
 
     def replace(self, **changes: dict[str, Any]) -> Self:
         """Changes options of stages: `settings.replace(keyframes={"guidance_scale": 5.0})`.
