@@ -20,11 +20,12 @@ from diffusers import SchedulerMixin
 from torch import Tensor
 
 from show1.checkpoints.loading import load_unet, read_scheduler_config
+from show1.data.clips import frame_times
 from show1.diffusion import build_scheduler
 from show1.media import contact_sheet, save_sheet
 from show1.networks import UNet3DConditionModel
 from show1.sprites.captions import caption
-from show1.sprites.scenes import Scene, SpriteWorld, frame_times, render_tensor
+from show1.sprites.scenes import Scene, SpriteWorld, render_tensor
 from show1.sprites.world import MOTIONS
 from show1.training.objective import add_noise, denoised, prediction_loss
 from show1.training.tasks import TextConditioner

@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from show1.data.clips import MINI_VIEWS, ClipDataset, ClipView, SpriteClips
+from show1.data.clips import MINI_VIEWS, ClipDataset, ClipView, frame_times
 from show1.errors import InputError
 from show1.sprites.captions import caption
-from show1.sprites.scenes import SpriteWorld, frame_times, render_tensor
+from show1.sprites.clips import SpriteClips
+from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.sprites.world import MOTIONS
 
 

@@ -11,6 +11,7 @@ import torch
 from published_layout import small_settings
 
 from show1.checkpoints.locate import resolve
+from show1.data.clips import frame_times
 from show1.errors import InputError, RunError
 from show1.generation.pipeline import Show1Pipeline
 from show1.sprites import alignment_run
@@ -20,7 +21,7 @@ from show1.sprites.captions import parse_caption
 from show1.sprites.groups import GroupWorld
 from show1.sprites.prompts import Asked, alignment_prompts, prompts_sha256, read_prompt
 from show1.sprites.reader import SpriteReader
-from show1.sprites.scenes import SpriteWorld, frame_times, render_tensor
+from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.sprites.world import BACKGROUNDS, MOTIONS, is_held_out
 
 

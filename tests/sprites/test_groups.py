@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from show1.data.clips import SpriteClips
 from show1.errors import InputError
 from show1.sprites.captions import caption, parse_caption, told, vocabulary
+from show1.sprites.clips import SpriteClips
 from show1.sprites.groups import ARRANGEMENTS, GroupWorld, arrangement, holds_held_out
 from show1.sprites.scenes import Scene, SpriteWorld, render_tensor, sprite_layer
 from show1.sprites.world import (

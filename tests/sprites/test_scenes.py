@@ -10,9 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from show1.data.clips import frame_times
 from show1.errors import InputError
 from show1.sprites.backgrounds import paint_background
-from show1.sprites.scenes import Scene, SpriteWorld, frame_times, render, render_tensor, sprite_layer
+from show1.sprites.scenes import Scene, SpriteWorld, render, render_tensor, sprite_layer
 from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS, combinations, is_held_out
 
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from show1.data.clips import frame_times
 from show1.errors import InputError
-from show1.sprites.scenes import SpriteWorld, frame_times, render, sprite_layer
+from show1.sprites.scenes import SpriteWorld, render, sprite_layer
 from show1.sprites.teaching import TEACHING_MOTIONS, teaching_caption, teaching_clip, teaching_scene
 from show1.sprites.world import SUBJECTS
 

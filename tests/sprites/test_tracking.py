@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from show1.sprites.scenes import SpriteWorld, frame_times, render_tensor, sprite_layer
+from show1.data.clips import frame_times
+from show1.sprites.scenes import SpriteWorld, render_tensor, sprite_layer
 from show1.sprites.tracking import Track, fitted, track
 from show1.sprites.world import MOTIONS
 

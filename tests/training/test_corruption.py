@@ -2,7 +2,8 @@
 
 import torch
 
-from show1.sprites.scenes import SpriteWorld, frame_times, render_tensor
+from show1.data.clips import frame_times
+from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.training.corruption import HIGH, LOW, corrupted, left_in
 
 

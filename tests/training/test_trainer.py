@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from tiny_training import Exports, FixedNoiseTask, config, exported, losses
 from torch.testing import assert_close
 
-from show1.data.clips import SpriteClips
 from show1.errors import Cancelled, InputError, MediaError, RunError, Show1Error
 from show1.networks import UNet3DConditionModel
+from show1.sprites.clips import SpriteClips
 from show1.training import TrainingConfig, describe, last_checkpoint, tasks, train, trainer
 from show1.training.tasks import VAETask
 from show1.video import Video

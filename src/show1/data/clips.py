@@ -8,13 +8,28 @@ import random
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from show1.errors import InputError
-from show1.sprites.captions import caption
-from show1.sprites.groups import GroupWorld
-from show1.sprites.scenes import Scene, SpriteWorld, frame_times, render_tensor
+
+
+def frame_times(num_frames: int) -> NDArray[np.float64]:
+    """Gives the times of a clip's frames, spread evenly from 0 to 1.
+
+    The 8 keyframes are exactly frames 0, 4, ... 28 of 29.
+
+    Returns:
+        (F,) float64.
+
+    Raises:
+        InputError: There are no frames.
+    """
+    if num_frames < 1:
+        raise InputError(f"num_frames must be at least 1, got {num_frames}")
+    return np.arange(num_frames) / max(num_frames - 1, 1)
 
 
 class ClipSource(Protocol):
@@ -40,42 +55,6 @@ class ClipSource(Protocol):
     def caption(self, index: int, kind: Literal["clip", "image"] = "clip") -> str:
         """What the clip shows; "image" asks for a caption of a single frame."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpriteClips:
-    """The sprite world as a source of clips."""
-
-    world: SpriteWorld = SpriteWorld()
-    """Where the scenes come from."""
-
-    paraphrase: bool = True
-    """Half of the captions are paraphrases; False gives the canonical caption always."""
-
-    motions_per_scene: int = 1
-    """So many clips in a row are `SpriteWorld.sibling`s: they differ in their motion alone."""
-
-    groups: float = 0.0
-    """Share of the clips that show scenes of `GroupWorld` instead, 0 to 1."""
-
-    def scene(self, index: int) -> Scene:
-        """What the clip at an index shows."""
-        if self.groups and random.Random(f"groups {self.world.seed} {index}").random() < self.groups:
-            return GroupWorld(seed=self.world.seed, split=self.world.split).scene(index)
-        if self.motions_per_scene == 1:
-            return self.world.scene(index)
-        return self.world.sibling(*divmod(index, self.motions_per_scene))
-
-    def clip(
-        self, index: int, *, num_frames: int, height: int, width: int, frames: slice = slice(None)
-    ) -> torch.Tensor:
-        """See `ClipSource.clip`."""
-        return render_tensor(self.scene(index), frame_times(num_frames)[frames], height, width)
-
-    def caption(self, index: int, kind: Literal["clip", "image"] = "clip") -> str:
-        """See `ClipSource.caption`."""
-        rng = random.Random(f"caption {self.world.seed} {index}") if self.paraphrase else None
-        return caption(self.scene(index), rng, kind=kind)
 
 
 @dataclass(frozen=True, kw_only=True)

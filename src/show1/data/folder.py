@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from show1.data.clips import frame_times
 from show1.errors import InputError, MediaError
-from show1.sprites.scenes import frame_times
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from show1.data.clips import frame_times
 from show1.errors import InputError
 from show1.sprites.alignment import Share
 from show1.sprites.captions import caption
 from show1.sprites.reader import Reading, SpriteReader
-from show1.sprites.scenes import ASPECT, Scene, SpriteWorld, frame_times, render, render_tensor
+from show1.sprites.scenes import ASPECT, Scene, SpriteWorld, render, render_tensor
 from show1.sprites.style_reader import StyleReader
 from show1.sprites.styles import apply_style
 from show1.sprites.teaching import TEACHING_MOTIONS, teaching_caption, teaching_scene

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from show1.data.clips import frame_times
 from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.sprites.group_reader import GroupReader, group_reader_sha256
 from show1.sprites.prompts import AlignmentPrompt, Asked
 from show1.sprites.reader import SpriteReader, reader_sha256
-from show1.sprites.scenes import Scene, SpriteWorld, frame_times, render_tensor, sprite_layer
+from show1.sprites.scenes import Scene, SpriteWorld, render_tensor, sprite_layer
 from show1.sprites.tracking import Track, fitted, track
 from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS
 

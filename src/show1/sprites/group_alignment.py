@@ -10,11 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from show1.data.clips import frame_times
 from show1.sprites.alignment import Features, flicker
 from show1.sprites.group_reader import GroupReader, Thing, group_reader_sha256
 from show1.sprites.groups import GroupWorld
 from show1.sprites.prompts import GroupPrompt
-from show1.sprites.scenes import LARGEST, SMALLEST, frame_times, relation, render_tensor
+from show1.sprites.scenes import LARGEST, SMALLEST, relation, render_tensor
 from show1.sprites.tracking import track
 from show1.sprites.world import BACKGROUNDS, COUNTS, RELATIONS, SIZES, SUBJECTS
 

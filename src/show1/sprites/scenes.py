@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
+from show1.data.clips import frame_times
 from show1.errors import InputError
 from show1.sprites.backgrounds import paint_background
 from show1.sprites.world import (
@@ -287,13 +288,6 @@ def _draw_scene(subject: int, motion: int, background: int, rng: np.random.Gener
         flip=(phrase == "moves right" and name in FACES_LEFT) or (phrase == "moves left" and name in FACES_RIGHT),
         paint_seed=int(rng.integers(2**31)),
     )
-
-
-def frame_times(num_frames: int) -> NDArray[np.float64]:
-    """Times of a clip's frames, evenly from 0 to 1; the 8 keyframes are exactly frames 0, 4, ... 28 of 29."""
-    if num_frames < 1:
-        raise InputError(f"num_frames must be at least 1, got {num_frames}")
-    return np.arange(num_frames) / max(num_frames - 1, 1)
 
 
 @cache

@@ -23,11 +23,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from show1.data.clips import MINI_VIEWS, ClipDataset, ClipSource, ClipView, SpriteClips
+from show1.data.clips import MINI_VIEWS, ClipDataset, ClipSource, ClipView
 from show1.errors import Cancelled, InputError, MissingDependencyError, RunError, Show1Error
 from show1.files import read_json_object, write_json
 from show1.networks.layers import set_temporal_dropout
 from show1.runtime import explained_memory
+from show1.sprites.clips import SpriteClips
 from show1.sprites.scenes import SpriteWorld
 from show1.training.config import TrainingConfig
 from show1.training.job import Job, LoopOptions
