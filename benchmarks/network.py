@@ -1,7 +1,7 @@
 """Measures the choices in the pixel UNet that are about speed.
 
-    python benchmarks/network.py                # prints a Markdown table
-    python benchmarks/network.py --threads 1 --repeat 10
+    python -m benchmarks.network                # prints a Markdown table
+    python -m benchmarks.network --threads 1 --repeat 10
 
 What is compared: convolution over frames as Conv3d and as Conv2d on a view; the default and the channels-last layout;
 text keys and values computed at every call and once; the segments of the interpolation stage one by one and batched.

@@ -24,9 +24,9 @@ from show1.config import StageName, TranslationSettings
 from show1.data.clips import frame_times
 from show1.diffusion import IndependentSeeds, fold_frames, unfold_frames
 from show1.media import contact_sheet, save_sheet
-from show1.sprites.alignment import score_video
+from show1.sprites.alignment.judge import score_video
 from show1.sprites.captions import caption
-from show1.sprites.reader import SpriteReader
+from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.stages import TranslationStage
 from show1.stages.base import PromptEmbeddings

@@ -24,7 +24,7 @@ from torch import Tensor
 from show1.config import InterpolationSettings, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds
 from show1.networks import UNet3DConditionModel
-from show1.sprites.reader import SpriteReader
+from show1.sprites.readers.subject import SpriteReader
 from show1.stages import InterpolationStage, SuperResolutionStage
 from show1.stages.base import PromptEmbeddings
 from show1.stages.super_resolution import upsample

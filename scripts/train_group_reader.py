@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from train_reader import roughen, save
 
-from show1.sprites.group_reader import GroupReader
 from show1.sprites.groups import GroupWorld
-from show1.sprites.reader import HEIGHT, WIDTH, resize
+from show1.sprites.readers.group import GroupReader
+from show1.sprites.readers.subject import HEIGHT, WIDTH, resize
 from show1.sprites.scenes import Scene, SpriteWorld, render_tensor, sprite_layer
 
 WEIGHTS = Path("src/show1/sprites/assets/group_reader.safetensors")

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from show1.sprites.reader import HEIGHT, WIDTH, SpriteReader, resize
+from show1.sprites.readers.subject import HEIGHT, WIDTH, SpriteReader, resize
 from show1.sprites.scenes import SpriteWorld, render_tensor, sprite_layer
 
 WEIGHTS = Path("src/show1/sprites/assets/sprite_reader.safetensors")

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from train_reader import save
 
-from show1.sprites.reader import SpriteReader, resize
+from show1.sprites.readers.style import KINDS, StyleReader
+from show1.sprites.readers.subject import SpriteReader, resize
 from show1.sprites.scenes import SpriteWorld, render
-from show1.sprites.style_reader import KINDS, StyleReader
 from show1.sprites.styles import apply_style
 
 WEIGHTS = Path("src/show1/sprites/assets/style_reader.safetensors")

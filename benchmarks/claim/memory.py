@@ -1,7 +1,7 @@
 """Peak memory of five ways to high resolution, with networks of the published sizes and random weights.
 
-    python benchmarks/claim/memory.py              # the allocator's arithmetic on fake tensors, on any machine
-    python benchmarks/claim/memory.py --measure    # the same calls on a GPU, with their time
+    python -m benchmarks.claim.memory              # the allocator's arithmetic on fake tensors, on any machine
+    python -m benchmarks.claim.memory --measure    # the same calls on a GPU, with their time
 
 Each way is a list of networks that are in memory one after another (float16); a call has both halves of guidance.
 Nothing is computed on fake tensors, so kernels' own workspaces are not counted.

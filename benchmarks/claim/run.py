@@ -1,12 +1,12 @@
 """The claim of arXiv:2309.15818 side by side, in the sprite world: is the hybrid better than either of its halves?
 
-    python benchmarks/claim/run.py --out claim                        # trains what is compared, generates, scores
-    python benchmarks/claim/run.py --out claim --quick                # the same in minutes, to see that it runs
-    python benchmarks/claim/run.py --out claim --mixed-precision bf16 --cuda-graphs --workers 12    # on a GPU
-    python benchmarks/claim/run.py --out claim --processes 4          # prompts side by side
-    python benchmarks/claim/run.py --out claim --earlier-keyframes STAGE    # also a hybrid of a shorter training
-    python benchmarks/claim/run.py --out claim --way hybrid --way "plain upscaling"    # compares these alone
-    python benchmarks/claim/run.py --out claim --only latent-images --only latent    # trains these alone, and ends
+    python -m benchmarks.claim.run --out claim                        # trains what is compared, generates, scores
+    python -m benchmarks.claim.run --out claim --quick                # the same in minutes, to see that it runs
+    python -m benchmarks.claim.run --out claim --mixed-precision bf16 --cuda-graphs --workers 12    # on a GPU
+    python -m benchmarks.claim.run --out claim --processes 4          # prompts side by side
+    python -m benchmarks.claim.run --out claim --earlier-keyframes STAGE    # also a hybrid of a shorter training
+    python -m benchmarks.claim.run --out claim --way hybrid --way "plain upscaling"    # compares these alone
+    python -m benchmarks.claim.run --out claim --only latent-images --only latent    # trains these alone, and ends
 
 Five ways, with the same prompts and seeds:
 
@@ -48,20 +48,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-import train_mini
-
+from scripts import train_mini
 from show1 import Show1Pipeline
 from show1.checkpoints.locate import resolve
 from show1.config import StageName
 from show1.diffusion import fold_frames, unfold_frames
 from show1.errors import Cancelled
-from show1.evaluation.folder import identify
+from show1.evaluation.identity import identify
 from show1.files import read_json_object, sha256, write_json
 from show1.media import contact_sheet, save_sheet
 from show1.runtime import measure
-from show1.sprites.alignment import CRITERIA, Measured, Row, SceneJudge, summarise, truth
-from show1.sprites.prompts import AlignmentPrompt, alignment_prompts
+from show1.sprites.alignment.judge import CRITERIA, Measured, Row, SceneJudge, summarise, truth
+from show1.sprites.alignment.prompts import AlignmentPrompt, alignment_prompts
 from show1.training import TaskName, TrainingConfig, train
 from show1.training.trainer import TrainingJob
 from show1.video import Video
@@ -422,7 +420,7 @@ def costs_of(arms: Sequence[str], command: Sequence[str]) -> dict[str, dict[str,
     """Seconds and bytes of a whole video by each way, from the text on, each in a process of its own."""
     found = {}
     for arm in arms:
-        asked = [sys.executable, *command, "--cost-of", arm]
+        asked = [sys.executable, "-m", "benchmarks.claim.run", *command, "--cost-of", arm]
         told = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout
         found[arm] = json.loads(told.splitlines()[-1])
     return found
@@ -575,7 +573,7 @@ def main() -> None:
         side_by_side(options, networks, processes)
     rows = compare(options, pipes)
     repairs = repair(options, pipes) if "all noise levels" in pipes else []
-    costs = costs_of((LOW, *options.arms), sys.argv)
+    costs = costs_of((LOW, *options.arms), sys.argv[1:])
     text = report(options, rows, costs, repairs)
     (options.out / "report.md").write_text(text, encoding="utf-8")
     write_json(

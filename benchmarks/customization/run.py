@@ -1,8 +1,8 @@
 """Measures customization: how well methods teach motions and styles that `mini` has never seen.
 
-    python benchmarks/customization/run.py OUT              # everything: 15 motion runs, 8 style runs, 64 videos each
-    python benchmarks/customization/run.py OUT --quick      # a few steps and videos, to see that it works
-    python benchmarks/customization/run.py OUT --motions circle --methods lora --styles
+    python -m benchmarks.customization.run OUT              # everything: 15 motion runs, 8 style runs, 64 videos each
+    python -m benchmarks.customization.run OUT --quick      # a few steps and videos, to see that it works
+    python -m benchmarks.customization.run OUT --motions circle --methods lora --styles
 
 Each method has the options that suit `mini` best (`TUNED`; docs/experiments.md says what was tried); what the command
 line gives goes before them, for all methods. An adapter is used with the least of a few weights by which other videos,
@@ -41,9 +41,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from show1 import Show1Pipeline
-from show1.config import StageName
-from show1.evaluation.customization import (
+from benchmarks.customization.scores import (
     ContentPrompt,
     MotionScore,
     StyleScore,
@@ -56,13 +54,15 @@ from show1.evaluation.customization import (
     validate_motion,
     validate_style,
 )
-from show1.evaluation.folder import claim, identify
+from show1 import Show1Pipeline
+from show1.config import StageName
+from show1.evaluation.identity import claim, identify
 from show1.files import read_json_object, write_json, write_tensors, write_text
 from show1.media import contact_sheet, save_sheet
 from show1.sprites.captions import caption
-from show1.sprites.reader import SpriteReader, reader_sha256
+from show1.sprites.readers.style import StyleReader, style_reader_sha256
+from show1.sprites.readers.subject import SpriteReader, reader_sha256
 from show1.sprites.scenes import SpriteWorld, render
-from show1.sprites.style_reader import StyleReader, style_reader_sha256
 from show1.sprites.styles import STYLES, apply_style
 from show1.sprites.teaching import TEACHING_MOTIONS, teaching_caption, teaching_clip
 from show1.training.customization import METHODS, CustomizationConfig, customize

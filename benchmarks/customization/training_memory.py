@@ -1,7 +1,7 @@
 """Peak memory of a step of customization, with the keyframe network at its published size and random weights.
 
-    python benchmarks/customization/training_memory.py              # arithmetic on fake tensors, on any machine
-    python benchmarks/customization/training_memory.py --measure    # the same steps on a GPU, with their time
+    python -m benchmarks.customization.training_memory              # arithmetic on fake tensors, on any machine
+    python -m benchmarks.customization.training_memory --measure    # the same steps on a GPU, with their time
 
 A step is forward, backward and AdamW on clips of 8x40x64 in float32: four at a time, as `show1 customize motion` does
 it by default, or one, as with `--batch-size 1`, or `--accumulate 4`.
@@ -11,11 +11,9 @@ workspaces are not counted.
 
 import argparse
 import datetime
-import sys
 import time
 import weakref
 from itertools import product
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -25,14 +23,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks.claim.memory import BASE
 from show1.networks import UNet3DConditionModel
 from show1.networks.layers import set_temporal_dropout
 from show1.training.customization import METHODS, CustomizationConfig
 from show1.training.customization.methods import METHOD_CLASSES, Inputs, Method, MotionLora, Predicted
 from show1.training.objective import add_noise
-
-sys.path.append(str(Path(__file__).parents[1] / "claim"))
-from memory import BASE
 
 FRAMES, HEIGHT, WIDTH = 8, 40, 64
 

@@ -1,8 +1,8 @@
 """Compares show1's metrics with those of other packages on the same features.
 
 pip install torch-fidelity torchmetrics        # torch-fidelity pulls torchvision; `--no-deps` and tqdm do as well
-python benchmarks/metrics/compare.py           # prints a Markdown table; fails where a difference is too large
-python benchmarks/metrics/compare.py --networks DIR       # and published FVDs, if DIR holds i3d_torchscript.pt
+python -m benchmarks.metrics.compare           # prints a Markdown table; fails where a difference is too large
+python -m benchmarks.metrics.compare --networks DIR       # and published FVDs, if DIR holds i3d_torchscript.pt
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Shows where the time of scoring goes: the feature network's forward against everything else.
 
-    python benchmarks/metrics/speed.py --clips 2048 --device cuda
-    python benchmarks/metrics/speed.py --clips 32 --threads 2
+    python -m benchmarks.metrics.speed --clips 2048 --device cuda
+    python -m benchmarks.metrics.speed --clips 32 --threads 2
 
 Clips of 16 frames of 256x256 are written as lossless videos, then scored as `show1 evaluate score` does, by a
 network of the layers of C3D (arXiv:1412.0767) with random weights.
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from show1.evaluation import features
 from show1.evaluation.benchmark import score_folders
+from show1.evaluation.benchmark_protocol import Metric
 from show1.evaluation.datasets import ClipRule
 from show1.evaluation.features import NETWORKS, FeatureNetwork
-from show1.evaluation.figures import FeatureOptions
-from show1.evaluation.protocol import Metric
+from show1.evaluation.metrics import FeatureOptions
 from show1.video import Video
 
 _FRAMES, _SIDE = 16, 256

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from show1.evaluation.protocol import Metric, Protocol
+from show1.evaluation.benchmark_protocol import Metric, Protocol
 from show1.video import Video
 
 CLASSES = {"Archery": 5, "Biking": 3, "YoYo": 2}

@@ -20,16 +20,16 @@ from published_layout import build_published, small_settings
 from show1.errors import CheckpointError, InputError, ModelNotFoundError, RunError
 from show1.evaluation.benchmark import run_benchmark, score_folders
 from show1.evaluation.benchmark_items import work_items
+from show1.evaluation.benchmark_protocol import Metric, Protocol
 from show1.evaluation.benchmark_report import distance_plot
 from show1.evaluation.clip_score import ClipScore
 from show1.evaluation.datasets import ClipRule, file_clips, read_ucf101
 from show1.evaluation.feature_cache import Probe, clip_features
 from show1.evaluation.features import NETWORKS
-from show1.evaluation.figures import FeatureOptions
-from show1.evaluation.protocol import Metric, Protocol
+from show1.evaluation.metrics import FeatureOptions
 from show1.generation.pipeline import Show1Pipeline
-from show1.sprites.alignment import truth
-from show1.sprites.prompts import alignment_prompts
+from show1.sprites.alignment.judge import truth
+from show1.sprites.alignment.prompts import alignment_prompts
 from show1.video import Video
 
 FVD = Metric(name="fvd", network="i3d-stylegan-v")

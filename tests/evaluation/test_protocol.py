@@ -11,9 +11,9 @@ from evaluation.standard_sets import small_protocol
 
 from show1.errors import InputError
 from show1.evaluation.benchmark_items import resolve, work_items
+from show1.evaluation.benchmark_protocol import Metric, Protocol, draw, protocol_names, published_figures
 from show1.evaluation.datasets import Entry
 from show1.evaluation.features import NETWORKS
-from show1.evaluation.protocol import Metric, Protocol, draw, protocol_names, published_figures
 
 FROZEN = {
     "msrvtt-2990": "47a5354b4ff5d6e7",

@@ -14,13 +14,13 @@ from show1.checkpoints.locate import resolve
 from show1.data.clips import frame_times
 from show1.errors import InputError, RunError
 from show1.generation.pipeline import Show1Pipeline
-from show1.sprites import alignment_run
-from show1.sprites.alignment import SceneJudge, Share, summarise, truth, validate
-from show1.sprites.alignment_run import AlignmentPlan, evaluate_alignment
+from show1.sprites.alignment import run as alignment_run
+from show1.sprites.alignment.judge import SceneJudge, Share, summarise, truth, validate
+from show1.sprites.alignment.prompts import Asked, alignment_prompts, prompts_sha256, read_prompt
+from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 from show1.sprites.captions import parse_caption
 from show1.sprites.groups import GroupWorld
-from show1.sprites.prompts import Asked, alignment_prompts, prompts_sha256, read_prompt
-from show1.sprites.reader import SpriteReader
+from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.sprites.world import BACKGROUNDS, MOTIONS, is_held_out
 

@@ -6,14 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from show1.sprites.alignment import summarise, validate
-from show1.sprites.alignment_report import table
-from show1.sprites.alignment_run import AlignmentPlan
+from show1.sprites.alignment.group_judge import GroupJudge, GroupScore
+from show1.sprites.alignment.judge import summarise, validate
+from show1.sprites.alignment.prompts import GROUP_SETS, GroupPrompt, group_prompts, group_prompts_sha256
+from show1.sprites.alignment.report import table
+from show1.sprites.alignment.run import AlignmentPlan
 from show1.sprites.captions import caption
-from show1.sprites.group_alignment import GroupJudge, GroupScore
-from show1.sprites.group_reader import GroupReader, Thing
 from show1.sprites.groups import GroupWorld, arrangement, is_arrangement_held_out
-from show1.sprites.prompts import GROUP_SETS, GroupPrompt, group_prompts, group_prompts_sha256
+from show1.sprites.readers.group import GroupReader, Thing
 from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.sprites.world import SUBJECTS
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from show1.data.clips import frame_times
+from show1.sprites.readers.tracking import Track, fitted, track
 from show1.sprites.scenes import SpriteWorld, render_tensor, sprite_layer
-from show1.sprites.tracking import Track, fitted, track
 from show1.sprites.world import MOTIONS
 
 

@@ -13,7 +13,7 @@ from show1.cli.settings import parse_model
 from show1.config import StageName
 
 if TYPE_CHECKING:
-    from show1.evaluation.figures import FeatureOptions
+    from show1.evaluation.metrics import FeatureOptions
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure a model.")
 
@@ -65,9 +65,9 @@ def alignment(
       show1 evaluate alignment --model mini --sets held_out --out evaluations/mini
     """
     from show1.errors import InputError
-    from show1.sprites.alignment_report import markdown
-    from show1.sprites.alignment_run import AlignmentPlan, evaluate_alignment
-    from show1.sprites.prompts import PROMPT_SETS
+    from show1.sprites.alignment.prompts import PROMPT_SETS
+    from show1.sprites.alignment.report import markdown
+    from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 
     names = [name.strip() for name in sets.split(",") if name.strip()]
     if wrong := [name for name in names if name not in PROMPT_SETS]:
@@ -99,7 +99,7 @@ def protocols(
     as_json: Annotated[bool, typer.Option("--json", help="Every field as JSON on stdout.")] = False,
 ) -> None:
     """The frozen protocols of `show1 evaluate run`, with their ids."""
-    from show1.evaluation.protocol import Protocol, protocol_names
+    from show1.evaluation.benchmark_protocol import Protocol, protocol_names
 
     found = [Protocol.load(name) for name in protocol_names()]
     if as_json:
@@ -150,8 +150,8 @@ def run(
       show1 evaluate run ucf101-2048x16 --model my-cascade/ --data /data/ucf101 --shard 1/4 --out /shared/ucf
     """
     from show1.evaluation.benchmark import run_benchmark
+    from show1.evaluation.benchmark_protocol import Protocol
     from show1.evaluation.benchmark_report import markdown
-    from show1.evaluation.protocol import Protocol
 
     chosen, part = Protocol.load(protocol), _shard(shard)
     folder = out or Path("evaluations") / chosen.name
@@ -221,9 +221,9 @@ def score(
     """
     from show1.errors import InputError
     from show1.evaluation.benchmark import score_folders
+    from show1.evaluation.benchmark_protocol import Metric
     from show1.evaluation.benchmark_report import folders_markdown
     from show1.evaluation.datasets import ClipRule
-    from show1.evaluation.protocol import Metric
 
     if resize not in ("squash", "crop"):
         raise InputError(f"--resize: squash or crop, got {resize!r}")
@@ -250,7 +250,7 @@ def score(
 
 
 def _feature_options(folder: Path | None, device: str | None, offline: bool) -> "FeatureOptions":
-    from show1.evaluation.figures import FeatureOptions
+    from show1.evaluation.metrics import FeatureOptions
     from show1.runtime import choose_device
 
     return FeatureOptions(folder=folder, device=str(choose_device(device)), local_files_only=offline)

@@ -22,14 +22,14 @@ import numpy as np
 
 from show1.errors import InputError, MediaError, RunError
 from show1.evaluation.benchmark_items import Item, read_entries, real_clips, resolve, work_items
+from show1.evaluation.benchmark_protocol import NEEDS_REAL, Metric, Protocol, published_figures
 from show1.evaluation.datasets import ClipRule, ClipSet, Entry, Rejected, cut_clip, file_clips, read_video_folder
 from show1.evaluation.feature_cache import ClipFeatures, Probe, clip_features
-from show1.evaluation.figures import NEEDS_PROMPTS, FeatureOptions, figures_of, load_probes
-from show1.evaluation.folder import claim, identify
-from show1.evaluation.protocol import NEEDS_REAL, Metric, Protocol, published_figures
+from show1.evaluation.identity import claim, identify
+from show1.evaluation.metrics import NEEDS_PROMPTS, FeatureOptions, figures_of, load_probes
 from show1.files import cache_dir, read_json_object, write_json
 from show1.media import read_metadata
-from show1.sprites.prompts import read_prompt
+from show1.sprites.alignment.prompts import read_prompt
 from show1.video import Video
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from show1.errors import InputError
+from show1.evaluation.benchmark_protocol import NEEDS_REAL, Protocol, draw
 from show1.evaluation.datasets import (
     ClipRule,
     ClipSet,
@@ -19,7 +20,6 @@ from show1.evaluation.datasets import (
     read_msrvtt,
     read_ucf101,
 )
-from show1.evaluation.protocol import NEEDS_REAL, Protocol, draw
 from show1.video import Video
 
 
@@ -162,8 +162,8 @@ def real_clips(protocol: Protocol, entries: Sequence[Entry]) -> ClipSet:
 
 def _sprite_clips(protocol: Protocol) -> ClipSet:
     """Renders of what the prompts ask for, other ones each time round."""
-    from show1.sprites.alignment import truth
-    from show1.sprites.prompts import alignment_prompts, prompts_sha256
+    from show1.sprites.alignment.judge import truth
+    from show1.sprites.alignment.prompts import alignment_prompts, prompts_sha256
 
     asked = [prompt for prompt in alignment_prompts() if protocol.split in ("all", prompt.set)]
     count = protocol.references or len(asked)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from show1.evaluation.figures import HIGHER_IS_BETTER
+from show1.evaluation.metrics import HIGHER_IS_BETTER
 from show1.files import write_text
 from show1.media import contact_sheet, save_sheet
 from show1.video import Video

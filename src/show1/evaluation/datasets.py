@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from show1.errors import InputError, MediaError
-from show1.evaluation.protocol import Protocol, Resize, Start, draw
+from show1.evaluation.benchmark_protocol import Protocol, Resize, Start, draw
 from show1.files import read_json_object
 from show1.media import read_video
 from show1.media.read import IMAGE_SUFFIXES

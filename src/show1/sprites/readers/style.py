@@ -1,7 +1,7 @@
 """A network that reads styled frames of the sprite world: which style, which subject and which background.
 
-`show1.sprites.reader` knows clean renders alone and fails on sketches. This one is trained on renders in every style
-of `show1.sprites.styles` and in none (`scripts/train_style_reader.py`).
+`show1.sprites.readers.subject` is trained on clean renders only and fails on sketches. This one is trained on renders
+in every style of `show1.sprites.styles` and in none (`scripts/train_style_reader.py`).
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from show1.sprites.reader import ContentReading, SpriteReader, resize, with_weights
+from show1.sprites.readers.subject import ContentReading, SpriteReader, resize, with_weights
 from show1.sprites.styles import STYLES
 
 KINDS: tuple[str, ...] = ("plain", *STYLES)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from show1.errors import CheckpointError, InputError
+from show1.evaluation.benchmark_protocol import NEEDS_REAL, SPRITE_READER, Metric
 from show1.evaluation.feature_cache import ClipFeatures, Probe
 from show1.evaluation.features import NETWORKS, load_features
 from show1.evaluation.frechet import Gaussian, frechet_distance
-from show1.evaluation.protocol import NEEDS_REAL, SPRITE_READER, Metric
 from show1.evaluation.scores import (
     InceptionScore,
     KernelDistance,
@@ -161,7 +161,7 @@ def _inception(fake: ClipFeatures, splits: int) -> dict[str, Any]:
 
 def _alignment(metric: Metric, probe: Probe, fake: ClipFeatures) -> list[dict[str, Any]]:
     """A figure for each criterion: the share of videos for which it holds."""
-    from show1.sprites.alignment import CRITERIA, Share
+    from show1.sprites.alignment.judge import CRITERIA, Share
 
     found = []
     for criterion, held in zip(CRITERIA, fake.matrix.T > 0.5, strict=True):
@@ -218,9 +218,9 @@ def _clip_probe(metric: Metric, options: FeatureOptions) -> Probe:
 
 def _sprite_probe(metric: Metric) -> Probe:
     """The sprite world's reader: features of frames, their moments over a clip, or what is right of the prompt."""
-    from show1.sprites.alignment import SceneJudge, clip_moments
-    from show1.sprites.prompts import read_prompt
-    from show1.sprites.reader import reader_sha256
+    from show1.sprites.alignment.judge import SceneJudge, clip_moments
+    from show1.sprites.alignment.prompts import read_prompt
+    from show1.sprites.readers.subject import reader_sha256
 
     if metric.name not in (*NEEDS_REAL, "alignment"):
         raise InputError(f"{metric.label}: the sprite reader serves {', '.join(NEEDS_REAL)} and alignment")

@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 import torch
-from evaluation.benchmark_scripts import load_script
 from torch import Tensor
 
+from benchmarks.claim import run as claim_run
 from show1.config import CascadeSettings
 from show1.errors import Cancelled
-from show1.sprites.alignment import truth
+from show1.sprites.alignment.judge import truth
 from show1.training import TrainingConfig
 
 
 @pytest.fixture(scope="module")
 def claim() -> ModuleType:
-    return load_script("claim")
+    return claim_run
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from show1.data.clips import frame_times
 from show1.errors import InputError
-from show1.sprites.alignment import Share
+from show1.sprites.alignment.judge import Share
 from show1.sprites.captions import caption
-from show1.sprites.reader import Reading, SpriteReader
+from show1.sprites.readers.style import StyleReader
+from show1.sprites.readers.subject import Reading, SpriteReader
+from show1.sprites.readers.tracking import track
 from show1.sprites.scenes import ASPECT, Scene, SpriteWorld, render, render_tensor
-from show1.sprites.style_reader import StyleReader
 from show1.sprites.styles import apply_style
 from show1.sprites.teaching import TEACHING_MOTIONS, teaching_caption, teaching_scene
-from show1.sprites.tracking import track
 from show1.sprites.world import BACKGROUNDS, SUBJECTS, is_held_out
 from show1.video import Video
 

@@ -1,7 +1,8 @@
 """Text alignment in the sprite world: does a video show the subject, the background and the motion of its prompt?
 
-Subject and background are read by a classifier, the motion is measured (`show1.sprites.tracking`). The same scores
-are given to ground truth, to ground truth under other prompts and to noise, so that a table says what they are worth.
+Subject and background are read by a classifier, the motion is measured (`show1.sprites.readers.tracking`). The same
+scores are given to ground truth, to ground truth under other prompts and to noise, so that a table says what they are
+worth.
 """
 
 import math
@@ -17,11 +18,11 @@ from torch import Tensor
 
 from show1.data.clips import frame_times
 from show1.evaluation.frechet import Gaussian, frechet_distance
-from show1.sprites.group_reader import GroupReader, group_reader_sha256
-from show1.sprites.prompts import AlignmentPrompt, Asked
-from show1.sprites.reader import SpriteReader, reader_sha256
+from show1.sprites.alignment.prompts import AlignmentPrompt, Asked
+from show1.sprites.readers.group import GroupReader, group_reader_sha256
+from show1.sprites.readers.subject import SpriteReader, reader_sha256
+from show1.sprites.readers.tracking import Track, fitted, track
 from show1.sprites.scenes import Scene, SpriteWorld, render_tensor, sprite_layer
-from show1.sprites.tracking import Track, fitted, track
 from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS
 
 CRITERIA = ("subject", "background", "motion", "all three", "stable")

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from show1.data.clips import frame_times
-from show1.errors import InputError
-from show1.evaluation.customization import (
+from benchmarks.customization.scores import (
     ContentPrompt,
     MotionScore,
     StyleScore,
@@ -21,10 +19,12 @@ from show1.evaluation.customization import (
     true_motion,
     validate_motion,
 )
+from show1.data.clips import frame_times
+from show1.errors import InputError
 from show1.sprites.captions import parse_caption
-from show1.sprites.reader import SpriteReader
+from show1.sprites.readers.style import KINDS, StyleReader
+from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.scenes import SpriteWorld, render, render_tensor
-from show1.sprites.style_reader import KINDS, StyleReader
 from show1.sprites.styles import apply_style
 from show1.sprites.teaching import TEACHING_MOTIONS, teaching_clip
 from show1.sprites.world import BACKGROUNDS, SUBJECTS, is_held_out

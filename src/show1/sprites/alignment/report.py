@@ -8,9 +8,9 @@ from typing import Any
 from show1.config import StageName
 from show1.files import write_text
 from show1.media import contact_sheet, save_sheet
-from show1.sprites.alignment import CRITERIA, Measured
-from show1.sprites.group_alignment import GROUP_CRITERIA
-from show1.sprites.prompts import Prompt
+from show1.sprites.alignment.group_judge import GROUP_CRITERIA
+from show1.sprites.alignment.judge import CRITERIA, Measured
+from show1.sprites.alignment.prompts import Prompt
 from show1.video import Video
 
 PER_SHEET = 4

@@ -20,9 +20,10 @@ from safetensors.numpy import load_file, save_file
 
 from show1.config import STAGES, StageName
 from show1.errors import InputError
-from show1.evaluation.folder import claim, identify
+from show1.evaluation.identity import claim, identify
 from show1.files import read_json_object, write_atomically, write_json
-from show1.sprites.alignment import (
+from show1.sprites.alignment.group_judge import GroupJudge
+from show1.sprites.alignment.judge import (
     Features,
     Judge,
     Measured,
@@ -32,8 +33,7 @@ from show1.sprites.alignment import (
     true_features,
     validate,
 )
-from show1.sprites.group_alignment import GroupJudge
-from show1.sprites.prompts import (
+from show1.sprites.alignment.prompts import (
     GROUP_SETS,
     PROMPT_SETS,
     SCENE_SETS,
@@ -127,7 +127,7 @@ def evaluate_alignment(
     Raises:
         RunError: The folder holds another evaluation.
     """
-    from show1.sprites.alignment_report import write_report
+    from show1.sprites.alignment.report import write_report
 
     out = Path(out)
     last = plan.until or pipe.stages[-1]

@@ -1,7 +1,7 @@
 """A network that reads frames with any number of subjects: what they are, where, and how large.
 
-`show1.sprites.reader` takes a frame to show one subject. This one is trained on ground-truth renders of groups, of
-single subjects of all sizes, and of empty backgrounds (`scripts/train_group_reader.py`). As in CenterNet
+`show1.sprites.readers.subject` takes a frame to show one subject. This one is trained on ground-truth renders of
+groups, of single subjects of all sizes, and of empty backgrounds (`scripts/train_group_reader.py`). As in CenterNet
 (arXiv:1904.07850), a thing is a peak in a map of middles, and other maps say there what it is and how large.
 """
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from show1.sprites.reader import UNetTrunk, resize, weighted_mean, with_weights
+from show1.sprites.readers.subject import UNetTrunk, resize, weighted_mean, with_weights
 from show1.sprites.world import BACKGROUNDS, SUBJECTS
 
 PEAK_DISTANCE = 3

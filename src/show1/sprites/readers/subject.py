@@ -2,7 +2,7 @@
 
 It is trained on ground-truth renders alone (`scripts/train_reader.py`) and knows nothing of what made the frames that
 it reads. It decides subject and background and draws a mask; motion is measured from the masks by
-`show1.sprites.tracking`.
+`show1.sprites.readers.tracking`.
 """
 
 import hashlib

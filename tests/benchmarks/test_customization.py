@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from evaluation.benchmark_scripts import load_script
 from torch import Tensor
 
-from show1.evaluation.customization import ContentPrompt, true_motion
+from benchmarks.customization import run as customization_run
+from benchmarks.customization.scores import ContentPrompt, true_motion
 from show1.sprites.captions import parse_caption
 from show1.sprites.scenes import SpriteWorld, render
 from show1.sprites.styles import STYLES, apply_style
@@ -21,7 +21,7 @@ from show1.video import Video
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    return load_script("customization")
+    return customization_run
 
 
 class TruthPipeline:

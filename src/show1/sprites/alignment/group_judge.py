@@ -1,6 +1,6 @@
 """Text alignment beyond one subject: does a video show both subjects, in their places, so many of them, so large?
 
-Frames are read by `show1.sprites.group_reader`; places, numbers and sizes follow from what is found in them.
+Frames are read by `show1.sprites.readers.group`; places, numbers and sizes follow from what is found in them.
 """
 
 from collections import Counter
@@ -11,12 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from show1.data.clips import frame_times
-from show1.sprites.alignment import Features, flicker
-from show1.sprites.group_reader import GroupReader, Thing, group_reader_sha256
+from show1.sprites.alignment.judge import Features, flicker
+from show1.sprites.alignment.prompts import GroupPrompt
 from show1.sprites.groups import GroupWorld
-from show1.sprites.prompts import GroupPrompt
+from show1.sprites.readers.group import GroupReader, Thing, group_reader_sha256
+from show1.sprites.readers.tracking import track
 from show1.sprites.scenes import LARGEST, SMALLEST, relation, render_tensor
-from show1.sprites.tracking import track
 from show1.sprites.world import BACKGROUNDS, COUNTS, RELATIONS, SIZES, SUBJECTS
 
 GROUP_CRITERIA = ("subjects", "background", "arrangement", "all three", "stable")

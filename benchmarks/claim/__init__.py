@@ -1,0 +1,1 @@
+"""The claim of arXiv:2309.15818, side by side."""

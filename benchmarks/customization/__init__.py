@@ -1,0 +1,1 @@
+"""How well methods of customization teach motions and styles."""

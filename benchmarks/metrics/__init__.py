@@ -1,0 +1,1 @@
+"""Metrics against other packages, and their speed."""

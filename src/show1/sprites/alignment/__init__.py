@@ -1,0 +1,1 @@
+"""Text alignment on the sprite world: prompts, judges, the evaluation and its report."""
