@@ -3,13 +3,12 @@
 Settings are frozen dataclasses; variants are made with `dataclasses.replace`, and JSON is their saved form.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
-from show1.checks import require, require_types
 from show1.errors import InputError
+from show1.options import Options
 
 StageName = Literal["keyframes", "interpolation", "super_resolution", "translation"]
 SchedulerName = Literal["checkpoint", "dpmsolver++", "unipc", "ddim", "ddpm"]
@@ -18,14 +17,11 @@ Seeding = Literal["independent", "published"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
-def _require_size(height: int, width: int) -> None:
-    for name, value in (("height", height), ("width", width)):
-        require(isinstance(value, int) and 8 <= value <= 4096, name, value, "a whole number from 8 to 4096")
-
-
 @dataclass(frozen=True, kw_only=True)
-class StageSettings:
-    """What all stages share."""
+class StageSettings(Options):
+    """The settings that all stages share."""
+
+    options_of: ClassVar[str] = "stage"
 
     num_inference_steps: int
     """Network evaluations of one sampling run, 1 or more."""
@@ -46,40 +42,19 @@ class StageSettings:
     """Most samples (prompts, segments) of one network call; None: as many as there are."""
 
     def __post_init__(self) -> None:
-        require_types(self)
+        super().__post_init__()
         low, high = self.guidance_interval
-        require(1 <= self.num_inference_steps <= 1000, "num_inference_steps", self.num_inference_steps, "1 to 1000")
-        require(0 <= self.guidance_scale <= 1e6, "guidance_scale", self.guidance_scale, "0 to 1000000")
-        require(0 <= low <= high <= 1, "guidance_interval", self.guidance_interval, "0 <= low <= high <= 1")
-        fits = self.max_batch is None or 1 <= self.max_batch <= 2**31
-        require(fits, "max_batch", self.max_batch, "1 or more, or None")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The saved form: JSON types only."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads the saved form.
-
-        Raises:
-            InputError: It is no mapping, or an option is unknown, missing or out of its range.
-        """
-        require(isinstance(values, Mapping), cls.__name__, values, "a mapping of options")
-        names = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - names)
-        if unknown:
-            raise InputError(f"unknown option {unknown[0]!r} for {cls.__name__}; the options are {sorted(names)}")
-        try:
-            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            return cls(**plain)
-        except TypeError as error:
-            raise InputError(f"{cls.__name__}: {error}") from error
+        self.check_range("num_inference_steps", least=1, most=1000)
+        self.check_range("guidance_scale", least=0, most=1_000_000)
+        self.check("guidance_interval", 0 <= low <= high <= 1, "0 <= low <= high <= 1")
+        self.check_range("max_batch", least=1, most=2**31)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeyframesSettings(StageSettings):
     """Text to a few frames in pixel space."""
+
+    options_of: ClassVar[str] = "keyframes"
 
     num_frames: int = 8
     """Keyframes. The paper's network was trained on 8."""
@@ -92,14 +67,16 @@ class KeyframesSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(1 <= self.num_frames <= 1024, "num_frames", self.num_frames, "1 to 1024")
-        require(0.01 <= self.fps <= 240, "fps", self.fps, "0.01 to 240")
-        _require_size(self.height, self.width)
+        self.check_range("num_frames", least=1, most=1024)
+        self.check_range("fps", least=0.01, most=240)
+        self.check_range("height", "width", least=8, most=4096)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolationSettings(StageSettings):
     """Keyframes to a smooth video: n frames become (n - 1) * factor + 1."""
+
+    options_of: ClassVar[str] = "interpolation"
 
     factor: int = 4
     """Frames from one keyframe to the next; a segment has factor + 1 frames."""
@@ -109,24 +86,28 @@ class InterpolationSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(1 <= self.factor <= 64, "factor", self.factor, "1 to 64")
+        self.check_range("factor", least=1, most=64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstFrameSettings(StageSettings):
     """The image super-resolution of frame 0 (DeepFloyd IF-II, or the video network on one frame)."""
 
+    options_of: ClassVar[str] = "first_frame"
+
     noise_level: int = 150
     """Timestep at which the upsampled frame is noised, 0 to 999."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.noise_level <= 999, "noise_level", self.noise_level, "0 to 999")
+        self.check_range("noise_level", least=0, most=999)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuperResolutionSettings(StageSettings):
     """Pixel-space super-resolution over windows of frames."""
+
+    options_of: ClassVar[str] = "super_resolution"
 
     height: int = 160
     """Pixels of the output."""
@@ -143,26 +124,17 @@ class SuperResolutionSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_size(self.height, self.width)
-        require(0 <= self.noise_level <= 999, "noise_level", self.noise_level, "0 to 999")
-        require(2 <= self.window <= 1024, "window", self.window, "2 or more, at most 1024")
-        require(1 <= self.stride <= self.window - 1, "stride", self.stride, "1 to window - 1")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        first = values.get("first_frame") if isinstance(values, Mapping) else None
-        if first is not None:
-            values = {**values, "first_frame": FirstFrameSettings.from_dict(first)}
-        return super().from_dict(values)
-
-    def to_dict(self) -> dict[str, Any]:
-        first = self.first_frame.to_dict() if self.first_frame is not None else None
-        return {**super().to_dict(), "first_frame": first}
+        self.check_range("height", "width", least=8, most=4096)
+        self.check_range("noise_level", least=0, most=999)
+        self.check_range("window", least=2, most=1024)
+        self.check("stride", 1 <= self.stride <= self.window - 1, "from 1 to window - 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationSettings(StageSettings):
     """Expert translation: low-resolution video to high resolution in latent space."""
+
+    options_of: ClassVar[str] = "translation"
 
     height: int = 320
     """Pixels of the output, a multiple of 8."""
@@ -175,69 +147,49 @@ class TranslationSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_size(self.height, self.width)
-        require(self.height % 8 == 0, "height", self.height, "a multiple of 8")
-        require(self.width % 8 == 0, "width", self.width, "a multiple of 8")
-        require(0 < self.strength <= 1, "strength", self.strength, "more than 0, at most 1")
-        require(1 <= self.max_timestep <= 1000, "max_timestep", self.max_timestep, "1 to 1000")
+        self.check_range("height", "width", least=8, most=4096)
+        self.check("height", self.height % 8 == 0, "a multiple of 8")
+        self.check("width", self.width % 8 == 0, "a multiple of 8")
+        self.check("strength", 0 < self.strength <= 1, "more than 0, at most 1")
+        self.check_range("max_timestep", least=1, most=1000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CascadeSettings:
-    """Settings of all four stages."""
+class CascadeSettings(Options):
+    """The settings of all four stages."""
+
+    options_of: ClassVar[str] = "cascade"
 
     keyframes: KeyframesSettings
     interpolation: InterpolationSettings
     super_resolution: SuperResolutionSettings
     translation: TranslationSettings
     clean_prompt: Literal["lower", "none"] = "lower"
-    """`lower`: strip and lower-case the prompt of the pixel stages, as the published run does."""
+    """`lower` strips and lower-cases the prompt of the pixel stages, as the published run does."""
     max_text_tokens: int = 77
-    """Tokens of the pixel stages' prompt, 2 to 512."""
+    """Number of tokens to which the pixel stages cut the prompt, 2 to 512."""
 
     def __post_init__(self) -> None:
-        for name in STAGES:
-            options, kind = getattr(self, name), STAGE_SETTINGS[name]
-            require(isinstance(options, kind), name, options, f"a {kind.__name__}")
-        require(self.clean_prompt in ("lower", "none"), "clean_prompt", self.clean_prompt, "'lower' or 'none'")
-        tokens = self.max_text_tokens
-        whole = isinstance(tokens, int) and not isinstance(tokens, bool)
-        require(whole and 2 <= tokens <= 512, "max_text_tokens", tokens, "a whole number from 2 to 512")
+        super().__post_init__()
+        self.check_range("max_text_tokens", least=2, most=512)
 
-    def to_dict(self) -> dict[str, Any]:
-        stages: dict[str, Any] = {name: getattr(self, name).to_dict() for name in STAGES}
-        return {**stages, "clean_prompt": self.clean_prompt, "max_text_tokens": self.max_text_tokens}
+    def replace(self, **changes: Any) -> Self:
+        """Changes some options: `settings.replace(keyframes={"guidance_scale": 5.0}, clean_prompt="none")`.
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads the saved form.
-
-        Raises:
-            InputError: It is no mapping, or an option is unknown, missing or out of its range.
-        """
-        require(isinstance(values, Mapping), "settings", values, "a mapping of stage to options")
-        names = [f.name for f in dataclasses.fields(cls)]
-        for name in values:
-            require(name in names, "a key of settings", name, f"one of {', '.join(names)}")
-        for name in STAGES:
-            require(name in values, f"settings[{name!r}]", None, "a mapping of options")
-        stages: dict[str, Any] = {name: STAGE_SETTINGS[name].from_dict(values[name]) for name in STAGES}
-        return cls(**{**values, **stages})
-
-    def replace(self, **changes: dict[str, Any]) -> Self:
-        """Changes options of stages: `settings.replace(keyframes={"guidance_scale": 5.0})`.
+        Args:
+            **changes: By stage, a mapping of the options to change; the options that stages share by their own name.
 
         Raises:
             InputError: A stage or an option is unknown, or a value is out of its range.
         """
-        out = self
-        for stage, options in changes.items():
-            if stage not in STAGES:
-                raise InputError(f"unknown stage {stage!r}; the stages are {', '.join(STAGES)}")
-            merged = {**getattr(self, stage).to_dict(), **options}
-            changed: dict[str, Any] = {stage: STAGE_SETTINGS[stage].from_dict(merged)}
-            out = dataclasses.replace(out, **changed)
-        return out
+        values = self.to_dict()
+        for name, change in changes.items():
+            if name not in values:
+                raise InputError(f"unknown stage {name!r} in settings; there are {', '.join(values)}")
+            if name in STAGES and not isinstance(change, Mapping):
+                raise InputError(f"settings[{name!r}] must be a mapping of options, got {change!r}")
+            values[name] = {**values[name], **change} if name in STAGES else change
+        return self.from_dict(values)
 
 
 STAGE_SETTINGS: dict[str, type[StageSettings]] = {

@@ -1,6 +1,5 @@
 """From what a caller asks for to a fully resolved request."""
 
-import dataclasses
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -94,7 +93,7 @@ def resolve_settings(
     if isinstance(changes, CascadeSettings):
         out = changes
     elif changes is None or isinstance(changes, Mapping):
-        out = _with_changes(defaults, changes or {})
+        out = defaults.replace(**{str(name): change for name, change in (changes or {}).items()})
     else:
         raise InputError(f"settings must be CascadeSettings or a mapping of stage to options, got {changes!r}")
     if negative_prompt is not None:
@@ -212,25 +211,6 @@ def _drawn_seeds(generator: GeneratorLike, samples: int) -> tuple[int, ...]:
     if len(generator or ()) != samples:
         raise InputError(f"{len(generator or ())} generators for {samples} samples; give one, or one a sample")
     return tuple(draw(g, 1)[0] for g in generator or ())
-
-
-def _with_changes(defaults: CascadeSettings, changes: Mapping[str, Any]) -> CascadeSettings:
-    stages = {k: v for k, v in changes.items() if k in STAGES}
-    common = {k: v for k, v in changes.items() if k in ("clean_prompt", "max_text_tokens")}
-    unknown = [k for k in changes if k not in stages and k not in common]
-    if unknown:
-        raise InputError(
-            f"unknown stage {unknown[0]!r} in settings; there are {', '.join(STAGES)}, clean_prompt, max_text_tokens"
-        )
-    for stage, options in stages.items():
-        if not isinstance(options, Mapping):
-            raise InputError(f"settings[{stage!r}] must be a mapping of options, got {options!r}")
-    if common.get("clean_prompt", "lower") not in ("lower", "none"):
-        raise InputError(f"clean_prompt must be 'lower' or 'none', got {common['clean_prompt']!r}")
-    tokens = common.get("max_text_tokens", 77)
-    if not _is_whole(tokens) or not 2 <= tokens <= 512:
-        raise InputError(f"max_text_tokens must be a whole number from 2 to 512, got {tokens!r}")
-    return dataclasses.replace(defaults.replace(**{k: dict(v) for k, v in stages.items()}), **common)
 
 
 def _first_fps(settings: CascadeSettings, first: StageName, video: VideoLike | None) -> float:

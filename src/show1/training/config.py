@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
-from show1.checks import require_types
 from show1.errors import InputError
 from show1.sprites.world import check_subject_shares
 from show1.training.options import SavedOptions
@@ -176,7 +175,7 @@ class TrainingConfig(SavedOptions):
     """Steps from one sample sheet (and export) to the next; 0: only at the end."""
 
     def __post_init__(self) -> None:
-        require_types(self)
+        super().__post_init__()
         checks = {
             "steps": (self.steps >= 1, "1 or more"),
             "batch_size": (self.batch_size >= 1, "1 or more"),

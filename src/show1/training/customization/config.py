@@ -4,7 +4,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from show1.checks import require_types
 from show1.config import StageName
 from show1.errors import InputError
 from show1.training.options import SavedOptions
@@ -165,7 +164,7 @@ class CustomizationConfig(SavedOptions):
     """Steps from one sample sheet to the next; 0: only at the end."""
 
     def __post_init__(self) -> None:
-        require_types(self)
+        super().__post_init__()
         self.check_ranges(
             {
                 "output": (self.output.endswith(".safetensors"), "the name of a *.safetensors file"),

@@ -1,0 +1,118 @@
+"""Options as frozen dataclasses: checked when they are made, saved as JSON."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from show1.errors import InputError
+
+
+class Options:
+    """Base of the frozen dataclasses that hold options.
+
+    Types are checked when an object is made. A subclass extends `__post_init__` to check ranges, with `check` and
+    `check_range`. Fields may be other `Options`, or tuples of them.
+    """
+
+    options_of: ClassVar[str]
+    """What the options belong to, as messages name it, such as "training"."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, kinds = getattr(self, field.name), _alternatives(hints[field.name])
+            if value is not None or type(None) not in kinds:
+                _check_type(field.name, value, kinds[0])
+
+    def check(self, name: str, ok: bool, expected: str) -> None:
+        """Raises `InputError`, with the option's name and value and what is expected, unless `ok`."""
+        require(ok, name, getattr(self, name), expected)
+
+    def check_range(self, *names: str, least: float, most: float | None = None) -> None:
+        """Raises `InputError` for the first of these options that is below `least` or above `most`; None passes."""
+        expected = f"{least} or more" if most is None else f"from {least} to {most}"
+        for name in names:
+            value = getattr(self, name)
+            self.check(name, value is None or (least <= value and (most is None or value <= most)), expected)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the saved form, which has JSON types only."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Reads the saved form.
+
+        Raises:
+            InputError: An option is unknown, missing, of the wrong type or out of its range.
+        """
+        require(isinstance(values, Mapping), f"the {cls.options_of} options", values, "a mapping of options")
+        fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - set(fields)):
+            raise InputError(f"unknown {cls.options_of} option {unknown[0]!r}; the options are {', '.join(fields)}")
+        for name, field in fields.items():
+            if name not in values and field.default is field.default_factory is dataclasses.MISSING:
+                raise InputError(f"the {cls.options_of} options lack {name!r}; give it")
+        hints = get_type_hints(cls)
+        return cls(**{name: _restored(value, hints[name]) for name, value in values.items()})
+
+
+def require(ok: bool, name: str, value: object, expected: str) -> None:
+    """Raises `InputError` that names an option, its value and what is expected, unless `ok`."""
+    if not ok:
+        raise InputError(f"{name} must be {expected}, got {value!r}")
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, None last; of any other type, only itself."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return tuple(sorted(kinds, key=lambda kind: kind is type(None)))
+
+
+def _check_type(name: str, value: object, kind: Any) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if kind is int:
+        require(whole, name, value, "a whole number")
+    elif kind is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        require(number and abs(value) <= sys.float_info.max, name, value, "a finite number")  # type: ignore[arg-type]
+    elif kind is bool:
+        require(isinstance(value, bool), name, value, "yes or no")
+    elif kind is str:
+        require(isinstance(value, str), name, value, "text")
+    elif get_origin(kind) is Literal:
+        require(value in get_args(kind), name, value, f"one of {', '.join(map(str, get_args(kind)))}")
+    elif get_origin(kind) is tuple:
+        _check_tuple(name, value, get_args(kind))
+    else:
+        require(isinstance(value, get_origin(kind) or kind), name, value, "a mapping of options")
+
+
+def _check_tuple(name: str, value: object, kinds: tuple[Any, ...]) -> None:
+    require(isinstance(value, tuple), name, value, "a list")
+    assert isinstance(value, tuple)
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    require(len(value) == len(kinds), name, value, f"{len(kinds)} values")
+    for each, kind in zip(value, kinds, strict=True):
+        _check_type(name, each, kind)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Options):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _restored(value: Any, hint: Any) -> Any:
+    """Turns a JSON value into what a field of this type holds; what does not fit is left for the check of types."""
+    kind = _alternatives(hint)[0]
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_restored(each, get_args(kind)[0]) for each in value)
+    if isinstance(kind, type) and issubclass(kind, Options) and isinstance(value, Mapping):
+        return kind.from_dict(value)
+    return value
