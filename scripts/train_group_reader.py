@@ -108,7 +108,7 @@ def accuracy(reader: GroupReader, count: int) -> dict[str, float]:
         shown = [s.subject for s in (scene, *scene.others)]
         kind = "empty" if scene.start == (9.0, 9.0) else "groups" if scene.others or scene.sized else "single"
         wanted = [] if kind == "empty" else sorted(shown)
-        found[kind].append(sorted(thing.subject for thing in reading.things[0]) == wanted)
+        found[kind].append(sorted(detection.subject for detection in reading.detections[0]) == wanted)
         found["background"].append(reading.background == scene.background)
     reader.train()
     return {name: round(float(np.mean(right)), 4) for name, right in found.items()}

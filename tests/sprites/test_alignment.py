@@ -16,7 +16,7 @@ from show1.errors import InputError, RunError
 from show1.generation.pipeline import Show1Pipeline
 from show1.sprites.alignment import run as alignment_run
 from show1.sprites.alignment.judge import SceneJudge, Share, summarise, truth, validate
-from show1.sprites.alignment.prompts import Asked, alignment_prompts, prompts_sha256, read_prompt
+from show1.sprites.alignment.prompts import PromptFacts, alignment_prompts, prompts_sha256, read_prompt
 from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 from show1.sprites.captions import parse_caption
 from show1.sprites.groups import GroupWorld
@@ -106,7 +106,7 @@ def test_several_subjects_are_not_the_one_that_was_asked_for(judge: SceneJudge, 
         subjects = (3, 9) if how == "left of" else (3,)
         group = GroupWorld(seed=5, split="all").compose(subjects, how, background, motion=still, index=background)
         score, _ = judge.score(render_tensor(group, frame_times(8), 80, 128))
-        asked = [Asked(subject=subject, motion=still, background=background) for subject in (3, 9)]
+        asked = [PromptFacts(subject=subject, motion=still, background=background) for subject in (3, 9)]
         assert not any(score.judged(a)["all three"] for a in asked), score.read_as()
 
 

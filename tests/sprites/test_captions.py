@@ -3,7 +3,16 @@ from dataclasses import replace
 
 import pytest
 
-from show1.sprites.captions import CLIP_TEMPLATES, DIRECTIONS, PLACES, VERBS, caption, parse_caption, told, vocabulary
+from show1.sprites.captions import (
+    CLIP_TEMPLATES,
+    DIRECTIONS,
+    PLACES,
+    VERBS,
+    caption,
+    parse_caption,
+    read_caption,
+    vocabulary,
+)
 from show1.sprites.scenes import Scene, SpriteWorld
 from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS, combinations
 
@@ -74,9 +83,9 @@ def test_angles_and_directions_are_told_half_of_the_time() -> None:
 
 
 def test_two_directions_are_none() -> None:
-    assert told("an owl spins clockwise over the sea").direction == DIRECTIONS.index("clockwise")
-    assert told("an owl spins counterclockwise over the sea").direction == DIRECTIONS.index("counterclockwise")
-    assert told("a clockwise toppled owl spins counterclockwise over the sea").direction is None
+    assert read_caption("an owl spins clockwise over the sea").direction == DIRECTIONS.index("clockwise")
+    assert read_caption("an owl spins counterclockwise over the sea").direction == DIRECTIONS.index("counterclockwise")
+    assert read_caption("a clockwise toppled owl spins counterclockwise over the sea").direction is None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from show1.sprites.alignment.report import table
 from show1.sprites.alignment.run import AlignmentPlan
 from show1.sprites.captions import caption
 from show1.sprites.groups import GroupWorld, arrangement, is_arrangement_held_out
-from show1.sprites.readers.group import GroupReader, Thing
+from show1.sprites.readers.group import Detection, GroupReader
 from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.sprites.world import SUBJECTS
 
@@ -30,9 +30,9 @@ def asked(how: str, *subjects: int, motion: int = STILL) -> GroupPrompt:
     return GroupPrompt(index=0, set="relations", prompt="", subjects=subjects, how=how, motion=motion, background=0)
 
 
-def seen(*things: tuple[int, float, float, float], motion: int | None = None) -> GroupScore:
-    frame = tuple(Thing(subject=s, x=x, y=y, size=size) for s, x, y, size in things)
-    return GroupScore(things=(frame,) * 8, background=0, motion=motion, flicker=0.0)
+def seen(*detections: tuple[int, float, float, float], motion: int | None = None) -> GroupScore:
+    frame = tuple(Detection(subject=s, x=x, y=y, size=size) for s, x, y, size in detections)
+    return GroupScore(detections=(frame,) * 8, background=0, motion=motion, flicker=0.0)
 
 
 def test_the_prompts_are_what_they_say() -> None:
@@ -56,7 +56,7 @@ def test_the_reader_finds_what_renders_show() -> None:
             scene = world.scene(index)
             height = (20, 40, 160)[index % 3]
             reading = reader.read(render_tensor(scene, np.array([0.3]), height, int(1.6 * height)))
-            names = sorted(thing.subject for thing in reading.things[0])
+            names = sorted(detection.subject for detection in reading.detections[0])
             right.append(names == sorted(s.subject for s in (scene, *scene.others)))
             backgrounds.append(reading.background == scene.background)
     assert np.mean(right) >= 0.97 and np.mean(backgrounds) >= 0.99
@@ -64,11 +64,13 @@ def test_the_reader_finds_what_renders_show() -> None:
 
 def test_places_and_sizes_are_those_of_the_render() -> None:
     scene = GroupWorld(split="all").compose((CAT, BUS), "left of", 0)
-    things = GroupReader.trained().read(render_tensor(scene, np.array([0.0]), 80, 128)).things[0]
+    detections = GroupReader.trained().read(render_tensor(scene, np.array([0.0]), 80, 128)).detections[0]
     for shown in (scene, *scene.others):
-        (thing,) = (t for t in things if t.subject == shown.subject)
-        assert thing.x == pytest.approx(shown.start[0], abs=0.03) and thing.y == pytest.approx(shown.start[1], abs=0.05)
-        assert thing.size == pytest.approx(shown.size, rel=0.12)
+        (detection,) = (t for t in detections if t.subject == shown.subject)
+        assert detection.x == pytest.approx(shown.start[0], abs=0.03) and detection.y == pytest.approx(
+            shown.start[1], abs=0.05
+        )
+        assert detection.size == pytest.approx(shown.size, rel=0.12)
 
 
 def test_scores_tell_truth_from_the_rest(judge: GroupJudge) -> None:
@@ -113,10 +115,10 @@ def test_counts_and_sizes() -> None:
 
 
 def test_most_frames_decide_and_all_of_them_are_stable() -> None:
-    whole = (Thing(subject=CAT, x=0.2, y=0.5, size=0.4), Thing(subject=BUS, x=0.8, y=0.5, size=0.4))
+    whole = (Detection(subject=CAT, x=0.2, y=0.5, size=0.4), Detection(subject=BUS, x=0.8, y=0.5, size=0.4))
     for missing, right in ((3, True), (4, False)):
-        things = (whole,) * (8 - missing) + (whole[:1],) * missing
-        score = GroupScore(things=things, background=0, motion=None, flicker=None)
+        detections = (whole,) * (8 - missing) + (whole[:1],) * missing
+        score = GroupScore(detections=detections, background=0, motion=None, flicker=None)
         judged = score.judged(asked("left of", CAT, BUS))
         assert judged["all three"] == right and not judged["stable"]
 
@@ -126,6 +128,8 @@ def test_a_score_survives_the_disk(judge: GroupJudge) -> None:
     score, features = judge.score(judge.truth(prompt, seed=0, num_frames=2, height=40, width=64))
     assert features is None and judge.restore(json.loads(json.dumps(dataclasses.asdict(score)))) == score
     assert f"{SUBJECTS[prompt.subjects[0]]} at " in score.read_as()
+    saved = dataclasses.asdict(score)
+    assert judge.restore({"things": saved.pop("detections"), **saved}) == score  # as earlier versions saved it
 
 
 def test_tables_of_both_kinds(judge: GroupJudge) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from show1.errors import InputError
-from show1.sprites.captions import caption, parse_caption, told, vocabulary
+from show1.sprites.captions import caption, parse_caption, read_caption, vocabulary
 from show1.sprites.clips import SpriteClips
 from show1.sprites.groups import ARRANGEMENTS, GroupWorld, arrangement, holds_held_out
 from show1.sprites.scenes import Scene, SpriteWorld, render_tensor, sprite_layer
@@ -157,7 +157,7 @@ def test_what_a_caption_tells() -> None:
     rng = random.Random(1)
     world = SpriteWorld(split="all", spins=0.3, tilts=0.5)
     for scene in [*scenes(300, split="all"), *map(world.scene, range(300))]:
-        said = told(caption(scene, rng))
+        said = read_caption(caption(scene, rng))
         shown = list(dict.fromkeys(each.subject for each in (scene, *scene.others)))
         assert list(said.subjects) == shown and said.background == scene.background
         how = arrangement(scene)
@@ -165,7 +165,7 @@ def test_what_a_caption_tells() -> None:
         assert said.motion == (None if scene.others else scene.motion)
         assert (said.turned is not None) == bool(scene.tilt)
         assert said.ordinary == (how is None and not scene.tilt and said.direction is None)
-    assert told("A counterclockwise toppled cat spins clockwise over the sea").turned == 1
-    assert told("two foxes above a bus").subjects == (SUBJECTS.index("fox"), SUBJECTS.index("bus"))
-    nothing = told("hello")
+    assert read_caption("A counterclockwise toppled cat spins clockwise over the sea").turned == 1
+    assert read_caption("two foxes above a bus").subjects == (SUBJECTS.index("fox"), SUBJECTS.index("bus"))
+    nothing = read_caption("hello")
     assert not nothing.subjects and nothing.motion is None and nothing.background is None and not nothing.ordinary

@@ -14,7 +14,7 @@ from show1.config import InterpolationSettings, KeyframesSettings, SuperResoluti
 from show1.diffusion import IndependentSeeds
 from show1.errors import InputError
 from show1.networks import UNet3DConditionModel
-from show1.sprites.captions import TILTED, TURNED, parse_caption, told
+from show1.sprites.captions import TILTED, TURNED, parse_caption, read_caption
 from show1.sprites.world import MOTIONS, SUBJECTS
 from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage, TranslationStage
 from show1.stages.base import PromptEmbeddings
@@ -618,5 +618,5 @@ def test_a_text_encoder_that_learns_on_keeps_the_states_of_ordinary_captions(exp
     assert 0 < values["moved"].item() and 0 <= values["accuracy"].item() <= 1
     values["loss"].backward()
     assert not any(p.requires_grad for p in task.before.parameters())
-    unordinary = [each for each in batch["caption"] if not told(each).ordinary]
+    unordinary = [each for each in batch["caption"] if not read_caption(each).ordinary]
     assert 0 < len(unordinary) < 16 and task({"caption": unordinary})["moved"].item() == 0

@@ -6,6 +6,7 @@ learns words and not positions. Captions of single frames leave the motion out.
 
 import random
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -187,7 +188,7 @@ def _group_caption(scene: Scene, rng: random.Random | None) -> str:
     return template.format(group=group, place=place)
 
 
-# What tells a motion or a background in a text, beyond the wordings above; whole words.
+# The words by which a text names a motion or a background, beyond the wordings above; whole words.
 _MOTION_CUES: dict[str, tuple[str, ...]] = {
     "moves left": ("left", "leftward", "leftwards"),
     "moves right": ("right", "rightward", "rightwards"),
@@ -210,42 +211,18 @@ _BACKGROUND_CUES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _found(text: str, cues: list[tuple[str, ...]]) -> list[int]:
-    """Indices of the entries that have a cue in the text."""
-    return [i for i, words in enumerate(cues) if re.search(rf"\b(?:{'|'.join(map(re.escape, words))})\b", text)]
-
-
-def parse_caption(text: str) -> tuple[int, int | None, int] | None:
-    """Reads what a caption asks for, by searching it for the words of the world.
-
-    Args:
-        text: Any text, upper or lower case.
-
-    Returns:
-        Indices (subject, motion, background), the motion None where the text names none; or None where it does not
-        name exactly one subject and one background, or names several motions.
-    """
-    text = " ".join(re.findall(r"[a-z]+", text.lower()))
-    subjects = _found(text, [(name,) for name in SUBJECTS])
-    motions = _found(text, [_MOTION_CUES[name] for name in MOTIONS])
-    backgrounds = _found(text, [_BACKGROUND_CUES[name] for name in BACKGROUNDS])
-    if len(subjects) != 1 or len(motions) > 1 or len(backgrounds) != 1:
-        return None
-    return subjects[0], motions[0] if motions else None, backgrounds[0]
-
-
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What a caption tells, of scenes of every kind; None: nothing of it."""
+class CaptionFacts:
+    """What a caption says about its scene. Where an attribute may be None, the caption does not mention it."""
 
     subjects: tuple[int, ...]
     """Indices into `SUBJECTS`, in the order of the text."""
 
-    motion: int | None
-    """Index into `MOTIONS`."""
+    motions: tuple[int, ...]
+    """Indices into `MOTIONS`: all that have a cue in the text."""
 
-    background: int | None
-    """Index into `BACKGROUNDS`."""
+    backgrounds: tuple[int, ...]
+    """Indices into `BACKGROUNDS`: all that have a cue in the text."""
 
     arrangement: int | None
     """Index into `ARRANGEMENTS`."""
@@ -267,32 +244,67 @@ class Told:
         return self.subjects[1] if len(self.subjects) > 1 else None
 
     @property
+    def motion(self) -> int | None:
+        """The motion; None also in captions of groups, whose "left of" is not a motion."""
+        grouped = self.arrangement is not None and ARRANGEMENTS[self.arrangement] not in SIZES
+        return self.motions[0] if self.motions and not grouped else None
+
+    @property
+    def background(self) -> int | None:
+        """The background."""
+        return self.backgrounds[0] if self.backgrounds else None
+
+    @property
     def ordinary(self) -> bool:
-        """Whether it is one upright subject of ordinary size."""
+        """Whether the scene is one upright subject of ordinary size."""
         return len(self.subjects) == 1 and self.arrangement is None and self.turned is None and self.direction is None
 
 
-def told(text: str) -> Told:
-    """Reads a caption of any scene by searching it for the words of the world: upper or lower case."""
-    text = " ".join(re.findall(r"[a-z]+", text.lower()))
+_NAMES = {name: i for i, subject in enumerate(SUBJECTS) for name in (subject, plural(subject))}
 
-    def first(cues: list[tuple[str, ...]]) -> int | None:
-        found = _found(text, cues)
-        return found[0] if found else None
 
-    names = {name: i for i, subject in enumerate(SUBJECTS) for name in (subject, plural(subject))}
-    mentions = re.findall(rf"\b(?:{'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})\b", text)
-    directions = set(re.findall(rf"\b(?:{'|'.join(DIRECTIONS)})\b", text))
-    arrangement = first([(words,) for words in ARRANGEMENTS])
-    sized_or_single = arrangement is None or ARRANGEMENTS[arrangement] in SIZES
-    return Told(
-        subjects=tuple(names[name] for name in mentions),
-        motion=first([_MOTION_CUES[name] for name in MOTIONS]) if sized_or_single else None,
-        background=first([_BACKGROUND_CUES[name] for name in BACKGROUNDS]),
-        arrangement=arrangement,
-        turned=first([(word,) for word in (*TURNED, TILTED)]),
-        direction=first([(word,) for word in DIRECTIONS]) if len(directions) == 1 else None,
+def read_caption(text: str) -> CaptionFacts:
+    """Searches a caption of any scene, or any other text, for the words of the sprite world; case does not matter."""
+    text = _normalized(text)
+    arrangements = _found(text, [(words,) for words in ARRANGEMENTS])
+    turned = _found(text, [(word,) for word in (*TURNED, TILTED)])
+    directions = _found(text, [(word,) for word in DIRECTIONS])
+    return CaptionFacts(
+        subjects=tuple(_NAMES[name] for name in re.findall(_any_of(_NAMES), text)),
+        motions=_found(text, [_MOTION_CUES[name] for name in MOTIONS]),
+        backgrounds=_found(text, [_BACKGROUND_CUES[name] for name in BACKGROUNDS]),
+        arrangement=arrangements[0] if arrangements else None,
+        turned=turned[0] if turned else None,
+        direction=directions[0] if len(directions) == 1 else None,
     )
+
+
+def parse_caption(text: str) -> tuple[int, int | None, int] | None:
+    """Reads a caption strictly: what it asks for, or None unless that is clear.
+
+    Returns:
+        Indices (subject, motion, background), the motion None where the text names none; or None where it does not
+        name exactly one subject and one background, or names several motions.
+    """
+    facts, subjects = read_caption(text), set(re.findall(_any_of(SUBJECTS), _normalized(text)))
+    if len(subjects) != 1 or len(facts.motions) > 1 or len(facts.backgrounds) != 1:
+        return None
+    return _NAMES[subjects.pop()], facts.motions[0] if facts.motions else None, facts.backgrounds[0]
+
+
+def _normalized(text: str) -> str:
+    """Lower-case words with one space between them."""
+    return " ".join(re.findall(r"[a-z]+", text.lower()))
+
+
+def _any_of(phrases: Iterable[str]) -> str:
+    """A pattern for any of some phrases as whole words, longer ones first."""
+    return rf"\b(?:{'|'.join(map(re.escape, sorted(phrases, key=len, reverse=True)))})\b"
+
+
+def _found(text: str, cues: list[tuple[str, ...]]) -> tuple[int, ...]:
+    """Indices of the entries that have a cue in the text."""
+    return tuple(i for i, words in enumerate(cues) if re.search(_any_of(words), text))
 
 
 def vocabulary(*, groups: bool = False) -> list[str]:

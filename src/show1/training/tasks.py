@@ -23,7 +23,7 @@ from show1.diffusion import IndependentSeeds, build_scheduler, fold_frames, unfo
 from show1.errors import InputError
 from show1.files import write_json
 from show1.networks import UNet3DConditionModel
-from show1.sprites.captions import DIRECTIONS, TURNED, Told, plural, told, vocabulary
+from show1.sprites.captions import DIRECTIONS, TURNED, CaptionFacts, plural, read_caption, vocabulary
 from show1.sprites.groups import ARRANGEMENTS
 from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage
@@ -173,7 +173,7 @@ _TOLD = {
 """What the text encoder learns to tell, and among how many; from "other" on the last one stands for nothing told."""
 
 
-def _classes(said: Told) -> dict[str, int]:
+def _classes(said: CaptionFacts) -> dict[str, int]:
     """The class of each of `_TOLD`; -100, which losses leave out, where no motion, subject or background is told."""
     nothing = {
         name: -100 if name in ("subject", "motion", "background") else count - 1 for name, count in _TOLD.items()
@@ -217,7 +217,7 @@ class TextTask(StageTask):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         captions: list[str] = batch["caption"]
         states = self.text(captions)
-        read = [told(caption) for caption in captions]
+        read = [read_caption(caption) for caption in captions]
         classes = [_classes(each) for each in read]
         labels = {name: torch.tensor([c[name] for c in classes]).to(states.device) for name in _TOLD}
         scores = self.logits(states, captions)

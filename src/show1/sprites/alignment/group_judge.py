@@ -14,7 +14,7 @@ from show1.data.clips import frame_times
 from show1.sprites.alignment.judge import Features, flicker
 from show1.sprites.alignment.prompts import GroupPrompt
 from show1.sprites.groups import GroupWorld
-from show1.sprites.readers.group import GroupReader, Thing, group_reader_sha256
+from show1.sprites.readers.group import Detection, GroupReader, group_reader_sha256
 from show1.sprites.readers.tracking import track
 from show1.sprites.scenes import LARGEST, SMALLEST, relation, render_tensor
 from show1.sprites.world import BACKGROUNDS, COUNTS, RELATIONS, SIZES, SUBJECTS
@@ -27,7 +27,7 @@ GROUP_CRITERIA = ("subjects", "background", "arrangement", "all three", "stable"
 class GroupScore:
     """What is measured on one video."""
 
-    things: tuple[tuple[Thing, ...], ...]
+    detections: tuple[tuple[Detection, ...], ...]
     """What each frame shows."""
 
     background: int
@@ -46,12 +46,12 @@ class GroupScore:
     def judged(self, asked: GroupPrompt) -> dict[str, bool]:
         """Which of `GROUP_CRITERIA` hold; what concerns frames, if it holds in most of them."""
 
-        def mostly(holds: Callable[[tuple[Thing, ...]], bool]) -> bool:
-            return 2 * sum(map(holds, self.things)) > len(self.things)
+        def mostly(holds: Callable[[tuple[Detection, ...]], bool]) -> bool:
+            return 2 * sum(map(holds, self.detections)) > len(self.detections)
 
-        subjects = mostly(lambda things: {thing.subject for thing in things} == set(asked.subjects))
+        subjects = mostly(lambda detections: {detection.subject for detection in detections} == set(asked.subjects))
         background = self.background == asked.background
-        arrangement = mostly(lambda things: _arranged(things, asked))
+        arrangement = mostly(lambda detections: _arranged(detections, asked))
         if asked.how in SIZES:
             arrangement = arrangement and self.motion == asked.motion
         return {
@@ -59,29 +59,32 @@ class GroupScore:
             "background": background,
             "arrangement": arrangement,
             "all three": subjects and background and arrangement,
-            "stable": len({tuple(sorted(thing.subject for thing in things)) for things in self.things}) == 1,
+            "stable": len(
+                {tuple(sorted(detection.subject for detection in detections)) for detections in self.detections}
+            )
+            == 1,
         }
 
     def read_as(self) -> str:
         """What the middle frame shows, in words."""
-        things = self.things[len(self.things) // 2]
-        named = (f"{SUBJECTS[t.subject]} at {t.x:.0%}, {t.y:.0%}, size {t.size:.2f}" for t in things)
+        detections = self.detections[len(self.detections) // 2]
+        named = (f"{SUBJECTS[t.subject]} at {t.x:.0%}, {t.y:.0%}, size {t.size:.2f}" for t in detections)
         return f"{'; '.join(named) or 'nothing'} over {BACKGROUNDS[self.background]}"
 
 
-def _arranged(things: tuple[Thing, ...], asked: GroupPrompt) -> bool:
-    """Whether a frame's things are as many, as large, or placed as asked, whatever they are where that is not said."""
+def _arranged(detections: tuple[Detection, ...], asked: GroupPrompt) -> bool:
+    """Whether a frame's detections are as many, as large, or placed as asked, whatever they are where that is not said."""
     if asked.how in COUNTS.values():
-        return COUNTS.get(len(things)) == asked.how
+        return COUNTS.get(len(detections)) == asked.how
     if asked.how in RELATIONS:
-        names = [thing.subject for thing in things]
+        names = [detection.subject for detection in detections]
         if Counter(names) != Counter(asked.subjects):
             return False
-        first, second = (things[names.index(subject)] for subject in asked.subjects)
+        first, second = (detections[names.index(subject)] for subject in asked.subjects)
         return relation((first.x, first.y), (second.x, second.y)) == asked.how
-    if len(things) != 1:
+    if len(detections) != 1:
         return False
-    return things[0].size < SMALLEST if asked.how == "small" else things[0].size > LARGEST
+    return detections[0].size < SMALLEST if asked.how == "small" else detections[0].size > LARGEST
 
 
 class GroupJudge:
@@ -94,11 +97,11 @@ class GroupJudge:
         """See `Judge.score`; there are no features."""
         reading = self.reader.read(video)
         motion = None
-        if all(len(things) == 1 for things in reading.things):
-            subject, _ = Counter(things[0].subject for things in reading.things).most_common(1)[0]
+        if all(len(detections) == 1 for detections in reading.detections):
+            subject, _ = Counter(detections[0].subject for detections in reading.detections).most_common(1)[0]
             motion = track(video, reading.masks, subject).motion()
         score = GroupScore(
-            things=reading.things,
+            detections=reading.detections,
             background=reading.background,
             motion=motion,
             flicker=flicker(video, reading.masks),
@@ -107,8 +110,10 @@ class GroupJudge:
 
     def restore(self, values: dict[str, Any]) -> GroupScore:
         """See `Judge.restore`."""
-        things = tuple(tuple(Thing(**thing) for thing in frame) for frame in values["things"])
-        return GroupScore(**{**values, "things": things})
+        fields = dict(values)
+        frames = fields.pop("detections", None) or fields.pop("things")  # the name in evaluations begun before 0.2
+        detections = tuple(tuple(Detection(**detection) for detection in frame) for frame in frames)
+        return GroupScore(**fields, detections=detections)
 
     def truth(self, asked: GroupPrompt, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
         """See `Judge.truth`."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from show1.data.clips import frame_times
 from show1.evaluation.frechet import Gaussian, frechet_distance
-from show1.sprites.alignment.prompts import AlignmentPrompt, Asked
+from show1.sprites.alignment.prompts import AlignmentPrompt, PromptFacts
 from show1.sprites.readers.group import GroupReader, group_reader_sha256
 from show1.sprites.readers.subject import SpriteReader, reader_sha256
 from show1.sprites.readers.tracking import Track, fitted, track
@@ -108,7 +108,7 @@ class VideoScore:
     """Mean change of background pixels from frame to frame, in 8-bit levels; ground truth has 0. None: there is no
     background."""
 
-    def judged(self, asked: Asked) -> dict[str, bool]:
+    def judged(self, asked: PromptFacts) -> dict[str, bool]:
         """Which of `CRITERIA` hold."""
         subject, background = self.subject == asked.subject and self.alone, self.background == asked.background
         motion = self.motion == asked.motion
@@ -137,7 +137,7 @@ def score_video(video: Tensor, reader: SpriteReader, counter: GroupReader) -> tu
     frames = reading.subjects.argmax(1)
     subject, background = reading.subject, reading.background
     path = fitted(track(video, reading.masks, subject), video, reading.masks, subject)
-    crowded = sum(len(things) > 1 for things in counter.read(video).things)
+    crowded = sum(len(detections) > 1 for detections in counter.read(video).detections)
     score = VideoScore(
         subject=subject,
         alone=2 * crowded <= len(frames),

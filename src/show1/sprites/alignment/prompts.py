@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Literal, get_args
 
 from show1.errors import InputError
-from show1.sprites.captions import parse_caption, told
+from show1.sprites.captions import parse_caption, read_caption
 
 SceneSet = Literal["held_out", "seen", "paraphrase"]
 """Pairs that training never shows; combinations that it shows; held-out combinations in other words."""
@@ -27,7 +27,7 @@ _GROUP_FILE = files("show1.sprites") / "assets" / "group_prompts.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class PromptFacts:
     """What a prompt asks for."""
 
     subject: int
@@ -41,7 +41,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignmentPrompt(Asked):
+class AlignmentPrompt(PromptFacts):
     """A prompt of the protocol."""
 
     index: int
@@ -83,14 +83,14 @@ class GroupPrompt:
 Prompt = AlignmentPrompt | GroupPrompt
 
 
-def read_prompt(text: str) -> Asked:
+def read_prompt(text: str) -> PromptFacts:
     """What any prompt of the sprite world asks for.
 
     Raises:
         InputError: It does not name one subject, one motion and one background.
     """
     found = parse_caption(text)
-    if found is not None and not told(text).ordinary:
+    if found is not None and not read_caption(text).ordinary:
         raise InputError(
             f"{text!r} asks for more than a subject, a motion and a background; `show1 evaluate alignment --sets "
             "relations,counts,sizes` judges relations, numbers and sizes, nothing judges angles"
@@ -100,7 +100,7 @@ def read_prompt(text: str) -> Asked:
             f"{text!r} does not name one subject, one motion and one background of the sprite world, such as 'a panda "
             "spins over the snow'"
         )
-    return Asked(subject=found[0], motion=found[1], background=found[2])
+    return PromptFacts(subject=found[0], motion=found[1], background=found[2])
 
 
 @cache

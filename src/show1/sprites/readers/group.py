@@ -2,7 +2,8 @@
 
 `show1.sprites.readers.subject` takes a frame to show one subject. This one is trained on ground-truth renders of
 groups, of single subjects of all sizes, and of empty backgrounds (`scripts/train_group_reader.py`). As in CenterNet
-(arXiv:1904.07850), a thing is a peak in a map of middles, and other maps say there what it is and how large.
+(arXiv:1904.07850), a detection is a peak in a map of middles; other maps give its
+subject and size there.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ _WEIGHTS = files("show1.sprites") / "assets" / "group_reader.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thing:
+class Detection:
     """A subject in a frame."""
 
     subject: int
@@ -44,7 +45,7 @@ class Thing:
 class GroupReading:
     """What a video shows, frame by frame."""
 
-    things: tuple[tuple[Thing, ...], ...]
+    detections: tuple[tuple[Detection, ...], ...]
     """For each frame, the largest first."""
 
     backgrounds: Tensor
@@ -69,7 +70,9 @@ class GroupReader(UNetTrunk):
         out = nn.Conv2d(64, 2 + len(SUBJECTS), 1)
         with torch.no_grad():
             cast(Tensor, out.bias)[0] = -3.0  # few places are middles
-        self.things = nn.Sequential(nn.Conv2d(fine, 64, 3, padding=1), nn.SiLU(), out)
+        self.things = nn.Sequential(  # the name in the trained weights
+            nn.Conv2d(fine, 64, 3, padding=1), nn.SiLU(), out
+        )
         self.background = nn.Sequential(nn.Linear(middle, 32), nn.SiLU(), nn.Linear(32, len(BACKGROUNDS)))
 
     @classmethod
@@ -105,14 +108,14 @@ class GroupReader(UNetTrunk):
         masks, middles, sides, subjects, backgrounds = (torch.cat(part) for part in zip(*parts, strict=True))
         maps = zip(middles.sigmoid(), sides.exp(), subjects.log_softmax(1), strict=True)
         return GroupReading(
-            things=tuple(_things(*each) for each in maps),
+            detections=tuple(_detections(*each) for each in maps),
             backgrounds=backgrounds.softmax(1),
             masks=masks.sigmoid(),
         )
 
 
-def _things(middles: Tensor, sides: Tensor, names: Tensor) -> tuple[Thing, ...]:
-    """The things of a frame, of its probabilities of middles (H, W), sides (H, W), log probabilities (32, H, W)."""
+def _detections(middles: Tensor, sides: Tensor, names: Tensor) -> tuple[Detection, ...]:
+    """The detections of a frame, of its probabilities of middles (H, W), sides (H, W), log probabilities (32, H, W)."""
     height, width = middles.shape
     highest = F.max_pool2d(middles[None], 2 * PEAK_DISTANCE + 1, stride=1, padding=PEAK_DISTANCE)[0]
     found = []
@@ -120,14 +123,14 @@ def _things(middles: Tensor, sides: Tensor, names: Tensor) -> tuple[Thing, ...]:
         near = (slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2))
         weight = middles[near] / middles[near].sum()
         found.append(
-            Thing(
+            Detection(
                 subject=int((names[:, *near] * weight).sum((1, 2)).argmax()),
                 x=float((weight.sum(0) * (torch.arange(width)[near[1]] + 0.5)).sum()) / width,
                 y=float((weight.sum(1) * (torch.arange(height)[near[0]] + 0.5)).sum()) / height,
                 size=float((sides[near] * weight).sum()),
             )
         )
-    return tuple(sorted(found, key=lambda thing: -thing.size))
+    return tuple(sorted(found, key=lambda detection: -detection.size))
 
 
 def group_reader_sha256() -> str:
