@@ -28,8 +28,8 @@ from show1.sprites.alignment.judge import score_video
 from show1.sprites.captions import caption
 from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.scenes import SpriteWorld, render_tensor
-from show1.stages import TranslationStage
-from show1.stages.base import PromptEmbeddings
+from show1.stages import TranslationStage, load_stage
+from show1.stages.stage import PromptEmbeddings
 from show1.training.tasks import TextConditioner
 from show1.video import Video
 
@@ -132,7 +132,8 @@ def main() -> None:
         low = super_resolved(captions, tiny)
         if arguments.low:
             torch.save(low, arguments.low)
-    reader, stage = SpriteReader.trained(), TranslationStage.from_folder(arguments.export)
+    reader, stage = SpriteReader.trained(), load_stage("translation", arguments.export)
+    assert isinstance(stage, TranslationStage)
     text = TextConditioner.from_folder(arguments.export)
     rows = {"ground truth": full, "autoencoder alone": reconstructed(stage.vae, full), "upscaled": upscaled(low)}
     made = translate(stage, text, captions, low, arguments.pairs)

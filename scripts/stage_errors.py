@@ -25,8 +25,8 @@ from show1.config import InterpolationSettings, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds
 from show1.networks import UNet3DConditionModel
 from show1.sprites.readers.subject import SpriteReader
-from show1.stages import InterpolationStage, SuperResolutionStage
-from show1.stages.base import PromptEmbeddings
+from show1.stages import load_stage
+from show1.stages.stage import PromptEmbeddings
 from show1.stages.super_resolution import upsample
 from show1.training.corruption import LOW, corrupted
 from show1.training.tasks import TextConditioner
@@ -39,7 +39,7 @@ Make = Callable[[Tensor, int], Tensor]
 
 def interpolation(folder: Path, prompts: PromptEmbeddings, seeds: IndependentSeeds) -> Make:
     """The stage; no steps: the linear blend."""
-    stage = InterpolationStage.from_folder(folder)
+    stage = load_stage("interpolation", folder)
 
     def make(video: Tensor, steps: int) -> Tensor:
         if steps == 0:
@@ -52,7 +52,7 @@ def interpolation(folder: Path, prompts: PromptEmbeddings, seeds: IndependentSee
 
 def super_resolution(folder: Path, prompts: PromptEmbeddings, seeds: IndependentSeeds, noise_level: int) -> Make:
     """The stage; no steps: plain upscaling."""
-    stage = SuperResolutionStage.from_folder(folder)
+    stage = load_stage("super_resolution", folder)
     height, width = HIGH
 
     def make(video: Tensor, steps: int) -> Tensor:

@@ -1,7 +1,8 @@
 import pytest
 
-from show1.diffusion import interpolated_length, segments, sliding_windows
+from show1.diffusion import segments, sliding_windows
 from show1.errors import InputError
+from show1.stage_table import interpolated_length
 
 
 @pytest.mark.parametrize(("window", "stride"), [(8, 7), (4, 3), (5, 2), (2, 1)])

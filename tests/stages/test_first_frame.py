@@ -3,14 +3,19 @@ import torch
 
 from show1.config import FirstFrameSettings, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds, PublishedSeeds
-from show1.stages import DeepFloydFirstFrame, PromptEmbeddings, SuperResolutionStage
+from show1.stages import PromptEmbeddings, load_stage
 
 SETTINGS = FirstFrameSettings(num_inference_steps=2, guidance_scale=4.0)
 
 
 @pytest.fixture(scope="module")
 def model(published):
-    return DeepFloydFirstFrame.from_folder(published / "IF-II-L-v1.0")
+    return load(published).first_frame_model
+
+
+def load(published):
+    parts = {"first_frame": published / "IF-II-L-v1.0"}
+    return load_stage("super_resolution", published / "show-1-sr1", part_folders=parts)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +51,8 @@ def test_images_are_upscaled_by_deepfloyd(model, prompts):
     torch.testing.assert_close(images[1:], single, atol=1e-3, rtol=1e-3)
 
 
-def test_super_resolution_is_led_by_it(published, model, prompts):
-    stage = SuperResolutionStage.from_folder(published / "show-1-sr1")
-    stage.first_frame_model = model
+def test_super_resolution_is_led_by_it(published, prompts):
+    stage = load(published)
     settings = SuperResolutionSettings(
         num_inference_steps=2, guidance_scale=2.0, height=16, width=32, window=3, stride=2, first_frame=SETTINGS
     )

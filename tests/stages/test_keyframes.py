@@ -7,7 +7,7 @@ from tiny_stage import ANCESTRAL, SCHEDULER, TinyUNet, one, two_prompts
 from show1.config import KeyframesSettings
 from show1.diffusion import IndependentSeeds
 from show1.errors import Cancelled, InputError
-from show1.stages import KeyframesStage
+from show1.stages import KeyframesStage, load_stage
 from show1.stages.keyframes import StartNoise, blend
 
 SETTINGS = KeyframesSettings(num_inference_steps=4, guidance_scale=3.0, num_frames=3, height=8, width=12)
@@ -72,8 +72,8 @@ def test_cancellation_stops_at_the_next_step_and_the_network_keeps_its_mode():
 
 
 def test_loads_from_a_folder_of_the_published_layout(published):
-    made = KeyframesStage.from_folder(published / "show-1-base", dtype=torch.bfloat16)
-    assert made.scheduler_config["thresholding"] and made.modules() == {"unet": made.unet}
+    made = load_stage("keyframes", published / "show-1-base", dtype=torch.bfloat16)
+    assert isinstance(made, KeyframesStage) and made.scheduler_config["thresholding"]
     assert made.unet.dtype == torch.bfloat16 and not made.unet.training
 
 
@@ -107,12 +107,12 @@ def test_each_sample_takes_one_of_the_clips_by_its_own_seed():
 def test_start_noise_reaches_the_network_where_it_fits(caplog):
     prompts, seeds = one(two_prompts(), 0), IndependentSeeds([5])
     plain = stage(SCHEDULER)(None, prompts, seeds=seeds, settings=SETTINGS)
-    given = KeyframesStage(TinyUNet(3), SCHEDULER, [start_noise(0.5)])
+    given = KeyframesStage(TinyUNet(3), SCHEDULER, start_noise=[start_noise(0.5)])
     assert (given(None, prompts, seeds=seeds, settings=SETTINGS) - plain).abs().max() > 1e-2
     assert not caplog.records
-    other = KeyframesStage(TinyUNet(3), SCHEDULER, [start_noise(0.5, frames=2)])
+    other = KeyframesStage(TinyUNet(3), SCHEDULER, start_noise=[start_noise(0.5, frames=2)])
     assert other(None, prompts, seeds=seeds, settings=SETTINGS).equal(plain)
     assert "of 2x8x12 (frames x height x width), the keyframes asked for are 3x8x12" in caplog.text
-    twice = KeyframesStage(TinyUNet(3), SCHEDULER, [start_noise(0.6), start_noise(0.6)])
+    twice = KeyframesStage(TinyUNet(3), SCHEDULER, start_noise=[start_noise(0.6), start_noise(0.6)])
     with pytest.raises(InputError, match="add up to 1.2"):
         twice(None, prompts, seeds=seeds, settings=SETTINGS)

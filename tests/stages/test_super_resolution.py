@@ -6,7 +6,7 @@ from tiny_stage import ANCESTRAL, SCHEDULER, TinyUNet, clip, one, two_prompts
 
 from show1.config import FirstFrameSettings, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds
-from show1.stages import SuperResolutionStage
+from show1.stages import SuperResolutionStage, load_stage
 from show1.stages.super_resolution import upsample
 
 FIRST = FirstFrameSettings(num_inference_steps=5, guidance_scale=2.0)
@@ -30,8 +30,8 @@ class FakeFirstFrame:
         return torch.full((len(frame), 3, *size), 0.25)
 
 
-def stage(scheduler=SCHEDULER, first_frame_model=None):
-    return SuperResolutionStage(TinyUNet(6), scheduler, first_frame_model=first_frame_model)
+def stage(scheduler=SCHEDULER, first_frame=None):
+    return SuperResolutionStage(TinyUNet(6), scheduler, first_frame=first_frame)
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 4, 5, 6, 7, 9, 13])
@@ -77,8 +77,7 @@ def test_upsampling_keeps_the_corners():
 def test_first_frame_is_the_model_s_the_caller_s_or_the_network_s():
     prompts, run = one(two_prompts(), 0), {"seeds": IndependentSeeds([5]), "settings": SETTINGS}
     model = FakeFirstFrame()
-    made = stage(first_frame_model=model)
-    assert set(made.modules()) == {"unet", "first_frame_unet"}
+    made = stage(first_frame=model)
     made(clip(1, 4), prompts, **run)
     assert model.calls == 1 and len(made.unet.calls) == 2
     assert (made.unet.calls[0][0][:, 3:, 0] == 0.25).all()
@@ -108,7 +107,7 @@ def test_a_batch_equals_the_singles(scheduler):
 @pytest.mark.parametrize(("model", "total"), [(None, 6), (FakeFirstFrame(), 9)])
 def test_progress_counts_all_windows(model, total):
     steps = []
-    stage(first_frame_model=model)(
+    stage(first_frame=model)(
         clip(1, 6),
         one(two_prompts(), 0),
         seeds=IndependentSeeds([5]),
@@ -119,5 +118,5 @@ def test_progress_counts_all_windows(model, total):
 
 
 def test_loads_from_a_folder_of_the_published_layout(published):
-    made = SuperResolutionStage.from_folder(published / "show-1-sr1")
+    made = load_stage("super_resolution", published / "show-1-sr1")
     assert made.unet.config.in_channels == 6 and made.noising_config["beta_schedule"] == "squaredcos_cap_v2"

@@ -6,14 +6,14 @@ from diffusers import VideoToVideoSDPipeline
 
 from show1.config import TranslationSettings
 from show1.diffusion import IndependentSeeds, PublishedSeeds, build_scheduler
-from show1.stages import PromptEmbeddings, TranslationStage
+from show1.stages import PromptEmbeddings, TranslationStage, load_stage
 
 SETTINGS = TranslationSettings(num_inference_steps=6, guidance_scale=5.0, height=16, width=24, max_timestep=1000)
 
 
 @pytest.fixture(scope="module")
 def stage(published):
-    return TranslationStage.from_folder(published / "show-1-sr2")
+    return load_stage("translation", published / "show-1-sr2")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,10 +12,10 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5EncoderModel, T5Tokenizer
 
-from show1.errors import CheckpointError, InputError
+from show1.errors import CheckpointError
 from show1.text import encoder as text
 from show1.text.embedding_cache import EmbeddingCache
-from show1.text.encoder import PromptEncoder, clean_prompt, load_text_encoder, load_tokenizer
+from show1.text.encoder import PromptEncoder, load_text_encoder, load_tokenizer
 
 
 @pytest.fixture
@@ -164,19 +163,6 @@ def test_a_tokenizer_of_another_model_is_found_out(base: Path, tmp_path: Path) -
     encoder = PromptEncoder.from_folder(folder)
     with pytest.raises(CheckpointError, match="not of the same model"):
         encoder.encode(["<extra_id_0>"], 8)
-
-
-@pytest.mark.parametrize(
-    ("prompt", "said"), [("", "empty"), ("  \n", "empty"), (None, "NoneType"), (3, "int")], ids=str
-)
-def test_prompts_that_cannot_be_used(prompt: Any, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        clean_prompt(prompt)
-
-
-def test_cleaning() -> None:
-    assert clean_prompt("  A Panda ") == "a panda"
-    assert clean_prompt("  A Panda ", "none") == "  A Panda "
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "spiece.model", "vocab.json"])

@@ -10,14 +10,20 @@ import torch
 from tiny_training import INPUTS, Exports
 from torch.testing import assert_close
 
-from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings, TranslationSettings
+from show1.config import (
+    InterpolationSettings,
+    KeyframesSettings,
+    StageName,
+    SuperResolutionSettings,
+    TranslationSettings,
+)
 from show1.diffusion import IndependentSeeds
 from show1.errors import InputError
 from show1.networks import UNet3DConditionModel
 from show1.sprites.captions import TILTED, TURNED, parse_caption, read_caption
 from show1.sprites.world import MOTIONS, SUBJECTS
-from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage, TranslationStage
-from show1.stages.base import PromptEmbeddings
+from show1.stages import load_stage
+from show1.stages.stage import PromptEmbeddings
 from show1.text.encoder import PromptEncoder
 from show1.training import TASKS, networks, tasks
 from show1.training.objective import add_noise, noise_of, prediction_loss
@@ -521,16 +527,16 @@ EXPORTED = [
 def test_the_public_stage_runs_the_export(name: str, exports: Exports) -> None:
     shape = {"num_inference_steps": 2, "guidance_scale": 2.0}
     sized = {"height": 16, "width": 16, **shape}
-    stages: dict[str, tuple[Any, Any, tuple[int, ...] | None]] = {
-        "keyframe_images": (KeyframesStage, KeyframesSettings(num_frames=1, **sized), None),
-        "keyframes": (KeyframesStage, KeyframesSettings(num_frames=3, **sized), None),
-        "interpolation": (InterpolationStage, InterpolationSettings(factor=4, **shape), (1, 3, 2, 16, 16)),
-        "super_resolution_images": (SuperResolutionStage, SuperResolutionSettings(**sized), (1, 3, 1, 8, 8)),
-        "super_resolution": (SuperResolutionStage, SuperResolutionSettings(**sized), (1, 3, 3, 8, 8)),
-        "translation": (TranslationStage, TranslationSettings(**sized), (1, 3, 3, 8, 8)),
+    stages: dict[str, tuple[StageName, Any, tuple[int, ...] | None]] = {
+        "keyframe_images": ("keyframes", KeyframesSettings(num_frames=1, **sized), None),
+        "keyframes": ("keyframes", KeyframesSettings(num_frames=3, **sized), None),
+        "interpolation": ("interpolation", InterpolationSettings(factor=4, **shape), (1, 3, 2, 16, 16)),
+        "super_resolution_images": ("super_resolution", SuperResolutionSettings(**sized), (1, 3, 1, 8, 8)),
+        "super_resolution": ("super_resolution", SuperResolutionSettings(**sized), (1, 3, 3, 8, 8)),
+        "translation": ("translation", TranslationSettings(**sized), (1, 3, 3, 8, 8)),
     }
-    stage_class, settings, video = stages[name]
-    stage = stage_class.from_folder(exports[name], dtype=torch.float32, device="cpu")
+    stage_name, settings, video = stages[name]
+    stage = load_stage(stage_name, exports[name])
     text = prompts(exports, name if name in ("keyframe_images", "keyframes", "translation") else "keyframes")
     given = None if video is None else torch.rand(video) * 2 - 1
     made = stage(given, text, seeds=IndependentSeeds([1]), settings=settings)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from show1.checkpoints.locate import COMPONENTS, FIRST_FRAME, INDEX, TEXT, WEIGHTED, Cascade
+from show1.checkpoints.locate import INDEX, Cascade
 from show1.checkpoints.weight_files import find_weights, read_json, read_tensors, weight_variants
 from show1.config import StageName
 from show1.errors import CheckpointError, OutputError
 from show1.files import write_json, write_tensors
+from show1.stage_table import SHARED_TEXT, STAGE_TABLE, TEXT, Component
 
 
 def convert_to_safetensors(folder: str | Path) -> list[Path]:
@@ -88,19 +89,20 @@ def _index(cascade: Cascade, name: str) -> dict[str, object]:
 
 
 def _copy_parts(cascade: Cascade, target: Path) -> None:
-    shared = cascade.parts["keyframes"].text if "keyframes" in cascade.parts else None
+    shared = cascade.parts[SHARED_TEXT].text if SHARED_TEXT in cascade.parts else None
     for name, part in cascade.parts.items():
-        for component in COMPONENTS[name]:
-            if (part.path / component).is_dir():
-                _copy_component(part.path / component, target / name / component, cascade.variant)
-        if part.text is not None and (name == "keyframes" or part.text != shared) and name != FIRST_FRAME:
+        for component in STAGE_TABLE[name].components:
+            if (part.path / component.name).is_dir():
+                _copy_component(component, part.path, target / name, cascade.variant)
+        if part.text is not None and (name == SHARED_TEXT or part.text != shared):
             for component in TEXT:
-                _copy_component(part.text / component, target / name / component, cascade.variant)
+                _copy_component(component, part.text, target / name, cascade.variant)
 
 
-def _copy_component(source: Path, target: Path, variant: str | None) -> None:
+def _copy_component(component: Component, source_parent: Path, target_parent: Path, variant: str | None) -> None:
+    source, target = source_parent / component.name, target_parent / component.name
     target.mkdir(parents=True)
-    weights = find_weights(source, variant) if source.name in WEIGHTED else []
+    weights = find_weights(source, variant) if component.has_weights else []
     small = [f for f in source.iterdir() if f.suffix in (".json", ".txt", ".model") and ".index." not in f.name]
     indices = [f for f in source.glob("*.index*.json") if _names(f) & {w.name for w in weights}]
     for file in (*weights, *small, *indices):

@@ -8,14 +8,8 @@ from pathlib import Path
 
 from show1.checkpoints.weight_files import pick_weights
 from show1.errors import GatedModelError, ModelNotFoundError, OutputError, Show1Error
+from show1.stage_table import STAGE_TABLE
 
-PUBLISHED_REPOS: dict[str, str] = {
-    "keyframes": "showlab/show-1-base",
-    "interpolation": "showlab/show-1-interpolation",
-    "super_resolution": "showlab/show-1-sr1",
-    "first_frame": "DeepFloyd/IF-II-L-v1.0",
-    "translation": "showlab/show-1-sr2",
-}
 KNOWN_MODELS: dict[str, str] = {
     "mini": "the embedded cascade of the sprite world: 29x160x256, runs on any laptop, Apache-2.0",
     "showlab/show-1": "the published cascade of arXiv:2309.15818: 29x320x576, about 40 GB, CC BY-NC 4.0",
@@ -37,7 +31,7 @@ class HubOptions:
 
 def near_name(name: str) -> str:
     """A question to add to a message, if some known name is near."""
-    candidates = {k.lower(): k for k in (*KNOWN_MODELS, *PUBLISHED_REPOS.values())}
+    candidates = {k.lower(): k for k in (*KNOWN_MODELS, *(row.repository for row in STAGE_TABLE.values()))}
     near = difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=0.6)
     return f"; did you mean {candidates[near[0]]!r}?" if near else ""
 

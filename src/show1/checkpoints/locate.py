@@ -7,39 +7,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from show1.checkpoints.hub import KNOWN_MODELS, PUBLISHED_REPOS, HubOptions, fetch, near_name
+from show1.checkpoints.hub import KNOWN_MODELS, HubOptions, fetch, near_name
 from show1.checkpoints.weight_files import find_weights, read_json
 from show1.config import PUBLISHED, STAGES, CascadeSettings, StageName
 from show1.errors import CheckpointError, InputError, ModelNotFoundError, Show1Error
+from show1.stage_table import SHARED_TEXT, STAGE_TABLE, TEXT, Component, StageRow, parts_of
 
 logger = logging.getLogger(__name__)
 
 INDEX = "show1.json"
 """The file that makes a folder a cascade."""
-FIRST_FRAME = "first_frame"
-TEXT = ("tokenizer", "text_encoder")
-COMPONENTS: dict[str, tuple[str, ...]] = {
-    "keyframes": ("unet", "scheduler"),
-    "interpolation": ("unet", "scheduler"),
-    "super_resolution": ("unet", "scheduler", "image_noising_scheduler"),
-    "translation": ("unet", "vae", "scheduler"),
-    FIRST_FRAME: ("unet", "scheduler", "image_noising_scheduler"),
-}
-"""The subfolders that a stage needs, apart from those of its text encoder."""
-OPTIONAL_COMPONENTS = ("image_noising_scheduler",)
-WEIGHTED = ("unet", "vae", "text_encoder")
 # the first release's authors advise 100 steps and guidance 12.0
 _SETTINGS_OF_REPO: dict[str, dict[str, Any]] = {
     "showlab/show-1-base-0.0": {"num_inference_steps": 100, "guidance_scale": 12.0}
 }
 
 ModelLike = str | Path | Mapping[str, str | Path]
-"""A known name, a folder, a Hub repository, or a mapping of stage to one of these."""
+"""A known name, a folder, a Hub repository, or a mapping from stage to one of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """The files of one stage (or of the first frame's network)."""
+    """The files of one row of the stage table."""
 
     path: Path
     """Folder that holds the stage's components."""
@@ -54,13 +43,13 @@ class Cascade:
     """A cascade whose files are on this disk."""
 
     name: str
-    """For people: `mini`, `showlab/show-1`, a folder's name."""
+    """Name to display: `mini`, `showlab/show-1`, or a folder's name."""
     model: str | dict[str, str]
-    """What finds it again."""
+    """The argument of `resolve` that finds it again."""
     parts: dict[str, Part]
-    """The stages in order, and `first_frame` if there is one."""
+    """The stages in order, then the optional parts that there are."""
     settings: CascadeSettings
-    """What it was made for."""
+    """The settings that it was made for."""
     variant: str | None = None
     """Weight files to prefer."""
 
@@ -70,13 +59,13 @@ class Cascade:
         return tuple(s for s in STAGES if s in self.parts)
 
     def weight_files(self, stages: Sequence[str] | None = None) -> dict[str, Path]:
-        """Weight files by `stage/component/name`, of some stages (and their text encoders) or of all."""
+        """Weight files by `stage/component/name`, of some rows (and their text encoders) or of all."""
         files: dict[str, Path] = {}
         for name, part in self.parts.items():
             if stages is not None and name not in stages:
                 continue
-            folders = [part.path / c for c in COMPONENTS[name] if c in WEIGHTED]
-            folders += [part.text / "text_encoder"] if part.text is not None else []
+            folders = [part.path / c.name for c in STAGE_TABLE[name].components if c.has_weights]
+            folders += [part.text / c.name for c in TEXT if c.has_weights] if part.text is not None else []
             for folder in folders:
                 for file in find_weights(folder, self.variant):
                     files[f"{name}/{folder.name}/{file.name}"] = file
@@ -89,7 +78,7 @@ class _Options(HubOptions):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        return (*self.stages, FIRST_FRAME) if "super_resolution" in self.stages else self.stages
+        return parts_of(self.stages)
 
 
 def resolve(
@@ -133,9 +122,14 @@ def resolve(
         )
     if check:
         _check_parts(cascade)
-    if FIRST_FRAME not in cascade.parts and cascade.settings.super_resolution.first_frame is not None:
-        cascade = replace(cascade, settings=cascade.settings.replace(super_resolution={"first_frame": None}))
-    return cascade
+    return _without_absent_parts(cascade)
+
+
+def _without_absent_parts(cascade: Cascade) -> Cascade:
+    """Turns off the settings of optional parts that are not there."""
+    absent = [row for row in STAGE_TABLE.values() if row.part_of is not None and row.name not in cascade.parts]
+    changes = {row.stage: {row.name: None} for row in absent}
+    return replace(cascade, settings=cascade.settings.replace(**changes)) if changes else cascade
 
 
 def embedded_folder() -> Path:
@@ -165,7 +159,7 @@ def _resolve_name(name: str, options: _Options) -> Cascade:
 def _resolve_folder(folder: Path, options: _Options) -> Cascade:
     if (folder / INDEX).is_file():
         return _cascade_folder(folder, options)
-    found = {part: _published_folder(folder, repo) for part, repo in PUBLISHED_REPOS.items()}
+    found = {name: _published_folder(folder, row.repository) for name, row in STAGE_TABLE.items()}
     if any(found[s] is not None for s in STAGES):
         return _published_in_folder(folder, found, options)
     if (folder / "unet").is_dir() or (folder / "model_index.json").is_file():
@@ -174,17 +168,18 @@ def _resolve_folder(folder: Path, options: _Options) -> Cascade:
         )
     raise ModelNotFoundError(
         f"{folder} is no cascade: it holds neither {INDEX} nor any of the published repositories "
-        f"({', '.join(repo.split('/')[1] for repo in PUBLISHED_REPOS.values())})"
+        f"({', '.join(row.repository.split('/')[1] for row in STAGE_TABLE.values())})"
     )
 
 
 def _cascade_folder(folder: Path, options: _Options) -> Cascade:
     subfolders, settings = _read_index(folder / INDEX)
     parts = {}
-    shared = folder / subfolders["keyframes"] if "keyframes" in subfolders else None
-    for name in (n for n in (*STAGES, FIRST_FRAME) if n in subfolders and n in options.parts):
+    shared = folder / subfolders[SHARED_TEXT] if SHARED_TEXT in subfolders else None
+    for name in (n for n in options.parts if n in subfolders):
         path = folder / subfolders[name]
-        parts[name] = Part(path=path, source=str(path), text=_text_folder(name, path, shared))
+        text = (_own_text(path) or shared) if STAGE_TABLE[name].has_text else None
+        parts[name] = Part(path=path, source=str(path), text=text)
     name = str(read_json(folder / INDEX).get("name") or folder.resolve().name)
     model = str(folder.resolve())
     return Cascade(name=name, model=model, parts=parts, settings=settings, variant=options.variant)
@@ -201,7 +196,7 @@ def _read_index(file: Path) -> tuple[dict[str, str], CascadeSettings]:
         raise CheckpointError(f"{file} must map stages to subfolders under 'stages'; save the cascade again")
     for stage, subfolder in subfolders.items():
         inside = isinstance(subfolder, str) and not Path(subfolder).is_absolute() and ".." not in Path(subfolder).parts
-        if stage not in COMPONENTS or not inside:
+        if stage not in STAGE_TABLE or not inside:
             raise CheckpointError(f"{file}: stage {stage!r} in {subfolder!r} is no stage in a subfolder; correct it")
     try:
         settings = CascadeSettings.from_dict(index["settings"]) if "settings" in index else PUBLISHED
@@ -210,11 +205,9 @@ def _read_index(file: Path) -> tuple[dict[str, str], CascadeSettings]:
     return subfolders, settings
 
 
-def _text_folder(stage: str, path: Path, shared: Path | None) -> Path | None:
-    """A stage's own text encoder if its folder has one, else that of the keyframes."""
-    if stage == FIRST_FRAME:
-        return None
-    return path if (path / "text_encoder").is_dir() else shared
+def _own_text(path: Path) -> Path | None:
+    """The folder itself if it holds a text encoder."""
+    return path if (path / "text_encoder").is_dir() else None
 
 
 def _published_folder(folder: Path, repo: str) -> Path | None:
@@ -226,18 +219,18 @@ def _published_folder(folder: Path, repo: str) -> Path | None:
 def _published_in_folder(folder: Path, found: Mapping[str, Path | None], options: _Options) -> Cascade:
     parts: dict[str, Part] = {}
     for name in options.parts:
-        path = found[name]
-        if path is None and name == FIRST_FRAME:
-            _explain_first_frame(f"{folder / 'IF-II-L-v1.0'} is not there")
+        row, path = STAGE_TABLE[name], found[name]
+        expected = folder / row.repository.split("/")[1]
+        if path is None and row.part_of is not None:
+            _explain_absent_part(row, f"{expected} is not there")
             continue
         if path is None:
-            expected = folder / PUBLISHED_REPOS[name].split("/")[1]
             raise ModelNotFoundError(
-                f"{expected} is missing: {folder} lacks the stage {name!r}; download {PUBLISHED_REPOS[name]} to it, or "
-                f"ask for other stages alone (`until`, `stages=`)"
+                f"{expected} is missing: {folder} lacks the stage {name!r}; download {row.repository} to it, or "
+                f"ask for other stages only (`until`, `stages=`)"
             )
         # the published repositories of the pixel stages hold copies of one text encoder
-        text = None if name == FIRST_FRAME else path if name == "translation" else found["keyframes"] or path
+        text = {"own": path, "shared": found[SHARED_TEXT] or path, "none": None}[row.text]
         parts[name] = Part(path=path, source=str(path), text=text)
     model = str(folder.resolve())
     return Cascade(name=folder.resolve().name, model=model, parts=parts, settings=PUBLISHED, variant=options.variant)
@@ -245,36 +238,42 @@ def _published_in_folder(folder: Path, found: Mapping[str, Path | None], options
 
 def _published_on_hub(options: _Options) -> Cascade:
     parts: dict[str, Part] = {}
-    base: Path | None = None
-    if any(s != "translation" for s in options.stages):
-        components = COMPONENTS["keyframes"] if "keyframes" in options.stages else ()
-        base, _ = fetch(PUBLISHED_REPOS["keyframes"], (*components, *TEXT), options)
     for name in options.parts:
-        repo = PUBLISHED_REPOS[name]
-        own_text = TEXT if name == "translation" else ()
+        row = STAGE_TABLE[name]
         try:
-            path, source = fetch(repo, (*COMPONENTS[name], *own_text), options)
+            path, source = fetch(row.repository, _folders(row.needed_components), options)
         except ModelNotFoundError as error:
-            if name != FIRST_FRAME:
+            if row.part_of is None:
                 raise
-            _explain_first_frame(str(error))
+            _explain_absent_part(row, str(error))
             continue
-        text = None if name == FIRST_FRAME else path if name == "translation" else base
+        text = {"own": path, "shared": None, "none": None}[row.text]
         parts[name] = Part(path=path, source=source, text=text)
+    if any(STAGE_TABLE[name].text == "shared" for name in parts):
+        shared = parts[SHARED_TEXT].path if SHARED_TEXT in parts else _fetch_shared_text(options)
+        parts = {n: replace(p, text=shared) if STAGE_TABLE[n].text == "shared" else p for n, p in parts.items()}
     return Cascade(
         name="showlab/show-1", model="showlab/show-1", parts=parts, settings=PUBLISHED, variant=options.variant
     )
 
 
-def _explain_first_frame(reason: str) -> None:
-    repo = PUBLISHED_REPOS[FIRST_FRAME]
+def _fetch_shared_text(options: _Options) -> Path:
+    """Downloads the text encoder that published stages share; returns the folder that holds it."""
+    return fetch(STAGE_TABLE[SHARED_TEXT].repository, _folders(TEXT), options)[0]
+
+
+def _folders(components: Sequence[Component]) -> tuple[str, ...]:
+    return tuple(component.name for component in components)
+
+
+def _explain_absent_part(row: StageRow, reason: str) -> None:
     logger.warning(
         "The published run makes the first high-resolution frame with %s, which is optional and not available (%s). "
         "The video super-resolution network makes that frame instead. To use it: accept the licence at "
         "https://huggingface.co/%s, log in with `hf auth login`, and run `show1 models download showlab/show-1`.",
-        repo,
+        row.repository,
         reason.rstrip("."),
-        repo,
+        row.repository,
     )
 
 
@@ -286,11 +285,13 @@ def _cascade_on_hub(repo: str, options: _Options) -> Cascade:
             f"Show1Pipeline.from_pretrained({{'keyframes': {repo!r}}})"
         )
     subfolders, _ = _read_index(path / INDEX)
-    wanted = {n: s for n, s in subfolders.items() if n in options.parts or n == "keyframes"}
     components = [
-        f"{sub}/{c}"
-        for name, sub in wanted.items()
-        for c in (*(COMPONENTS[name] if name in options.parts else ()), *(TEXT if name != FIRST_FRAME else ()))
+        f"{subfolder}/{component.name}"
+        for name, subfolder in subfolders.items()
+        for component in (
+            *(STAGE_TABLE[name].components if name in options.parts else ()),
+            *(TEXT if name == SHARED_TEXT or (name in options.parts and STAGE_TABLE[name].has_text) else ()),
+        )
     ]
     path, source = fetch(repo, components, options, extra=(INDEX,))
     cascade = _cascade_folder(path, options)
@@ -299,18 +300,17 @@ def _cascade_on_hub(repo: str, options: _Options) -> Cascade:
 
 
 def _resolve_mapping(model: Mapping[str, str | Path], options: _Options) -> Cascade:
-    unknown = [k for k in model if k not in COMPONENTS]
+    unknown = [k for k in model if k not in STAGE_TABLE]
     if unknown or not model:
-        raise InputError(f"unknown stage {unknown[0] if unknown else None!r}; the keys are {', '.join(COMPONENTS)}")
+        raise InputError(f"unknown stage {unknown[0] if unknown else None!r}; the keys are {', '.join(STAGE_TABLE)}")
     parts: dict[str, Part] = {}
     settings = PUBLISHED
-    for name in (n for n in (*STAGES, FIRST_FRAME) if n in model and n in options.parts):
-        found, of_stage = _resolve_part(name, str(model[name]), options)
+    for name in (n for n in options.parts if n in model):
+        found, of_stage = _resolve_part(STAGE_TABLE[name], str(model[name]), options)
         parts.update(found)
-        if of_stage is not None and name != FIRST_FRAME:
-            settings = settings.replace(**{name: of_stage})
-    shared = parts["keyframes"].text if "keyframes" in parts else None
-    parts = {n: p if n == FIRST_FRAME or p.text is not None else replace(p, text=shared) for n, p in parts.items()}
+        settings = settings.replace(**of_stage)
+    shared = parts[SHARED_TEXT].text if SHARED_TEXT in parts else None
+    parts = {n: replace(p, text=p.text or shared) if STAGE_TABLE[n].has_text else p for n, p in parts.items()}
     absolute = {name: _absolute(str(value)) for name, value in model.items()}
     name = ", ".join(f"{stage}={value}" for stage, value in model.items())
     return Cascade(name=name, model=absolute, parts=parts, settings=settings, variant=options.variant)
@@ -320,53 +320,57 @@ def _absolute(value: str) -> str:
     return str(Path(value).expanduser().resolve()) if Path(value).expanduser().is_dir() else value
 
 
-def _resolve_part(name: str, value: str, options: _Options) -> tuple[dict[str, Part], dict[str, Any] | None]:
-    """One entry of a mapping: the stage's own folder or repository, or a cascade to take the stage from."""
+def _resolve_part(row: StageRow, value: str, options: _Options) -> tuple[dict[str, Part], dict[str, Any]]:
+    """One entry of a mapping: the row's own folder or repository, or a cascade to take it from.
+
+    Returns:
+        The files, and the settings that come with them by stage.
+    """
     folder = Path(value).expanduser()
     if value not in KNOWN_MODELS and folder.is_dir() and (folder / "unet").is_dir():
-        text = folder if name != FIRST_FRAME and (folder / "text_encoder").is_dir() else None
-        return {name: Part(path=folder.resolve(), source=str(folder), text=text)}, None
+        text = _own_text(folder) if row.has_text else None
+        return {row.name: Part(path=folder.resolve(), source=str(folder), text=text)}, {}
     if value not in KNOWN_MODELS and not folder.is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", value):
-        return _part_on_hub(name, value, options)
-    stage = "super_resolution" if name == FIRST_FRAME else name
-    cascade = _resolve_name(value, replace(options, stages=(stage,)))
-    if name not in cascade.parts:
-        raise ModelNotFoundError(f"{value} has no {name!r}; it has {', '.join(cascade.parts) or 'no stage'}")
-    taken = {n: p for n, p in cascade.parts.items() if n in (name, FIRST_FRAME)}
-    of_stage = None if name == FIRST_FRAME else getattr(cascade.settings, name).to_dict()
-    return taken, of_stage
+        return _part_on_hub(row, value, options)
+    cascade = _resolve_name(value, replace(options, stages=(row.stage,)))
+    if row.name not in cascade.parts:
+        raise ModelNotFoundError(f"{value} has no {row.name!r}; it has {', '.join(cascade.parts) or 'no stage'}")
+    if row.part_of is not None:
+        return {row.name: cascade.parts[row.name]}, {}
+    return cascade.parts, {row.name: getattr(cascade.settings, row.name).to_dict()}
 
 
-def _part_on_hub(name: str, repo: str, options: _Options) -> tuple[dict[str, Part], dict[str, Any] | None]:
-    shares_text = repo in PUBLISHED_REPOS.values() and name in ("interpolation", "super_resolution")
-    own_text = () if name == FIRST_FRAME or shares_text else TEXT
-    path, source = fetch(repo, (*COMPONENTS[name], *own_text), options)
-    text: Path | None = path if own_text and (path / "text_encoder").is_dir() else None
-    if shares_text:
-        text, _ = fetch(PUBLISHED_REPOS["keyframes"], TEXT, options)
-    return {name: Part(path=path, source=source, text=text)}, _SETTINGS_OF_REPO.get(repo)
+def _part_on_hub(row: StageRow, repo: str, options: _Options) -> tuple[dict[str, Part], dict[str, Any]]:
+    shares_text = row.text == "shared" and repo in {other.repository for other in STAGE_TABLE.values()}
+    components = (*row.components, *TEXT) if row.has_text and not shares_text else row.components
+    path, source = fetch(repo, _folders(components), options)
+    text = _fetch_shared_text(options) if shares_text else _own_text(path) if row.has_text else None
+    settings = {row.name: _SETTINGS_OF_REPO[repo]} if repo in _SETTINGS_OF_REPO and row.part_of is None else {}
+    return {row.name: Part(path=path, source=source, text=text)}, settings
 
 
 def _check_parts(cascade: Cascade) -> None:
     for name, part in cascade.parts.items():
-        for component in COMPONENTS[name]:
-            if component not in OPTIONAL_COMPONENTS or (part.path / component).exists():
-                _check_component(part.path / component, cascade.variant)
-        if name != FIRST_FRAME:
-            if part.text is None:
-                raise CheckpointError(
-                    f"{part.path} has no text encoder, and there is no keyframes stage to share one with; "
-                    "complete the folder with text_encoder/ and tokenizer/"
-                )
-            for component in TEXT:
-                _check_component(part.text / component, cascade.variant)
+        for component in STAGE_TABLE[name].components:
+            if not component.optional or (part.path / component.name).exists():
+                _check_component(part.path, component, cascade.variant)
+        if not STAGE_TABLE[name].has_text:
+            continue
+        if part.text is None:
+            raise CheckpointError(
+                f"{part.path} has no text encoder, and there is no {SHARED_TEXT} stage to share one with; "
+                "complete the folder with text_encoder/ and tokenizer/"
+            )
+        for component in TEXT:
+            _check_component(part.text, component, cascade.variant)
 
 
-def _check_component(folder: Path, variant: str | None) -> None:
+def _check_component(parent: Path, component: Component, variant: str | None) -> None:
+    folder = parent / component.name
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is missing; download the model again (`show1 models download`)")
-    if folder.name in WEIGHTED:
+    if component.has_weights:
         read_json(folder / "config.json")
         find_weights(folder, variant)
-    elif folder.name.endswith("scheduler"):
+    elif component.kind == "scheduler":
         read_json(folder / "scheduler_config.json")

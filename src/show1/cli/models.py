@@ -77,9 +77,9 @@ def download(
 
 def _model_or_stage(model: str) -> Any:
     """What is asked for; a published repository holds one stage."""
-    from show1.checkpoints.hub import PUBLISHED_REPOS
+    from show1.stage_table import STAGE_TABLE
 
-    of_stage = {repo: name for name, repo in PUBLISHED_REPOS.items()}
+    of_stage = {row.repository: name for name, row in STAGE_TABLE.items()}
     return {of_stage[model]: model} if model in of_stage else parse_model(model)
 
 

@@ -2,10 +2,10 @@
 
 from show1.diffusion.denoiser import Denoiser, Network
 from show1.diffusion.guidance import Guidance, guide
-from show1.diffusion.sampling import fold_frames, sample, unfold_frames
+from show1.diffusion.sampling import StepCallback, fold_frames, sample, unfold_frames
 from show1.diffusion.schedulers import build_scheduler, learns_variance, set_timesteps
-from show1.diffusion.seeds import IndependentSeeds, PublishedSeeds, randn
-from show1.diffusion.windows import Window, interpolated_length, segments, sliding_windows
+from show1.diffusion.seeds import IndependentSeeds, PublishedSeeds, Seeds, randn
+from show1.diffusion.windows import Window, segments, sliding_windows
 
 __all__ = [
     "Denoiser",
@@ -13,11 +13,12 @@ __all__ = [
     "IndependentSeeds",
     "Network",
     "PublishedSeeds",
+    "Seeds",
+    "StepCallback",
     "Window",
     "build_scheduler",
     "fold_frames",
     "guide",
-    "interpolated_length",
     "learns_variance",
     "randn",
     "sample",

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from show1.diffusion.seeds import group_size
 
-OnStep = Callable[[int, int, Tensor], None]
-"""Called after every step with (steps done, steps in all, current samples)."""
+StepCallback = Callable[[int, int, Tensor], None]
+"""Called after every denoising step with (steps done, steps in all, current noisy samples (N, C, F, H, W)).
+May raise `show1.errors.Cancelled` to stop the run."""
 
 
 @torch.no_grad()
@@ -23,7 +24,7 @@ def sample(
     *,
     timesteps: Tensor,
     generators: Sequence[torch.Generator],
-    on_step: OnStep | None = None,
+    on_step: StepCallback | None = None,
 ) -> Tensor:
     """Denoises samples along the timesteps.
 

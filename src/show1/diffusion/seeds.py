@@ -5,9 +5,23 @@ So a result depends neither on the batch, nor on the device, nor on which stage 
 
 import hashlib
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class Seeds(Protocol):
+    """Source of a stage's random numbers."""
+
+    @property
+    def published(self) -> bool:
+        """Whether the published run is repeated: then stages compute in its order, for the same rounding."""
+        ...
+
+    def generators(self, stage: str, window: int) -> list[torch.Generator]:
+        """Fresh CPU generators, one per sample of the batch (or one for all), for one window of one stage."""
+        ...
 
 
 class IndependentSeeds:

@@ -51,8 +51,3 @@ def segments(num_keyframes: int, factor: int) -> list[Window]:
     has no segment.
     """
     return [Window(start=k * factor, stop=(k + 1) * factor + 1) for k in range(num_keyframes - 1)]
-
-
-def interpolated_length(num_keyframes: int, factor: int) -> int:
-    """Frames of the interpolated video: n keyframes become (n - 1) * factor + 1."""
-    return (num_keyframes - 1) * factor + 1

@@ -8,32 +8,15 @@ import torch
 
 from show1.adapters.adapter import unet_sha256
 from show1.adapters.adapter_set import AdapterRecord, AdapterSet, LoadedAdapter
-from show1.checkpoints.loading import (
-    load_image_unet,
-    load_latent_unet,
-    load_unet,
-    load_vae,
-    read_scheduler_config,
-    read_unet_weights,
-)
-from show1.checkpoints.locate import FIRST_FRAME, Cascade, Part
+from show1.checkpoints.locate import Cascade
 from show1.config import StageName
 from show1.files import cached_sha256, sha256_of_text
-from show1.generation.verify import IN_CHANNELS, check_channels
 from show1.runtime import Residency
-from show1.stages import (
-    DeepFloydFirstFrame,
-    InterpolationStage,
-    KeyframesStage,
-    SuperResolutionStage,
-    TranslationStage,
-)
-from show1.stages.details import DetailWeights
+from show1.stage_table import parts_of
+from show1.stages import Stage, load_stage
 from show1.stages.keyframes import StartNoise
 from show1.text.embedding_cache import EmbeddingCache
 from show1.text.encoder import PromptEncoder
-
-Stage = KeyframesStage | InterpolationStage | SuperResolutionStage | TranslationStage
 
 
 class CascadeLoader:
@@ -61,7 +44,7 @@ class CascadeLoader:
         self.device = device
         self.dtype = dtype
         self._cache = embedding_cache
-        self._stages: Residency[Stage] = Residency(memory, device)
+        self._stages: Residency[Stage[Any]] = Residency(memory, device)
         self._encoders: dict[Path, PromptEncoder] = {}
         self._hashes: dict[str, str] = {}
         self.adapters = AdapterSet(cascade)
@@ -77,7 +60,7 @@ class CascadeLoader:
         text = ("text",) if any(e.loaded for e in self._encoders.values()) else ()
         return (*text, *self._stages.loaded)
 
-    def stage(self, name: StageName) -> Stage:
+    def stage(self, name: StageName) -> Stage[Any]:
         """A stage with its networks.
 
         Raises:
@@ -149,10 +132,6 @@ class CascadeLoader:
         for removed in self.adapters.remove(name):
             self._stages.discard(removed.stage)
 
-    def start_noise(self) -> list[StartNoise]:
-        """What the adapters give for the keyframes' start noise."""
-        return [StartNoise(noise=noise, weight=weight) for noise, weight in self.adapters.start_noises("keyframes")]
-
     def unet_sha256(self, stage: StageName) -> str:
         """Hash of the weight files of a stage's UNet."""
         return unet_sha256(self.cascade.parts[stage].path / "unet", self.cascade.variant)
@@ -162,8 +141,7 @@ class CascadeLoader:
 
         `adapters` are those of all stages, for runs that go on later; `sha256` counts those of these stages alone.
         """
-        wanted = (*stages, FIRST_FRAME) if "super_resolution" in stages else stages
-        files = self.cascade.weight_files(wanted)
+        files = self.cascade.weight_files(parts_of(stages))
         for name, file in files.items():
             if name not in self._hashes:
                 self._hashes[name] = cached_sha256(file)
@@ -181,52 +159,22 @@ class CascadeLoader:
             **({"adapters": adapters} if adapters else {}),
         }
 
-    def _load(self, name: StageName) -> Stage:
-        deltas = self.adapters.deltas(name)
-        stage = self._load_with(name, deltas)
-        if self.adapters.has_detail_weights(name):
-            details = self.adapters.detail_deltas(name)
-            folder, changed = self.cascade.parts[name].path / "unet", deltas.keys() | details.keys()
-            weights = read_unet_weights(folder, changed, deltas=details, **self._place)
-            stage.detail_weights = DetailWeights(stage.unet, weights)
-        return stage
-
-    def _load_with(self, name: StageName, deltas: Mapping[str, torch.Tensor]) -> Stage:
-        path = self.cascade.parts[name].path
-        scheduler = read_scheduler_config(path / "scheduler")
-        if name == "translation":
-            unet = load_latent_unet(path / "unet", deltas=deltas, **self._place)
-            vae = load_vae(path / "vae", **self._place)
-            check_channels(name, path / "unet", unet.config.in_channels, vae.config.latent_channels)
-            return TranslationStage(unet, vae, scheduler)
-        pixel = load_unet(path / "unet", deltas=deltas, **self._place)
-        check_channels(name, path / "unet", pixel.config.in_channels, IN_CHANNELS[name])
-        if name == "keyframes":
-            return KeyframesStage(pixel, scheduler, self.start_noise())
-        if name == "interpolation":
-            return InterpolationStage(pixel, scheduler)
-        return SuperResolutionStage(pixel, scheduler, _noising_config(path), self._first_frame_model())
-
-    def _first_frame_model(self) -> DeepFloydFirstFrame | None:
-        part: Part | None = self.cascade.parts.get(FIRST_FRAME)
-        if part is None:
-            return None
-        scheduler = read_scheduler_config(part.path / "scheduler")
-        unet = load_image_unet(part.path / "unet", **self._place)
-        check_channels(FIRST_FRAME, part.path / "unet", unet.config.in_channels, IN_CHANNELS[FIRST_FRAME])
-        return DeepFloydFirstFrame(unet, scheduler, _noising_config(part.path) or scheduler)
-
-    @property
-    def _place(self) -> dict[str, Any]:
-        return {"dtype": self.dtype, "device": self.device, "variant": self.cascade.variant}
+    def _load(self, name: StageName) -> Stage[Any]:
+        noises = self.adapters.start_noises(name)
+        return load_stage(
+            name,
+            self.cascade.parts[name].path,
+            part_folders={part: files.path for part, files in self.cascade.parts.items()},
+            dtype=self.dtype,
+            device=self.device,
+            variant=self.cascade.variant,
+            deltas=self.adapters.deltas(name),
+            detail_deltas=self.adapters.detail_deltas(name) if self.adapters.has_detail_weights(name) else None,
+            start_noise=[StartNoise(noise=noise, weight=weight) for noise, weight in noises],
+        )
 
 
 def _identity(adapter: LoadedAdapter) -> str:
     """What an adapter does to the model, as a line to be hashed."""
     details = "" if adapter.detail_weight == adapter.weight else f" {adapter.detail_weight}"
     return f"{adapter.stage} {adapter.sha256} {adapter.weight} {adapter.noise_weight}{details}"
-
-
-def _noising_config(path: Path) -> dict[str, Any] | None:
-    folder = path / "image_noising_scheduler"
-    return read_scheduler_config(folder) if folder.is_dir() else None

@@ -15,6 +15,7 @@ import transformers
 from torch import Tensor
 
 from show1.adapters.adapter_set import LoadedAdapter
+from show1.checkpoints.components import check_text_width, text_width
 from show1.checkpoints.convert import save_cascade
 from show1.checkpoints.locate import Cascade, ModelLike, resolve
 from show1.checkpoints.weight_files import count_parameters
@@ -25,11 +26,10 @@ from show1.generation.loader import CascadeLoader
 from show1.generation.progress import StageEnd, StageStart, StepEnd, Watch
 from show1.generation.request import GeneratorLike, PromptLike, SeedLike, VideoLike, make_request, video_tensor
 from show1.generation.run import MANIFEST, Run, RunRequest
-from show1.generation.verify import check_text_width
 from show1.runtime import MemoryPolicy, choose_device, choose_dtype, choose_memory, explained_memory, measure
+from show1.stage_table import STAGE_TABLE
 from show1.stages import PromptEmbeddings, Seeds
 from show1.text.embedding_cache import EmbeddingCache
-from show1.text.encoder import clean_prompt
 from show1.video import Video
 
 logger = logging.getLogger(__name__)
@@ -399,7 +399,7 @@ class Show1Pipeline:
         found: dict[str, None] = {}
         for stage in self.stages if stages is None else stages:
             encoder = self._loader.encoder(stage)
-            text, limit = _stage_text(stage, prompt, options)
+            text, limit = STAGE_TABLE[stage].prompt(prompt, options)
             limit = limit or encoder.max_tokens
             if (cut := encoder.truncated(text, limit)) is not None:
                 found[f"the prompt is longer than {limit} tokens; this part has no effect: {cut!r}"] = None
@@ -419,8 +419,7 @@ class Show1Pipeline:
         texts = self._encode_prompts(request, pending, run, watch) if pending else {}
         video, fps = begin, request.fps
         for i, stage in enumerate(request.stages):
-            if stage == "interpolation":
-                fps *= request.settings.interpolation.factor
+            fps *= STAGE_TABLE[stage].fps_factor(request.settings)
             if stage in pending:
                 video = self._run_stage(stage, video, texts.pop(stage), request, run, watch)
                 if watch.stage_end is not None:
@@ -450,7 +449,9 @@ class Show1Pipeline:
             with measure(self.device) as cost, explained_memory(f"in the stage {stage!r}"):
                 network = self._loader.stage(stage)
                 check_text_width(
-                    self.cascade.parts[stage].path / "unet", network.unet.config, prompts.prompt_embeds.shape[-1]
+                    self.cascade.parts[stage].path / "unet",
+                    text_width(network.unet.config),
+                    prompts.prompt_embeds.shape[-1],
                 )
                 out: Tensor = network(
                     video,
@@ -478,9 +479,10 @@ class Show1Pipeline:
             for encoder in dict.fromkeys(encoders.values()):
                 try:
                     for stage in (s for s in stages if encoders[s] is encoder):
-                        prompts = [_stage_text(stage, p, request.settings)[0] for p in request.prompts]
+                        as_text = STAGE_TABLE[stage].prompt
+                        prompts = [as_text(p, request.settings)[0] for p in request.prompts]
                         negative_prompt = getattr(request.settings, stage).negative_prompt
-                        negative, length = _stage_text(stage, negative_prompt, request.settings)
+                        negative, length = as_text(negative_prompt, request.settings)
                         texts[stage] = PromptEmbeddings(
                             prompt_embeds=encoder.encode(prompts, length),
                             negative_prompt_embeds=encoder.encode([negative] * len(prompts), length),
@@ -518,13 +520,6 @@ class Show1Pipeline:
             "dtype": str(self.dtype).removeprefix("torch."),
             **({"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}),
         }
-
-
-def _stage_text(stage: StageName, prompt: str, settings: CascadeSettings) -> tuple[str, int | None]:
-    """The text for a stage and its length in tokens; the expert takes the prompt as it is, to its tokenizer's limit."""
-    if stage == "translation":
-        return prompt, None
-    return (clean_prompt(prompt, settings.clean_prompt) if prompt.strip() else ""), settings.max_text_tokens
 
 
 def _check_output_type(output_type: str) -> None:

@@ -1,5 +1,6 @@
 """From what a caller asks for to a fully resolved request."""
 
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 from show1.config import STAGES, CascadeSettings, Seeding, StageName
 from show1.errors import InputError
 from show1.generation.run import RunRequest
+from show1.stage_table import STAGE_TABLE
 from show1.video import Video
 
 PromptLike = str | Sequence[str]
@@ -50,7 +52,7 @@ def make_request(
         many: Any = seed if seed is not None else generator
         count = max(1, len(many))
     stages = _stages(available, start_from, until)
-    if (video is None) != (stages[0] == "keyframes"):
+    if (video is None) == STAGE_TABLE[stages[0]].needs_video:
         raise InputError(
             f"start_from={stages[0]!r} needs `video`, what that stage works on"
             if video is None
@@ -163,7 +165,7 @@ def _stages(
     for name, stage in (("start_from", start_from), ("until", until)):
         if stage is not None and stage not in STAGES:
             raise InputError(f"{name} must be one of {', '.join(STAGES)}, got {stage!r}")
-    first = STAGES.index(start_from or "keyframes")
+    first = STAGES.index(start_from or STAGES[0])
     last = STAGES.index(until or available[-1])
     if last < first:
         raise InputError(f"until={STAGES[last]!r} comes before start_from={STAGES[first]!r}")
@@ -217,8 +219,8 @@ def _first_fps(settings: CascadeSettings, first: StageName, video: VideoLike | N
     known = video[0] if _is_many(video) and video else video  # type: ignore[index]
     if isinstance(known, Video):
         return known.fps
-    interpolated = first in ("super_resolution", "translation")
-    return settings.keyframes.fps * (settings.interpolation.factor if interpolated else 1)
+    before = STAGES[: STAGES.index(first)]
+    return settings.keyframes.fps * math.prod(STAGE_TABLE[stage].fps_factor(settings) for stage in before)
 
 
 def _is_whole(value: object) -> bool:

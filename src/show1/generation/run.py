@@ -28,10 +28,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from show1.adapters.adapter_set import told_weight
-from show1.checkpoints.locate import FIRST_FRAME
 from show1.config import STAGES, CascadeSettings, Seeding, StageName
 from show1.errors import InputError, OutputError, RunError, Show1Error
 from show1.files import read_json_object, sha256, write_json, write_tensors
+from show1.stage_table import STAGE_TABLE
 
 MANIFEST = "manifest.json"
 _INPUT = "input.safetensors"
@@ -367,6 +367,7 @@ def repeat_arguments(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         stages = metadata["stages"]
+        needs_video = STAGE_TABLE[stages[0]].needs_video
         arguments = {
             "prompt": metadata["prompt"],
             "seed": [int(metadata["seed"])],
@@ -378,7 +379,7 @@ def repeat_arguments(metadata: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(
             f"the file does not say how it was made ({type(error).__name__}: {error}); only videos by show1 do"
         ) from error
-    if stages[0] != "keyframes":
+    if needs_video:
         raise InputError(f"the video was made from another video by {', '.join(stages)}, which the file does not hold")
     return arguments
 
@@ -392,7 +393,7 @@ def _changed_file(before: Mapping[str, str], now: Mapping[str, str], stages: Seq
 
     def counts(name: str) -> bool:
         stage = name.partition("/")[0]
-        return ("super_resolution" if stage == FIRST_FRAME else stage) in begun
+        return stage in STAGE_TABLE and STAGE_TABLE[stage].stage in begun
 
     names = before.keys() | now.keys()
     return min((name for name in names if counts(name) and before.get(name) != now.get(name)), default=None)

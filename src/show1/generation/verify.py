@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
 from torch import nn
 
+from show1.checkpoints.components import NETWORK_CLASSES, check_channels, check_text_width, text_width
 from show1.checkpoints.loading import (
     Problem,
     build_empty,
@@ -17,17 +16,14 @@ from show1.checkpoints.loading import (
     read_scheduler_config,
     rename_old_attention,
 )
-from show1.checkpoints.locate import COMPONENTS, FIRST_FRAME, OPTIONAL_COMPONENTS, Cascade, ModelLike, Part, resolve
+from show1.checkpoints.locate import Cascade, ModelLike, Part, resolve
 from show1.checkpoints.weight_files import find_weights, read_tensors
 from show1.config import StageName
 from show1.diffusion import build_scheduler
 from show1.errors import CheckpointError, Show1Error
 from show1.files import sha256
-from show1.networks.unet_3d_condition import UNet3DConditionModel
+from show1.stage_table import SHARED_TEXT, STAGE_TABLE, Component, StageRow
 from show1.text.encoder import build_empty_text_encoder, load_tokenizer, optional_text, rename_text
-
-IN_CHANNELS: dict[str, int] = {"keyframes": 3, "interpolation": 7, "super_resolution": 6, FIRST_FRAME: 6}
-"""Channels that a stage hands to its network; the expert's are those of its autoencoder."""
 
 
 def verify(
@@ -58,47 +54,30 @@ def verify(
         return [Problem(Path(str(model)), str(error))]
     problems: list[Problem] = []
     for name, part in cascade.parts.items():
-        problems += _check_part(cascade, name, part)
+        problems += _check_part(cascade, STAGE_TABLE[name], part)
     if deep and not problems:
         for file in sorted(set(cascade.weight_files().values())):
             problems += _check_numbers(file)
     return list(dict.fromkeys(problems))
 
 
-def check_channels(name: str, folder: Path, got: int, expected: int) -> None:
-    """Makes sure that a network is one of this stage.
-
-    Raises:
-        CheckpointError: It takes another number of channels.
-    """
-    if got != expected:
-        kinds = {channels: stage for stage, channels in reversed(IN_CHANNELS.items())}
-        other = f" (as one of the stage {kinds[got]!r} does)" if got in kinds else ""
-        raise CheckpointError(
-            f"{folder} takes {got} channels{other}, a network of the stage {name!r} takes {expected}; give the folder "
-            "of that stage"
-        )
-
-
-def _check_part(cascade: Cascade, name: str, part: Part) -> Iterator[Problem]:
+def _check_part(cascade: Cascade, row: StageRow, part: Part) -> Iterator[Problem]:
     built: dict[str, Any] = {}
-    for component in COMPONENTS[name]:
-        folder = part.path / component
-        if component in OPTIONAL_COMPONENTS and not folder.exists():
+    for component in row.components:
+        if component.optional and not (part.path / component.name).exists():
             continue
-        yield from _checked(folder, functools.partial(_check_component, cascade.variant, name, folder, built))
-    if name == FIRST_FRAME:
-        yield from _checked(part.path / "unet", lambda: _check_role(name, part.path, built))
+        check = functools.partial(_check_component, cascade.variant, component, part.path, built)
+        yield from _checked(part.path / component.name, check)
+    if row.has_text and part.text is None:
+        yield Problem(part.path, f"has no text encoder, and there is no {SHARED_TEXT} stage to share one with")
         return
-    if part.text is None:
-        yield Problem(part.path, "has no text encoder, and there is no keyframes stage to share one with")
-        return
-    text = part.text
-    yield from _checked(text / "tokenizer", lambda: _check_tokenizer(text / "tokenizer"))
-    yield from _checked(
-        text / "text_encoder", lambda: _check_text_encoder(text / "text_encoder", cascade.variant, built)
-    )
-    yield from _checked(part.path / "unet", lambda: _check_role(name, part.path, built))
+    if part.text is not None:
+        text = part.text
+        yield from _checked(text / "tokenizer", lambda: _check_tokenizer(text / "tokenizer"))
+        yield from _checked(
+            text / "text_encoder", lambda: _check_text_encoder(text / "text_encoder", cascade.variant, built)
+        )
+    yield from _checked(part.path / "unet", lambda: _check_role(row, part.path, built))
 
 
 def _checked(where: Path, check: Callable[[], list[Problem]]) -> list[Problem]:
@@ -108,19 +87,14 @@ def _checked(where: Path, check: Callable[[], list[Problem]]) -> list[Problem]:
         return [Problem(where, str(error))]
 
 
-def _check_component(variant: str | None, name: str, folder: Path, built: dict[str, Any]) -> list[Problem]:
-    component = folder.name
-    if component.endswith("scheduler"):
+def _check_component(variant: str | None, component: Component, parent: Path, built: dict[str, Any]) -> list[Problem]:
+    folder = parent / component.name
+    if not component.has_weights:
         build_scheduler(read_scheduler_config(folder))
         return []
-    classes: dict[tuple[str, str], Any] = {
-        ("translation", "unet"): LatentUNet3DConditionModel,
-        ("translation", "vae"): AutoencoderKL,
-        (FIRST_FRAME, "unet"): UNet2DConditionModel,
-    }
     files = find_weights(folder, variant)
-    model: Any = build_empty(classes.get((name, component), UNet3DConditionModel), folder)
-    built[component] = model
+    model: Any = build_empty(NETWORK_CLASSES[component.kind], folder)
+    built[component.name] = model
     return check_weights(model, files, rename=rename_old_attention)
 
 
@@ -136,29 +110,14 @@ def _check_text_encoder(folder: Path, variant: str | None, built: dict[str, Any]
     return check_weights(model, files, rename=rename_text, optional=optional_text(model))
 
 
-def _check_role(name: str, path: Path, built: dict[str, Any]) -> list[Problem]:
-    if "unet" not in built or (name == "translation" and "vae" not in built):
+def _check_role(row: StageRow, folder: Path, built: dict[str, Any]) -> list[Problem]:
+    """Checks how the networks of a stage fit together, as far as their configs could be read."""
+    if not {component.name for component in row.components if component.has_weights} <= built.keys():
         return []
-    config = built["unet"].config
-    expected = built["vae"].config.latent_channels if name == "translation" else IN_CHANNELS[name]
-    check_channels(name, path / "unet", config.in_channels, expected)
+    check_channels(row, folder, built)
     if "text_encoder" in built:
-        check_text_width(path / "unet", config, built["text_encoder"].config.hidden_size)
+        check_text_width(folder / "unet", text_width(built["unet"].config), built["text_encoder"].config.hidden_size)
     return []
-
-
-def check_text_width(folder: Path, config: Any, got: int) -> None:
-    """Makes sure that a network takes what its text encoder gives.
-
-    Raises:
-        CheckpointError: The widths differ.
-    """
-    width = getattr(config, "encoder_hid_dim", None) or config.cross_attention_dim
-    if isinstance(width, int) and width != got:
-        raise CheckpointError(
-            f"{folder} takes text states of width {width}, the text encoder gives {got}: they are not of the same "
-            "model; give the stage's folder its own text_encoder/ and tokenizer/"
-        )
 
 
 def _check_numbers(file: Path) -> list[Problem]:

@@ -2,19 +2,26 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import SchedulerMixin
 from torch import Tensor, nn
 
-from show1.checkpoints.loading import load_unet, read_scheduler_config
 from show1.config import StageName, StageSettings
-from show1.diffusion import Denoiser, Guidance, Network, build_scheduler, learns_variance, sample, set_timesteps
+from show1.diffusion import (
+    Denoiser,
+    Guidance,
+    Network,
+    StepCallback,
+    build_scheduler,
+    learns_variance,
+    sample,
+    set_timesteps,
+)
 from show1.errors import InputError
-from show1.stages.base import PromptEmbeddings, StepCallback
-from show1.stages.details import DetailNetwork, DetailWeights
+from show1.stages.details import DetailNetwork
+from show1.stages.stage import PromptEmbeddings
 
 SchedulerLike: TypeAlias = Mapping[str, Any] | SchedulerMixin
 """A scheduler, or its saved config with `_class_name`."""
@@ -25,29 +32,19 @@ class DenoisingStage:
 
     name: StageName
 
-    def __init__(self, unet: nn.Module, scheduler: SchedulerLike) -> None:
-        """Takes a network and a scheduler, or the scheduler's config."""
+    def __init__(
+        self, unet: nn.Module, scheduler: SchedulerLike, *, details: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Takes a network and the schedule it was trained on.
+
+        Args:
+            unet: The network.
+            scheduler: A scheduler, or its config.
+            details: Parameters of the network that differ at low noise levels, by name; see `DetailNetwork`.
+        """
         self.unet = unet
         self.scheduler_config = scheduler_config(scheduler)
-        self.detail_weights: DetailWeights | None = None
-        """Other weights of the network at low noise levels; None: there are none."""
-
-    @classmethod
-    def from_folder(
-        cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> Self:
-        """Loads the stage from the layout of the published repos: subfolders `unet/` and `scheduler/`.
-
-        Raises:
-            CheckpointError: A file is missing, partial, corrupt or of the wrong shape.
-        """
-        folder = Path(path)
-        unet = load_unet(folder / "unet", dtype=dtype, device=device)
-        return cls(unet, read_scheduler_config(folder / "scheduler"))
-
-    def modules(self) -> dict[str, nn.Module]:
-        """The modules that must be resident while the stage runs, by their subfolder's name."""
-        return {"unet": self.unet}
+        self.details = details
 
     @property
     def device(self) -> torch.device:
@@ -114,8 +111,8 @@ class DenoisingStage:
             interval=settings.guidance_interval,
             num_train_timesteps=num_train_timesteps,
         )
-        if self.detail_weights is not None:
-            network = DetailNetwork(network, self.detail_weights, num_train_timesteps=num_train_timesteps)
+        if self.details:
+            network = DetailNetwork(network, self.unet, self.details, num_train_timesteps=num_train_timesteps)
         return Denoiser(
             network,
             prompts.prompt_embeds,

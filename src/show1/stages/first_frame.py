@@ -1,25 +1,19 @@
 """Image super-resolution of the first frame by DeepFloyd IF-II, through diffusers."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from show1.checkpoints.loading import load_image_unet, read_scheduler_config
 from show1.config import FirstFrameSettings
-from show1.diffusion import build_scheduler
-from show1.stages.base import PromptEmbeddings, StepCallback
+from show1.diffusion import StepCallback, build_scheduler
 from show1.stages.denoising import SchedulerLike, scheduler_config
+from show1.stages.stage import PromptEmbeddings
 
 
 class FirstFrameModel(Protocol):
     """Upscales single images."""
-
-    def modules(self) -> dict[str, nn.Module]:
-        """The modules that must be resident while it runs."""
-        ...
 
     def __call__(
         self,
@@ -38,30 +32,19 @@ class FirstFrameModel(Protocol):
 class DeepFloydFirstFrame:
     """`IFSuperResolutionPipeline` of diffusers, called with the pixel stages' text states."""
 
-    def __init__(self, unet: nn.Module, scheduler: SchedulerLike, noising_scheduler: SchedulerLike) -> None:
-        """Takes DeepFloyd IF-II's `UNet2DConditionModel`, its scheduler, and that of its condition's noise."""
+    def __init__(
+        self, unet: nn.Module, scheduler: SchedulerLike, image_noising_scheduler: SchedulerLike | None = None
+    ) -> None:
+        """Takes DeepFloyd IF-II's network.
+
+        Args:
+            unet: diffusers' `UNet2DConditionModel`.
+            scheduler: Its scheduler, or the config.
+            image_noising_scheduler: Noises the low-resolution condition; None: `scheduler` does.
+        """
         self.unet = unet
         self.scheduler_config = scheduler_config(scheduler)
-        self.noising_config = scheduler_config(noising_scheduler)
-
-    @classmethod
-    def from_folder(
-        cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> Self:
-        """Loads `unet/`, `scheduler/` and `image_noising_scheduler/` of the layout of `DeepFloyd/IF-II-L-v1.0`.
-
-        Raises:
-            CheckpointError: A file is missing, partial, corrupt or of the wrong shape.
-        """
-        folder = Path(path)
-        return cls(
-            load_image_unet(folder / "unet", dtype=dtype, device=device),
-            read_scheduler_config(folder / "scheduler"),
-            read_scheduler_config(folder / "image_noising_scheduler"),
-        )
-
-    def modules(self) -> dict[str, nn.Module]:
-        return {"first_frame_unet": self.unet}
+        self.noising_config = scheduler_config(image_noising_scheduler or scheduler)
 
     def __call__(
         self,

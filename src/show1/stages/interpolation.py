@@ -5,10 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from show1.config import InterpolationSettings
-from show1.diffusion import interpolated_length, randn, segments
-from show1.stages.base import PromptEmbeddings, Seeds, StepCallback
+from show1.diffusion import Seeds, StepCallback, randn, segments
+from show1.stage_table import interpolated_length
 from show1.stages.denoising import DenoisingStage, require_video
 from show1.stages.networks import PixelNetwork
+from show1.stages.stage import PromptEmbeddings
 
 
 class InterpolationStage(DenoisingStage):

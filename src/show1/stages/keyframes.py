@@ -1,19 +1,19 @@
 """Text to keyframes in pixel space."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from show1.config import KeyframesSettings
-from show1.diffusion import randn
+from show1.diffusion import Seeds, StepCallback, randn
 from show1.diffusion.seeds import group_size
 from show1.errors import InputError
-from show1.stages.base import PromptEmbeddings, Seeds, StepCallback
 from show1.stages.denoising import DenoisingStage, SchedulerLike
 from show1.stages.networks import PixelNetwork
+from show1.stages.stage import PromptEmbeddings
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +33,23 @@ class KeyframesStage(DenoisingStage):
 
     name = "keyframes"
 
-    def __init__(self, unet: nn.Module, scheduler: SchedulerLike, start_noise: Sequence[StartNoise] = ()) -> None:
+    def __init__(
+        self,
+        unet: nn.Module,
+        scheduler: SchedulerLike,
+        *,
+        start_noise: Sequence[StartNoise] = (),
+        details: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Takes the network and its scheduler.
 
         Args:
             unet: The network.
             scheduler: Its scheduler, or the config.
             start_noise: Blended with fresh noise, sqrt(w) * given + sqrt(1 - w) * fresh.
+            details: See `DenoisingStage`.
         """
-        super().__init__(unet, scheduler)
+        super().__init__(unet, scheduler, details=details)
         self.start_noise = tuple(start_noise)
 
     def __call__(

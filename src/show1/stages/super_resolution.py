@@ -1,21 +1,28 @@
 """Pixel-space super-resolution: an image model for the first frame, the video network for windows of frames."""
 
 import logging
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from show1.checkpoints.loading import load_unet, read_scheduler_config
 from show1.config import SuperResolutionSettings
-from show1.diffusion import build_scheduler, fold_frames, randn, sliding_windows, unfold_frames
-from show1.stages.base import PromptEmbeddings, Seeds, StepCallback
+from show1.diffusion import (
+    Seeds,
+    StepCallback,
+    build_scheduler,
+    fold_frames,
+    randn,
+    sliding_windows,
+    unfold_frames,
+)
 from show1.stages.denoising import DenoisingStage, SchedulerLike, require_video, scheduler_config, shifted
 from show1.stages.first_frame import FirstFrameModel
 from show1.stages.networks import PixelNetwork
+from show1.stages.stage import PromptEmbeddings
 
 logger = logging.getLogger(__name__)
 
@@ -38,35 +45,23 @@ class SuperResolutionStage(DenoisingStage):
         self,
         unet: nn.Module,
         scheduler: SchedulerLike,
-        noising_scheduler: SchedulerLike | None = None,
-        first_frame_model: FirstFrameModel | None = None,
+        image_noising_scheduler: SchedulerLike | None = None,
+        first_frame: FirstFrameModel | None = None,
+        *,
+        details: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Takes the network and its scheduler.
 
         Args:
             unet: The video network.
             scheduler: Its scheduler, or the config.
-            noising_scheduler: Noises the low-resolution condition; None: DeepFloyd IF's cosine schedule.
-            first_frame_model: Image super-resolution of frame 0; None: the video network on that frame alone.
+            image_noising_scheduler: Noises the low-resolution condition; None: DeepFloyd IF's cosine schedule.
+            first_frame: Image super-resolution of frame 0; None: the video network on that frame only.
+            details: See `DenoisingStage`.
         """
-        super().__init__(unet, scheduler)
-        self.noising_config = scheduler_config(noising_scheduler) if noising_scheduler is not None else dict(NOISING)
-        self.first_frame_model = first_frame_model
-
-    @classmethod
-    def from_folder(
-        cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> Self:
-        """Loads `unet/`, `scheduler/` and, where there is one, `image_noising_scheduler/`."""
-        folder = Path(path)
-        noising = folder / "image_noising_scheduler"
-        unet = load_unet(folder / "unet", dtype=dtype, device=device)
-        config = read_scheduler_config(noising) if noising.is_dir() else None
-        return cls(unet, read_scheduler_config(folder / "scheduler"), config)
-
-    def modules(self) -> dict[str, nn.Module]:
-        first = self.first_frame_model.modules() if self.first_frame_model is not None else {}
-        return {**super().modules(), **first}
+        super().__init__(unet, scheduler, details=details)
+        self.noising_config = scheduler_config(image_noising_scheduler or NOISING)
+        self.first_frame_model = first_frame
 
     def __call__(
         self,

@@ -1,18 +1,17 @@
 """Expert translation: a low-resolution video to high resolution, in latent space."""
 
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from show1.checkpoints.loading import load_latent_unet, load_vae, read_scheduler_config
 from show1.config import TranslationSettings
-from show1.diffusion import fold_frames, randn, sample, set_timesteps, unfold_frames
-from show1.stages.base import PromptEmbeddings, Seeds, StepCallback
+from show1.diffusion import Seeds, StepCallback, fold_frames, randn, sample, set_timesteps, unfold_frames
 from show1.stages.denoising import DenoisingStage, SchedulerLike, evaluating, require_video
 from show1.stages.networks import LatentNetwork
+from show1.stages.stage import PromptEmbeddings
 
 
 class TranslationStage(DenoisingStage):
@@ -24,7 +23,15 @@ class TranslationStage(DenoisingStage):
 
     name = "translation"
 
-    def __init__(self, unet: nn.Module, vae: nn.Module, scheduler: SchedulerLike, *, frames_per_slice: int = 1) -> None:
+    def __init__(
+        self,
+        unet: nn.Module,
+        vae: nn.Module,
+        scheduler: SchedulerLike,
+        *,
+        frames_per_slice: int = 1,
+        details: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Takes diffusers' latent UNet and KL-VAE.
 
         Args:
@@ -32,29 +39,11 @@ class TranslationStage(DenoisingStage):
             vae: diffusers' `AutoencoderKL`.
             scheduler: The network's scheduler, or the config.
             frames_per_slice: Frames that go through the VAE at a time: memory against speed.
+            details: See `DenoisingStage`.
         """
-        super().__init__(unet, scheduler)
+        super().__init__(unet, scheduler, details=details)
         self.vae = vae
         self.frames_per_slice = frames_per_slice
-
-    @classmethod
-    def from_folder(
-        cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> Self:
-        """Loads `unet/`, `vae/` and `scheduler/`, as in the layout of `showlab/show-1-sr2`.
-
-        Raises:
-            CheckpointError: A file is missing, partial, corrupt or of the wrong shape.
-        """
-        folder = Path(path)
-        return cls(
-            load_latent_unet(folder / "unet", dtype=dtype, device=device),
-            load_vae(folder / "vae", dtype=dtype, device=device),
-            read_scheduler_config(folder / "scheduler"),
-        )
-
-    def modules(self) -> dict[str, nn.Module]:
-        return {**super().modules(), "vae": self.vae}
 
     @torch.no_grad()
     def __call__(

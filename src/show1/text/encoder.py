@@ -6,33 +6,20 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from show1.checkpoints.loading import load_weights
 from show1.checkpoints.weight_files import find_weights, read_json
-from show1.errors import CheckpointError, InputError
+from show1.errors import CheckpointError
 from show1.files import cached_sha256
 from show1.text.embedding_cache import EmbeddingCache
 
 logger = logging.getLogger(__name__)
 
 _TIED = frozenset({"shared.weight", "encoder.embed_tokens.weight"})
-
-
-def clean_prompt(prompt: str, how: Literal["lower", "none"] = "lower") -> str:
-    """Prepares a prompt of the pixel stages: `lower` strips and lower-cases, as the published run does.
-
-    Raises:
-        InputError: The prompt is no text, or empty.
-    """
-    if not isinstance(prompt, str):
-        raise InputError(f"a prompt must be text, got {type(prompt).__name__}")
-    if not prompt.strip():
-        raise InputError("the prompt is empty; say what the video shows, such as 'a panda spins over the snow'")
-    return prompt.strip().lower() if how == "lower" else prompt
 
 
 class PromptEncoder:

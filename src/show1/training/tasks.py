@@ -27,8 +27,8 @@ from show1.sprites.captions import DIRECTIONS, TURNED, CaptionFacts, plural, rea
 from show1.sprites.groups import ARRANGEMENTS
 from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS
 from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage
-from show1.stages.base import PromptEmbeddings
 from show1.stages.interpolation import condition as interpolation_condition
+from show1.stages.stage import PromptEmbeddings
 from show1.stages.super_resolution import upsample
 from show1.training import networks
 from show1.training.config import TrainingConfig

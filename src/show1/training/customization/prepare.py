@@ -26,13 +26,14 @@ from show1.data.reference import (
     load_reference,
     reference_sheet,
 )
-from show1.diffusion import Denoiser, Guidance, build_scheduler, fold_frames, interpolated_length, unfold_frames
+from show1.diffusion import Denoiser, Guidance, build_scheduler, fold_frames, unfold_frames
 from show1.diffusion.inversion import ddim_invert
 from show1.errors import InputError, RunError
 from show1.files import sha256, write_tensors
 from show1.media import contact_sheet, save_sheet
+from show1.stage_table import STAGE_TABLE, interpolated_length
 from show1.stages.networks import PixelNetwork
-from show1.text.encoder import PromptEncoder, clean_prompt
+from show1.text.encoder import PromptEncoder
 from show1.training.customization.config import CustomizationConfig
 from show1.video import Video
 
@@ -307,12 +308,10 @@ def _encode(
     folder = cascade.parts[config.stage].text
     assert folder is not None, "a resolved cascade gives every stage a text encoder"
     encoder = PromptEncoder.from_folder(folder, device=device, variant=cascade.variant)
-    settings = cascade.settings
-    length = None if config.stage == "translation" else settings.max_text_tokens
+    _, length = STAGE_TABLE[config.stage].prompt("", cascade.settings)
 
     def encode(prompts: Sequence[str]) -> Tensor:
-        how = "none" if config.stage == "translation" else settings.clean_prompt
-        cleaned = [clean_prompt(prompt, how) if prompt else "" for prompt in prompts]
+        cleaned = [STAGE_TABLE[config.stage].prompt(prompt, cascade.settings)[0] for prompt in prompts]
         return encoder.encode(cleaned, length).float().cpu()
 
     return {"text": encode(prompts), "empty": encode([""])[0], "preview": encode(previewed)}

@@ -1,0 +1,117 @@
+"""The components of a stage's folder: networks and scheduler configs, as the stage table lists them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
+from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
+from torch import Tensor
+
+from show1.checkpoints.loading import load_image_unet, load_latent_unet, load_unet, load_vae, read_scheduler_config
+from show1.errors import CheckpointError
+from show1.networks.unet_3d_condition import UNet3DConditionModel
+from show1.stage_table import STAGE_TABLE, ComponentKind, StageRow
+
+NETWORK_CLASSES: dict[ComponentKind, type[ModelMixin]] = {
+    "pixel_unet": UNet3DConditionModel,
+    "latent_unet": LatentUNet3DConditionModel,
+    "image_unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+}
+"""The class of each kind of network."""
+
+_LOADERS: dict[ComponentKind, Callable[..., ModelMixin]] = {
+    "pixel_unet": load_unet,
+    "latent_unet": load_latent_unet,
+    "image_unet": load_image_unet,
+    "vae": load_vae,
+}
+
+
+def load_components(
+    row: StageRow,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None = None,
+    deltas: Mapping[str, Tensor] | None = None,
+) -> dict[str, Any]:
+    """Loads all components of a stage; optional ones that are not there are left out.
+
+    Args:
+        row: The stage.
+        folder: Holds the components' subfolders.
+        dtype: Precision of the weights.
+        device: Where they go.
+        variant: Weight files to prefer.
+        deltas: Changes of the UNet's weights by name, float32: added before the cast to `dtype`.
+
+    Returns:
+        Networks and scheduler configs by the component's name.
+
+    Raises:
+        CheckpointError: A file is missing, partial, corrupt or of the wrong shape, or the network is one of another
+            stage.
+    """
+    loaded: dict[str, Any] = {}
+    for component in row.components:
+        path = folder / component.name
+        if component.optional and not path.is_dir():
+            continue
+        if not component.has_weights:
+            loaded[component.name] = read_scheduler_config(path)
+            continue
+        changes = {"deltas": deltas} if deltas and component.name == "unet" else {}
+        loaded[component.name] = _LOADERS[component.kind](path, dtype=dtype, device=device, variant=variant, **changes)
+    check_channels(row, folder, loaded)
+    return loaded
+
+
+def check_channels(row: StageRow, folder: Path, networks: Mapping[str, Any]) -> None:
+    """Makes sure that a network is one of its stage.
+
+    Args:
+        row: The stage.
+        folder: Holds the components' subfolders.
+        networks: The stage's networks by the component's name, on any device.
+
+    Raises:
+        CheckpointError: The UNet takes another number of channels.
+    """
+    got = networks["unet"].config.in_channels
+    expected = networks["vae"].config.latent_channels if row.in_channels is None else row.in_channels
+    if got == expected:
+        return
+    other = next((r.name for r in STAGE_TABLE.values() if r.in_channels == got), None)
+    as_other = f" (as one of the stage {other!r} does)" if other is not None else ""
+    raise CheckpointError(
+        f"{folder / 'unet'} takes {got} channels{as_other}, a network of the stage {row.name!r} takes {expected}; give "
+        "the folder of that stage"
+    )
+
+
+def text_width(config: Any) -> int | None:
+    """Channels of the text states that a network with this config reads; None: they differ from layer to layer."""
+    width = getattr(config, "encoder_hid_dim", None) or config.cross_attention_dim
+    return width if isinstance(width, int) else None
+
+
+def check_text_width(folder: Path, expected: int | None, got: int) -> None:
+    """Makes sure that a network takes what its text encoder gives.
+
+    Args:
+        folder: Of the network.
+        expected: See `text_width`.
+        got: Channels of the text encoder's states.
+
+    Raises:
+        CheckpointError: The widths differ.
+    """
+    if expected is not None and expected != got:
+        raise CheckpointError(
+            f"{folder} takes text states of width {expected}, the text encoder gives {got}: they are not of the same "
+            "model; give the stage's folder its own text_encoder/ and tokenizer/"
+        )
