@@ -1,14 +1,14 @@
 """Seeds, windows, schedulers, guidance, the denoiser and the one sampling loop: functions of tensors."""
 
-from show1.diffusion.denoiser import Denoiser, Network
 from show1.diffusion.guidance import Guidance, guide
+from show1.diffusion.guided_network import GuidedNetwork, Network
 from show1.diffusion.sampling import StepCallback, fold_frames, sample, unfold_frames
 from show1.diffusion.schedulers import build_scheduler, learns_variance, set_timesteps
 from show1.diffusion.seeds import IndependentSeeds, PublishedSeeds, Seeds, randn
 from show1.diffusion.windows import Window, segments, sliding_windows
 
 __all__ = [
-    "Denoiser",
+    "GuidedNetwork",
     "Guidance",
     "IndependentSeeds",
     "Network",

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from show1.config import StageName, StageSettings
 from show1.diffusion import (
-    Denoiser,
     Guidance,
+    GuidedNetwork,
     Network,
     StepCallback,
     build_scheduler,
@@ -103,7 +103,7 @@ class DenoisingStage:
         settings: StageSettings,
         condition: Tensor | None = None,
         prompt_index: Sequence[int] | None = None,
-    ) -> Denoiser:
+    ) -> GuidedNetwork:
         """The guided denoiser of a run."""
         num_train_timesteps = scheduler.config.num_train_timesteps
         guidance = Guidance(
@@ -113,7 +113,7 @@ class DenoisingStage:
         )
         if self.details:
             network = DetailNetwork(network, self.unet, self.details, num_train_timesteps=num_train_timesteps)
-        return Denoiser(
+        return GuidedNetwork(
             network,
             prompts.prompt_embeds,
             prompts.negative_prompt_embeds,

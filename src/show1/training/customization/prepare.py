@@ -26,7 +26,7 @@ from show1.data.reference import (
     load_reference,
     reference_sheet,
 )
-from show1.diffusion import Denoiser, Guidance, build_scheduler, fold_frames, unfold_frames
+from show1.diffusion import Guidance, GuidedNetwork, build_scheduler, fold_frames, unfold_frames
 from show1.diffusion.inversion import ddim_invert
 from show1.errors import InputError, RunError
 from show1.files import sha256, write_tensors
@@ -329,7 +329,7 @@ def _invert(part: Path, video: Tensor, text: Tensor, steps: int, device: torch.d
     """Start noise of clips under their own prompts, without guidance, by the network as it is."""
     unet = load_unet(part / "unet", dtype=torch.float32, device=device)
     scheduler: Any = build_scheduler(read_scheduler_config(part / "scheduler"), "ddpm")
-    denoiser = Denoiser(PixelNetwork(unet), text, text, guidance=Guidance(scale=1.0), max_batch=1)
+    denoiser = GuidedNetwork(PixelNetwork(unet), text, text, guidance=Guidance(scale=1.0), max_batch=1)
     noise = ddim_invert(
         denoiser,
         video.to(device),

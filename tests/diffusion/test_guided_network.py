@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from show1.diffusion import Denoiser, Guidance
+from show1.diffusion import Guidance, GuidedNetwork
 
 
 class Recorder:
@@ -26,7 +26,7 @@ class Recorder:
 def denoiser(network, batch=3, **options):
     prompts = torch.arange(batch).view(batch, 1, 1).float().expand(batch, 4, 5)
     options = {"guidance": Guidance(scale=2.0), **options}
-    return Denoiser(network, prompts + 10, prompts - 10, **options)
+    return GuidedNetwork(network, prompts + 10, prompts - 10, **options)
 
 
 LATENTS = torch.randn(3, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -21,7 +21,7 @@ class Network(Protocol):
         ...
 
 
-class Denoiser:
+class GuidedNetwork:
     """Guided predictions for a batch of noisy samples.
 
     The prediction is the network's (epsilon or v, as it was trained): the scheduler knows which. Learned variance
