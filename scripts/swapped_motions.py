@@ -21,13 +21,13 @@ from torch import Tensor
 
 from show1.checkpoints.loading import load_unet, read_scheduler_config
 from show1.data.clips import frame_times
-from show1.diffusion import build_scheduler
+from show1.diffusion import add_noise, build_scheduler, noise_scales, predicted_x0
 from show1.media import contact_sheet, save_sheet
 from show1.networks import UNet3DConditionModel
 from show1.sprites.captions import caption
 from show1.sprites.scenes import Scene, SpriteWorld, render_tensor
 from show1.sprites.world import MOTIONS
-from show1.training.objective import add_noise, denoised, prediction_loss
+from show1.training.objective import prediction_loss
 from show1.training.tasks import TextConditioner
 from show1.video import Video
 
@@ -79,7 +79,8 @@ def expected(unet: UNet3DConditionModel, schedule: SchedulerMixin, text: Tensor,
     x_t = torch.randn(draws, 3, 8, 20, 32, generator=torch.Generator().manual_seed(1))
     t = torch.full((draws,), EXPECTED_LEVEL)
     predicted = predict(unet, x_t, t, text.expand(draws, -1, -1))
-    clips = denoised(x_t, predicted, t, schedule.alphas_cumprod, schedule.config.prediction_type)
+    alpha, sigma = noise_scales(t, schedule.alphas_cumprod)
+    clips = predicted_x0(x_t, predicted, alpha, sigma, schedule.config.prediction_type)
     return clips.mean(0)
 
 

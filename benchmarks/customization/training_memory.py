@@ -24,11 +24,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.claim.memory import BASE
+from show1.diffusion import add_noise
 from show1.networks import UNet3DConditionModel
 from show1.networks.layers import set_temporal_dropout
 from show1.training.customization import METHODS, CustomizationConfig
 from show1.training.customization.methods import METHOD_CLASSES, Inputs, Method, MotionLora, Predicted
-from show1.training.objective import add_noise
 
 FRAMES, HEIGHT, WIDTH = 8, 40, 64
 

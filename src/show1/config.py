@@ -12,6 +12,8 @@ from show1.options import Options
 
 StageName = Literal["keyframes", "interpolation", "super_resolution", "translation"]
 SchedulerName = Literal["checkpoint", "dpmsolver++", "unipc", "ddim", "ddpm"]
+Prediction = Literal["epsilon", "v_prediction", "sample"]
+"""What a network predicts: the noise, v (arXiv:2202.00512), or the clean sample."""
 Seeding = Literal["independent", "published"]
 
 STAGES: tuple[StageName, ...] = get_args(StageName)

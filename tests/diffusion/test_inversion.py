@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from show1.config import Prediction
 from show1.diffusion import build_scheduler, sample, set_timesteps
-from show1.diffusion.inversion import Prediction, ddim_invert, inversion_timesteps
+from show1.diffusion.inversion import ddim_invert, inversion_timesteps
 
 SCHEDULE = {"_class_name": "DDIMScheduler", "beta_schedule": "squaredcos_cap_v2", "clip_sample": False}
 STD = 0.5

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
+from show1.config import Prediction
+from show1.diffusion import add_noise, noise_scales, predicted_x0, target
 from show1.training import objective
-from show1.training.objective import Prediction, draw_timesteps
+from show1.training.objective import draw_timesteps
 
 PREDICTIONS: list[Prediction] = ["epsilon", "v_prediction", "sample"]
 T = torch.tensor([0, 1, 40, 500, 980])
@@ -30,41 +32,16 @@ def clean_and_noise() -> tuple[Tensor, Tensor]:
     return draw(len(T), 3, 2, 4, 4).clamp(-1, 1), draw(len(T), 3, 2, 4, 4, seed=1)
 
 
-def test_noise_and_velocity_are_those_of_diffusers(scheduler: DDPMScheduler) -> None:
-    x0, noise = clean_and_noise()
-    a = scheduler.alphas_cumprod
-    assert_close(objective.add_noise(x0, noise, T, a), scheduler.add_noise(x0, noise, T))
-    assert_close(objective.target(x0, noise, T, a, "v_prediction"), scheduler.get_velocity(x0, noise, T))
-    assert objective.target(x0, noise, T, a, "epsilon") is noise
-
-
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_exact_prediction_gives_the_clean_video(scheduler: DDPMScheduler, prediction: Prediction) -> None:
-    x0, noise = clean_and_noise()
-    a = scheduler.alphas_cumprod
-    x_t = objective.add_noise(x0, noise, T, a)
-    exact = objective.target(x0, noise, T, a, prediction)
-    assert_close(objective.denoised(x_t, exact, T, a, prediction), x0, atol=1e-3, rtol=0)
-
-
 def test_corruption_as_noise(scheduler: DDPMScheduler) -> None:
     """Noise added to a corrupted clip is that clip's clean one with more noise; below timestep 100 nothing changes."""
     x0, noise = clean_and_noise()
     corruption = draw(len(T), 3, 2, 4, 4, seed=2)
     a = scheduler.alphas_cumprod
-    x_t = objective.add_noise(x0, noise + objective.noise_of(corruption, T, a), T, a)
+    x_t = add_noise(x0, noise + objective.noise_of(corruption, T, a), T, a)
     late = objective.CORRUPTED_FROM <= T
     assert late.tolist() == [False, False, False, True, True]
-    assert_close(x_t[late], objective.add_noise(x0 + corruption, noise, T, a)[late])
-    assert torch.equal(x_t[~late], objective.add_noise(x0, noise, T, a)[~late])
-
-
-def test_min_snr_weights(scheduler: DDPMScheduler) -> None:
-    snr = compute_snr(scheduler, T)
-    clipped = snr.clamp(max=5.0)
-    a = scheduler.alphas_cumprod
-    assert_close(objective.min_snr_weight(T, a, 5.0, "epsilon"), clipped / snr)
-    assert_close(objective.min_snr_weight(T, a, 5.0, "v_prediction"), clipped / (snr + 1))
+    assert_close(x_t[late], add_noise(x0 + corruption, noise, T, a)[late])
+    assert torch.equal(x_t[~late], add_noise(x0, noise, T, a)[~late])
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -74,8 +51,8 @@ def test_min_snr_is_one_loss_on_the_clean_video(scheduler: DDPMScheduler, predic
     t = torch.full_like(T, 400)
     predicted = draw(*x0.shape, seed=2)
     loss = objective.prediction_loss(predicted, x0, noise, t, a, prediction=prediction, min_snr_gamma=5.0)
-    x_t = objective.add_noise(x0, noise, t, a)
-    error = (objective.denoised(x_t, predicted, t, a, prediction) - x0).square().mean()
+    x_t = add_noise(x0, noise, t, a)
+    error = (predicted_x0(x_t, predicted, *noise_scales(t, a), prediction) - x0).square().mean()
     assert_close(loss, error * compute_snr(scheduler, t)[0].clamp(max=5.0))
 
 
@@ -97,7 +74,7 @@ def with_variance(predicted: Tensor, value: float) -> Tensor:
 def test_bound_is_zero_at_the_posterior(scheduler: DDPMScheduler, prediction: Prediction) -> None:
     x0, noise = clean_and_noise()
     a = scheduler.alphas_cumprod
-    exact = objective.target(x0, noise, T, a, prediction)
+    exact = target(x0, noise, T, a, prediction)
     bound = objective.variational_bound(with_variance(exact, -1.0), x0, noise, T, a, prediction)
     assert bound.isfinite().all()
     assert_close(bound[1:], torch.zeros(len(T) - 1), atol=1e-3, rtol=0)
@@ -111,11 +88,11 @@ def test_bound_is_the_divergence_of_diffusers_step(scheduler: DDPMScheduler) -> 
     predicted = draw(*x0.shape, seed=2)
     variances = draw(*x0.shape, seed=3).clamp(-1, 1)
     bound = objective.variational_bound(torch.cat([predicted, variances], 1), x0, noise, T, a, "v_prediction")
-    x_t = objective.add_noise(x0, noise, T, a)
+    x_t = add_noise(x0, noise, T, a)
     for i in (2, 3):
         t = int(T[i])
         ours = posterior_mean(
-            scheduler, objective.denoised(x_t, predicted, T, a, "v_prediction").clamp(-1, 1)[i], x_t[i], t
+            scheduler, predicted_x0(x_t, predicted, *noise_scales(T, a), "v_prediction").clamp(-1, 1)[i], x_t[i], t
         )
         true = posterior_mean(scheduler, x0[i], x_t[i], t)
         log_variance = scheduler._get_variance(t, predicted_variance=variances[i])  # learned_range: a logarithm

@@ -17,7 +17,7 @@ from show1.config import (
     SuperResolutionSettings,
     TranslationSettings,
 )
-from show1.diffusion import IndependentSeeds
+from show1.diffusion import IndependentSeeds, add_noise
 from show1.errors import InputError
 from show1.networks import UNet3DConditionModel
 from show1.sprites.captions import TILTED, TURNED, parse_caption, read_caption
@@ -26,7 +26,7 @@ from show1.stages import load_stage
 from show1.stages.stage import PromptEmbeddings
 from show1.text.encoder import PromptEncoder
 from show1.training import TASKS, networks, tasks
-from show1.training.objective import add_noise, noise_of, prediction_loss
+from show1.training.objective import noise_of, prediction_loss
 from show1.training.tasks import (
     TASK_CLASSES,
     Batch,

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from show1.data.clips import MINI_VIEWS, ClipView
+from show1.diffusion import add_noise
 from show1.training import TrainingConfig, networks, tasks, train
-from show1.training.objective import add_noise, prediction_loss
+from show1.training.objective import prediction_loss
 from show1.training.tasks import Batch, KeyframesTask
 
 _PIXEL: dict[str, Any] = {

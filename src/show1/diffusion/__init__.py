@@ -1,7 +1,8 @@
-"""Seeds, windows, schedulers, guidance, the denoiser and the one sampling loop: functions of tensors."""
+"""The mathematics of diffusion: predictions, schedules, guidance, windows, seeds and the one sampling loop."""
 
 from show1.diffusion.guidance import Guidance, guide
 from show1.diffusion.guided_network import GuidedNetwork, Network
+from show1.diffusion.predictions import add_noise, min_snr_weight, noise_scales, predicted_x0, target
 from show1.diffusion.sampling import StepCallback, fold_frames, sample, unfold_frames
 from show1.diffusion.schedulers import build_scheduler, learns_variance, set_timesteps
 from show1.diffusion.seeds import IndependentSeeds, PublishedSeeds, Seeds, randn
@@ -16,14 +17,19 @@ __all__ = [
     "Seeds",
     "StepCallback",
     "Window",
+    "add_noise",
     "build_scheduler",
     "fold_frames",
     "guide",
     "learns_variance",
+    "min_snr_weight",
+    "noise_scales",
+    "predicted_x0",
     "randn",
     "sample",
     "segments",
     "set_timesteps",
     "sliding_windows",
+    "target",
     "unfold_frames",
 ]

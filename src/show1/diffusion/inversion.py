@@ -1,17 +1,17 @@
 """DDIM inversion: the noise from which a deterministic sampler makes a given clip."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v_prediction", "sample"]
+from show1.config import Prediction
+from show1.diffusion.predictions import predicted_v
 
 
 @torch.no_grad()
 def ddim_invert(
-    denoiser: Callable[[Tensor, Tensor], Tensor],
+    network: Callable[[Tensor, Tensor], Tensor],
     x0: Tensor,
     *,
     alphas_cumprod: Tensor,
@@ -25,12 +25,12 @@ def ddim_invert(
     yet. So it is found by fixed-point iteration from x (arXiv:2309.04907); one iteration is the usual inversion.
 
     Args:
-        denoiser: Maps (N, C, F, H, W) and a timestep () to the prediction, without variance channels or guidance.
+        network: Maps (N, C, F, H, W) and a timestep () to the prediction, without variance channels or guidance.
         x0: (N, C, F, H, W), clean.
         alphas_cumprod: (T,) of the noise schedule.
-        prediction: What the denoiser predicts.
+        prediction: What the network predicts.
         num_steps: Steps, from 1 to T.
-        iterations: Predictions a step, 1 or more.
+        iterations: Predictions per step, 1 or more.
 
     Returns:
         (N, C, F, H, W) float32 at the last timestep.
@@ -41,7 +41,7 @@ def ddim_invert(
         following = torch.acos(alphas_cumprod[t].double().sqrt()).cpu()
         guess = x
         for _ in range(iterations):
-            predicted = denoiser(guess, t).float()
+            predicted = network(guess, t).float()
             guess = _step_back(x, guess, predicted, angle, following, prediction)
         x, angle = guess, following
     return x
@@ -56,12 +56,12 @@ def inversion_timesteps(num_train_timesteps: int, num_steps: int) -> Tensor:
 def _step_back(
     x: Tensor, guess: Tensor, predicted: Tensor, angle: Tensor, following: Tensor, prediction: Prediction
 ) -> Tensor:
-    """From x at noise angle `angle` (alpha = cos, sigma = sin) to the next one, by a prediction made there."""
+    """Steps from x at noise angle `angle` (alpha = cos, sigma = sin) to `following` by a prediction made there."""
     alpha, sigma = float(angle.cos()), float(angle.sin())
     next_alpha, next_sigma = float(following.cos()), float(following.sin())
     if prediction == "epsilon":
         return (x - sigma * predicted) * (next_alpha / alpha) + next_sigma * predicted
     # DDIM turns (x, v) by the difference of the angles (arXiv:2202.00512): x = cos(d) x' - sin(d) v'
-    v = predicted if prediction == "v_prediction" else (next_alpha * guess - predicted) / next_sigma
+    v = predicted_v(guess, predicted, next_alpha, next_sigma, prediction)
     turn = following - angle
     return (x + float(turn.sin()) * v) / float(turn.cos())

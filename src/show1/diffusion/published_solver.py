@@ -6,6 +6,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
 from torch import Tensor
 
+from show1.diffusion.predictions import predicted_x0
+
 
 class PublishedDPMSolver(DPMSolverMultistepScheduler):  # type: ignore[misc]
     """The second-order multistep solver of arXiv:2211.01095 (Algorithm 2), to the last bit of that release.
@@ -31,17 +33,12 @@ class PublishedDPMSolver(DPMSolverMultistepScheduler):  # type: ignore[misc]
         )
 
     def convert_model_output(self, model_output: Tensor, *, sample: Tensor, **unused: Any) -> Tensor:
-        """The clean sample that a prediction means (N, C, H, W)."""
+        """The clean sample that a prediction implies, (N, C, H, W)."""
         t = self.timesteps[self.step_index]
         alpha_t, sigma_t, _ = self._at(t)
         if self.config.variance_type in ("learned", "learned_range"):
             model_output = model_output[:, : sample.shape[1]]
-        if self.config.prediction_type == "epsilon":
-            denoised = (sample - sigma_t * model_output) / alpha_t
-        elif self.config.prediction_type == "v_prediction":
-            denoised = alpha_t * sample - sigma_t * model_output
-        else:
-            denoised = model_output
+        denoised = predicted_x0(sample, model_output, alpha_t, sigma_t, self.config.prediction_type)
         return self._threshold_sample(denoised) if self.config.thresholding else denoised
 
     def dpm_solver_first_order_update(self, model_output: Tensor, *, sample: Tensor, **unused: Any) -> Tensor:

@@ -18,7 +18,7 @@ May raise `show1.errors.Cancelled` to stop the run."""
 
 @torch.no_grad()
 def sample(
-    denoiser: Callable[[Tensor, Tensor], Tensor],
+    network: Callable[[Tensor, Tensor], Tensor],
     scheduler: SchedulerMixin,
     latents: Tensor,
     *,
@@ -28,16 +28,16 @@ def sample(
 ) -> Tensor:
     """Denoises samples along the timesteps.
 
-    The scheduler sees frames as its batch, as in diffusers' text-to-video pipelines, so dynamic thresholding works a
-    frame at a time. Each generator's samples have a copy of the scheduler to themselves: their noise is drawn as if
-    they were sampled alone.
+    The scheduler sees frames as its batch, as in diffusers' text-to-video pipelines, so dynamic thresholding works per
+    frame. Each generator's samples have their own copy of the scheduler, so that their noise is drawn as if they were
+    sampled alone.
 
     Args:
-        denoiser: Maps noisy samples (N, C, F, H, W) and a timestep () to the prediction that the scheduler takes.
+        network: Maps noisy samples (N, C, F, H, W) and a timestep () to the prediction that the scheduler takes.
         scheduler: Prepared by `set_timesteps`; not changed.
         latents: (N, C, F, H, W) float32, at the noise level of the first timestep.
         timesteps: Descending, (T,), the end of the scheduler's own.
-        generators: CPU generators of the stochastic schedulers' noise, one for N samples or one for each N / G.
+        generators: CPU generators of the stochastic schedulers' noise, G of them for N / G samples each.
         on_step: Called after every step; may raise to stop the run.
 
     Returns:
@@ -47,7 +47,7 @@ def sample(
     schedulers = [copy.deepcopy(scheduler) for _ in generators]
     for i, t in enumerate(timesteps):
         groups = zip(schedulers, torch.split(latents, size), strict=True)
-        prediction = denoiser(torch.cat([s.scale_model_input(x, t) for s, x in groups]), t)
+        prediction = network(torch.cat([s.scale_model_input(x, t) for s, x in groups]), t)
         parts = zip(schedulers, torch.split(prediction, size), torch.split(latents, size), generators, strict=True)
         latents = torch.cat([_step(s, p, t, x, g) for s, p, x, g in parts])
         if on_step is not None:

@@ -1,15 +1,22 @@
-"""Training objective of diffusion models: noise, targets, weights, losses. Functions of tensors.
+"""Training objective of diffusion models: noise levels and losses. Functions of tensors.
 
 Tensors are (B, C, F, H, W); `t` is (B,) integer timesteps; `alphas_cumprod` is (T,).
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v_prediction", "sample"]
+from show1.config import Prediction
+from show1.diffusion.predictions import (
+    add_noise,
+    at_timesteps,
+    min_snr_weight,
+    noise_scales,
+    predicted_x0,
+    target,
+)
 
 VLB_WEIGHT = 1e-3
 """Weight of the variational bound in the hybrid loss (Eq. 16 of arXiv:2102.09672)."""
@@ -34,67 +41,24 @@ def draw_timesteps(count: int, max_timestep: int, logit: tuple[float, float] | N
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device, without waiting for what a GPU still computes."""
+    """Moves a tensor of any shape to a device without waiting for a GPU's pending work."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
-def extract(values: Tensor, t: Tensor) -> Tensor:
-    """Picks a value a sample, shaped to broadcast over videos: (T,), (B,) -> (B, 1, 1, 1, 1)."""
-    return values.to(t.device)[t].float().view(-1, 1, 1, 1, 1)
-
-
-def add_noise(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise (Eq. 4 of arXiv:2006.11239)."""
-    a = extract(alphas_cumprod, t)
-    return a.sqrt() * x0 + (1 - a).sqrt() * noise
-
-
 CORRUPTED_FROM = 100
-"""Timestep from which on a corruption counts as noise: below, it would be far more than the noise itself."""
+"""Lowest timestep at which a corruption counts as noise; below, it would be far more than the noise itself."""
 
 
 def noise_of(corruption: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """The noise that does to x_t what a corruption of x_0 does, at timesteps of `CORRUPTED_FROM` and more.
+    """The noise (B, C, F, H, W) that changes x_t as a corruption of x_0 does, from timestep `CORRUPTED_FROM` on.
 
     sqrt(a_t) (x_0 + corruption) + sqrt(1 - a_t) noise is sqrt(a_t) x_0 + sqrt(1 - a_t) (noise + this): a network that
     learns the sum removes the corruption along with the noise.
     """
-    a = extract(alphas_cumprod, t)
+    a = at_timesteps(alphas_cumprod, t)
     return corruption * (a / (1 - a)).sqrt() * (t >= CORRUPTED_FROM).view(-1, 1, 1, 1, 1)
-
-
-def target(x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction: Prediction) -> Tensor:
-    """What the network should predict: noise, x_0, or v = sqrt(a_t) noise - sqrt(1 - a_t) x_0 (arXiv:2202.00512)."""
-    if prediction == "epsilon":
-        return noise
-    if prediction == "sample":
-        return x0
-    a = extract(alphas_cumprod, t)
-    return a.sqrt() * noise - (1 - a).sqrt() * x0
-
-
-def denoised(x_t: Tensor, predicted: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction: Prediction) -> Tensor:
-    """The estimate of x_0 from a prediction."""
-    a = extract(alphas_cumprod, t)
-    if prediction == "sample":
-        return predicted
-    if prediction == "epsilon":
-        return (x_t - (1 - a).sqrt() * predicted) / a.sqrt()
-    return a.sqrt() * x_t - (1 - a).sqrt() * predicted
-
-
-def min_snr_weight(t: Tensor, alphas_cumprod: Tensor, gamma: float, prediction: Prediction) -> Tensor:
-    """Loss weights min(SNR, gamma) on x_0, expressed for the prediction (section 3.4 of arXiv:2303.09556).
-
-    Returns:
-        (B,).
-    """
-    a = alphas_cumprod.to(t.device)[t].float()
-    snr = a / (1 - a)
-    clipped = snr.clamp(max=gamma)
-    return clipped / {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}[prediction]
 
 
 def prediction_loss(
@@ -141,7 +105,7 @@ def prediction_loss(
 def variational_bound(
     predicted: Tensor, x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction: Prediction
 ) -> Tensor:
-    """One term of the variational bound, in bits a dimension, for the learned range of variances.
+    """One term of the variational bound, in bits per dimension, for the learned range of variances.
 
     The variance channels v in [-1, 1] interpolate between the posterior's variance and beta_t in the logarithm
     (Eq. 15 of arXiv:2102.09672). The mean gets no gradient from here.
@@ -150,7 +114,7 @@ def variational_bound(
         (B,): KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)); at t = 0 the discretised negative log-likelihood.
     """
     channels = x0.shape[1]
-    a = extract(alphas_cumprod, t)
+    a = at_timesteps(alphas_cumprod, t)
     previous = torch.where(
         t > 0, alphas_cumprod.to(t.device)[(t - 1).clamp(min=0)].float(), torch.ones_like(t, dtype=torch.float32)
     )
@@ -166,7 +130,8 @@ def variational_bound(
     log_variance = fraction * max_log + (1 - fraction) * min_log
 
     x_t = add_noise(x0, noise, t, alphas_cumprod)
-    estimate = denoised(x_t, predicted[:, :channels].detach(), t, alphas_cumprod, prediction).clamp(-1, 1)
+    alpha, sigma = noise_scales(t, alphas_cumprod)
+    estimate = predicted_x0(x_t, predicted[:, :channels].detach(), alpha, sigma, prediction).clamp(-1, 1)
     weight0 = beta * a_prev.sqrt() / (1 - a)
     weight_t = (1 - a_prev) * (a / a_prev).sqrt() / (1 - a)
     true_mean = weight0 * x0 + weight_t * x_t
@@ -185,7 +150,7 @@ def variational_bound(
 
 
 def discretised_gaussian_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Log-probability of 8-bit values in [-1, 1] under a Gaussian (section 3.3 of arXiv:2006.11239)."""
+    """Log-probability of 8-bit values in [-1, 1] under a Gaussian (section 3.3 of arXiv:2006.11239), of x's shape."""
     half = 1 / 255
     inverse = (-log_scale).exp()
     upper = torch.special.ndtr((x - mean + half) * inverse)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from show1.checkpoints.loading import load_latent_unet, load_unet, load_vae, read_scheduler_config
 from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings
 from show1.data.folder import read_captions
-from show1.diffusion import IndependentSeeds, build_scheduler, fold_frames, unfold_frames
+from show1.diffusion import IndependentSeeds, add_noise, build_scheduler, fold_frames, unfold_frames
 from show1.errors import InputError
 from show1.files import write_json
 from show1.networks import UNet3DConditionModel
@@ -34,7 +34,7 @@ from show1.training import networks
 from show1.training.config import TrainingConfig
 from show1.training.corruption import corrupted, left_by_super_resolution, left_in
 from show1.training.graphs import recorded
-from show1.training.objective import add_noise, draw_timesteps, moved, noise_of, prediction_loss
+from show1.training.objective import draw_timesteps, moved, noise_of, prediction_loss
 
 Sample = tuple[str, Tensor]
 """A caption and a video (3, F, H, W) in about [-1, 1]."""

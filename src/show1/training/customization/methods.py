@@ -8,6 +8,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from show1.config import Prediction
+from show1.diffusion import target
 from show1.errors import InputError, MissingDependencyError
 from show1.training.customization.config import CustomizationConfig, MethodName
 from show1.training.customization.layers import (
@@ -17,7 +19,7 @@ from show1.training.customization.layers import (
     temporal_parameters,
 )
 from show1.training.customization.losses import appearance_debiased_loss, residual_vector_loss
-from show1.training.objective import Prediction, prediction_loss, target
+from show1.training.objective import prediction_loss
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

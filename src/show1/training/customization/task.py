@@ -14,7 +14,7 @@ from show1.adapters.adapter import Adapter, unet_sha256
 from show1.checkpoints.loading import load_latent_unet, load_unet, load_vae, read_scheduler_config
 from show1.checkpoints.locate import Cascade
 from show1.config import StageSettings
-from show1.diffusion import IndependentSeeds, build_scheduler, fold_frames
+from show1.diffusion import IndependentSeeds, add_noise, build_scheduler, fold_frames
 from show1.errors import InputError
 from show1.networks.layers import set_temporal_dropout
 from show1.stages import (
@@ -31,7 +31,7 @@ from show1.training.customization.config import CustomizationConfig
 from show1.training.customization.layers import hold_frozen_in
 from show1.training.customization.methods import METHOD_CLASSES, Inputs, Predicted
 from show1.training.customization.prepare import Prepared
-from show1.training.objective import add_noise, draw_timesteps, moved
+from show1.training.objective import draw_timesteps, moved
 from show1.training.tasks import Batch, Sample, SuperResolutionTask, Task, random_crop
 
 logger = logging.getLogger(__name__)
