@@ -8,7 +8,7 @@ from show1.config import InterpolationSettings
 from show1.diffusion import IndependentSeeds, PublishedSeeds
 from show1.errors import InputError
 from show1.stages import InterpolationStage
-from show1.stages.interpolation import condition
+from show1.stages.interpolation import inputs
 
 SETTINGS = InterpolationSettings(num_inference_steps=3, guidance_scale=2.0)
 
@@ -19,7 +19,7 @@ def stage(scheduler=SCHEDULER):
 
 def test_condition_is_the_blend_of_neighbours_and_a_mask_of_keyframes():
     keyframes = clip(2, 3)
-    made = condition(keyframes, 4)
+    made = inputs(keyframes, 4)
     assert made.shape == (4, 4, 5, 8, 12)  # two segments of two prompts
     first, second, third = keyframes.unbind(2)
     torch.testing.assert_close(made[:2, :3, 0], first)

@@ -61,7 +61,7 @@ class InterpolationStage(DenoisingStage):
             prompts,
             settings=settings,
             generators=[g for k in range(len(parts)) for g in seeds.generators(self.name, k)],
-            condition=condition(keyframes, settings.factor),
+            condition=inputs(keyframes, settings.factor),
             prompt_index=list(range(batch)) * len(parts),
             on_step=on_step,
             published=seeds.published,
@@ -74,11 +74,13 @@ class InterpolationStage(DenoisingStage):
         return out
 
 
-def condition(keyframes: Tensor, factor: int) -> Tensor:
-    """The network's extra channels for all segments.
+def inputs(keyframes: Tensor, factor: int) -> Tensor:
+    """The condition of the network: its channels beside the noisy ones, for all segments.
+
+    Sampling, training and customization all call this.
 
     Args:
-        keyframes: (B, 3, F, H, W).
+        keyframes: (B, 3, F, H, W) in about [-1, 1].
         factor: Frames from one keyframe to the next.
 
     Returns:

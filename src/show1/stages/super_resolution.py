@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from show1.config import SuperResolutionSettings
 from show1.diffusion import (
     Seeds,
     StepCallback,
+    add_noise,
     build_scheduler,
     fold_frames,
     randn,
@@ -26,7 +26,6 @@ from show1.stages.stage import PromptEmbeddings
 
 logger = logging.getLogger(__name__)
 
-# the noise schedule on which DeepFloyd IF and the published network noise their low-resolution condition
 NOISING: dict[str, Any] = {
     "_class_name": "DDPMScheduler",
     "beta_schedule": "squaredcos_cap_v2",
@@ -34,6 +33,7 @@ NOISING: dict[str, Any] = {
     "beta_end": 0.02,
     "num_train_timesteps": 1000,
 }
+"""The schedule on which DeepFloyd IF and the published network noise their low-resolution condition."""
 
 
 class SuperResolutionStage(DenoisingStage):
@@ -153,11 +153,13 @@ class SuperResolutionStage(DenoisingStage):
         upsampled = upsample(low, settings.height, settings.width)
         # the published order of draws: initial noise, then the condition's
         noise = randn(upsampled.shape, generators)
-        condition_noise = randn(upsampled.shape, generators)
-        scheduler: DDPMScheduler = build_scheduler(self.noising_config)
-        condition = scheduler.add_noise(upsampled, condition_noise, torch.full((len(low),), settings.noise_level))
-        if clean is not None:
-            condition[:, :, :1] = clean
+        condition = inputs(
+            upsampled,
+            noise=randn(upsampled.shape, generators),
+            noise_level=torch.full((len(low),), settings.noise_level),
+            alphas_cumprod=noising_alphas(self.noising_config),
+            clean=clean,
+        )
         return self.denoise(
             PixelNetwork(self.unet, noise_level=settings.noise_level),
             noise,
@@ -168,6 +170,37 @@ class SuperResolutionStage(DenoisingStage):
             on_step=on_step,
             published=published,
         )
+
+
+def noising_alphas(scheduler: SchedulerLike = NOISING) -> Tensor:
+    """The `alphas_cumprod` (T,) of the schedule on which the condition is noised.
+
+    Args:
+        scheduler: `image_noising_scheduler` of the stage's folder, or its config, where there is one.
+    """
+    alphas: Tensor = build_scheduler(scheduler_config(scheduler)).alphas_cumprod
+    return alphas
+
+
+def inputs(
+    upsampled: Tensor, *, noise: Tensor, noise_level: Tensor, alphas_cumprod: Tensor, clean: Tensor | None = None
+) -> Tensor:
+    """The condition of the network: its channels beside the noisy ones.
+
+    Sampling, training and customization all call this.
+
+    Args:
+        upsampled: (B, 3, F, H, W) the low-resolution frames, upsampled; see `upsample`.
+        noise: (B, 3, F, H, W) standard normal.
+        noise_level: (B,) timesteps at which `upsampled` is noised, which the network is given as well.
+        alphas_cumprod: (T,) of the condition's schedule; see `noising_alphas`.
+        clean: (B, 3, 1, H, W) the first frame in high resolution; None: it is not known, as at a video's beginning.
+
+    Returns:
+        (B, 3, F, H, W): the noised frames, led by the clean one where it is known.
+    """
+    noised = add_noise(upsampled, noise, noise_level, alphas_cumprod)
+    return noised if clean is None else torch.cat([clean, noised[:, :, 1:]], dim=2)
 
 
 def upsample(video: Tensor, height: int, width: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Expert translation: a low-resolution video to high resolution, in latent space."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -77,40 +77,60 @@ class TranslationStage(DenoisingStage):
             max_timestep=settings.max_timestep,
         )
         with evaluating(self.unet), evaluating(self.vae):
-            latents = self.encode(low, settings.height, settings.width, generators)
+            frames = F.interpolate(fold_frames(low), size=(settings.height, settings.width), mode="bilinear")
+            latents = encode(
+                self.vae,
+                frames,
+                draw=lambda shape: randn(shape, generators),
+                frames_per_slice=self.frames_per_slice,
+            )
             noise = randn(latents.shape, generators).to(latents)
             start = timesteps[:1].expand(len(latents)).to(latents.device)
             latents = unfold_frames(scheduler.add_noise(latents, noise, start), len(low))
             denoiser = self.denoiser(LatentNetwork(self.unet), prompts, scheduler, settings=settings)
             latents = sample(denoiser, scheduler, latents, timesteps=timesteps, generators=generators, on_step=on_step)
-            return self.decode(latents)
+            frames = decode(self.vae, fold_frames(latents), frames_per_slice=self.frames_per_slice)
+            return unfold_frames(frames, len(low))
 
-    def encode(self, video: Tensor, height: int, width: int, generators: list[torch.Generator]) -> Tensor:
-        """Resizes and encodes frames, a slice at a time.
 
-        Args:
-            video: (B, 3, F, h, w) in [-1, 1].
-            height: Pixels.
-            width: Pixels.
-            generators: Draw the sample from the VAE's posterior.
+def encode(
+    vae: nn.Module,
+    frames: Tensor,
+    *,
+    draw: Callable[[torch.Size], Tensor] | None,
+    frames_per_slice: int | None = None,
+) -> Tensor:
+    """Encodes frames to what the network denoises. Sampling, training and customization all call this.
 
-        Returns:
-            (B*F, C, H/8, W/8) scaled latents, float32.
-        """
-        vae: Any = self.vae
-        means, stds = [], []
-        for frames in torch.split(fold_frames(video), self.frames_per_slice):
-            resized = F.interpolate(frames, size=(height, width), mode="bilinear")
-            posterior = vae.encode(resized.to(self.device, vae.dtype)).latent_dist
-            means.append(posterior.mean.float())
-            stds.append(posterior.std.float())
-        mean = torch.cat(means)
-        latents = mean + torch.cat(stds) * randn(mean.shape, generators).to(mean)
-        return latents * float(vae.config.scaling_factor)
+    Args:
+        vae: diffusers' `AutoencoderKL`.
+        frames: (N, 3, H, W) in about [-1, 1], on any device.
+        draw: Gives standard normal noise of a shape, for the sample from the autoencoder's posterior; None: its mean.
+        frames_per_slice: Frames that are encoded at a time, memory against speed; None: all.
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Decodes latents (B, C, F, H/8, W/8), a slice at a time, to a video (B, 3, F, H, W) on the CPU."""
-        vae: Any = self.vae
-        frames = torch.split(fold_frames(latents / float(vae.config.scaling_factor)), self.frames_per_slice)
-        images = [vae.decode(x.to(vae.dtype), return_dict=False)[0].float().cpu() for x in frames]
-        return unfold_frames(torch.cat(images), len(latents))
+    Returns:
+        (N, C, H/8, W/8) scaled latents, float32, on the autoencoder's device.
+    """
+    autoencoder: Any = vae
+    means, stds = [], []
+    for part in torch.split(frames, frames_per_slice or len(frames)):
+        posterior = autoencoder.encode(part.to(autoencoder.device, autoencoder.dtype)).latent_dist
+        means.append(posterior.mean.float())
+        stds.append(posterior.std.float())
+    latents = torch.cat(means)
+    if draw is not None:
+        latents = latents + torch.cat(stds) * draw(latents.shape).to(latents)
+    return latents * float(autoencoder.config.scaling_factor)
+
+
+def decode(vae: nn.Module, latents: Tensor, *, frames_per_slice: int | None = None) -> Tensor:
+    """Decodes scaled latents (N, C, H/8, W/8) to frames (N, 3, H, W), float32, on the CPU.
+
+    Args:
+        vae: diffusers' `AutoencoderKL`.
+        latents: As `encode` gives them.
+        frames_per_slice: Frames that are decoded at a time; None: all.
+    """
+    autoencoder: Any = vae
+    parts = torch.split(latents / float(autoencoder.config.scaling_factor), frames_per_slice or len(latents))
+    return torch.cat([autoencoder.decode(x.to(autoencoder.dtype), return_dict=False)[0].float().cpu() for x in parts])

@@ -26,10 +26,10 @@ from show1.networks import UNet3DConditionModel
 from show1.sprites.captions import DIRECTIONS, TURNED, CaptionFacts, plural, read_caption, vocabulary
 from show1.sprites.groups import ARRANGEMENTS
 from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS
-from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage
-from show1.stages.interpolation import condition as interpolation_condition
+from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage, interpolation, super_resolution
 from show1.stages.stage import PromptEmbeddings
 from show1.stages.super_resolution import upsample
+from show1.stages.translation import encode
 from show1.training import networks
 from show1.training.config import TrainingConfig
 from show1.training.corruption import corrupted, left_by_super_resolution, left_in
@@ -437,7 +437,7 @@ class InterpolationTask(DenoisingTask):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]  # (B, 3, factor + 1, H, W)
-        condition = interpolation_condition(self.spoiled(video[:, :, [0, -1]]), video.shape[2] - 1)
+        condition = interpolation.inputs(self.spoiled(video[:, :, [0, -1]]), video.shape[2] - 1)
         return {"loss": self.denoising_loss(video, batch["caption"], condition)}
 
     def preview(self, batch: Batch) -> list[Sample]:
@@ -459,6 +459,9 @@ class SuperResolutionTask(DenoisingTask):
     CROP = (48, 64)
     """Height and width of training crops of the high-resolution window."""
 
+    noising_alphas: Tensor
+    """(T,) of the schedule on which the condition is noised."""
+
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config, "pixel")
         temporal, adds = config.task == "super_resolution", config.add_condition
@@ -471,6 +474,7 @@ class SuperResolutionTask(DenoisingTask):
             self.unet = networks.adapt_pixel_unet(source, temporal=temporal, add_condition=adds)
             self._inherited = {f"unet.{name}" for name in source.state_dict()}
         self.check_network(6, noise_level=True)
+        self.register_buffer("noising_alphas", super_resolution.noising_alphas(), persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         video = batch["video"]
@@ -484,14 +488,17 @@ class SuperResolutionTask(DenoisingTask):
             video, low = (fold_frames(x)[:, :, None] for x in (video, low))
             levels = levels.repeat_interleave(frames)
             captions = [caption for caption in batch["caption"] for _ in range(frames)]
-            condition = self._noised(low, levels)
+            clean = None
         else:
-            captions = batch["caption"]
-            condition = torch.cat([video[:, :, :1], self._noised(low, levels)[:, :, 1:]], dim=2)
+            captions, clean = batch["caption"], video[:, :, :1]
+        condition = super_resolution.inputs(
+            low,
+            noise=moved(torch.randn(low.shape), low.device),
+            noise_level=levels,
+            alphas_cumprod=self.noising_alphas,
+            clean=clean,
+        )
         return {"loss": self.denoising_loss(video, captions, condition, levels)}
-
-    def _noised(self, low: Tensor, levels: Tensor) -> Tensor:
-        return add_noise(low, moved(torch.randn(low.shape), low.device), levels, self.alphas_cumprod)  # type: ignore[arg-type]
 
     def preview(self, batch: Batch) -> list[Sample]:
         captions = batch["caption"][:2]
@@ -580,10 +587,8 @@ class TranslationTask(DenoisingTask):
     def encode(self, video: Tensor) -> Tensor:
         """(B, 3, F, H, W) -> scaled latents (B, 4, F, H/8, W/8), drawn from the posterior."""
         images = fold_frames(video)
-        posterior = self.vae.encode(images).latent_dist
-        latents = posterior.mean + posterior.std * moved(torch.randn(posterior.mean.shape), images.device)
-        scaled: Tensor = latents * self.vae.config.scaling_factor
-        return unfold_frames(scaled, len(video))
+        latents = encode(self.vae, images, draw=lambda shape: moved(torch.randn(shape), images.device))
+        return unfold_frames(latents, len(video))
 
     def new_parameters(self) -> set[str]:
         return {name for name in super().new_parameters() if name.startswith("unet.")}

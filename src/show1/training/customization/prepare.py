@@ -33,6 +33,7 @@ from show1.files import sha256, write_tensors
 from show1.media import contact_sheet, save_sheet
 from show1.stage_table import STAGE_TABLE, interpolated_length
 from show1.stages.networks import PixelNetwork
+from show1.stages.translation import encode
 from show1.text.encoder import PromptEncoder
 from show1.training.customization.config import CustomizationConfig
 from show1.video import Video
@@ -320,9 +321,8 @@ def _encode(
 @torch.no_grad()
 def _latents(part: Path, video: Tensor, device: torch.device) -> Tensor:
     """Means of the autoencoder's posterior, scaled."""
-    vae: Any = load_vae(part / "vae", dtype=torch.float32, device=device)
-    means = [vae.encode(frame[None].to(device)).latent_dist.mean.cpu() for frame in fold_frames(video)]
-    return unfold_frames(torch.cat(means) * float(vae.config.scaling_factor), len(video))
+    vae = load_vae(part / "vae", dtype=torch.float32, device=device)
+    return unfold_frames(encode(vae, fold_frames(video), draw=None, frames_per_slice=1), len(video)).cpu()
 
 
 def _invert(part: Path, video: Tensor, text: Tensor, steps: int, device: torch.device) -> Tensor:

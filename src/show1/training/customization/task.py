@@ -23,8 +23,8 @@ from show1.stages import (
     PromptEmbeddings,
     SuperResolutionStage,
     TranslationStage,
+    interpolation,
 )
-from show1.stages.interpolation import condition as interpolation_condition
 from show1.stages.super_resolution import NOISING, upsample
 from show1.training.customization.augment import random_hue
 from show1.training.customization.config import CustomizationConfig
@@ -144,7 +144,7 @@ class CustomizationTask(Task):
             length = self._cascade.settings.interpolation.factor + 1
             start = int(torch.randint(video.shape[2] - length + 1, ()))
             part = video[:, :, start : start + length]
-            return Inputs(x0=part, text=text, condition=interpolation_condition(part[:, :, [0, -1]], length - 1))
+            return Inputs(x0=part, text=text, condition=interpolation.inputs(part[:, :, [0, -1]], length - 1))
         return self._super_resolution_inputs(video, self._held("low")[index], text)
 
     def _super_resolution_inputs(self, video: Tensor, low: Tensor, text: Tensor) -> Inputs:
