@@ -60,7 +60,11 @@ def load(folder: Path) -> Replay:
     unet = load_unet(folder / "unet", dtype=torch.float32, device="cpu") if has_weights else drawn(folder / "unet")
     scheduler = {**call["scheduler"], "_class_name": call["scheduler_class"]}
     name = kind(call, tensors)
-    options = {"seeds": PublishedSeeds(call["seed"]), "settings": settings_of(name, call, tensors)}
+    options = {
+        "seeds": PublishedSeeds(call["seed"]),
+        "settings": settings_of(name, call, tensors),
+        "numerics": "published",
+    }
     stage: Any = KeyframesStage(unet, scheduler)
     if name == "interpolation":
         stage = InterpolationStage(unet, scheduler)

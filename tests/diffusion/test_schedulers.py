@@ -75,7 +75,7 @@ SOLVERS = [
 @pytest.mark.parametrize("config", SOLVERS)
 def test_the_published_solver_is_diffusers_but_for_rounding(config):
     torch.manual_seed(0)
-    published, current = build_scheduler(config, published=True), build_scheduler(config)
+    published, current = build_scheduler(config, numerics="published"), build_scheduler(config)
     assert type(published) is PublishedDPMSolver and type(current) is DPMSolverMultistepScheduler
     assert set_timesteps(published, 20).equal(set_timesteps(current, 20))
     channels = 6 if config.get("variance_type") == "learned_range" else 3
@@ -99,7 +99,7 @@ def test_the_published_solver_is_diffusers_but_for_rounding(config):
     ],
 )
 def test_what_the_published_solver_does_not_cover_stays_diffusers(config):
-    assert type(build_scheduler(config, published=True)) is type(build_scheduler(config))
+    assert type(build_scheduler(config, numerics="published")) is type(build_scheduler(config))
 
 
 def test_learned_variance_is_for_schedulers_that_take_it():

@@ -8,7 +8,7 @@ import diffusers
 from diffusers import SchedulerMixin
 from torch import Tensor
 
-from show1.config import SchedulerName
+from show1.config import Numerics, SchedulerName
 from show1.diffusion.published_solver import PublishedDPMSolver
 from show1.errors import CheckpointError, InputError
 
@@ -21,7 +21,11 @@ _CLASSES: dict[str, str] = {
 
 
 def build_scheduler(
-    config: Mapping[str, Any], name: SchedulerName = "checkpoint", *, published: bool = False, **overrides: Any
+    config: Mapping[str, Any],
+    name: SchedulerName = "checkpoint",
+    *,
+    numerics: Numerics = "default",
+    **overrides: Any,
 ) -> SchedulerMixin:
     """Makes a scheduler on the noise schedule and prediction type of `config`.
 
@@ -31,7 +35,7 @@ def build_scheduler(
     Args:
         config: A saved scheduler config with `_class_name`.
         name: `checkpoint` for the class that the config names, else another sampler.
-        published: Whether DPM-Solver++ is to round as it did in the published run (`PublishedDPMSolver`).
+        numerics: With `published`, DPM-Solver++ rounds as it did in the published run (`PublishedDPMSolver`).
         overrides: Options that take precedence over the config.
 
     Raises:
@@ -54,7 +58,7 @@ def build_scheduler(
     if class_name != config.get("_class_name"):
         config.update(_swapped_options(str(class_name), config, given))
     scheduler = cls.from_config({**config, **overrides})
-    if published and PublishedDPMSolver.covers(scheduler):
+    if numerics == "published" and PublishedDPMSolver.covers(scheduler):
         return PublishedDPMSolver.from_config(scheduler.config)
     return scheduler
 

@@ -1,4 +1,4 @@
-"""Where random numbers come from: one generator a (sample, stage, window), always drawn on the CPU in float32.
+"""Sources of random numbers: one generator per (sample, stage, window), always drawn on the CPU in float32.
 
 So a result depends neither on the batch, nor on the device, nor on which stage was resumed.
 """
@@ -14,11 +14,6 @@ from torch import Tensor
 class Seeds(Protocol):
     """Source of a stage's random numbers."""
 
-    @property
-    def published(self) -> bool:
-        """Whether the published run is repeated: then stages compute in its order, for the same rounding."""
-        ...
-
     def generators(self, stage: str, window: int) -> list[torch.Generator]:
         """Fresh CPU generators, one per sample of the batch (or one for all), for one window of one stage."""
         ...
@@ -27,24 +22,20 @@ class Seeds(Protocol):
 class IndependentSeeds:
     """An independent stream of numbers for each (sample, stage, window)."""
 
-    published = False
-
     def __init__(self, seeds: Sequence[int]) -> None:
-        """Takes one seed a sample of the batch."""
+        """Takes one seed per sample of the batch."""
         self.seeds = list(seeds)
 
     def generators(self, stage: str, window: int) -> list[torch.Generator]:
-        """Fresh generators, one a sample, seeded from the SHA-256 of "seed/stage/window"."""
+        """Fresh generators, one per sample, seeded from the SHA-256 of "seed/stage/window"."""
         return [_generator(_hash(f"{seed}/{stage}/{window}")) for seed in self.seeds]
 
 
 class PublishedSeeds:
     """The published run's draws: every window of every stage starts from the same seed.
 
-    One generator serves the whole batch. Stages then also round as the published run did, which is slower.
+    One generator serves the whole batch.
     """
-
-    published = True
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

@@ -19,7 +19,7 @@ from show1.checkpoints.components import check_text_width, text_width
 from show1.checkpoints.convert import save_cascade
 from show1.checkpoints.locate import Cascade, ModelLike, resolve
 from show1.checkpoints.weight_files import count_parameters
-from show1.config import CascadeSettings, Seeding, StageName
+from show1.config import CascadeSettings, Numerics, Seeding, StageName
 from show1.diffusion import IndependentSeeds, PublishedSeeds
 from show1.errors import InputError, RunError
 from show1.generation.loader import CascadeLoader
@@ -444,6 +444,7 @@ class Show1Pipeline:
         seeds: Seeds = IndependentSeeds(request.seeds)
         if request.seeding == "published":
             seeds = PublishedSeeds(request.seeds[0])
+        numerics: Numerics = "published" if request.seeding == "published" else "default"
         network: Any = None
         try:
             with measure(self.device) as cost, explained_memory(f"in the stage {stage!r}"):
@@ -458,6 +459,7 @@ class Show1Pipeline:
                     prompts,
                     seeds=seeds,
                     settings=getattr(request.settings, stage),
+                    numerics=numerics,
                     on_step=lambda done, total, samples: watch.step(stage, done, total, samples),
                 )
         finally:

@@ -1,4 +1,4 @@
-"""What all stages of the cascade share: a network, its scheduler config, and a run of the sampling loop."""
+"""What all stages of the cascade share: a network, its scheduler, and the call of the sampling loop."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor, nn
 
-from show1.config import StageName, StageSettings
+from show1.config import Numerics, StageName, StageSettings
 from show1.diffusion import (
     Guidance,
     GuidedNetwork,
@@ -51,9 +51,9 @@ class DenoisingStage:
         """Where the stage computes."""
         return next(self.unet.parameters()).device
 
-    def scheduler(self, settings: StageSettings, *, published: bool = False) -> SchedulerMixin:
-        """A fresh scheduler of the kind that the settings ask for; `published`: see `denoise`."""
-        return build_scheduler(self.scheduler_config, settings.scheduler, published=published)
+    def scheduler(self, settings: StageSettings, *, numerics: Numerics = "default") -> SchedulerMixin:
+        """A fresh scheduler of the kind that the settings ask for."""
+        return build_scheduler(self.scheduler_config, settings.scheduler, numerics=numerics)
 
     def denoise(
         self,
@@ -66,7 +66,7 @@ class DenoisingStage:
         condition: Tensor | None = None,
         prompt_index: Sequence[int] | None = None,
         on_step: StepCallback | None = None,
-        published: bool = False,
+        numerics: Numerics = "default",
     ) -> Tensor:
         """Samples from pure noise.
 
@@ -75,26 +75,26 @@ class DenoisingStage:
             noise: (N, C, F, H, W) on the CPU.
             prompts: B prompts.
             settings: Steps, guidance, scheduler, batch limit.
-            generators: Of the stochastic schedulers' noise.
+            generators: Source of the stochastic schedulers' noise.
             condition: (N, C', F, H, W) on the CPU.
             prompt_index: Prompt of each of the N samples; None: sample i has prompt i.
             on_step: Called after every step.
-            published: Whether network and solver round as in the published run (`Seeds.published`).
+            numerics: How network and solver round.
 
         Returns:
             (N, C, F, H, W) float32 on the CPU.
         """
-        scheduler = self.scheduler(settings, published=published)
+        scheduler = self.scheduler(settings, numerics=numerics)
         timesteps = set_timesteps(scheduler, settings.num_inference_steps)
-        denoiser = self.denoiser(
+        guided = self.guided(
             network, prompts, scheduler, settings=settings, condition=condition, prompt_index=prompt_index
         )
         latents = noise.to(self.device) * scheduler.init_noise_sigma
-        with evaluating(self.unet), published_order(self.unet, published):
-            out = sample(denoiser, scheduler, latents, timesteps=timesteps, generators=generators, on_step=on_step)
+        with evaluating(self.unet), rounding(self.unet, numerics):
+            out = sample(guided, scheduler, latents, timesteps=timesteps, generators=generators, on_step=on_step)
         return out.cpu()
 
-    def denoiser(
+    def guided(
         self,
         network: Network,
         prompts: PromptEmbeddings,
@@ -104,7 +104,16 @@ class DenoisingStage:
         condition: Tensor | None = None,
         prompt_index: Sequence[int] | None = None,
     ) -> GuidedNetwork:
-        """The guided denoiser of a run."""
+        """Binds the network to the prompts, the guidance and the condition of a run.
+
+        Args:
+            network: The stage's network.
+            prompts: B prompts, (B, L, D).
+            scheduler: Of the run.
+            settings: Guidance and batch limit.
+            condition: (N, C', F, H, W), on any device.
+            prompt_index: Prompt of each of the N samples; None: sample i has prompt i.
+        """
         num_train_timesteps = scheduler.config.num_train_timesteps
         guidance = Guidance(
             scale=settings.guidance_scale,
@@ -133,12 +142,12 @@ def scheduler_config(scheduler: SchedulerLike) -> dict[str, Any]:
 
 
 def require_video(video: Tensor | None, prompts: PromptEmbeddings, stage: str) -> Tensor:
-    """Checks a stage's input video.
+    """Checks a stage's input video; returns it (B, 3, F, H, W) as float32 on the CPU.
 
     Raises:
         InputError: There is none, it is not (B, 3, F, H, W), or B is not the number of prompts.
     """
-    expected = f"the stage {stage!r} needs a video of shape (B, 3, F, H, W) with one sample a prompt"
+    expected = f"the stage {stage!r} needs a video of shape (B, 3, F, H, W) with one sample per prompt"
     if video is None:
         raise InputError(f"{expected}, got none; run the stage before it first")
     if video.ndim != 5 or video.shape[1] != 3 or video.shape[2] < 1 or len(video) != len(prompts.prompt_embeds):
@@ -147,7 +156,7 @@ def require_video(video: Tensor | None, prompts: PromptEmbeddings, stage: str) -
 
 
 def shifted(on_step: StepCallback | None, done: int, total: int) -> StepCallback | None:
-    """Counts a run's steps as a part of the stage's, of which `done` are done."""
+    """Reports the steps of one run as part of the stage's `total`, of which `done` came before."""
     if on_step is None:
         return None
     callback = on_step
@@ -155,9 +164,9 @@ def shifted(on_step: StepCallback | None, done: int, total: int) -> StepCallback
 
 
 @contextmanager
-def published_order(unet: Any, on: bool) -> Iterator[None]:
-    """Lets a pixel UNet compute in the published order for a while."""
-    if not on:
+def rounding(unet: Any, numerics: Numerics) -> Iterator[None]:
+    """Lets a pixel UNet compute in the published order inside the block, if that is asked for."""
+    if numerics != "published":
         yield
         return
     unet.use_published_order(True)
@@ -169,7 +178,7 @@ def published_order(unet: Any, on: bool) -> Iterator[None]:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Switches dropout off for a while (the published run left it on by accident)."""
+    """Switches dropout off inside the block (the published run left it on by accident)."""
     was_training = module.training
     module.eval()
     try:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from show1.config import InterpolationSettings
+from show1.config import InterpolationSettings, Numerics
 from show1.diffusion import Seeds, StepCallback, randn, segments
 from show1.stage_table import interpolated_length
 from show1.stages.denoising import DenoisingStage, require_video
@@ -28,6 +28,7 @@ class InterpolationStage(DenoisingStage):
         seeds: Seeds,
         settings: InterpolationSettings,
         on_step: StepCallback | None = None,
+        numerics: Numerics = "default",
         noise: Tensor | None = None,
     ) -> Tensor:
         """Interpolates.
@@ -35,9 +36,10 @@ class InterpolationStage(DenoisingStage):
         Args:
             video: (B, 3, F, H, W) keyframes.
             prompts: B prompts.
-            seeds: Where noise comes from.
+            seeds: Source of the noise.
             settings: Factor and sampling.
             on_step: Called after every step; may raise to stop the run.
+            numerics: How networks and solvers round.
             noise: (B, 3, factor + 1, H, W), initial noise shared by all segments; None: drawn for each.
 
         Returns:
@@ -64,7 +66,7 @@ class InterpolationStage(DenoisingStage):
             condition=inputs(keyframes, settings.factor),
             prompt_index=list(range(batch)) * len(parts),
             on_step=on_step,
-            published=seeds.published,
+            numerics=numerics,
         )
         out = keyframes.new_empty(batch, channels, interpolated_length(num_keyframes, settings.factor), height, width)
         for part, segment in zip(parts, torch.split(samples, batch), strict=True):

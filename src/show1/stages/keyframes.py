@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from show1.config import KeyframesSettings
+from show1.config import KeyframesSettings, Numerics
 from show1.diffusion import Seeds, StepCallback, randn
 from show1.diffusion.seeds import group_size
 from show1.errors import InputError
@@ -60,15 +60,17 @@ class KeyframesStage(DenoisingStage):
         seeds: Seeds,
         settings: KeyframesSettings,
         on_step: StepCallback | None = None,
+        numerics: Numerics = "default",
     ) -> Tensor:
         """Generates keyframes.
 
         Args:
             video: Not used: this stage comes first.
             prompts: B prompts.
-            seeds: Where noise comes from.
+            seeds: Source of the noise.
             settings: Size and sampling.
             on_step: Called after every step; may raise to stop the run.
+            numerics: How networks and solvers round.
 
         Returns:
             (B, 3, F, H, W) float32 in about [-1, 1], on the CPU.
@@ -90,7 +92,7 @@ class KeyframesStage(DenoisingStage):
             settings=settings,
             generators=generators,
             on_step=on_step,
-            published=seeds.published,
+            numerics=numerics,
         )
 
 

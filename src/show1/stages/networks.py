@@ -1,4 +1,4 @@
-"""The two kinds of networks as the denoiser asks for them."""
+"""The two kinds of networks behind the interface of `show1.diffusion.Network`."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class PixelNetwork:
-    """The pixel UNet; its text states are prepared once a run."""
+    """The pixel UNet; its text states are prepared once per run."""
 
     def __init__(self, unet: Any, *, noise_level: int | None = None) -> None:
         """Binds the network to a noise level (a timestep) of its condition, for super-resolution."""
@@ -15,7 +15,7 @@ class PixelNetwork:
         self._noise_level = noise_level
 
     def encode_text(self, prompt_embeds: Tensor) -> Any:
-        """Computes from text states (N, L, D) all that the network needs of them."""
+        """Prepares text states (N, L, D) once for all steps of a run."""
         return self._unet.encode_text(prompt_embeds.to(self._unet.device, self._unet.dtype))
 
     def __call__(self, sample: Tensor, timestep: Tensor, text: Any) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from show1.config import StageName, StageSettings
+from show1.config import Numerics, StageName, StageSettings
 from show1.diffusion import Seeds, StepCallback
 
 SettingsT = TypeVar("SettingsT", bound=StageSettings, contravariant=True)
@@ -49,6 +49,7 @@ class Stage(Protocol[SettingsT]):
         seeds: Seeds,
         settings: SettingsT,
         on_step: StepCallback | None = None,
+        numerics: Numerics = "default",
     ) -> Tensor:
         """Runs the stage.
 
@@ -58,6 +59,7 @@ class Stage(Protocol[SettingsT]):
             seeds: Source of all random numbers.
             settings: This stage's settings.
             on_step: Called after every denoising step; may raise to stop the run.
+            numerics: How networks and solvers round.
 
         Returns:
             (B, 3, F', H, W) float32 in about [-1, 1], on the CPU.

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from show1.config import SuperResolutionSettings
+from show1.config import Numerics, SuperResolutionSettings
 from show1.diffusion import (
     Seeds,
     StepCallback,
@@ -71,6 +71,7 @@ class SuperResolutionStage(DenoisingStage):
         seeds: Seeds,
         settings: SuperResolutionSettings,
         on_step: StepCallback | None = None,
+        numerics: Numerics = "default",
         first_frame: Tensor | None = None,
     ) -> Tensor:
         """Upscales.
@@ -78,9 +79,10 @@ class SuperResolutionStage(DenoisingStage):
         Args:
             video: (B, 3, F, h, w), any number of frames.
             prompts: B prompts.
-            seeds: Where noise comes from.
+            seeds: Source of the noise.
             settings: Size, windows and sampling.
             on_step: Called after every step; may raise to stop the run.
+            numerics: How networks and solvers round.
             first_frame: (B, 3, 1, H, W) in [-1, 1], frame 0 in high resolution; None: it is made here.
 
         Returns:
@@ -92,7 +94,9 @@ class SuperResolutionStage(DenoisingStage):
         steps = settings.num_inference_steps
         total = first_steps + len(windows) * steps
         if first_frame is None:
-            first_frame = self._make_first_frame(low[:, :, :1], prompts, seeds, settings, shifted(on_step, 0, total))
+            first_frame = self._make_first_frame(
+                low[:, :, :1], prompts, seeds, settings, shifted(on_step, 0, total), numerics
+            )
         out = low.new_zeros(*low.shape[:3], settings.height, settings.width)
         out[:, :, :1] = first_frame.float().cpu()
         for k, window in enumerate(windows):
@@ -103,7 +107,7 @@ class SuperResolutionStage(DenoisingStage):
                 settings=settings,
                 generators=seeds.generators(self.name, k),
                 on_step=shifted(on_step, first_steps + k * steps, total),
-                published=seeds.published,
+                numerics=numerics,
             )
         return out
 
@@ -119,6 +123,7 @@ class SuperResolutionStage(DenoisingStage):
         seeds: Seeds,
         settings: SuperResolutionSettings,
         on_step: StepCallback | None,
+        numerics: Numerics,
     ) -> Tensor:
         """Upscales one frame (B, 3, 1, h, w)."""
         generators = seeds.generators("super_resolution/first_frame", 0)
@@ -132,7 +137,7 @@ class SuperResolutionStage(DenoisingStage):
                 settings=settings,
                 generators=generators,
                 on_step=on_step,
-                published=seeds.published,
+                numerics=numerics,
             )
         size = (settings.height, settings.width)
         image = model(frame[:, :, 0], prompts, size=size, settings=options, generators=generators, on_step=on_step)
@@ -147,7 +152,7 @@ class SuperResolutionStage(DenoisingStage):
         settings: SuperResolutionSettings,
         generators: list[torch.Generator],
         on_step: StepCallback | None,
-        published: bool,
+        numerics: Numerics,
     ) -> Tensor:
         """Upscales frames (B, 3, F, h, w) whose first one is known in high resolution (B, 3, 1, H, W), if any is."""
         upsampled = upsample(low, settings.height, settings.width)
@@ -168,7 +173,7 @@ class SuperResolutionStage(DenoisingStage):
             generators=generators,
             condition=condition,
             on_step=on_step,
-            published=published,
+            numerics=numerics,
         )
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from show1.config import TranslationSettings
+from show1.config import Numerics, TranslationSettings
 from show1.diffusion import Seeds, StepCallback, fold_frames, randn, sample, set_timesteps, unfold_frames
 from show1.stages.denoising import DenoisingStage, SchedulerLike, evaluating, require_video
 from show1.stages.networks import LatentNetwork
@@ -54,15 +54,17 @@ class TranslationStage(DenoisingStage):
         seeds: Seeds,
         settings: TranslationSettings,
         on_step: StepCallback | None = None,
+        numerics: Numerics = "default",
     ) -> Tensor:
         """Translates.
 
         Args:
             video: (B, 3, F, h, w).
             prompts: B prompts, as the expert's own text encoder sees them.
-            seeds: Where noise comes from.
+            seeds: Source of the noise.
             settings: Size, strength and sampling.
             on_step: Called after every step; may raise to stop the run.
+            numerics: Changes nothing here: the published run's expert rounds as diffusers does.
 
         Returns:
             (B, 3, F, H, W) float32 in about [-1, 1], on the CPU.
@@ -87,8 +89,8 @@ class TranslationStage(DenoisingStage):
             noise = randn(latents.shape, generators).to(latents)
             start = timesteps[:1].expand(len(latents)).to(latents.device)
             latents = unfold_frames(scheduler.add_noise(latents, noise, start), len(low))
-            denoiser = self.denoiser(LatentNetwork(self.unet), prompts, scheduler, settings=settings)
-            latents = sample(denoiser, scheduler, latents, timesteps=timesteps, generators=generators, on_step=on_step)
+            guided = self.guided(LatentNetwork(self.unet), prompts, scheduler, settings=settings)
+            latents = sample(guided, scheduler, latents, timesteps=timesteps, generators=generators, on_step=on_step)
             frames = decode(self.vae, fold_frames(latents), frames_per_slice=self.frames_per_slice)
             return unfold_frames(frames, len(low))
 
