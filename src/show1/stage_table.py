@@ -75,6 +75,11 @@ class StageRow:
         return (*self.components, *TEXT) if self.text == "own" else self.components
 
     @property
+    def unet(self) -> Component:
+        """The network that denoises."""
+        return next(component for component in self.components if component.name == "unet")
+
+    @property
     def has_text(self) -> bool:
         """Whether it has a text encoder, its own or a shared one."""
         return self.text != "none"

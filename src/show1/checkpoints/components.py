@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from show1.checkpoints.loading import load_image_unet, load_latent_unet, load_unet, load_vae, read_scheduler_config
 from show1.errors import CheckpointError
 from show1.networks.unet_3d_condition import UNet3DConditionModel
-from show1.stage_table import STAGE_TABLE, ComponentKind, StageRow
+from show1.stage_table import STAGE_TABLE, Component, ComponentKind, StageRow
 
 NETWORK_CLASSES: dict[ComponentKind, type[ModelMixin]] = {
     "pixel_unet": UNet3DConditionModel,
@@ -30,6 +30,33 @@ _LOADERS: dict[ComponentKind, Callable[..., ModelMixin]] = {
 }
 
 
+def load_network(
+    component: Component,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None = None,
+    deltas: Mapping[str, Tensor] | None = None,
+) -> Any:
+    """Loads one network of a stage.
+
+    Args:
+        component: The network.
+        folder: Of the stage: holds the components' subfolders.
+        dtype: Precision of the weights.
+        device: Where they go.
+        variant: Weight files to prefer.
+        deltas: For a UNet: changes of its weights by name, float32, added before the cast to `dtype`.
+
+    Raises:
+        CheckpointError: A file is missing, partial, corrupt or of the wrong shape.
+    """
+    changes = {} if deltas is None else {"deltas": deltas}
+    load = _LOADERS[component.kind]
+    return load(folder / component.name, dtype=dtype, device=device, variant=variant, **changes)
+
+
 def load_components(
     row: StageRow,
     folder: Path,
@@ -38,6 +65,7 @@ def load_components(
     device: torch.device | str,
     variant: str | None = None,
     deltas: Mapping[str, Tensor] | None = None,
+    unet: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Loads all components of a stage; optional ones that are not there are left out.
 
@@ -47,7 +75,8 @@ def load_components(
         dtype: Precision of the weights.
         device: Where they go.
         variant: Weight files to prefer.
-        deltas: Changes of the UNet's weights by name, float32: added before the cast to `dtype`.
+        deltas: Changes of the UNet's weights by name, float32, added before the cast to `dtype`.
+        unet: The UNet, if it is loaded already.
 
     Returns:
         Networks and scheduler configs by the component's name.
@@ -56,6 +85,7 @@ def load_components(
         CheckpointError: A file is missing, partial, corrupt or of the wrong shape, or the network is one of another
             stage.
     """
+    place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant}
     loaded: dict[str, Any] = {}
     for component in row.components:
         path = folder / component.name
@@ -63,9 +93,10 @@ def load_components(
             continue
         if not component.has_weights:
             loaded[component.name] = read_scheduler_config(path)
-            continue
-        changes = {"deltas": deltas} if deltas and component.name == "unet" else {}
-        loaded[component.name] = _LOADERS[component.kind](path, dtype=dtype, device=device, variant=variant, **changes)
+        elif component == row.unet:
+            loaded[component.name] = unet or load_network(component, folder, **place, deltas=deltas)
+        else:
+            loaded[component.name] = load_network(component, folder, **place)
     check_channels(row, folder, loaded)
     return loaded
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from show1.checkpoints.components import load_components
 from show1.checkpoints.loading import read_unet_weights
@@ -39,6 +39,7 @@ def load_stage(
     deltas: Mapping[str, Tensor] | None = None,
     detail_deltas: Mapping[str, Tensor] | None = None,
     start_noise: Sequence[StartNoise] = (),
+    unet: nn.Module | None = None,
 ) -> Stage[Any]:
     """Loads a stage in the layout of the published repositories: a subfolder per component.
 
@@ -52,6 +53,7 @@ def load_stage(
         deltas: Changes of the UNet's weights by name, float32.
         detail_deltas: The same at low noise levels; None: as `deltas`.
         start_noise: Noise to begin from, for a stage that begins from noise alone.
+        unet: The stage's UNet, if it is loaded already, such as one that is being trained.
 
     Raises:
         CheckpointError: A file is missing, partial, corrupt or of the wrong shape, or the network is one of another
@@ -59,7 +61,7 @@ def load_stage(
     """
     row, path = STAGE_TABLE[name], Path(folder)
     place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant}
-    arguments = load_components(row, path, **place, deltas=deltas)
+    arguments = load_components(row, path, **place, deltas=deltas, unet=unet)
     for part in parts_of([name]):
         if part != name and part in (part_folders or {}):
             components = load_components(STAGE_TABLE[part], (part_folders or {})[part], **place)

@@ -9,14 +9,12 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from show1.adapters.adapter import unet_sha256
-from show1.checkpoints.loading import load_unet, load_vae, read_scheduler_config
+from show1.checkpoints.loading import load_unet, read_scheduler_config
 from show1.checkpoints.locate import Cascade, resolve
-from show1.config import CascadeSettings, StageName
 from show1.data.folder import read_captions
 from show1.data.reference import (
     Reference,
@@ -26,16 +24,16 @@ from show1.data.reference import (
     load_reference,
     reference_sheet,
 )
-from show1.diffusion import Guidance, GuidedNetwork, build_scheduler, fold_frames, unfold_frames
+from show1.diffusion import Guidance, GuidedNetwork, build_scheduler
 from show1.diffusion.inversion import ddim_invert
 from show1.errors import InputError, RunError
 from show1.files import sha256, write_tensors
 from show1.media import contact_sheet, save_sheet
-from show1.stage_table import STAGE_TABLE, interpolated_length
+from show1.stage_table import STAGE_TABLE
 from show1.stages.networks import PixelNetwork
-from show1.stages.translation import encode
 from show1.text.encoder import PromptEncoder
 from show1.training.customization.config import CustomizationConfig
+from show1.training.customization.learners import LEARNERS, StageLearner
 from show1.video import Video
 
 logger = logging.getLogger(__name__)
@@ -44,9 +42,6 @@ FILE = "prepared.safetensors"
 """In the run's folder."""
 
 _HEADER = ("prompts", "learned_from")
-
-TRANSLATION_FRAMES = 8
-"""Frames of a clip for the expert, where the options do not say."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +68,7 @@ class Prepared:
     """Hash of the network, and of each file that was read."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Those that there are, by name."""
+        """The tensors that there are, by name; shapes as above."""
         named = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value.contiguous() for name, value in named.items() if isinstance(value, Tensor)}
 
@@ -123,36 +118,35 @@ def find_cascade(config: CustomizationConfig) -> Cascade:
     return resolve(config.model, stages=(config.stage,))
 
 
-def clip_size(config: CustomizationConfig, settings: CascadeSettings) -> tuple[int, int, int]:
-    """Frames, height and width that the stage learns from."""
-    keyframes, factor = settings.keyframes, settings.interpolation.factor
-    sizes: dict[StageName, tuple[int, int, int]] = {
-        "keyframes": (keyframes.num_frames, keyframes.height, keyframes.width),
-        "interpolation": (interpolated_length(keyframes.num_frames, factor), keyframes.height, keyframes.width),
-        "super_resolution": (
-            settings.super_resolution.window,
-            settings.super_resolution.height,
-            settings.super_resolution.width,
-        ),
-        "translation": (TRANSLATION_FRAMES, settings.translation.height, settings.translation.width),
-    }
-    frames, height, width = sizes[config.stage]
-    frames = config.num_frames or frames
+def make_learner(config: CustomizationConfig, cascade: Cascade) -> StageLearner:
+    """The stage that learns, with the cascade's settings and files."""
+    return LEARNERS[config.stage](cascade.settings, cascade.parts[config.stage].path)
+
+
+def clip_size(config: CustomizationConfig, learner: StageLearner) -> tuple[int, int, int]:
+    """Frames, height and width that the stage learns from.
+
+    Raises:
+        InputError: `num_frames` is too small.
+    """
+    usual, height, width = STAGE_TABLE[config.stage].output_shape(learner.input_frames, learner.settings)
+    assert usual is not None, "a learner knows its number of frames"
+    frames = config.num_frames or usual
     if config.kind == "motion" and frames < 2:
         raise InputError(f"num_frames must be 2 or more for a motion, got {frames}")
-    if config.stage == "interpolation" and frames < factor + 1:
-        raise InputError(f"num_frames must be {factor + 1} or more for this interpolation, got {frames}")
+    if frames < learner.least_frames:
+        raise InputError(f"num_frames must be {learner.least_frames} or more for this {config.stage}, got {frames}")
     return frames, height, width
 
 
-def read_clips(config: CustomizationConfig, settings: CascadeSettings) -> Clips:
+def read_clips(config: CustomizationConfig, learner: StageLearner) -> Clips:
     """Reads the reference clips or images.
 
     Raises:
         InputError: A file does not hold what is asked for.
         MediaError: A file is missing or damaged.
     """
-    frames, height, width = clip_size(config, settings)
+    frames, height, width = clip_size(config, learner)
     if config.images is not None:
         folder = Path(config.images)
         return Clips(
@@ -236,17 +230,12 @@ def prepare(config: CustomizationConfig, cascade: Cascade, device: torch.device)
         kept = Prepared.load(config.folder / FILE)
         _check_unchanged(kept.learned_from, learned_from)
         return kept
-    clips = read_clips(config, cascade.settings)
+    learner = make_learner(config, cascade)
+    clips = read_clips(config, learner)
     save_reference_sheet(config, clips, config.folder / "reference.png")
     prompts = preview_prompts(config, clips)
     texts = _encode(config, cascade, clips.prompts, prompts, device)
-    extra: dict[str, Tensor] = {}
-    if config.stage == "super_resolution":
-        size = (cascade.settings.keyframes.height, cascade.settings.keyframes.width)
-        shown = clips.video if clips.source is None else clips.source
-        extra["low"] = unfold_frames(F.interpolate(fold_frames(shown), size=size, mode="area"), len(shown))
-    if config.stage == "translation":
-        extra["latents"] = _latents(part, clips.video, device)
+    extra = learner.prepare(clips.video, clips.source, device)
     if config.inverts:
         extra["start_noise"] = _invert(part, clips.video, texts["text"], config.inversion_steps, device)
     prepared = Prepared(clips=clips.video, prompts=prompts, learned_from=learned_from, **texts, **extra)
@@ -318,20 +307,13 @@ def _encode(
     return {"text": encode(prompts), "empty": encode([""])[0], "preview": encode(previewed)}
 
 
-@torch.no_grad()
-def _latents(part: Path, video: Tensor, device: torch.device) -> Tensor:
-    """Means of the autoencoder's posterior, scaled."""
-    vae = load_vae(part / "vae", dtype=torch.float32, device=device)
-    return unfold_frames(encode(vae, fold_frames(video), draw=None, frames_per_slice=1), len(video)).cpu()
-
-
 def _invert(part: Path, video: Tensor, text: Tensor, steps: int, device: torch.device) -> Tensor:
     """Start noise of clips under their own prompts, without guidance, by the network as it is."""
     unet = load_unet(part / "unet", dtype=torch.float32, device=device)
     scheduler: Any = build_scheduler(read_scheduler_config(part / "scheduler"), "ddpm")
-    denoiser = GuidedNetwork(PixelNetwork(unet), text, text, guidance=Guidance(scale=1.0), max_batch=1)
+    network = GuidedNetwork(PixelNetwork(unet), text, text, guidance=Guidance(scale=1.0), max_batch=1)
     noise = ddim_invert(
-        denoiser,
+        network,
         video.to(device),
         alphas_cumprod=scheduler.alphas_cumprod,
         prediction=scheduler.config.prediction_type,

@@ -12,7 +12,14 @@ from show1.errors import InputError, MissingDependencyError, OutputError
 from show1.files import read_json_object, sha256, write_atomically, write_json
 from show1.runtime import choose_device, measure
 from show1.training.customization.config import CustomizationConfig
-from show1.training.customization.prepare import FILE, find_cascade, prepare, read_clips, save_reference_sheet
+from show1.training.customization.prepare import (
+    FILE,
+    find_cascade,
+    make_learner,
+    prepare,
+    read_clips,
+    save_reference_sheet,
+)
 from show1.training.customization.task import ADAPTER, CustomizationTask
 from show1.training.job import Job
 from show1.training.log import Line
@@ -91,7 +98,7 @@ def describe(config: CustomizationConfig, sheet: Path | None = None) -> dict[str
     """
     _check_folder(config)
     cascade = find_cascade(config)
-    clips = read_clips(config, cascade.settings)
+    clips = read_clips(config, make_learner(config, cascade))
     if sheet is not None:
         save_reference_sheet(config, clips, sheet)
     task = CustomizationTask(config, cascade, None)

@@ -7,32 +7,24 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from show1.adapters.adapter import Adapter, unet_sha256
-from show1.checkpoints.loading import load_latent_unet, load_unet, load_vae, read_scheduler_config
+from show1.checkpoints.components import load_network
+from show1.checkpoints.loading import read_scheduler_config
 from show1.checkpoints.locate import Cascade
-from show1.config import StageSettings
-from show1.diffusion import IndependentSeeds, add_noise, build_scheduler, fold_frames
+from show1.diffusion import IndependentSeeds, add_noise, build_scheduler
 from show1.errors import InputError
 from show1.networks.layers import set_temporal_dropout
-from show1.stages import (
-    InterpolationStage,
-    KeyframesStage,
-    PromptEmbeddings,
-    SuperResolutionStage,
-    TranslationStage,
-    interpolation,
-)
-from show1.stages.super_resolution import NOISING, upsample
+from show1.stage_table import STAGE_TABLE
+from show1.stages import PromptEmbeddings, load_stage
 from show1.training.customization.augment import random_hue
 from show1.training.customization.config import CustomizationConfig
 from show1.training.customization.layers import hold_frozen_in
 from show1.training.customization.methods import METHOD_CLASSES, Inputs, Predicted
-from show1.training.customization.prepare import Prepared
+from show1.training.customization.prepare import Prepared, make_learner
 from show1.training.objective import draw_timesteps, moved
-from show1.training.tasks import Batch, Sample, SuperResolutionTask, Task, random_crop
+from show1.training.tasks import Batch, Sample, Task
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +34,8 @@ ADAPTER = "adapter.safetensors"
 PREVIEW_STEPS = 25
 """Sampling steps of a sample sheet at most."""
 
-HIGHEST_NOISE_LEVEL = 400
-"""Of super-resolution's small clips, as in the stage's own training, where it samples with any noise in them."""
+PER_CLIP = ("clips", "low", "latents")
+"""Prepared tensors with a row per clip, for the learner."""
 
 
 class CustomizationTask(Task):
@@ -65,24 +57,21 @@ class CustomizationTask(Task):
         self._config = config
         self._cascade = cascade
         self._part = cascade.parts[config.stage].path
-        load = load_latent_unet if config.stage == "translation" else load_unet
-        self.unet: Any = load(self._part / "unet", dtype=torch.float32, device="cpu", variant=cascade.variant)
+        self._learner = make_learner(config, cascade)
+        network = STAGE_TABLE[config.stage].unet
+        self.unet = load_network(network, self._part, dtype=torch.float32, device="cpu", variant=cascade.variant)
         set_temporal_dropout(self.unet, 0.0)  # a few hundred steps on a clip or two are no place for it
         self.method = METHOD_CLASSES[config.resolved_method](self.unet, config)
         if config.mixed_precision == "bf16":
             hold_frozen_in(self.unet, torch.bfloat16)
         if config.gradient_checkpointing:
-            if config.stage == "translation":
+            if network.kind != "pixel_unet":
                 raise InputError("gradient_checkpointing: the expert's network cannot do it; leave it out")
             self.unet.enable_gradient_checkpointing()
         self._learning = {name: p for name, p in self.named_parameters() if p.requires_grad}
-        self._sampler = read_scheduler_config(self._part / "scheduler")
-        schedule: Any = build_scheduler(self._sampler, "ddpm")
+        schedule: Any = build_scheduler(read_scheduler_config(self._part / "scheduler"), "ddpm")
         self._prediction = schedule.config.prediction_type
-        noising = self._part / "image_noising_scheduler"
-        self._noising = read_scheduler_config(noising) if noising.is_dir() else NOISING
         self._hold("alphas_cumprod", schedule.alphas_cumprod)
-        self._hold("noising_alphas", build_scheduler(self._noising).alphas_cumprod)
         for name, tensor in prepared.tensors().items() if prepared is not None else ():
             self._hold(name, tensor)
 
@@ -132,42 +121,22 @@ class CustomizationTask(Task):
         dropped = torch.rand(len(index)) < self._config.prompt_dropout
         text, empty = self._held("text")[index], self._held("empty")
         text = torch.where(dropped.to(text.device)[:, None, None], empty, text)
-        stage = self._config.stage
-        if stage == "translation":
-            return Inputs(x0=self._held("latents")[index], text=text)
-        video = self._held("clips")[index]
+        clips = self._chosen(index)
         if self._config.random_hue > 0:
-            video = random_hue(video, self._config.random_hue)
-        if stage == "keyframes":
-            return Inputs(x0=video, text=text)
-        if stage == "interpolation":
-            length = self._cascade.settings.interpolation.factor + 1
-            start = int(torch.randint(video.shape[2] - length + 1, ()))
-            part = video[:, :, start : start + length]
-            return Inputs(x0=part, text=text, condition=interpolation.inputs(part[:, :, [0, -1]], length - 1))
-        return self._super_resolution_inputs(video, self._held("low")[index], text)
+            clips["clips"] = random_hue(clips["clips"], self._config.random_hue)
+        return self._learner.inputs(clips, text)
 
-    def _super_resolution_inputs(self, video: Tensor, low: Tensor, text: Tensor) -> Inputs:
-        """Noisy small frames, and the clean first one of a window of several; or, as sampling begins, single frames."""
-        frames = video.shape[2]
-        if frames > 1 and float(torch.rand(())) < SuperResolutionTask.SINGLE_FRAMES:
-            video, low = (fold_frames(x)[:, :, None] for x in (video, low))
-            text = text.repeat_interleave(frames, dim=0)
-        video, low = random_crop(SuperResolutionTask.CROP, video, upsample(low, *video.shape[-2:]))
-        highest = HIGHEST_NOISE_LEVEL if self._cascade.settings.super_resolution.noise_level > 0 else 0
-        levels = moved(torch.randint(highest + 1, (len(video),)), video.device)
-        condition = add_noise(low, moved(torch.randn(low.shape), low.device), levels, self._held("noising_alphas"))
-        if video.shape[2] > 1:
-            condition = torch.cat([video[:, :, :1], condition[:, :, 1:]], dim=2)
-        return Inputs(x0=video, text=text, condition=condition, noise_level=levels)
+    def _chosen(self, index: Tensor) -> dict[str, Tensor]:
+        """The tensors of some clips, by name."""
+        return {name: self._held(name)[index] for name in PER_CLIP if hasattr(self, f"_{name}")}
 
     def predict(self, inputs: Inputs) -> Predicted:
         """Adds noise of a random level and asks the network."""
         x0, alphas = inputs.x0, self._held("alphas_cumprod")
-        stage = self._config.stage
-        highest = self._cascade.settings.translation.max_timestep if stage == "translation" else len(alphas) - 1
+        last = len(alphas) - 1
+        highest = last if self._learner.max_timestep is None else min(self._learner.max_timestep, last)
         noise = moved(torch.randn(x0.shape), x0.device)
-        t = moved(draw_timesteps(len(x0), min(highest, len(alphas) - 1), self._config.timestep_logit), x0.device)
+        t = moved(draw_timesteps(len(x0), highest, self._config.timestep_logit), x0.device)
         sample = add_noise(x0, noise, t, alphas)
         if inputs.condition is not None:
             sample = torch.cat([sample, inputs.condition], dim=1)
@@ -178,36 +147,26 @@ class CustomizationTask(Task):
     def preview(self, batch: Batch) -> list[Sample]:
         """The first clip, and what the network makes of the sheet's prompts (from that clip, in later stages)."""
         texts: list[str] = batch["prompts"]
-        clip = self._held("clips")[:1].cpu()
         with torch.autocast(self.unet.device.type, torch.bfloat16, enabled=self._config.mixed_precision == "bf16"):
-            made = self._sample(clip.expand(len(texts), -1, -1, -1, -1), len(texts))
-        rows = [("the clip that is learned", clip[0])]
+            made = self._sample(len(texts))
+        rows = [("the clip that is learned", self._held("clips")[0].cpu())]
         return [*rows, *zip(texts, made, strict=True)]
 
-    def _sample(self, clips: Tensor, count: int) -> Tensor:
-        """Runs the stage: (P, 3, F, H, W) reference clips -> (P, 3, F, H, W)."""
-        embeds = self._held("preview")
+    def _sample(self, count: int) -> Tensor:
+        """Runs the stage from the first clip for each of the sheet's P prompts: (P, 3, F, H, W)."""
         empty = self._held("empty").expand(count, -1, -1)
-        prompts = PromptEmbeddings(prompt_embeds=embeds, negative_prompt_embeds=empty)
-        seeds = IndependentSeeds(list(range(count)))
-        frames, height, width = clips.shape[2:]
-        settings = self._cascade.settings
-        if self._config.stage == "keyframes":
-            options = _shorter(settings.keyframes, num_frames=frames, height=height, width=width)
-            return KeyframesStage(self.unet, self._sampler)(None, prompts, seeds=seeds, settings=options)
-        if self._config.stage == "interpolation":
-            video = clips[:, :, :: settings.interpolation.factor]
-            stage = InterpolationStage(self.unet, self._sampler)
-            return stage(video, prompts, seeds=seeds, settings=_shorter(settings.interpolation))
-        if self._config.stage == "super_resolution":
-            low = self._held("low")[:1].cpu().expand(count, -1, -1, -1, -1)
-            upscale = SuperResolutionStage(self.unet, self._sampler, self._noising)
-            options = _shorter(settings.super_resolution, height=height, width=width, first_frame=None)
-            return upscale(low, prompts, seeds=seeds, settings=options)
-        vae = load_vae(self._part / "vae", dtype=torch.float32, device=self.unet.device)
-        small = F.interpolate(clips, size=(frames, height // 2, width // 2), mode="area")
-        options = _shorter(settings.translation, height=height, width=width)
-        return TranslationStage(self.unet, vae, self._sampler)(small, prompts, seeds=seeds, settings=options)
+        prompts = PromptEmbeddings(prompt_embeds=self._held("preview"), negative_prompt_embeds=empty)
+        clips = {name: tensor.cpu() for name, tensor in self._chosen(torch.zeros(1, dtype=torch.long)).items()}
+        video, settings = self._learner.preview(clips)
+        stage = load_stage(self._config.stage, self._part, device=self.unet.device, unet=self.unet)
+        return stage(
+            None if video is None else video.expand(count, -1, -1, -1, -1),
+            prompts,
+            seeds=IndependentSeeds(list(range(count))),
+            settings=dataclasses.replace(
+                settings, num_inference_steps=min(settings.num_inference_steps, PREVIEW_STEPS)
+            ),
+        )
 
     def adapter(self) -> Adapter:
         """The adapter of the weights as they are now."""
@@ -229,12 +188,6 @@ class CustomizationTask(Task):
     def export(self, folder: Path) -> None:
         """See `Task.export`: the adapter."""
         self.adapter().save(folder / ADAPTER)
-
-
-def _shorter(settings: StageSettings, **changes: Any) -> Any:
-    """A stage's settings for a look in between."""
-    steps = min(settings.num_inference_steps, PREVIEW_STEPS)
-    return dataclasses.replace(settings, num_inference_steps=steps, **changes)
 
 
 def _recorded(config: CustomizationConfig) -> dict[str, Any]:
