@@ -15,7 +15,7 @@ import transformers
 from torch import Tensor
 
 from show1.adapters.adapter_set import LoadedAdapter
-from show1.checkpoints.components import check_text_width, text_width
+from show1.checkpoints.components import check_text_width
 from show1.checkpoints.convert import save_cascade
 from show1.checkpoints.locate import Cascade, ModelLike, resolve
 from show1.checkpoints.weight_files import count_parameters
@@ -28,7 +28,7 @@ from show1.generation.request import GeneratorLike, PromptLike, SeedLike, VideoL
 from show1.generation.run import MANIFEST, Run, RunRequest
 from show1.runtime import MemoryPolicy, choose_device, choose_dtype, choose_memory, explained_memory, measure
 from show1.stage_table import STAGE_TABLE
-from show1.stages import PromptEmbeddings, Seeds
+from show1.stages import PromptEmbeddings, Seeds, Stage
 from show1.text.embedding_cache import EmbeddingCache
 from show1.video import Video
 
@@ -445,13 +445,13 @@ class Show1Pipeline:
         if request.seeding == "published":
             seeds = PublishedSeeds(request.seeds[0])
         numerics: Numerics = "published" if request.seeding == "published" else "default"
-        network: Any = None
+        network: Stage[Any] | None = None
         try:
             with measure(self.device) as cost, explained_memory(f"in the stage {stage!r}"):
                 network = self._loader.stage(stage)
                 check_text_width(
                     self.cascade.parts[stage].path / "unet",
-                    text_width(network.unet.config),
+                    network.text_width,
                     prompts.prompt_embeds.shape[-1],
                 )
                 out: Tensor = network(

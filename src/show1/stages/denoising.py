@@ -8,6 +8,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor, nn
 
+from show1.checkpoints.components import text_width
 from show1.config import Numerics, StageName, StageSettings
 from show1.diffusion import (
     Guidance,
@@ -51,8 +52,13 @@ class DenoisingStage:
         """Where the stage computes."""
         return next(self.unet.parameters()).device
 
+    @property
+    def text_width(self) -> int | None:
+        """Channels of the text states that the network reads; None: they differ from layer to layer."""
+        return text_width(self.unet.config)
+
     def scheduler(self, settings: StageSettings, *, numerics: Numerics = "default") -> SchedulerMixin:
-        """A fresh scheduler of the kind that the settings ask for."""
+        """A fresh scheduler of the kind that the settings ask for, rounding by `numerics`."""
         return build_scheduler(self.scheduler_config, settings.scheduler, numerics=numerics)
 
     def denoise(

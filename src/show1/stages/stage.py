@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from show1.config import Numerics, StageName, StageSettings
 from show1.diffusion import Seeds, StepCallback
@@ -38,8 +38,11 @@ class Stage(Protocol[SettingsT]):
 
     name: StageName
     """Its name in the stage table."""
-    unet: nn.Module
-    """The network that denoises; adapters change its weights."""
+
+    @property
+    def text_width(self) -> int | None:
+        """Channels of the text states that its network reads; None: they differ from layer to layer."""
+        ...
 
     def __call__(
         self,

@@ -130,15 +130,8 @@ class SuperResolutionStage(DenoisingStage):
         options, model = settings.first_frame, self.first_frame_model
         if model is None or options is None:
             logger.info("the first frame is made by the video network")
-            return self._window(
-                frame,
-                None,
-                prompts,
-                settings=settings,
-                generators=generators,
-                on_step=on_step,
-                numerics=numerics,
-            )
+            run: dict[str, Any] = {"generators": generators, "on_step": on_step, "numerics": numerics}
+            return self._window(frame, None, prompts, settings=settings, **run)
         size = (settings.height, settings.width)
         image = model(frame[:, :, 0], prompts, size=size, settings=options, generators=generators, on_step=on_step)
         return image[:, :, None]
