@@ -196,7 +196,7 @@ class CascadeSettings(Options):
         return self.from_dict(values)
 
 
-STAGE_SETTINGS: dict[str, type[StageSettings]] = {
+_STAGE_SETTINGS: dict[str, type[StageSettings]] = {
     "keyframes": KeyframesSettings,
     "interpolation": InterpolationSettings,
     "super_resolution": SuperResolutionSettings,

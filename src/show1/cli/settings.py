@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
-from show1.config import STAGE_SETTINGS, STAGES, CascadeSettings, FirstFrameSettings, StageName
+from show1.config import STAGES, CascadeSettings, StageName, StageSettings
 from show1.errors import InputError
+from show1.stage_table import STAGE_TABLE
 
 _COMMON = ("clean_prompt", "max_text_tokens")
-_FIRST_FRAME = ("super_resolution", "first_frame")
-_MODEL_PARTS = (*STAGES, "first_frame")
+_OPTIONS: dict[tuple[str, ...], type[StageSettings]] = {
+    (row.name,) if row.part_of is None else (row.part_of, row.name): row.settings for row in STAGE_TABLE.values()
+}
+"""The options at each place in the settings, such as ("super_resolution", "first_frame")."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,17 +119,18 @@ def as_mapping(changes: Sequence[Change], base: CascadeSettings) -> dict[str, An
     for change in changes:
         if len(change.path) == 1:
             out[change.path[0]] = change.value
-        elif change.path[:2] != _FIRST_FRAME or len(change.path) == 2:
+        elif len(change.path) == 2:
             out.setdefault(change.path[0], {})[change.path[1]] = change.value
         else:
-            stage = out.setdefault("super_resolution", {})
-            known = stage.get("first_frame", base.to_dict()["super_resolution"]["first_frame"])
+            stage, part, option = change.path
+            options = out.setdefault(stage, {})
+            known = options.get(part, base.to_dict()[stage][part])
             if known is None:
                 raise InputError(
-                    f"--set {'.'.join(change.path)}: this model has no network of its own for the first frame; leave "
-                    "it out"
+                    f"--set {'.'.join(change.path)}: this model has no network of its own for the "
+                    f"{part.replace('_', ' ')}; leave it out"
                 )
-            stage["first_frame"] = {**known, change.path[2]: change.value}
+            options[part] = {**known, option: change.value}
     return out
 
 
@@ -138,13 +142,13 @@ def parse_model(text: str) -> str | dict[str, str]:
     """
     if not text.strip():
         raise InputError("--model is empty: give a name such as mini, a folder or a Hub repository")
-    if text.partition("=")[0].strip() not in _MODEL_PARTS:
+    if text.partition("=")[0].strip() not in STAGE_TABLE:
         return text
     mapping = {}
     for part in text.split(","):
         name, equals, where = (piece.strip() for piece in part.partition("="))
-        if not equals or not where or name not in _MODEL_PARTS:
-            raise InputError(f"--model {text}: expected STAGE=WHERE,..., got {part!r}; {_near(name, _MODEL_PARTS)}")
+        if not equals or not where or name not in STAGE_TABLE:
+            raise InputError(f"--model {text}: expected STAGE=WHERE,..., got {part!r}; {_near(name, STAGE_TABLE)}")
         mapping[name] = where
     return mapping
 
@@ -164,10 +168,8 @@ def _hints(pair: str, parents: tuple[str, ...]) -> dict[str, Any]:
     """Types of the options at a place in the settings."""
     if not parents:
         return {name: get_type_hints(CascadeSettings)[name] for name in _COMMON}
-    if parents == _FIRST_FRAME:
-        return get_type_hints(FirstFrameSettings)
-    if len(parents) == 1 and parents[0] in STAGE_SETTINGS:
-        return get_type_hints(STAGE_SETTINGS[parents[0]])
+    if parents in _OPTIONS:
+        return get_type_hints(_OPTIONS[parents])
     where = ".".join(parents)
     raise InputError(f"--set {pair}: unknown stage {where!r}; {_near(where, STAGES)}")
 
@@ -177,7 +179,7 @@ def _convert(pair: str, text: str, hint: Any) -> Any:
     if types.NoneType in kinds and text.lower() in ("none", "null"):
         return None
     kind = next(k for k in kinds if k is not types.NoneType)
-    if kind is FirstFrameSettings:
+    if kind in _OPTIONS.values():
         raise InputError(f"--set {pair}: set its options, such as super_resolution.first_frame.noise_level, or none")
     if get_origin(kind) is Literal:
         if text not in get_args(kind):
