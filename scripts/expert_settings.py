@@ -24,9 +24,8 @@ from show1.config import StageName, TranslationSettings
 from show1.data.clips import frame_times
 from show1.diffusion import IndependentSeeds, fold_frames, unfold_frames
 from show1.media import contact_sheet, save_sheet
-from show1.sprites.alignment.judge import score_video
+from show1.sprites.alignment.judge import SceneJudge
 from show1.sprites.captions import caption
-from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.stages import TranslationStage, load_stage
 from show1.stages.stage import PromptEmbeddings
@@ -68,12 +67,12 @@ def super_resolved(captions: list[str], tiny: Tensor) -> Tensor:
     return torch.stack(clips)
 
 
-def scored(videos: Tensor, wanted: Tensor, reader: SpriteReader) -> list[str]:
+def scored(videos: Tensor, wanted: Tensor, judge: SceneJudge) -> list[str]:
     """Error, error of the pixels that change over the clip, sharpness and flicker of clips."""
     videos = videos.clamp(-1, 1)
     errors = (videos - wanted).abs().mean(1) * 127.5
     changing = ((wanted.amax(2) - wanted.amin(2)).amax(1) > CHANGE)[:, None].expand_as(errors)
-    scores = [score_video(video, reader)[0] for video in videos]
+    scores = [judge.score(video)[0] for video in videos]
     sharp = statistics.mean(score.sharpness or 0.0 for score in scores)
     flicker = statistics.mean(score.flicker or 0.0 for score in scores)
     return [f"{value:.2f}" for value in (errors.mean(), errors[changing].mean(), sharp, flicker)]
@@ -132,7 +131,7 @@ def main() -> None:
         low = super_resolved(captions, tiny)
         if arguments.low:
             torch.save(low, arguments.low)
-    reader, stage = SpriteReader.trained(), load_stage("translation", arguments.export)
+    judge, stage = SceneJudge(), load_stage("translation", arguments.export)
     assert isinstance(stage, TranslationStage)
     text = TextConditioner.from_folder(arguments.export)
     rows = {"ground truth": full, "autoencoder alone": reconstructed(stage.vae, full), "upscaled": upscaled(low)}
@@ -141,7 +140,7 @@ def main() -> None:
         rows[f"strength {strength:g} of {steps} steps"] = video
     print(f"| clips | {HEADER} |\n|---|---:|---:|---:|---:|")
     for name, videos in rows.items():
-        print(f"| {name} | {' | '.join(scored(videos, full, reader))} |", flush=True)
+        print(f"| {name} | {' | '.join(scored(videos, full, judge))} |", flush=True)
     print(f"\n{len(captions)} clips, {platform.machine()}, torch {torch.__version__}, {datetime.date.today()}.")
     if arguments.sheet:
         shown = [(name, Video.from_tensor(videos[0], fps=8.0)) for name, videos in rows.items()]

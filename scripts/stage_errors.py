@@ -24,7 +24,7 @@ from torch import Tensor
 from show1.config import InterpolationSettings, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds
 from show1.networks import UNet3DConditionModel
-from show1.sprites.readers.subject import SpriteReader
+from show1.sprites.alignment.judge import SceneJudge
 from show1.stages import load_stage
 from show1.stages.stage import PromptEmbeddings
 from show1.stages.super_resolution import upsample
@@ -85,7 +85,7 @@ def main() -> None:
         given, wanted, plain = tiny, large, "upscaling"
         make = super_resolution(arguments.stage, text_states, seeds, arguments.noise_level)
 
-    reader = SpriteReader.trained()
+    judge = SceneJudge()
     torch.manual_seed(0)
     print(f"| given | made by | {HEADER} | seconds |\n|---|---|---:|---:|---:|---:|---:|")
     for name, video in {"ground truth": given, "corrupted": corrupted(given, LOW)}.items():
@@ -94,7 +94,7 @@ def main() -> None:
             clips = make(video, steps)
             seconds = time.perf_counter() - began
             how = f"{steps} steps" if steps else plain
-            print(f"| {name} | {how} | {' | '.join(scored(clips, wanted, reader))} | {seconds:.1f} |", flush=True)
+            print(f"| {name} | {how} | {' | '.join(scored(clips, wanted, judge))} | {seconds:.1f} |", flush=True)
     print(f"\n{len(captions)} clips, {platform.machine()}, torch {torch.__version__}, {datetime.date.today()}.")
 
 

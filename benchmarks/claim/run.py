@@ -58,8 +58,9 @@ from show1.evaluation.identity import identify
 from show1.files import read_json_object, sha256, write_json
 from show1.media import contact_sheet, save_sheet
 from show1.runtime import measure
-from show1.sprites.alignment.judge import CRITERIA, Measured, Row, SceneJudge, summarise, truth
+from show1.sprites.alignment.judge import CRITERIA, SceneJudge, truth
 from show1.sprites.alignment.prompts import AlignmentPrompt, alignment_prompts
+from show1.sprites.alignment.summary import Measurement, Row, summarise
 from show1.training import TaskName, TrainingConfig, train
 from show1.training.trainer import TrainingJob
 from show1.video import Video
@@ -346,11 +347,11 @@ class PromptRun:
                 assert features is not None
                 write_json(scored, {"score": dataclasses.asdict(score), "features": features.tolist()})
 
-    def measured(self, number: int, arm: str) -> Measured:
+    def measured(self, number: int, arm: str) -> Measurement:
         """What `compare` found."""
         found = read_json_object(self.options.video(number, arm).with_suffix(".json"))
         score = self.judge.restore(found["score"])
-        return _prompts(number + 1)[number], score, np.array(found["features"], dtype=np.float32)
+        return Measurement(_prompts(number + 1)[number], score, np.array(found["features"], dtype=np.float32))
 
     def repair(self, number: int) -> dict[str, dict[str, float]]:
         """What the experts do to corrupted low-resolution videos: errors against a clean render, in 8-bit levels."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from show1.data.clips import frame_times
 from show1.errors import InputError
-from show1.sprites.alignment.judge import Share
+from show1.evaluation.intervals import Share
 from show1.sprites.captions import caption
 from show1.sprites.readers.style import StyleReader
 from show1.sprites.readers.subject import Reading, SpriteReader

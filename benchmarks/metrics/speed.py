@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from show1.evaluation import features
-from show1.evaluation.benchmark import score_folders
 from show1.evaluation.benchmark_protocol import Metric
-from show1.evaluation.datasets import ClipRule
-from show1.evaluation.features import NETWORKS, FeatureNetwork
-from show1.evaluation.metrics import FeatureOptions
+from show1.evaluation.clips import ClipRule
+from show1.evaluation.feature_networks import NETWORKS, FeatureNetwork
+from show1.evaluation.folder_scores import score_folders
+from show1.evaluation.probes import FeatureOptions
 from show1.video import Video
 
 _FRAMES, _SIDE = 16, 256
@@ -101,7 +101,13 @@ def main() -> None:
             torch.jit.script(C3D().eval()).save(str(folder / "networks" / NETWORKS["c3d-ucf101"].file))
         options = FeatureOptions(folder=folder / "networks", device=arguments.device, local_files_only=True)
         start = time.perf_counter()
-        score_folders(None, folder / "clips", [Metric.parse("is")], rule=ClipRule(frames=_FRAMES), options=options)
+        score_folders(
+            None,
+            folder / "clips",
+            [Metric(name="is", network="c3d-ucf101")],
+            rule=ClipRule(frames=_FRAMES),
+            options=options,
+        )
         total = time.perf_counter() - start
     print(f"{arguments.clips} clips of {_FRAMES}x{_SIDE}x{_SIDE}, {arguments.device}, {arguments.threads} threads:")
     print(f"{total:.1f} s in all, {inside:.1f} s ({inside / total:.1%}) in the network's forward")

@@ -6,13 +6,13 @@ import pytest
 from cli.conftest import Show1
 from evaluation.standard_sets import TinyI3D, save_network, write_clip
 
-from show1.evaluation.features import NETWORKS
+from show1.evaluation.feature_networks import NETWORKS
 
 
 def test_protocols_are_listed(show1: Show1) -> None:
     listed = show1("evaluate", "protocols")
     assert listed.code == 0 and len(listed.out.splitlines()) == 5
-    assert "ucf101-mav-10k  32e70c4d4109bba4  10000 videos" in listed.out and "5 videos a prompt" in listed.out
+    assert "ucf101-mav-10k  32e70c4d4109bba4  10000 videos" in listed.out and "5 videos per prompt" in listed.out
     whole = show1("evaluate", "protocols", "--json").json
     assert [p["name"] for p in whole] == ["msrvtt-2990", "sprites", "ucf101-2048x16", "ucf101-mav-10k", "vbench"]
 
@@ -32,7 +32,7 @@ def test_score_of_folders(show1: Show1, tmp_path: Path, monkeypatch: pytest.Monk
     result = show1(*asked, "--frames", 10, "--size", "20x16", "--resamples", 0, "--json").json
     assert result["clips"]["width"] == 20 and result["clips"]["height"] == 16
     both = show1("evaluate", "score", "--fake", "real", "--metric", "alignment", "--metric", "clipsim")
-    assert both.code == 2 and "ask for it alone, or give --frames" in both.err
+    assert both.code == 2 and "ask for it separately, or give --frames" in both.err
     missing = show1("evaluate", "score", "--fake", "nowhere", "--metric", "is")
     assert missing.code == 2 and "nowhere is not a folder" in missing.err
     for option, value in (("--size", "20"), ("--resize", "cut"), ("--metric", "fid")):

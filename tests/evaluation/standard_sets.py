@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from show1.evaluation.benchmark_protocol import Metric, Protocol
+from show1.evaluation.benchmark_protocol import BenchmarkProtocol, Metric
 from show1.video import Video
 
 CLASSES = {"Archery": 5, "Biking": 3, "YoYo": 2}
@@ -93,7 +93,7 @@ def msrvtt(folder: Path, count: int = 4) -> Path:
     return folder
 
 
-def small_protocol(**changes: object) -> Protocol:
+def small_protocol(**changes: object) -> BenchmarkProtocol:
     """A protocol for what `ucf101` writes and for 5-frame videos."""
     fields = {
         "name": "small",
@@ -108,4 +108,4 @@ def small_protocol(**changes: object) -> Protocol:
         "prompt_file": "ucf101_prompts.json",
         "metrics": (Metric(name="fvd", network="i3d-stylegan-v"), Metric(name="kvd", network="i3d-stylegan-v")),
     }
-    return Protocol(**{**fields, **changes})  # type: ignore[arg-type]
+    return BenchmarkProtocol(**{**fields, **changes})  # type: ignore[arg-type]

@@ -14,22 +14,22 @@ import numpy as np
 import pytest
 import torch
 from evaluation.standard_sets import TinyC3D, TinyI3D, msrvtt, save_network, small_protocol, ucf101, write_clip
-from PIL import Image
 from published_layout import build_published, small_settings
 
 from show1.errors import CheckpointError, InputError, ModelNotFoundError, RunError
-from show1.evaluation.benchmark import run_benchmark, score_folders
+from show1.evaluation.benchmark import run_benchmark
 from show1.evaluation.benchmark_items import work_items
-from show1.evaluation.benchmark_protocol import Metric, Protocol
+from show1.evaluation.benchmark_protocol import Metric
 from show1.evaluation.benchmark_report import distance_plot
+from show1.evaluation.catalogue import STANDARD
 from show1.evaluation.clip_score import ClipScore
-from show1.evaluation.datasets import ClipRule, file_clips, read_ucf101
-from show1.evaluation.feature_cache import Probe, clip_features
-from show1.evaluation.features import NETWORKS
-from show1.evaluation.metrics import FeatureOptions
+from show1.evaluation.clips import ClipRule, file_clips
+from show1.evaluation.datasets import DATASETS, read_ucf101
+from show1.evaluation.feature_cache import clip_features
+from show1.evaluation.feature_networks import NETWORKS
+from show1.evaluation.folder_scores import score_folders
+from show1.evaluation.probes import FeatureOptions, Probe
 from show1.generation.pipeline import Show1Pipeline
-from show1.sprites.alignment.judge import truth
-from show1.sprites.alignment.prompts import alignment_prompts
 from show1.video import Video
 
 FVD = Metric(name="fvd", network="i3d-stylegan-v")
@@ -136,7 +136,7 @@ def test_what_a_metric_needs(real: Path, tmp_path: Path, options: FeatureOptions
         score_folders(real, real, [replace(FVD, sha256="0" * 64)], options=options)
     with pytest.raises(ModelNotFoundError, match="inception"):
         score_folders(real, real, [Metric(name="fid-vid", network="inception-clean-fid")], options=options)
-    result = score_folders(None, real, [Metric.parse("is")], rule=ClipRule(frames=4), options=options)
+    result = score_folders(None, real, [STANDARD.parse_metric("is")], rule=ClipRule(frames=4), options=options)
     figure = result["figures"][0]
     assert 1 <= figure["value"] <= 101 and figure["splits"] == 5 and "few videos" in result["warnings"][0]
 
@@ -153,7 +153,7 @@ def test_clipsim_takes_each_video_with_its_own_prompt(
             return np.array([v[0].mean() / float(p) for v, p in zip(videos, prompts, strict=True)])
 
     monkeypatch.setattr(ClipScore, "load", lambda *arguments, **names: Brightness())
-    metric = [Metric.parse("clipsim")]
+    metric = [STANDARD.parse_metric("clipsim")]
     for i, level in enumerate((40, 10, 20)):
         frames = np.full((2, 4, 4, 3), level, np.uint8)
         Video(frames=frames, fps=8, metadata={"prompt": str(level)}).save(tmp_path / f"{i}.mkv")
@@ -221,7 +221,7 @@ def test_ucf101_from_prompts_to_page(pipe: Show1Pipeline, ucf: Path, tmp_path: P
     assert "| Show-1 |" in text and "394.46" in text and "arXiv:2309.15818" in text
     assert "v_Archery_g01_c02.avi" in text and "8 of 10 real videos were used" in text
     assert (out / "sheets" / "samples.png").is_file() and "samples.png" in (out / "index.html").read_text()
-    items = work_items(protocol, read_ucf101(ucf, "train01"))
+    items = work_items(protocol, DATASETS["ucf101"], read_ucf101(ucf, "train01"))
     first = Video.load(out / "videos" / "00000.mkv")
     assert first.metadata["prompt"] == items[0].prompt and first.metadata["seed"] == 0
 
@@ -277,7 +277,7 @@ def test_shards_equal_one_pass(pipe: Show1Pipeline, tmp_path: Path, options: Fea
 def test_vbench_names(pipe: Show1Pipeline, tmp_path: Path) -> None:
     prompts = tmp_path / "all_dimension.txt"
     prompts.write_text("a panda spins\n\na burning cat, driving\n")
-    protocol = replace(Protocol.load("vbench"), samples_per_prompt=2)
+    protocol = replace(STANDARD.load_protocol("vbench"), samples_per_prompt=2)
     report = run_benchmark(pipe, protocol, tmp_path / "out", data=prompts)
     assert sorted(file.name for file in (tmp_path / "out" / "vbench").iterdir()) == [
         "a burning cat, driving-0.mp4",
@@ -294,59 +294,6 @@ def test_vbench_names(pipe: Show1Pipeline, tmp_path: Path) -> None:
         run_benchmark(pipe, protocol, tmp_path / "other")
 
 
-def test_sprites_need_no_files(pipe: Show1Pipeline, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    protocol = replace(Protocol.load("sprites"), frames=5, height=40, width=64, references=4)
-    report = run_benchmark(pipe, protocol, tmp_path / "out", videos=3, resamples=0)
-    assert report["references"]["used"] == 4 and report["references"]["rejected"] == []
-    distances, shares = report["figures"][:3], report["figures"][3:]
-    assert [f["dimension"] for f in distances] == [320, 160, 320]
-    assert all(f["value"] > 0 for f in distances) and report["published"] == []
-    assert [f["criterion"] for f in shares] == ["subject", "background", "motion", "all three", "stable"]
-    assert all(f["generated"] == 3 and f["low"] <= f["value"] <= f["high"] for f in shares)
-    assert "| alignment:all three (higher is better) |" in (tmp_path / "out" / "report.md").read_text()
-
-
-def test_alignment_of_videos_made_elsewhere(tmp_path: Path) -> None:
-    captions = []
-    for i, (prompt, shown) in enumerate(zip(alignment_prompts()[:4], (0, 1, 2, 5), strict=True)):  # the last is wrong
-        video = truth(alignment_prompts()[shown], seed=0, num_frames=8, height=80, width=128)
-        Video.from_tensor(video, fps=2).save(tmp_path / f"{i}.mkv")
-        captions.append({"file": f"{i}.mkv", "caption": prompt.prompt})
-    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
-    rule = ClipRule(frames=8)
-    found = score_folders(None, tmp_path, [Metric.parse("alignment")], rule=rule)["figures"]
-    right = {f["criterion"]: f["value"] for f in found}
-    assert right["subject"] == right["all three"] == 0.75 and right["stable"] == 1.0
-
-    # whole videos: half of a way is no motion
-    whole = score_folders(None, tmp_path, [Metric.parse("alignment")], rule=ClipRule(frames=None))["figures"]
-    assert [f["value"] for f in whole] == [f["value"] for f in found]
-
-    captions[0]["caption"] = "a dog runs"
-    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
-    with pytest.raises(InputError, match="'a dog runs' does not name one subject"):
-        score_folders(None, tmp_path, [Metric.parse("alignment")], rule=rule)
-
-
-def test_frame_folders_have_captions_and_damaged_files_are_left_out(tmp_path: Path) -> None:
-    metrics, rule = [Metric.parse("alignment")], ClipRule(frames=None)
-    asked = alignment_prompts()[0]
-    video = Video.from_tensor(truth(asked, seed=0, num_frames=8, height=80, width=128), fps=2)
-    made, folders = tmp_path / "made", tmp_path / "folders"
-    record = {"prompt": asked.prompt}
-    Video(frames=video.frames, fps=2.0, metadata=record).save(made / "a.mkv")
-    (made / "b.mkv").write_bytes((made / "a.mkv").read_bytes()[:900])
-    found = score_folders(None, made, metrics, rule=rule)
-    assert found["generated"]["used"] == 1 and found["generated"]["rejected"][0]["key"] == "b.mkv"
-    assert found["figures"][0]["value"] == 1.0
-
-    (folders / "one").mkdir(parents=True)
-    for i, frame in enumerate(video.frames):
-        Image.fromarray(frame).save(folders / "one" / f"{i:02d}.png")
-    (folders / "captions.jsonl").write_text(json.dumps({"file": "one", "caption": asked.prompt}))
-    assert score_folders(None, folders, metrics, rule=rule)["figures"][3]["value"] == 1.0
-
-
 def test_troubles_come_before_the_work(pipe: Show1Pipeline, ucf: Path, tmp_path: Path, options: FeatureOptions) -> None:
     out = tmp_path / "out"
     with pytest.raises(InputError, match="--data"):
@@ -358,13 +305,6 @@ def test_troubles_come_before_the_work(pipe: Show1Pipeline, ucf: Path, tmp_path:
         run_benchmark(pipe, small_protocol(), out, data=ucf, options=nowhere)
     with pytest.raises(InputError, match="do not fit the protocol small: it has 5 frames, and 9"):
         run_benchmark(pipe, small_protocol(frames=9), out, data=ucf, options=options, batch_size=1)
-    groups = small_protocol(dataset="prompts", prompts="all", prompt_file=None, metrics=(Metric.parse("alignment"),))
-    (tmp_path / "prompts.txt").write_text("two cats over the sea\n")
-    with pytest.raises(InputError, match="two cats over the sea"):
-        run_benchmark(pipe, groups, out, data=tmp_path / "prompts.txt", options=options)
-    broken = small_protocol(dataset="sprites", prompts="all", prompt_file=str(tmp_path / "prompts.txt"))
-    with pytest.raises(InputError, match="JSON objects with prompt and set"):
-        run_benchmark(pipe, broken, out, options=options)
     assert not (out / "videos").exists()
 
 

@@ -7,19 +7,8 @@ import pytest
 from evaluation.standard_sets import msrvtt, ucf101, write_clip
 
 from show1.errors import InputError
-from show1.evaluation.datasets import (
-    Clip,
-    ClipRule,
-    Entry,
-    Rejected,
-    choose_entries,
-    cut_clip,
-    file_clips,
-    read_clip,
-    read_msrvtt,
-    read_ucf101,
-    read_video_folder,
-)
+from show1.evaluation.clips import Clip, ClipRule, Entry, Rejected, choose_entries, cut_clip, file_clips, read_clip
+from show1.evaluation.datasets import read_msrvtt, read_ucf101, read_video_folder
 from show1.video import Video
 
 

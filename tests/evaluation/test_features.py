@@ -18,18 +18,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
-from show1.evaluation import features
-from show1.evaluation.features import (
-    NETWORKS,
+from show1.evaluation.feature_networks import NETWORKS
+from show1.evaluation.features import load_features
+from show1.evaluation.frechet import Gaussian, frechet_distance
+from show1.evaluation.preprocessing import (
+    Preprocessing,
     check_videos,
     clean_fid,
     crop,
-    load_features,
     preprocess,
     squash,
     torch_fidelity,
 )
-from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.files import cache_dir
 
 
@@ -86,11 +86,19 @@ def i3d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinyI3D:
 
 @pytest.fixture
 def served(tmp_path: Path, i3d: TinyI3D, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of `tmp_path / "networks"`."""
+    """The address of `tmp_path / "networks"`; of short.pt, only 10 of 100 bytes arrive."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *arguments: object) -> None:
             pass
+
+        def do_GET(self) -> None:
+            if not self.path.endswith("short.pt"):
+                return super().do_GET()
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(bytes(10))
 
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path / "networks")) as server:
@@ -205,16 +213,15 @@ def test_download_is_verified_and_cached(tmp_path: Path, served: str, monkeypatc
 
 @pytest.mark.parametrize("trouble", ["hash", "missing", "short"])
 def test_a_bad_download_leaves_nothing(served: str, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "nothing.pt" if trouble == "missing" else "i3d_torchscript.pt"
+    name = {"hash": "i3d_torchscript.pt", "missing": "nothing.pt", "short": "short.pt"}[trouble]
     wrong = replace(NETWORKS["i3d-stylegan-v"], address=f"{served}/{name}", sha256="0" * 64)
     if trouble == "short":
         wrong = replace(wrong, sha256=None)
-        monkeypatch.setattr(features, "_read", lambda response, network, folder: b"")
     monkeypatch.setitem(NETWORKS, wrong.name, wrong)
     expected = {
         "hash": (CheckpointError, "0000"),
         "missing": (ModelNotFoundError, "404"),
-        "short": (ModelNotFoundError, "0 of"),
+        "short": (ModelNotFoundError, "10 of 100 bytes"),
     }
     kind, message = expected[trouble]
     with pytest.raises(kind, match=message):
@@ -310,7 +317,7 @@ def test_as_is_moves_the_axes_alone() -> None:
 
 
 @pytest.mark.parametrize("rule", ["squash", "crop", "clean-fid", "torch-fidelity"])
-def test_black_and_white_keep_their_range(rule: features.Preprocessing) -> None:
+def test_black_and_white_keep_their_range(rule: Preprocessing) -> None:
     both = np.stack([np.zeros((1, 6, 8, 3), np.uint8), np.full((1, 6, 8, 3), 255, np.uint8)])
     black, white = preprocess(both, rule)
     top = 1.0 if rule in ("squash", "crop") else 127 / 128

@@ -11,13 +11,14 @@ from evaluation.standard_sets import small_protocol
 
 from show1.errors import InputError
 from show1.evaluation.benchmark_items import resolve, work_items
-from show1.evaluation.benchmark_protocol import Metric, Protocol, draw, protocol_names, published_figures
-from show1.evaluation.datasets import Entry
-from show1.evaluation.features import NETWORKS
+from show1.evaluation.benchmark_protocol import BenchmarkProtocol, Metric, draw, published_figures
+from show1.evaluation.catalogue import STANDARD
+from show1.evaluation.clips import Entry
+from show1.evaluation.datasets import DATASETS
+from show1.evaluation.feature_networks import NETWORKS
 
 FROZEN = {
     "msrvtt-2990": "47a5354b4ff5d6e7",
-    "sprites": "8407a690b37562c6",
     "ucf101-2048x16": "df5b1e2522601c1f",
     "ucf101-mav-10k": "32e70c4d4109bba4",
     "vbench": "a575bc6b78aedc3f",
@@ -26,12 +27,12 @@ FROZEN = {
 
 
 def test_shipped_protocols_are_frozen() -> None:
-    assert {name: Protocol.load(name).id for name in protocol_names()} == FROZEN
+    assert {name: STANDARD.load_protocol(name).id for name in STANDARD.protocol_names} == FROZEN
 
 
 @pytest.mark.parametrize("name", list(FROZEN))
 def test_shipped_protocols_are_whole(name: str) -> None:
-    protocol = Protocol.load(name)
+    protocol = STANDARD.load_protocol(name)
     assert protocol.name == name and "protocol" in protocol.source
     for metric in protocol.metrics:
         if metric.network in NETWORKS:
@@ -68,14 +69,14 @@ def test_any_field_changes_the_id(tmp_path: Path) -> None:
         "layout": "vbench",
         "source": {"frames": "a choice"},
     }
-    assert set(others) == {field.name for field in dataclasses.fields(Protocol)}
+    assert set(others) == {field.name for field in dataclasses.fields(BenchmarkProtocol)}
     ids = [dataclasses.replace(protocol, **{name: value}).id for name, value in others.items()]
     assert len({protocol.id, *ids}) == len(others) + 1 and len(protocol.id) == 16
     reading = dataclasses.replace(protocol, videos=9, seed=3, name="other")
     assert reading.reference_id == protocol.reference_id != dataclasses.replace(protocol, stride=2).reference_id
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(protocol.to_dict()))
-    assert Protocol.load(file) == protocol and Protocol.load(file).id == protocol.id
+    assert STANDARD.load_protocol(file) == protocol and STANDARD.load_protocol(file).id == protocol.id
 
 
 def test_the_place_of_the_prompt_file_does_not_matter(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_the_place_of_the_prompt_file_does_not_matter(tmp_path: Path) -> None:
         (tmp_path / folder / "prompts.txt").write_text("a dog\n")
         fields = small_protocol(dataset="prompts", prompts="all", prompt_file="prompts.txt").to_dict()
         (tmp_path / folder / "mine.json").write_text(json.dumps(fields))
-    first, second = (Protocol.load(tmp_path / folder / "mine.json") for folder in ("a", "b"))
+    first, second = (STANDARD.load_protocol(tmp_path / folder / "mine.json") for folder in ("a", "b"))
     assert first.id == second.id and first.read_prompt_file() == "a dog\n"
     with pytest.raises(InputError, match="sha256"):
         dataclasses.replace(first, prompt_file_sha256="0" * 64).read_prompt_file()
@@ -107,26 +108,31 @@ def test_what_cannot_be(changes: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset": "sprites"}, "class-distribution takes them from the dataset ucf101"),
+        ({"dataset": "msrvtt"}, "class-distribution takes them from the dataset ucf101, got msrvtt"),
+        ({"dataset": "sprites"}, "dataset must be one of ucf101, msrvtt, prompts, got 'sprites'"),
         ({"prompts": "one-caption"}, "one-caption takes them from the dataset msrvtt"),
-        ({"dataset": "prompts", "prompts": "all", "metrics": (Metric.parse("fvd"),)}, "fvd:i3d-stylegan-v compares"),
+        (
+            {"dataset": "prompts", "prompts": "all", "metrics": (STANDARD.parse_metric("fvd"),)},
+            "fvd:i3d-stylegan-v compares",
+        ),
     ],
 )
 def test_what_a_dataset_lacks(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        resolve(small_protocol(**changes), None, None)
+        resolve(small_protocol(**changes), DATASETS, None, None)
 
 
 def test_files_that_are_no_protocol(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="ucf101-mav-10k"):
-        Protocol.load("ucf")
+        STANDARD.load_protocol("ucf")
     file = tmp_path / "mine.json"
     file.write_text(json.dumps({**small_protocol().to_dict(), "num_frames": 3}))
-    with pytest.raises(InputError, match="no field 'num_frames'"):
-        Protocol.load(file)
-    with pytest.raises(InputError, match="fvd, kvd"):
-        Metric.parse("fid")
-    assert Metric.parse("fvd").network == "i3d-stylegan-v" and Metric.parse("fvd:i3d-tats").label == "fvd:i3d-tats"
+    with pytest.raises(InputError, match="unknown protocol option 'num_frames'"):
+        STANDARD.load_protocol(file)
+    with pytest.raises(InputError, match="there is no metric 'fid'; .* fvd, kvd"):
+        STANDARD.parse_metric("fid")
+    assert STANDARD.parse_metric("fvd").network == "i3d-stylegan-v"
+    assert STANDARD.parse_metric("fvd:i3d-tats").label == "fvd:i3d-tats"
 
 
 def test_classes_come_as_often_as_in_the_split() -> None:
@@ -134,26 +140,26 @@ def test_classes_come_as_often_as_in_the_split() -> None:
     entries = [
         Entry(key=f"{label}/{i}", file=Path(), label=label) for label, count in counts.items() for i in range(count)
     ]
-    items = work_items(small_protocol(videos=21), entries)
+    items = work_items(small_protocol(videos=21), DATASETS["ucf101"], entries)
     made = Counter(item.prompt for item in items)
     assert sorted(made.values()) == [4, 6, 11]  # 4.2, 6.3, 10.5: the largest remainder is rounded up
     assert [item.seed for item in items] == list(range(21))
     assert len({item.prompt for item in items[:6]}) > 1  # mixed, not class by class
     assert [item.sample for item in items if item.prompt == items[0].prompt] == list(range(made[items[0].prompt]))
     with pytest.raises(InputError, match="no prompt for the class 'Chess'"):
-        work_items(small_protocol(), [Entry(key="x", file=Path(), label="Chess")])
+        work_items(small_protocol(), DATASETS["ucf101"], [Entry(key="x", file=Path(), label="Chess")])
 
 
 def test_one_caption_of_each_video() -> None:
     entries = [Entry(key=f"video{i}", file=Path(), captions=tuple(f"{i} {k}" for k in range(20))) for i in range(9)]
     protocol = small_protocol(dataset="msrvtt", split="test", prompts="one-caption", prompt_file=None, videos=9)
-    prompts = [item.prompt for item in work_items(protocol, entries)]
+    prompts = [item.prompt for item in work_items(protocol, DATASETS["msrvtt"], entries)]
     assert [prompt.split()[0] for prompt in prompts] == [str(i) for i in range(9)]
     assert len({prompt.split()[1] for prompt in prompts}) > 3  # not always the first
-    some = [item.prompt for item in work_items(dataclasses.replace(protocol, videos=4), entries)]
+    some = [item.prompt for item in work_items(dataclasses.replace(protocol, videos=4), DATASETS["msrvtt"], entries)]
     assert len(some) == 4 and set(some) < set(prompts)
     with pytest.raises(InputError, match="asks for 10 videos"):
-        work_items(dataclasses.replace(protocol, videos=10), entries)
+        work_items(dataclasses.replace(protocol, videos=10), DATASETS["msrvtt"], entries)
 
 
 def test_draws_are_the_same_everywhere() -> None:

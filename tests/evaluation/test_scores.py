@@ -8,15 +8,9 @@ import pytest
 
 from show1.errors import CheckpointError, InputError
 from show1.evaluation.frechet import Gaussian, frechet_distance
-from show1.evaluation.scores import (
-    InceptionScore,
-    KernelDistance,
-    MeanScore,
-    Rows,
-    bootstrap_frechet,
-    extrapolated_frechet,
-    sample_warnings,
-)
+from show1.evaluation.intervals import bootstrap_frechet, extrapolated_frechet, sample_warnings
+from show1.evaluation.rows import Rows
+from show1.evaluation.scores import InceptionScore, KernelDistance, MeanScore
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:

@@ -13,11 +13,12 @@ from published_layout import small_settings
 from show1.checkpoints.locate import resolve
 from show1.data.clips import frame_times
 from show1.errors import InputError, RunError
+from show1.evaluation.intervals import Share
 from show1.generation.pipeline import Show1Pipeline
-from show1.sprites.alignment import run as alignment_run
-from show1.sprites.alignment.judge import SceneJudge, Share, summarise, truth, validate
+from show1.sprites.alignment.judge import SceneJudge, truth
 from show1.sprites.alignment.prompts import PromptFacts, alignment_prompts, prompts_sha256, read_prompt
-from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
+from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment, spread
+from show1.sprites.alignment.summary import Measurement, summarise, validate
 from show1.sprites.captions import parse_caption
 from show1.sprites.groups import GroupWorld
 from show1.sprites.readers.subject import SpriteReader
@@ -86,7 +87,7 @@ def test_a_frame_without_a_subject_has_no_sharpness(judge: SceneJudge) -> None:
     video = render_tensor(hidden, np.linspace(0, 1, 4), 40, 64)
     score, _ = judge.score(video)
     assert score.motion is None and not score.stable and score.sharpness is None
-    row = summarise("none", [(alignment_prompts()[0], score, np.zeros((4, 160), np.float32))])
+    row = summarise("none", [Measurement(alignment_prompts()[0], score, np.zeros((4, 160), np.float32))])
     json.dumps(row.to_dict(), allow_nan=False)
 
 
@@ -107,12 +108,12 @@ def test_several_subjects_are_not_the_one_that_was_asked_for(judge: SceneJudge, 
         group = GroupWorld(seed=5, split="all").compose(subjects, how, background, motion=still, index=background)
         score, _ = judge.score(render_tensor(group, frame_times(8), 80, 128))
         asked = [PromptFacts(subject=subject, motion=still, background=background) for subject in (3, 9)]
-        assert not any(score.judged(a)["all three"] for a in asked), score.read_as()
+        assert not any(score.verdicts(a)["all three"] for a in asked), score.describe()
 
 
 def test_ground_truth_is_validated_once_for_each_prompt() -> None:
     prompts = [p for p in alignment_prompts() if p.set == "paraphrase"]
-    chosen = alignment_run._spread(list(dict.fromkeys([*prompts, *prompts])), 64)
+    chosen = spread(list(dict.fromkeys([*prompts, *prompts])), 64)
     assert len(set(chosen)) == len(chosen) == 64
 
 
@@ -133,7 +134,7 @@ def test_thin_lines_over_waves_are_followed(judge: SceneJudge, motion: str) -> N
     prompt = next(p for p in alignment_prompts() if p.prompt == f"a bicycle {motion} over the sea")
     video = truth(prompt, seed=2, num_frames=8, height=20, width=32)
     score, _ = judge.score(video)
-    assert score.judged(prompt)["motion"]
+    assert score.verdicts(prompt)["motion"]
 
 
 def test_intervals() -> None:
@@ -177,5 +178,5 @@ def test_a_whole_evaluation(published: Path, tmp_path: Path) -> None:
 def test_summarise_needs_no_ground_truth(judge: SceneJudge) -> None:
     prompt = alignment_prompts()[0]
     video = truth(prompt, seed=0, num_frames=4, height=20, width=32)
-    row = summarise("one", [(prompt, *judge.score(video))])
+    row = summarise("one", [Measurement.of(prompt, video, judge)])
     assert row.frame_distance is None and row.to_dict()["clip_distance"] is None

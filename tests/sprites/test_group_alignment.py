@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from show1.sprites.alignment.group_judge import GroupJudge, GroupScore
-from show1.sprites.alignment.judge import summarise, validate
 from show1.sprites.alignment.prompts import GROUP_SETS, GroupPrompt, group_prompts, group_prompts_sha256
-from show1.sprites.alignment.report import table
+from show1.sprites.alignment.report import tables
 from show1.sprites.alignment.run import AlignmentPlan
+from show1.sprites.alignment.summary import Measurement, summarise, validate
 from show1.sprites.captions import caption
 from show1.sprites.groups import GroupWorld, arrangement, is_arrangement_held_out
 from show1.sprites.readers.group import Detection, GroupReader
@@ -83,24 +83,24 @@ def test_scores_tell_truth_from_the_rest(judge: GroupJudge) -> None:
 
 def test_relations_are_judged_by_where_things_are() -> None:
     cat, bus = (CAT, 0.2, 0.5, 0.4), (BUS, 0.8, 0.6, 0.4)
-    assert seen(cat, bus).judged(asked("left of", CAT, BUS)) == dict.fromkeys(
+    assert seen(cat, bus).verdicts(asked("left of", CAT, BUS)) == dict.fromkeys(
         ("subjects", "background", "arrangement", "all three", "stable"), True
     )
-    assert seen(cat, bus).judged(asked("right of", BUS, CAT))["all three"]
-    wrong = seen(cat, bus).judged(asked("right of", CAT, BUS))
+    assert seen(cat, bus).verdicts(asked("right of", BUS, CAT))["all three"]
+    wrong = seen(cat, bus).verdicts(asked("right of", CAT, BUS))
     assert wrong["subjects"] and not wrong["arrangement"] and not wrong["all three"]
-    assert not seen(cat, bus).judged(asked("above", CAT, BUS))["arrangement"]
-    assert seen((CAT, 0.5, 0.2, 0.4), (BUS, 0.55, 0.8, 0.4)).judged(asked("above", CAT, BUS))["all three"]
+    assert not seen(cat, bus).verdicts(asked("above", CAT, BUS))["arrangement"]
+    assert seen((CAT, 0.5, 0.2, 0.4), (BUS, 0.55, 0.8, 0.4)).verdicts(asked("above", CAT, BUS))["all three"]
     for shown in ((cat,), (cat, cat), (cat, bus, bus), (cat, (PANDA, 0.8, 0.5, 0.4)), ()):
-        assert not seen(*shown).judged(asked("left of", CAT, BUS))["all three"]
+        assert not seen(*shown).verdicts(asked("left of", CAT, BUS))["all three"]
 
 
 def test_counts_and_sizes() -> None:
     three = [(CAT, x, 0.5, 0.4) for x in (0.2, 0.5, 0.8)]
-    assert seen(*three).judged(asked("three", CAT))["all three"]
-    two = seen(*three[:2]).judged(asked("three", CAT))
+    assert seen(*three).verdicts(asked("three", CAT))["all three"]
+    two = seen(*three[:2]).verdicts(asked("three", CAT))
     assert two["subjects"] and not two["arrangement"]
-    assert seen(*three).judged(asked("three", BUS)) | {"stable": True} == {
+    assert seen(*three).verdicts(asked("three", BUS)) | {"stable": True} == {
         "subjects": False,
         "background": True,
         "arrangement": True,
@@ -108,10 +108,10 @@ def test_counts_and_sizes() -> None:
         "stable": True,
     }
     small = seen((CAT, 0.5, 0.5, 0.35), motion=LEFT)
-    assert small.judged(asked("small", CAT, motion=LEFT))["all three"]
-    assert not small.judged(asked("small", CAT))["arrangement"]  # it should not move
-    assert not small.judged(asked("big", CAT, motion=LEFT))["arrangement"]
-    assert seen((CAT, 0.5, 0.5, 0.95), motion=STILL).judged(asked("big", CAT))["all three"]
+    assert small.verdicts(asked("small", CAT, motion=LEFT))["all three"]
+    assert not small.verdicts(asked("small", CAT))["arrangement"]  # it should not move
+    assert not small.verdicts(asked("big", CAT, motion=LEFT))["arrangement"]
+    assert seen((CAT, 0.5, 0.5, 0.95), motion=STILL).verdicts(asked("big", CAT))["all three"]
 
 
 def test_most_frames_decide_and_all_of_them_are_stable() -> None:
@@ -119,7 +119,7 @@ def test_most_frames_decide_and_all_of_them_are_stable() -> None:
     for missing, right in ((3, True), (4, False)):
         detections = (whole,) * (8 - missing) + (whole[:1],) * missing
         score = GroupScore(detections=detections, background=0, motion=None, flicker=None)
-        judged = score.judged(asked("left of", CAT, BUS))
+        judged = score.verdicts(asked("left of", CAT, BUS))
         assert judged["all three"] == right and not judged["stable"]
 
 
@@ -127,15 +127,16 @@ def test_a_score_survives_the_disk(judge: GroupJudge) -> None:
     prompt = group_prompts()[0]
     score, features = judge.score(judge.truth(prompt, seed=0, num_frames=2, height=40, width=64))
     assert features is None and judge.restore(json.loads(json.dumps(dataclasses.asdict(score)))) == score
-    assert f"{SUBJECTS[prompt.subjects[0]]} at " in score.read_as()
+    assert f"{SUBJECTS[prompt.subjects[0]]} at " in score.describe()
     saved = dataclasses.asdict(score)
     assert judge.restore({"things": saved.pop("detections"), **saved}) == score  # as earlier versions saved it
 
 
 def test_tables_of_both_kinds(judge: GroupJudge) -> None:
     prompt = group_prompts()[0]
-    row = summarise("relations, keyframes", [(prompt, seen(), None)])
-    text = table([row.to_dict()])
+    row = summarise("relations, keyframes", [Measurement(prompt, seen(), None)])
+    (table,) = tables([row.to_dict()])
+    text = table.markdown()
     assert text.startswith("| videos | n | subjects | background | arrangement | all three | stable | flicker |")
     assert "FD" not in text and "sharpness" not in text
     plan = AlignmentPlan(sets=("held_out", "counts"), videos=3)

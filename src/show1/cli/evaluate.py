@@ -11,11 +11,29 @@ from show1.cli.generate import Memory
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_model
 from show1.config import StageName
+from show1.errors import InputError
 
 if TYPE_CHECKING:
-    from show1.evaluation.metrics import FeatureOptions
+    from show1.evaluation.probes import FeatureOptions
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure a model.")
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="MODEL", help="mini, a folder, or STAGE=WHERE,STAGE=WHERE.")
+]
+Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.")]
+MemoryOption = Annotated[Memory, typer.Option(help="low holds one network at a time, high keeps all.")]
+BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Number of videos generated together.")]
+Features = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder with feature networks; networks that it lacks are downloaded."),
+]
+Resamples = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Bootstrap resamples for the 95 % intervals; 0: no intervals.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Do not download feature networks.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress, only the result.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 @app.callback()
@@ -25,38 +43,39 @@ def group() -> None:
 
 @app.command()
 def alignment(
-    model: Annotated[
-        str, typer.Option("--model", "-m", metavar="MODEL", help="mini, a folder, or STAGE=WHERE,STAGE=WHERE.")
-    ] = "mini",
+    model: Model = "mini",
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the evaluation; one that was begun goes on.")
+        Path, typer.Option(metavar="DIR", help="Folder of the evaluation; an interrupted one resumes.")
     ] = Path("evaluations/alignment"),
     sets: Annotated[
         str,
         typer.Option(
             metavar="SET,SET",
-            help="Prompt sets: held_out, seen, paraphrase; relations, counts, sizes, and each of these with _held_out.",
+            help="Prompt sets: held_out, seen, paraphrase; relations, counts, sizes, and each of these three with "
+            "_held_out.",
         ),
     ] = "held_out,seen,paraphrase",
-    videos: Annotated[int, typer.Option(metavar="N", min=1, help="Videos of each set, two seeds a prompt.")] = 256,
+    videos: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Number of videos per set; each prompt has two seeds.")
+    ] = 256,
     until: Annotated[StageName | None, typer.Option(metavar="STAGE", help="Last stage to run and judge.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A first look: keyframes alone, of 8 held-out prompts.")
+        bool, typer.Option("--quick", help="A first look: only the keyframes of 8 held-out prompts.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Videos generated together.")] = 4,
-    memory: Annotated[Memory, typer.Option(help="low holds one network at a time, high keeps all.")] = "auto",
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.")] = None,
+    batch_size: BatchSize = 4,
+    memory: MemoryOption = "auto",
+    device: Device = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
         typer.Option(help="Precision. By default float32 on CPUs; bfloat16 is faster on those that compute in it."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the table.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
-    """How often videos show the subject, background and motion of their prompt, in the sprite world.
+    """Measure text alignment in the sprite world, for models such as mini that are trained on it.
 
-    Writes report.json, report.md and a page with contact sheets, index.html. An evaluation that was stopped goes on
-    when its folder is named again.
+    Reports how often videos show the subject, background and motion of their prompt. Writes report.json, report.md
+    and a page with contact sheets, index.html. To resume an interrupted evaluation, name its folder again.
 
     Examples:
 
@@ -64,7 +83,8 @@ def alignment(
       show1 evaluate alignment --quick --out evaluations/quick
       show1 evaluate alignment --model mini --sets held_out --out evaluations/mini
     """
-    from show1.errors import InputError
+    import torch
+
     from show1.sprites.alignment.prompts import PROMPT_SETS
     from show1.sprites.alignment.report import markdown
     from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
@@ -76,15 +96,10 @@ def alignment(
     plan = AlignmentPlan(sets=chosen, videos=videos, until=until, batch_size=batch_size)
     if quick:
         plan = replace(plan, sets=("held_out",), videos=min(videos, 8), until=until or "keyframes")
-    import torch
-
+    silent = quiet or as_json
     precision = None if dtype is None else getattr(torch, dtype)
-    pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, memory=memory, device=device, dtype=precision)
-
-    def show(done: int, total: int) -> None:
-        if not (quiet or as_json):
-            tell(f"{done}/{total} videos")
-
+    pipe = load_pipeline(parse_model(model), quiet=silent, memory=memory, device=device, dtype=precision)
+    show = None if silent else lambda done, total: tell(f"{done}/{total} videos")
     report = evaluate_alignment(pipe, out, plan, on_video=show)
     if as_json:
         say_json(report)
@@ -95,69 +110,65 @@ def alignment(
 
 
 @app.command()
-def protocols(
-    as_json: Annotated[bool, typer.Option("--json", help="Every field as JSON on stdout.")] = False,
-) -> None:
-    """The frozen protocols of `show1 evaluate run`, with their ids."""
-    from show1.evaluation.benchmark_protocol import Protocol, protocol_names
+def protocols(as_json: AsJson = False) -> None:
+    """List the frozen protocols of `show1 evaluate run` with their ids."""
+    from show1.sprites.benchmark import CATALOGUE
 
-    found = [Protocol.load(name) for name in protocol_names()]
+    found = [CATALOGUE.load_protocol(name) for name in CATALOGUE.protocol_names]
     if as_json:
         say_json([{"id": protocol.id, **protocol.to_dict()} for protocol in found])
         return
     for protocol in found:
         metrics = ", ".join(metric.label for metric in protocol.metrics) or "scored by its own tool"
-        count = f"{protocol.videos} videos" if protocol.videos else f"{protocol.samples_per_prompt} videos a prompt"
+        count = f"{protocol.videos} videos" if protocol.videos else f"{protocol.samples_per_prompt} videos per prompt"
         say(f"{protocol.name}  {protocol.id}  {count}; {metrics}")
 
 
 @app.command()
 def run(
-    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="A name of `protocols`, or a JSON file.")],
-    model: Annotated[
-        str, typer.Option("--model", "-m", metavar="MODEL", help="mini, a folder, or STAGE=WHERE,STAGE=WHERE.")
-    ] = "mini",
+    protocol: Annotated[
+        str, typer.Argument(metavar="PROTOCOL", help="A name that `show1 evaluate protocols` lists, or a JSON file.")
+    ],
+    model: Model = "mini",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the benchmark; one that was begun goes on.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of the benchmark; an interrupted one resumes.")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Folder of the data set, or VBench's file of prompts.")
     ] = None,
-    features: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of feature networks; else they are downloaded.")
-    ] = None,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Generate the I-th of N parts.")] = "1/1",
+    features: Features = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Generate only the I-th of N parts.")] = "1/1",
     videos: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Another number of videos; changes the protocol's id.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Number of videos instead of the protocol's; changes the protocol's id."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Videos generated together.")] = 4,
-    resamples: Annotated[int, typer.Option(metavar="N", min=0, help="Of the intervals; 0: no intervals.")] = 200,
-    offline: Annotated[bool, typer.Option("--offline", help="Download no feature network.")] = False,
-    memory: Annotated[Memory, typer.Option(help="low holds one network at a time, high keeps all.")] = "auto",
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the report.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
+    batch_size: BatchSize = 4,
+    resamples: Resamples = 200,
+    offline: Offline = False,
+    memory: MemoryOption = "auto",
+    device: Device = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Generate the videos of a frozen protocol, score them, and report them beside published figures.
 
-    A benchmark that was stopped goes on when its folder is named again. Machines that share the folder each take a
-    shard; the one that finishes last scores.
+    To resume an interrupted benchmark, name its folder again. Machines that share the folder take one shard each; the
+    one that finishes last scores all videos.
 
     Examples:
 
     \b
-      show1 evaluate run sprites --videos 16 --out benchmarks/sprites
-      show1 evaluate run ucf101-2048x16 --model my-cascade/ --data /data/ucf101 --shard 1/4 --out /shared/ucf
+      show1 evaluate run ucf101-2048x16 --model my-cascade/ --data /data/ucf101 --out evaluations/ucf101
+      show1 evaluate run ucf101-2048x16 --model my-cascade/ --data /data/ucf101 --shard 1/4 --out /shared/ucf101
     """
     from show1.evaluation.benchmark import run_benchmark
-    from show1.evaluation.benchmark_protocol import Protocol
     from show1.evaluation.benchmark_report import markdown
+    from show1.sprites.benchmark import CATALOGUE
 
-    chosen, part = Protocol.load(protocol), _shard(shard)
-    folder = out or Path("evaluations") / chosen.name
-    pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, memory=memory, device=device)
+    chosen, part = CATALOGUE.load_protocol(protocol), _shard(shard)
+    folder, silent = out or Path("evaluations") / chosen.name, quiet or as_json
     report = run_benchmark(
-        pipe,
+        load_pipeline(parse_model(model), quiet=silent, memory=memory, device=device),
         chosen,
         folder,
         data=data,
@@ -166,7 +177,8 @@ def run(
         batch_size=batch_size,
         options=_feature_options(features, device, offline),
         resamples=resamples,
-        on_progress=None if quiet or as_json else _tell_progress,
+        on_progress=None if silent else _tell_progress,
+        catalogue=CATALOGUE,
     )
     if as_json:
         say_json(report)
@@ -188,30 +200,30 @@ def score(
         ),
     ],
     real: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of real videos.")] = None,
-    features: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of feature networks; else they are downloaded.")
-    ] = None,
+    features: Features = None,
     frames: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Frames of a clip, from the start of a video; else 16, for alignment all."
+            metavar="N",
+            min=1,
+            help="Frames per clip, from the start of a video; by default 16, and all frames for alignment.",
         ),
     ] = None,
     stride: Annotated[int, typer.Option(metavar="N", min=1, help="Take every N-th frame.")] = 1,
     fps: Annotated[
-        float | None, typer.Option(metavar="N", help="Read all videos at this rate; else each at its own.")
+        float | None, typer.Option(metavar="N", help="Frame rate at which videos are read; by default their own.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Resize clips, such as 256x256; else as they are.")
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Resize clips, such as 256x256; by default unchanged.")
     ] = None,
     resize: Annotated[str, typer.Option(metavar="RULE", help="squash or crop, where proportions differ.")] = "squash",
-    resamples: Annotated[int, typer.Option(metavar="N", min=0, help="Of the intervals; 0: no intervals.")] = 200,
-    offline: Annotated[bool, typer.Option("--offline", help="Download no feature network.")] = False,
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the table.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")] = False,
+    resamples: Resamples = 200,
+    offline: Offline = False,
+    device: Device = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Score videos made elsewhere: folders of video files, or of folders of PNG frames.
+    """Score videos that were made elsewhere: folders of video files, or of folders of PNG frames.
 
     Examples:
 
@@ -219,38 +231,41 @@ def score(
       show1 evaluate score --real real/ --fake made/ --metric fvd:i3d-stylegan-v --features networks/
       show1 evaluate score --fake made/ --metric clipsim --metric is
     """
-    from show1.errors import InputError
-    from show1.evaluation.benchmark import score_folders
-    from show1.evaluation.benchmark_protocol import Metric
     from show1.evaluation.benchmark_report import folders_markdown
-    from show1.evaluation.datasets import ClipRule
+    from show1.evaluation.clips import ClipRule
+    from show1.evaluation.folder_scores import score_folders
+    from show1.sprites.benchmark import CATALOGUE
 
     if resize not in ("squash", "crop"):
         raise InputError(f"--resize: squash or crop, got {resize!r}")
     width, height = _size(size)
-    metrics = [Metric.parse(text) for text in dict.fromkeys(metric)]
-    if frames is None:
-        of_prompt = {m.name == "alignment" for m in metrics}
-        if len(of_prompt) > 1:
-            raise InputError("alignment reads whole videos, other metrics clips: ask for it alone, or give --frames")
-        frames = None if True in of_prompt else 16
+    metrics = [CATALOGUE.parse_metric(text) for text in dict.fromkeys(metric)]
+    rule = ClipRule(
+        frames=_clip_frames(frames, [m.name for m in metrics]),
+        stride=stride,
+        fps=fps,
+        height=height,
+        width=width,
+        resize=resize,  # type: ignore[arg-type]
+    )
     result = score_folders(
         real,
         fake,
         metrics,
-        rule=ClipRule(frames=frames, stride=stride, fps=fps, height=height, width=width, resize=resize),  # type: ignore[arg-type]
+        rule=rule,
         options=_feature_options(features, device, offline),
         resamples=resamples,
         on_progress=None if quiet or as_json else _tell_progress,
+        catalogue=CATALOGUE,
     )
     if as_json:
         say_json(result)
-        return
-    say(folders_markdown(result))
+    else:
+        say(folders_markdown(result))
 
 
 def _feature_options(folder: Path | None, device: str | None, offline: bool) -> "FeatureOptions":
-    from show1.evaluation.metrics import FeatureOptions
+    from show1.evaluation.probes import FeatureOptions
     from show1.runtime import choose_device
 
     return FeatureOptions(folder=folder, device=str(choose_device(device)), local_files_only=offline)
@@ -261,9 +276,20 @@ def _tell_progress(what: str, done: int, total: int) -> None:
         tell(f"{what}: {done}/{total}")
 
 
-def _shard(text: str) -> tuple[int, int]:
-    from show1.errors import InputError
+def _clip_frames(frames: int | None, metrics: list[str]) -> int | None:
+    """Frames per clip; None: all."""
+    if frames is not None:
+        return frames
+    if "alignment" not in metrics:
+        return 16
+    if set(metrics) != {"alignment"}:
+        raise InputError(
+            "alignment reads whole videos, other metrics read clips: ask for it separately, or give --frames"
+        )
+    return None
 
+
+def _shard(text: str) -> tuple[int, int]:
     first, _, last = text.partition("/")
     if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
         raise InputError(f"--shard must be I/N with 1 <= I <= N, such as 1/4, got {text!r}")
@@ -271,8 +297,6 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _size(text: str | None) -> tuple[int, int] | tuple[None, None]:
-    from show1.errors import InputError
-
     if text is None:
         return None, None
     width, _, height = text.lower().partition("x")

@@ -7,69 +7,58 @@ from typing import Any
 
 import numpy as np
 
-from show1.evaluation.metrics import HIGHER_IS_BETTER
+from show1.evaluation.benchmark_protocol import HIGHER_IS_BETTER
+from show1.evaluation.report import Report, Table, heading, number, page, picture, save_contact_sheet
 from show1.files import write_text
-from show1.media import contact_sheet, save_sheet
-from show1.video import Video
 
 ON_SHEET = 8
 """Videos of the contact sheet, evenly spaced."""
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 320, 70, 20, 20, 45
 _COLOURS = ("#2563eb", "#16a34a", "#d97706")
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1440px;padding:0 1rem;color:#18181b}"
-    "table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.3em .7em;text-align:left;"
-    "border-bottom:1px solid #d4d4d8}img,svg{max-width:100%;border-radius:4px}"
-    ".warning{background:#fef3c7;padding:.5em 1em}"
-)
 
 
-def figures_table(figures: Sequence[Mapping[str, Any]]) -> str:
-    """The figures as a Markdown table."""
-    lines = [
-        "| metric | value | 95 % interval | at many videos | generated | real | network sha256 |",
-        "|---|---:|---:|---:|---:|---:|---|",
+def figures_table(figures: Sequence[Mapping[str, Any]]) -> Table:
+    """Makes the table of the figures."""
+    columns = ("metric", "value", "95 % interval", "at many videos", "generated", "real", "network sha256")
+    return Table(columns, [_figure_row(figure) for figure in figures], words=(0, 6))
+
+
+def _figure_row(figure: Mapping[str, Any]) -> list[str]:
+    arrow = "higher is better" if figure["name"] in HIGHER_IS_BETTER else "lower is better"
+    interval = f"{number(figure['low'])} to {number(figure['high'])}" if "low" in figure else ""
+    if "std" in figure:
+        interval = f"deviation {number(figure['std'])} over {figure['splits']} splits"
+    return [
+        f"{figure['metric']} ({arrow})",
+        number(figure["value"]),
+        interval,
+        number(figure["extrapolation"]["value"]) if "extrapolation" in figure else "",
+        str(figure["generated"]),
+        "" if figure["real"] is None else str(figure["real"]),
+        figure["network_sha256"][:12],
     ]
-    for figure in figures:
-        arrow = "higher is better" if figure["name"] in HIGHER_IS_BETTER else "lower is better"
-        interval = f"{number(figure['low'])} to {number(figure['high'])}" if "low" in figure else ""
-        if "std" in figure:
-            interval = f"deviation {number(figure['std'])} over {figure['splits']} splits"
-        limit = number(figure["extrapolation"]["value"]) if "extrapolation" in figure else ""
-        real = "" if figure["real"] is None else str(figure["real"])
-        cells = [
-            f"{figure['metric']} ({arrow})",
-            number(figure["value"]),
-            interval,
-            limit,
-            str(figure["generated"]),
-            real,
-        ]
-        lines.append(f"| {' | '.join([*cells, figure['network_sha256'][:12]])} |")
-    return "\n".join(lines)
 
 
-def published_table(report: Mapping[str, Any]) -> str:
-    """This model's figures beside published ones; empty where none are known."""
+def published_table(report: Mapping[str, Any]) -> Table | None:
+    """Makes the table of this model's figures beside published ones; None where none are known."""
     published = report["published"]
-    names = list(dict.fromkeys(figure["name"] for figure in report["figures"] if figure["name"] != "kvd"))
-    names += [name for peer in published for name in peer["figures"] if name not in names]
-    names = list(dict.fromkeys(names))
     if not published:
-        return ""
+        return None
+    names = [figure["name"] for figure in report["figures"] if figure["name"] != "kvd"]
+    names = list(dict.fromkeys([*names, *(name for peer in published for name in peer["figures"])]))
     own = {figure["name"]: figure["value"] for figure in reversed(report["figures"])}
     rows = [(f"**{report['model']['name']}** (this run)", own, f"protocol {report['protocol_id']}")]
     rows += [(peer["model"], peer["figures"], peer["source"]) for peer in published]
-    lines = [f"| model | {' | '.join(names)} | source |", f"|---|{'---:|' * len(names)}---|"]
-    for model, values, source in rows:
-        cells = [number(values[name]) if name in values else "" for name in names]
-        lines.append(f"| {model} | {' | '.join(cells)} | {source} |")
-    return "\n".join(lines)
+    cells = [
+        [model, *(number(values[name]) if name in values else "" for name in names), source]
+        for model, values, source in rows
+    ]
+    return Table(("model", *names, "source"), cells, words=(0, len(names) + 1))
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The whole report of a benchmark."""
+    """Formats the whole report of a benchmark."""
     protocol, model = report["protocol"], report["model"]
     frozen = f" (changed: the frozen protocol is {report['frozen_id']})" if "frozen_id" in report else ""
     parts = [
@@ -79,53 +68,50 @@ def markdown(report: Mapping[str, Any]) -> str:
         *(f"**Careful:** {note}." for note in report["warnings"]),
     ]
     if report["figures"]:
-        parts.append(figures_table(report["figures"]))
+        parts.append(figures_table(report["figures"]).markdown())
     if protocol["layout"] == "vbench":
         parts.append("`vbench/` holds the videos under the names that VBench's own tool reads; it gives the scores.")
     if "references" in report:
-        parts.append(_told("real videos", report["references"]))
+        parts.append(_usage("real videos", report["references"]))
     if table := published_table(report):
-        parts += ["## Beside published figures", table]
+        parts += ["## Beside published figures", table.markdown()]
         parts.append("Published figures come from other protocols; what each choice here rests on:")
     else:
         parts.append("What each choice of the protocol rests on:")
-    parts.append("\n".join(f"- {name}: {text}" for name, text in protocol["source"].items()) or "- nothing is told")
+    sources = "\n".join(f"- {name}: {text}" for name, text in protocol["source"].items())
+    parts.append(sources or "- the protocol does not say")
     return "\n\n".join(parts) + "\n"
 
 
 def folders_markdown(result: Mapping[str, Any]) -> str:
-    """What `score_folders` found."""
-    parts = [figures_table(result["figures"]), *(f"**Careful:** {note}." for note in result["warnings"])]
-    parts += [_told(f"{side} videos", result[side]) for side in ("real", "generated") if side in result]
+    """Formats what `score_folders` found."""
+    parts = [figures_table(result["figures"]).markdown(), *(f"**Careful:** {note}." for note in result["warnings"])]
+    parts += [_usage(f"{side} videos", result[side]) for side in ("real", "generated") if side in result]
     return "\n\n".join(parts)
 
 
-def write_report(out: Path, report: Mapping[str, Any], videos: Sequence[tuple[Path, str, int]]) -> None:
-    """Writes `report.md`, the plots, the contact sheet, and `index.html`.
+def benchmark_report(out: Path, report: Mapping[str, Any], videos: Sequence[tuple[Path, str, int]]) -> Report:
+    """Makes the report of a benchmark, and writes the plots and the contact sheet that it shows.
 
     Args:
         out: Folder of the benchmark.
         report: What `report.json` holds.
         videos: File, prompt and seed of each video.
     """
-    text = markdown(report)
-    write_text(out / "report.md", text)
-    plots = [(f["metric"], distance_plot(f)) for f in report["figures"] if "extrapolation" in f]
+    plots = [(figure["metric"], distance_plot(figure)) for figure in report["figures"] if "extrapolation" in figure]
     for label, plot in plots:
         write_text(out / "plots" / f"{label.replace(':', '-')}.svg", plot)
     picked = np.unique(np.linspace(0, len(videos) - 1, min(ON_SHEET, len(videos))).round().astype(int))
     shown = [videos[i] for i in picked]
     labels = [f"{prompt} (seed {seed})" for _, prompt, seed in shown]
-    (out / "sheets").mkdir(exist_ok=True)
-    sheet = contact_sheet([Video.load(file) for file, _, _ in shown], labels=labels, max_width=1400)
-    save_sheet(sheet, out / "sheets" / "samples.png", overwrite=True)
-    write_text(out / "index.html", _page(report, plots))
+    save_contact_sheet(out / "sheets" / "samples.png", [file for file, _, _ in shown], labels, max_width=1400)
+    return Report(markdown=markdown(report), page=_page(report, plots))
 
 
 def distance_plot(figure: Mapping[str, Any]) -> str:
-    """A Fréchet distance against the number of generated videos, as SVG.
+    """Draws a Fréchet distance against the number of generated videos, as SVG.
 
-    A colour for each draw of the subsets, the fitted line in 1/N, and its limit.
+    Each draw of the subsets has a colour; a line shows the fit in 1/N, another its limit.
     """
     line = figure["extrapolation"]
     sizes, curves, limit = line["sizes"], line["distances"], line["value"]
@@ -166,13 +152,8 @@ def distance_plot(figure: Mapping[str, Any]) -> str:
     )
 
 
-def number(value: float) -> str:
-    """With about four digits."""
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
-
-
-def _told(what: str, counted: Mapping[str, Any]) -> str:
-    """How many were used, and each that was not."""
+def _usage(what: str, counted: Mapping[str, Any]) -> str:
+    """How many videos were used, and each that was not."""
     lines = [f"{counted['used']} of {counted['listed']} {what} were used."]
     if counted["rejected"]:
         lines += ["Left out:\n", *(f"- {r['key']}: {r['reason']}" for r in counted["rejected"])]
@@ -180,24 +161,16 @@ def _told(what: str, counted: Mapping[str, Any]) -> str:
 
 
 def _page(report: Mapping[str, Any], plots: Sequence[tuple[str, str]]) -> str:
-    title = html.escape(f"{report['protocol']['name']}: {report['model']['name']}")
-    tables = [_html_table(figures_table(report["figures"]))] if report["figures"] else []
+    parts = [
+        f"<p>Protocol {report['protocol_id']}, benchmark {report['id']}, {report['videos']} videos. "
+        "<a href='report.json'>All details</a></p>",
+        *(f'<p class="warning">{html.escape(note)}</p>' for note in report["warnings"]),
+    ]
+    if report["figures"]:
+        parts.append(figures_table(report["figures"]).html())
     if table := published_table(report):
-        tables += ["<h2>Beside published figures</h2>", _html_table(table.replace("**", ""))]
-    notes = "".join(f'<p class="warning">{html.escape(note)}</p>' for note in report["warnings"])
-    drawn = "".join(f"<h2>{html.escape(label)} against the number of videos</h2>{plot}" for label, plot in plots)
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1><p>Protocol {report['protocol_id']}, benchmark "
-        f"{report['id']}, {report['videos']} videos. <a href='report.json'>All details</a></p>{notes}"
-        f"{''.join(tables)}{drawn}"
-        '<h2>Samples</h2><img src="sheets/samples.png" alt="Frames of evenly spaced videos" loading="lazy"></html>\n'
-    )
-
-
-def _html_table(text: str) -> str:
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in lines[0])
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in lines[2:])
-    return f"<table><tr>{head}</tr>{body}</table>"
+        parts += [heading("Beside published figures"), table.html()]
+    for label, plot in plots:
+        parts += [heading(f"{label} against the number of videos"), plot]
+    parts += [heading("Samples"), picture("sheets/samples.png", "Frames of evenly spaced videos")]
+    return page(f"{report['protocol']['name']}: {report['model']['name']}", *parts)

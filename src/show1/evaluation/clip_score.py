@@ -13,7 +13,8 @@ from torch import Tensor
 
 from show1.checkpoints.hub import HubOptions, fetch
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
-from show1.evaluation.features import NETWORKS, Videos, check_videos, verified_sha256
+from show1.evaluation.feature_networks import NETWORKS, verified_sha256
+from show1.evaluation.preprocessing import Videos, check_videos
 from show1.files import cached_sha256
 from show1.text.encoder import load_tokenizer
 
@@ -75,7 +76,7 @@ class ClipScore:
         """Loads a CLIP as transformers saves it.
 
         Args:
-            where: A folder, `clip-vit-b-32` (of `show1.evaluation.features.NETWORKS`), or a Hub repository, also
+            where: A folder, `clip-vit-b-32`, or a Hub repository, also
                 repository@revision.
             folder: Of feature networks: a CLIP there, or in its subfolder of that name, is taken first.
             device: Where it computes.

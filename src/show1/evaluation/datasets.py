@@ -1,35 +1,18 @@
-"""Clips of the standard data sets, cut out of videos by one rule, and of folders of videos.
+"""Data sets of the benchmarks: which real videos and prompts they have, read from their official layouts."""
 
-What cannot be read is never skipped in silence: `ClipSet.clips` gives a `Rejected` in its place.
-"""
-
-import dataclasses
-import hashlib
 import json
-import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from show1.errors import InputError, MediaError
-from show1.evaluation.benchmark_protocol import Protocol, Resize, Start, draw
+from show1.errors import InputError
+from show1.evaluation.benchmark_protocol import BenchmarkProtocol, PromptRule, draw
+from show1.evaluation.clips import ClipRule, ClipSet, Entry, choose_entries, file_clips
 from show1.files import read_json_object
-from show1.media import read_video
 from show1.media.read import IMAGE_SUFFIXES
-from show1.video import Video
-
-Frames = NDArray[np.uint8]
-"""(F, H, W, 3), RGB."""
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".webp", ".m4v", ".mpg", ".mpeg")
-_USUAL_MOST_FPS = 60
 _UCF101_LAYOUT = (
     "UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi and so on, and ucfTrainTestlist/trainlist01.txt and so on, as "
     "the archives of www.crcv.ucf.edu/data/UCF101.php unpack"
@@ -40,247 +23,143 @@ _MSRVTT_LAYOUT = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A video of a data set."""
+class Dataset(Protocol):
+    """A data set of the benchmarks."""
 
-    key: str
-    """Its name within the set."""
+    @property
+    def prompt_rules(self) -> tuple[PromptRule, ...]:
+        """How a protocol may take prompts from it."""
 
-    file: Path
-    """Where it should lie."""
+    @property
+    def has_videos(self) -> bool:
+        """Whether it has real videos to compare with."""
 
-    label: str = ""
-    """Its class, where there are classes."""
+    def read_entries(self, protocol: BenchmarkProtocol, data: Path | None) -> list[Entry]:
+        """Lists the real videos of the protocol's split that are files; `data` is the folder that the user gave.
 
-    captions: tuple[str, ...] = ()
-    """What it shows, in the order of the set."""
+        Raises:
+            InputError: A folder is needed and not given, or it has another layout.
+        """
+
+    def list_prompts(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> list[str]:
+        """Lists the prompts of the generated videos by the protocol's rule, in order.
+
+        Raises:
+            InputError: There are none, or fewer than the protocol asks for.
+        """
+
+    def real_clips(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> ClipSet:
+        """Returns the clips that generated ones are compared with.
+
+        Raises:
+            InputError: The split has fewer videos than the protocol draws.
+        """
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClipRule:
-    """How a clip is cut out of a video."""
+class PromptFile:
+    """A file of prompts, one per line, without real videos."""
 
-    frames: int | None = 16
-    """Of the clip; None: as many as there are."""
+    prompt_rules: tuple[PromptRule, ...] = ("all",)
+    has_videos = False
 
-    stride: int = 1
-    """Every so many-th frame, counted at `fps`."""
+    def read_entries(self, protocol: BenchmarkProtocol, data: Path | None) -> list[Entry]:
+        """See `Dataset.read_entries`."""
+        return []
 
-    fps: float | None = None
-    """Frames per second at which the video is read, nearest frames; None: its own."""
+    def list_prompts(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> list[str]:
+        """See `Dataset.list_prompts`."""
+        lines = protocol.read_prompt_file().splitlines()
+        return repeated(protocol, list(dict.fromkeys(line.strip() for line in lines if line.strip())))
 
-    start: Start = "first"
-    """At the first frame, or anywhere, drawn by hash of the key."""
-
-    seed: int = 0
-    """Of that draw."""
-
-    height: int | None = None
-    """In pixels; None: as it is."""
-
-    width: int | None = None
-    """In pixels; None: as it is."""
-
-    resize: Resize = "squash"
-    """`squash` ignores proportions; `crop` keeps them and cuts what is over, at the centre. Pillow's bicubic."""
-
-    def __post_init__(self) -> None:
-        given = [value for value in (self.frames, self.stride, self.fps) if value is not None]
-        if min(given) <= 0:
-            raise InputError(f"frames, stride and fps must be positive, got {self.frames}, {self.stride}, {self.fps}")
-        if (self.height is None) != (self.width is None):
-            raise InputError("height and width must be given together, or neither")
-
-    @classmethod
-    def of_real(cls, protocol: Protocol) -> "ClipRule":
-        """How a protocol reads real videos."""
-        return cls(
-            frames=protocol.frames,
-            stride=protocol.stride,
-            fps=protocol.fps,
-            start=protocol.start,
-            seed=protocol.reference_seed,
-            height=protocol.height,
-            width=protocol.width,
-            resize=protocol.resize,
+    def real_clips(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> ClipSet:
+        """See `Dataset.real_clips`: protocols of this data set have no metric that asks."""
+        return file_clips(
+            choose_entries(entries, protocol.references, protocol.reference_seed), ClipRule.of_real(protocol)
         )
 
-    @classmethod
-    def of_generated(cls, protocol: Protocol) -> "ClipRule":
-        """How a protocol reads generated videos: from their first frame."""
-        return dataclasses.replace(cls.of_real(protocol), start="first", seed=0)
 
+class VideoFiles(PromptFile):
+    """A data set of video files, which gives prompts by a rule of its own or takes those of a file."""
 
-@dataclass(frozen=True, kw_only=True)
-class Clip:
-    """A clip that could be read."""
+    has_videos = True
 
-    index: int
-    """Place in the set."""
-
-    key: str
-    """Its name."""
-
-    prompt: str
-    """What it shows; empty where nothing is told."""
-
-    frames: Frames
-    """(F, H, W, 3), RGB."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rejected:
-    """A clip that could not be read, and why."""
-
-    index: int
-    """Place in the set."""
-
-    key: str
-    """Its name."""
-
-    reason: str
-    """What is wrong."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipSet:
-    """Clips to be read one by one."""
-
-    keys: tuple[str, ...]
-    """Their names, unique."""
-
-    read: Callable[[int], Frames]
-    """Reads one by its place; raises MediaError or InputError."""
-
-    fingerprint: str
-    """Changes with what is read."""
-
-    prompts: tuple[str, ...] = field(default=())
-    """One for each, or none at all."""
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def clips(self, places: range | None = None, *, workers: int = 0) -> Iterator[Clip | Rejected]:
-        """Reads clips in order.
+    def __init__(
+        self,
+        read: Callable[[Path, str], list[Entry]],
+        rule: PromptRule,
+        prompts: Callable[[BenchmarkProtocol, Sequence[Entry]], list[str]],
+    ) -> None:
+        """Combines the functions of a data set.
 
         Args:
-            places: Which; None: all.
-            workers: Threads that read ahead, while the caller computes.
+            read: Lists the videos of a folder and a split.
+            rule: Its own rule for prompts.
+            prompts: Lists the prompts by that rule.
         """
-        chosen = range(len(self)) if places is None else places
-        if workers < 1:
-            yield from map(self._clip, chosen)
-            return
-        pool, ahead = ThreadPoolExecutor(workers), deque[Future[Clip | Rejected]]()
-        try:
-            for i in chosen:
-                ahead.append(pool.submit(self._clip, i))
-                if len(ahead) > 2 * workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        self.prompt_rules = (rule, "all")
+        self._read, self._prompts = read, prompts
 
-    def _clip(self, i: int) -> Clip | Rejected:
-        try:
-            frames = self.read(i)
-        except (MediaError, InputError) as error:
-            return Rejected(index=i, key=self.keys[i], reason=str(error))
-        return Clip(index=i, key=self.keys[i], prompt=self.prompts[i] if self.prompts else "", frames=frames)
+    def read_entries(self, protocol: BenchmarkProtocol, data: Path | None) -> list[Entry]:
+        """See `Dataset.read_entries`."""
+        if data is None:
+            raise InputError(f"the protocol {protocol.name} needs the folder of its data set: give it with --data")
+        return self._read(data, protocol.split)
+
+    def list_prompts(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> list[str]:
+        """See `Dataset.list_prompts`."""
+        if protocol.prompts == "all":
+            return super().list_prompts(protocol, entries)
+        return self._prompts(protocol, entries)
 
 
-def cut_clip(video: Video, rule: ClipRule, key: str = "") -> Frames:
-    """Cuts a clip out of a video and resizes it.
+def repeated(protocol: BenchmarkProtocol, prompts: Sequence[str]) -> list[str]:
+    """Repeats prompts as the rule `all` asks: `samples_per_prompt` times each, and from the first on again.
 
     Raises:
-        InputError: The video is too short, or has fewer frames per second than the rule reads.
+        InputError: There are none.
     """
-    rate = video.fps if rule.fps is None else rule.fps
-    if video.fps < rate * 0.999:
-        raise InputError(
-            f"it has {video.fps:g} frames per second and is to be read at {rate:g}: frames would be repeated"
-        )
-    step = rule.stride * video.fps / rate
-    count = rule.frames or math.floor((len(video) - 1) / step + 1e-6) + 1
-    offsets = [math.floor(i * step + 0.5) for i in range(count)]
-    spare = len(video) - 1 - offsets[-1]
-    if spare < 0:
-        raise InputError(
-            f"it has {len(video)} frames, and {count} with stride {rule.stride} at {rate:g} frames per second "
-            f"need {offsets[-1] + 1}"
-        )
-    first = draw("start", rule.seed, key) % (spare + 1) if rule.start == "hash" else 0
-    return resize_frames(video.frames[[first + offset for offset in offsets]], rule)
+    if not prompts:
+        raise InputError(f"{protocol.prompt_file} holds no prompts for {protocol.name}; write one per line")
+    listed = [text for text in prompts for _ in range(protocol.samples_per_prompt)]
+    return [listed[i % len(listed)] for i in range(protocol.videos or len(listed))]
 
 
-def resize_frames(frames: Frames, rule: ClipRule) -> Frames:
-    """Brings frames (F, H, W, 3) to the rule's size."""
-    if rule.height is None or rule.width is None or frames.shape[1:3] == (rule.height, rule.width):
-        return frames
-    height, width = frames.shape[1:3]
-    box = (0.0, 0.0, float(width), float(height))
-    if rule.resize == "crop":
-        scale = min(height / rule.height, width / rule.width)
-        left, top = (width - rule.width * scale) / 2, (height - rule.height * scale) / 2
-        box = (max(left, 0.0), max(top, 0.0), min(width - left, width), min(height - top, height))
-    size = (rule.width, rule.height)
-    resized = [np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC, box=box)) for f in frames]
-    return np.stack(resized)
-
-
-def read_clip(entry: Entry, rule: ClipRule) -> Frames:
-    """Reads the clip of a video, and no more of it than it takes.
-
-    Raises:
-        MediaError: The file is missing or damaged.
-        InputError: It is too short.
-    """
-    most = None
-    if rule.start == "first" and rule.frames is not None:
-        last = (rule.frames - 1) * rule.stride
-        most = last + 1 if rule.fps is None else math.ceil(last * _USUAL_MOST_FPS / rule.fps) + 1
+def _class_prompts(protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> list[str]:
+    """Classes as often as in the split (largest remainders), in an order drawn by hash: any part of it is mixed."""
     try:
-        video = read_video(entry.file, max_frames=most)
-        if most is not None and rule.fps is not None and len(video) == most and video.fps > _USUAL_MOST_FPS:
-            video = read_video(entry.file)
-        return cut_clip(video, rule, entry.key)
-    except MediaError as error:
-        raise MediaError(
-            str(error).replace(str(entry.file.absolute()), entry.key).replace(str(entry.file), entry.key)
-        ) from error
+        sentences: dict[str, str] = json.loads(protocol.read_prompt_file())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{protocol.prompt_file} is not a JSON object of one prompt per class: {error}") from error
+    sizes = Counter(entry.label for entry in entries)
+    if unknown := sorted(set(sizes) - set(sentences)):
+        raise InputError(f"{protocol.prompt_file} has no prompt for the class {unknown[0]!r}: is this the data set?")
+    shares = {label: protocol.videos * size / len(entries) for label, size in sorted(sizes.items())}
+    counts = {label: int(share) for label, share in shares.items()}
+    rest = sorted(shares, key=lambda label: (counts[label] - shares[label], label))
+    for label in rest[: protocol.videos - sum(counts.values())]:
+        counts[label] += 1
+    slots = [(label, k) for label, count in counts.items() for k in range(count)]
+    slots.sort(key=lambda slot: draw("order", protocol.seed, *slot))
+    return [sentences[label] for label, _ in slots]
 
 
-def file_clips(
-    entries: Sequence[Entry], rule: ClipRule, *, prompts: Sequence[str] = (), with_times: bool = False
-) -> ClipSet:
-    """The clips of video files.
-
-    Args:
-        entries: The files.
-        rule: How clips are cut.
-        prompts: One for each, or none.
-        with_times: The times of change count in the fingerprint, beside names and sizes.
-
-    Raises:
-        InputError: Two have the same key.
-    """
-    keys = tuple(entry.key for entry in entries)
-    if len(set(keys)) < len(keys):
-        twice = next(key for i, key in enumerate(keys) if key in keys[:i])
-        raise InputError(f"two videos are called {twice}; every name must be unique")
-    return ClipSet(
-        keys=keys,
-        read=lambda i: read_clip(entries[i], rule),
-        fingerprint=_fingerprint(entries, with_times),
-        prompts=tuple(prompts),
-    )
+def _caption_prompts(protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> list[str]:
+    """One caption of each video, drawn by hash; of fewer videos, a drawn part of them."""
+    if protocol.videos > len(entries):
+        raise InputError(
+            f"{protocol.name} asks for {protocol.videos} videos, one for each of the split, which has "
+            f"{len(entries)}: is the data set complete? --videos sets another number"
+        )
+    seed = protocol.reference_seed
+    prompts = [e.captions[draw("caption", seed, e.key) % len(e.captions)] for e in entries]
+    if protocol.videos and protocol.videos < len(prompts):
+        order = sorted(range(len(prompts)), key=lambda i: draw("videos", protocol.seed, entries[i].key))
+        return [prompts[i] for i in order[: protocol.videos]]
+    return prompts
 
 
 def read_ucf101(folder: Path, split: str) -> list[Entry]:
-    """The videos of UCF-101 (arXiv:1212.0402) in its official layout.
+    """Lists the videos of UCF-101 (arXiv:1212.0402) in its official layout.
 
     Args:
         folder: Holds `UCF-101/` and `ucfTrainTestlist/`.
@@ -310,7 +189,7 @@ def read_ucf101(folder: Path, split: str) -> list[Entry]:
 
 
 def read_msrvtt(folder: Path, split: str) -> list[Entry]:
-    """The videos of MSR-VTT (Xu et al., CVPR 2016) with their captions.
+    """Lists the videos of MSR-VTT (Xu et al., CVPR 2016) with their captions.
 
     Args:
         folder: Holds a JSON file with "videos" and "sentences", and the videos in any folder.
@@ -349,7 +228,7 @@ def read_msrvtt(folder: Path, split: str) -> list[Entry]:
 
 
 def read_video_folder(folder: Path) -> list[Entry]:
-    """All videos below a folder: files of any common format, and folders of PNG or JPEG frames.
+    """Lists all videos below a folder: files of any common format, and folders of PNG or JPEG frames.
 
     Raises:
         InputError: There is none.
@@ -365,34 +244,16 @@ def read_video_folder(folder: Path) -> list[Entry]:
     return entries
 
 
-def choose_entries(entries: Sequence[Entry], count: int, seed: int) -> list[Entry]:
-    """Draws some videos by hash, in the order of the set; 0: all.
-
-    Raises:
-        InputError: There are fewer.
-    """
-    if count == 0 or count == len(entries):
-        return list(entries)
-    if count > len(entries):
-        raise InputError(f"references: {count} real videos are asked for, the split has {len(entries)}")
-    kept = {entry.key for entry in sorted(entries, key=lambda entry: draw("reference", seed, entry.key))[:count]}
-    return [entry for entry in entries if entry.key in kept]
-
-
-def _fingerprint(entries: Sequence[Entry], with_times: bool) -> str:
-    """Of names and sizes, so that a large set is recognised without reading it."""
-    listed: list[list[Any]] = []
-    for entry in entries:
-        parts = sorted(entry.file.iterdir()) if entry.file.is_dir() else [entry.file]
-        for part in parts:
-            state = part.stat() if part.exists() else None
-            size, time = (-1, 0) if state is None else (state.st_size, state.st_mtime_ns)
-            listed.append([entry.key, part.name, size, *([time] if with_times else [])])
-    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+DATASETS: dict[str, Dataset] = {
+    "ucf101": VideoFiles(read_ucf101, "class-distribution", _class_prompts),
+    "msrvtt": VideoFiles(read_msrvtt, "one-caption", _caption_prompts),
+    "prompts": PromptFile(),
+}
+"""The data sets that evaluation knows by itself."""
 
 
 def _msrvtt_tables(folder: Path) -> list[dict[str, Any]]:
-    """The JSON files of MSR-VTT, by name; other JSON files beside them are none of ours."""
+    """The JSON files of MSR-VTT, by name; other JSON files are ignored."""
     tables = []
     for file in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
         if "videodatainfo" not in file.name and not file.name.startswith("MSRVTT"):

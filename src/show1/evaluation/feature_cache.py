@@ -1,4 +1,4 @@
-"""Features of a set of clips: every clip is decoded once, results are kept on disk, and a stopped run goes on.
+"""Features of a set of clips: every clip is decoded once, results are kept on disk, and a stopped run resumes.
 
 ::
 
@@ -21,30 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from show1.evaluation.datasets import Clip, ClipSet, Rejected
+from show1.evaluation.clips import Clip, ClipSet, Rejected
+from show1.evaluation.probes import Probe
 from show1.files import write_tensors
 
 logger = logging.getLogger(__name__)
 
 _WORKERS = min(4, os.cpu_count() or 1)
 """Threads that decode while a network computes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """Computes features of clips."""
-
-    name: str
-    """Of the network, and of files."""
-
-    sha256: str
-    """Of the network's weights."""
-
-    compute: Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.float32]]
-    """Takes clips (B, F, H, W, 3) and prompts, gives rows (B, R, D)."""
-
-    uses_prompts: bool = False
-    """Whether prompts matter."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: it takes one evaluation, which goes on where it stopped."""
+"""What the figures of an evaluation depend on: the folder of an evaluation takes no other one."""
 
 import hashlib
 import json
@@ -11,21 +11,21 @@ from show1.files import read_json_object, write_json
 
 
 def identify(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """What figures depend on, as JSON saves it, with 16 hex digits of its hash as `id`."""
+    """Returns what figures depend on, as JSON saves it, with 16 hex digits of its hash as `id`."""
     text = json.dumps(parts, sort_keys=True)
     return {"id": hashlib.sha256(text.encode()).hexdigest()[:16], **json.loads(json.dumps(parts))}
 
 
 def claim(file: Path, identity: Mapping[str, Any], kind: str) -> None:
-    """Writes the identity, unless the folder is that of another evaluation.
+    """Writes the identity of an evaluation into its folder, unless the folder is that of another evaluation.
 
     Args:
-        file: Where the folder keeps the identity.
+        file: File in which the folder keeps the identity.
         identity: See `identify`.
-        kind: `an evaluation`, `a benchmark`.
+        kind: What the folder holds, in messages: `an evaluation`, `a benchmark`.
 
     Raises:
-        RunError: It is, or its file is damaged.
+        RunError: The folder is that of another evaluation, or its file is damaged.
     """
     if not file.is_file():
         write_json(file, identity)

@@ -1,34 +1,22 @@
-"""From features to the figures of a report."""
+"""From clips to features, and from features to the figures of a report."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
-from show1.errors import CheckpointError, InputError
-from show1.evaluation.benchmark_protocol import NEEDS_REAL, SPRITE_READER, Metric
-from show1.evaluation.feature_cache import ClipFeatures, Probe
-from show1.evaluation.features import NETWORKS, load_features
+from show1.errors import InputError
+from show1.evaluation.benchmark_protocol import NEEDS_REAL, Metric
+from show1.evaluation.clips import ClipSet
+from show1.evaluation.feature_cache import ClipFeatures, clip_features
 from show1.evaluation.frechet import Gaussian, frechet_distance
-from show1.evaluation.scores import (
-    InceptionScore,
-    KernelDistance,
-    MeanScore,
-    bootstrap_frechet,
-    extrapolated_frechet,
-    sample_warnings,
-)
-from show1.video import Video
+from show1.evaluation.intervals import Share, bootstrap_frechet, extrapolated_frechet, sample_warnings
+from show1.evaluation.probes import Probe
+from show1.evaluation.scores import InceptionScore, KernelDistance, MeanScore
 
-NEEDS_PROMPTS = ("clipsim", "alignment")
-"""Metrics that compare videos with their prompts."""
-
-HIGHER_IS_BETTER = ("is", "clipsim", "alignment")
-"""Of the others lower is better."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done, and how many there are."""
 
 _WIDE = 1024
 _LEAST_FOR_LINE = 10
@@ -36,54 +24,76 @@ _CURVES = 3
 """Draws of the subsets; what lies between their curves is luck."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FeatureOptions:
-    """Where feature networks come from and where they compute."""
+def read_features(
+    side: str,
+    clips: ClipSet,
+    metrics: Sequence[Metric],
+    probes: Mapping[str, Probe],
+    folder: Path,
+    rule: str,
+    on_progress: Progress | None,
+) -> dict[str, ClipFeatures]:
+    """Computes the features that some metrics need of a set of clips, or reads them from the folder that keeps them.
 
-    folder: Path | None = None
-    """Where their files may lie; else the cache, else a download."""
+    Args:
+        side: What the clips are, in messages: `real` or `generated`.
+        clips: The clips.
+        metrics: The metrics.
+        probes: Networks by the metrics' labels.
+        folder: Folder that keeps features.
+        rule: How the clips are cut: an id that changes with it.
+        on_progress: Called as the work advances.
 
-    device: str = "cpu"
-    """Where they compute."""
-
-    local_files_only: bool = False
-    """Do not download."""
-
-
-def load_probes(metrics: Sequence[Metric], options: FeatureOptions) -> dict[str, Probe]:
-    """The networks of some metrics by the metrics' labels; metrics may share one.
+    Returns:
+        Features by the networks' names.
 
     Raises:
-        InputError: No such network, or it does not fit the metric.
-        ModelNotFoundError: A network's file is not on this disk.
-        CheckpointError: It is another file than the metric names.
+        InputError: No clip can be read.
     """
-    loaded: dict[tuple[str, str], Probe] = {}
-    probes = {}
-    for metric in metrics:
-        kind = (metric.network, {"fid-vid": "frames", "clipsim": "text", "alignment": "text"}.get(metric.name, "clips"))
-        if kind not in loaded:
-            loaded[kind] = _load_probe(metric, options)
-        probe = probes[metric.label] = loaded[kind]
-        if metric.sha256 not in (None, probe.sha256):
-            raise CheckpointError(
-                f"the network of {metric.label} has sha256 {probe.sha256}, the protocol expects {metric.sha256}: take "
-                "that file"
+    used = {probe.name: probe for probe in (probes[metric.label] for metric in metrics)}
+
+    def show(done: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress(f"features of {side} videos", done, total)
+
+    features = clip_features(clips, list(used.values()), folder, rule=rule, on_clip=show)
+    for found in features.values():
+        if not len(found.rows):
+            first = found.rejected[0]
+            raise InputError(
+                f"none of the {len(clips)} {side} videos can be read; the first is {first.key}: {first.reason}"
             )
-    return probes
+    return features
+
+
+def count_used(clips: ClipSet, features: Mapping[str, ClipFeatures]) -> dict[str, Any]:
+    """Returns how many clips of a set were used, and which were not, with the reason: JSON types."""
+    rejected = next((found.rejected for found in features.values()), ())
+    return {
+        "listed": len(clips),
+        "used": len(clips) - len(rejected),
+        "rejected": [{"key": r.key, "reason": r.reason} for r in rejected],
+        "fingerprint": clips.fingerprint,
+    }
+
+
+def warnings_of(figures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the warnings of all figures, each with its metric's name."""
+    return [f"{figure['metric']}: {note}" for figure in figures for note in figure["warnings"]]
 
 
 def figure(
     metric: Metric, probe: Probe, fake: ClipFeatures, real: ClipFeatures | None, *, resamples: int = 200
 ) -> dict[str, Any]:
-    """Computes one figure with its interval, its limit at many videos, and what to be careful about.
+    """Computes one figure with its interval, its limit at many videos, and warnings.
 
     Args:
-        metric: Which.
+        metric: The metric.
         probe: Its network.
         fake: Features of generated videos.
         real: Features of real ones, where the metric compares.
-        resamples: Of the bootstrap; a tenth of them at more than 1,024 features; 0: no interval.
+        resamples: Number of bootstrap resamples, of which networks of more than 1,024 features use a tenth; 0: no
+            interval.
 
     Raises:
         InputError: Too few videos.
@@ -161,10 +171,8 @@ def _inception(fake: ClipFeatures, splits: int) -> dict[str, Any]:
 
 def _alignment(metric: Metric, probe: Probe, fake: ClipFeatures) -> list[dict[str, Any]]:
     """A figure for each criterion: the share of videos for which it holds."""
-    from show1.sprites.alignment.judge import CRITERIA, Share
-
     found = []
-    for criterion, held in zip(CRITERIA, fake.matrix.T > 0.5, strict=True):
+    for criterion, held in zip(probe.criteria, fake.matrix.T > 0.5, strict=True):
         share = Share.of(held.tolist())
         low, high = share.interval
         about = _about(metric, probe, fake) | {"metric": f"{metric.name}:{criterion}", "criterion": criterion}
@@ -181,68 +189,6 @@ def _clipsim(fake: ClipFeatures) -> dict[str, Any]:
     return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
-def _load_probe(metric: Metric, options: FeatureOptions) -> Probe:
-    if metric.network == SPRITE_READER:
-        return _sprite_probe(metric)
-    if metric.name == "clipsim":
-        return _clip_probe(metric, options)
-    network = NETWORKS.get(metric.network)
-    if network is not None and network.per_frame != (metric.name == "fid-vid"):
-        wants = "a feature for each frame" if metric.name == "fid-vid" else "one feature for each video"
-        fitting = [n.name for n in NETWORKS.values() if n.per_frame == (metric.name == "fid-vid")]
-        raise InputError(f"{metric.label}: {metric.name} takes {wants}; networks for it are {', '.join(fitting)}")
-    extract = load_features(
-        metric.network, folder=options.folder, device=options.device, local_files_only=options.local_files_only
-    )
-
-    def compute(clips: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
-        features = extract(clips)
-        return features.reshape(len(clips), -1, features.shape[1])
-
-    return Probe(name=metric.network, sha256=extract.sha256, compute=compute)
-
-
-def _clip_probe(metric: Metric, options: FeatureOptions) -> Probe:
-    from show1.evaluation.clip_score import ClipScore
-
-    clip = ClipScore.load(
-        metric.network, folder=options.folder, device=options.device, local_files_only=options.local_files_only
-    )
-
-    def compute(clips: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
-        return clip.similarity(clips, prompts).astype(np.float32)[:, None, None]
-
-    name = f"clipsim-{Path(metric.network).name}"
-    return Probe(name=name, sha256=clip.sha256, compute=compute, uses_prompts=True)
-
-
-def _sprite_probe(metric: Metric) -> Probe:
-    """The sprite world's reader: features of frames, their moments over a clip, or what is right of the prompt."""
-    from show1.sprites.alignment.judge import SceneJudge, clip_moments
-    from show1.sprites.alignment.prompts import read_prompt
-    from show1.sprites.readers.subject import reader_sha256
-
-    if metric.name not in (*NEEDS_REAL, "alignment"):
-        raise InputError(f"{metric.label}: the sprite reader serves {', '.join(NEEDS_REAL)} and alignment")
-    judge = SceneJudge()
-
-    def rows(video: Tensor, prompt: str) -> NDArray[np.float32]:
-        if metric.name == "alignment":
-            judged = judge.score(video)[0].judged(read_prompt(prompt))
-            return np.array([list(judged.values())], dtype=np.float32)
-        features: NDArray[np.float32] = judge.reader.read(video).features.numpy()
-        return features if metric.name == "fid-vid" else clip_moments(features)[None]
-
-    def compute(clips: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
-        videos = [Video(frames=np.ascontiguousarray(clip), fps=1.0).to_tensor() for clip in clips]
-        return np.stack([rows(video, prompt) for video, prompt in zip(videos, prompts, strict=True)])
-
-    part = {"fid-vid": "frames", "alignment": "alignment"}.get(metric.name, "clips")
-    of_prompts = metric.name == "alignment"
-    sha256 = "-".join(judge.readers) if of_prompts else reader_sha256()
-    return Probe(name=f"{SPRITE_READER}-{part}", sha256=sha256, compute=compute, uses_prompts=of_prompts)
-
-
 def figures_of(
     metrics: Sequence[Metric],
     probes: Mapping[str, Probe],
@@ -251,7 +197,7 @@ def figures_of(
     *,
     resamples: int,
 ) -> list[dict[str, Any]]:
-    """All figures; features come by the networks' names."""
+    """Computes all figures; `fake` and `real` hold features by the networks' names."""
     found = []
     for metric in metrics:
         probe = probes[metric.label]

@@ -1,20 +1,15 @@
-"""Scores gathered batch by batch and merged over processes, and how certain they are.
-
-Everything is computed in float64. Scores that need all samples at once keep them in float32 (`Rows`): 10,000 videos of
-400 features are 16 MB.
-"""
+"""Scores gathered batch by batch and merged over processes, computed in float64."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from show1.errors import CheckpointError, InputError
-from show1.evaluation.frechet import Gaussian, frechet_distance
+from show1.errors import InputError
+from show1.evaluation.intervals import Interval
+from show1.evaluation.rows import Rows, check_widths
 
 _Z_95 = 1.959963984540054
 _BLOCK = 1024
@@ -28,148 +23,6 @@ class Estimate:
     """Over the splits."""
     std: float
     """Over the splits, with N in the denominator."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A score with its 95 % interval."""
-
-    value: float
-    """Of all samples."""
-    low: float
-    """Lower end."""
-    high: float
-    """Upper end."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BootstrapInterval(Interval):
-    """A score with its 95 % bootstrap interval."""
-
-    bias: float
-    """Mean of the resamples less the score. It is taken off the ends; add it to them for the plain percentiles."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Extrapolation:
-    """A Fréchet distance at several numbers of videos, and where they lead."""
-
-    value: float
-    """At infinitely many videos; may fall a little below 0."""
-    slope: float
-    """Of the line in 1/N."""
-    sizes: tuple[int, ...]
-    """Numbers of generated videos, ascending."""
-    distances: tuple[float, ...]
-    """Fréchet distance at each."""
-
-
-class Rows:
-    """Rows (N, D) of features or probabilities, kept in float32.
-
-    With the position of each row's video, shards merge in any order and the whole equals one pass. Without positions
-    rows stand as they came, and a merged part follows what is there.
-    """
-
-    def __init__(self) -> None:
-        self._batches: list[NDArray[np.float32]] = []
-        self._positions: list[NDArray[np.int64]] = []
-        self._placed: bool | None = None
-
-    @property
-    def count(self) -> int:
-        """Rows so far."""
-        return sum(map(len, self._batches))
-
-    def update(self, rows: ArrayLike, positions: Sequence[int] | None = None) -> None:
-        """Adds a batch.
-
-        Args:
-            rows: (N, D), finite.
-            positions: (N,) places in the whole; given always or never.
-
-        Raises:
-            InputError: Not a matrix, of another width than before, not finite, or positions do not fit.
-        """
-        batch = np.array(rows, dtype=np.float32)
-        width = self._batches[0].shape[1] if self._batches else None
-        if batch.ndim != 2 or width not in (None, batch.shape[1]):
-            raise InputError(f"rows must be (N, {'D' if width is None else width}), got {batch.shape}")
-        if not np.isfinite(batch).all():
-            raise InputError("rows must be finite, got NaN or infinity")
-        if not len(batch):
-            return
-        if positions is not None and len(positions) != len(batch):
-            raise InputError(f"{len(batch)} rows need as many positions, got {len(positions)}")
-        self._place(positions is not None)
-        first = self.count
-        places = range(first, first + len(batch)) if positions is None else positions
-        self._positions.append(np.array(places, dtype=np.int64))
-        self._batches.append(batch)
-
-    def merge(self, other: "Rows") -> None:
-        """Adds what another one has gathered.
-
-        Raises:
-            InputError: Of another width, or one has positions and the other has none.
-        """
-        for batch, places in zip(list(other._batches), list(other._positions), strict=True):
-            self.update(batch, places.tolist() if other._placed else None)
-
-    def matrix(self) -> NDArray[np.float64]:
-        """All rows (N, D), by position.
-
-        Raises:
-            InputError: There is none, or two have the same position.
-        """
-        if not self._batches:
-            raise InputError("there are no rows yet: call update first")
-        places = np.concatenate(self._positions)
-        order = np.argsort(places, kind="stable")
-        twice = places[order][1:][np.diff(places[order]) == 0]
-        if len(twice):
-            raise InputError(f"position {twice[0]} came twice: two shards scored the same video")
-        return np.concatenate(self._batches)[order].astype(np.float64)
-
-    def save(self, path: Path) -> None:
-        """Writes a safetensors file, whole or not at all.
-
-        Raises:
-            InputError: There are no rows.
-            OutputError: No permission, or the disk is full.
-        """
-        import torch
-
-        from show1.files import write_tensors
-
-        tensors = {"rows": torch.from_numpy(self.matrix().astype(np.float32))}
-        if self._placed:
-            tensors["positions"] = torch.from_numpy(np.sort(np.concatenate(self._positions)))
-        write_tensors(path, tensors)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Reads what `save` wrote.
-
-        Raises:
-            CheckpointError: The file is missing or damaged.
-        """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        try:
-            tensors = load_file(path)
-            rows, positions = tensors["rows"], tensors.get("positions")
-        except (OSError, KeyError, SafetensorError) as error:
-            raise CheckpointError(f"{path} holds no saved rows ({error}); compute them again") from error
-        loaded = cls()
-        loaded.update(rows, None if positions is None else positions.tolist())
-        return loaded
-
-    def _place(self, placed: bool) -> None:
-        if self._placed not in (None, placed):
-            raise InputError("positions must be given for all rows or for none")
-        self._placed = placed
 
 
 class InceptionScore:
@@ -275,7 +128,7 @@ class KernelDistance:
 
     def _pair(self, least: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         real, fake = self.real.matrix(), self.fake.matrix()
-        _check_widths(real, fake)
+        check_widths(real, fake)
         if min(len(real), len(fake)) < least:
             raise InputError(f"at least {least} samples are needed on each side, got {len(real)} and {len(fake)}")
         return real, fake
@@ -347,96 +200,6 @@ class MeanScore:
         return Interval(value=self.mean, low=self.mean - half, high=self.mean + half)
 
 
-def bootstrap_frechet(
-    real: ArrayLike, fake: ArrayLike, *, resamples: int = 200, rows_per_video: int = 1, seed: int = 0
-) -> BootstrapInterval:
-    """The Fréchet distance with its 95 % percentile interval, both sets drawn again with replacement.
-
-    A resample repeats videos, so it has fewer distinct ones and a larger distance: this bias, the mean of the
-    resamples less the distance, is taken off the percentiles, else they could exclude the distance itself.
-
-    Args:
-        real: Features of the reference (N, D).
-        fake: Features of what is scored (M, D).
-        resamples: How often to draw; each costs two eigendecompositions of D x D.
-        rows_per_video: Consecutive rows that are drawn together, where every frame has a row.
-        seed: Of the draws.
-
-    Raises:
-        InputError: Shapes do not fit, or too few rows.
-    """
-    sides = [_by_video(rows, rows_per_video) for rows in (real, fake)]
-    _check_widths(*sides)
-    if resamples < 2:
-        raise InputError(f"resamples must be at least 2, got {resamples}")
-    value = frechet_distance(*(_fit(side) for side in sides))
-    rng = np.random.default_rng(seed)
-    draws = [
-        frechet_distance(*(_fit(side[rng.integers(len(side), size=len(side))]) for side in sides))
-        for _ in range(resamples)
-    ]
-    bias = float(np.mean(draws)) - value
-    low, high = (max(float(end) - bias, 0.0) for end in np.percentile(draws, [2.5, 97.5]))
-    return BootstrapInterval(value=value, low=low, high=high, bias=bias)
-
-
-def extrapolated_frechet(
-    real: ArrayLike,
-    fake: ArrayLike,
-    *,
-    points: int = 15,
-    smallest: int | None = None,
-    rows_per_video: int = 1,
-    seed: int = 0,
-) -> Extrapolation:
-    """The Fréchet distance at infinitely many generated videos (arXiv:1911.07023).
-
-    The bias of the distance is linear in 1/N: it is measured at random subsets of `fake` against all of `real`, and a
-    line is fitted. The bias from the size of `real` remains.
-
-    Args:
-        real: Features of the reference (N, D).
-        fake: Features of what is scored (M, D).
-        points: Number of sizes, evenly spaced in N.
-        smallest: Videos in the smallest subset; None: a fifth. The bias is linear only well above D rows.
-        rows_per_video: Consecutive rows that belong together, where every frame has a row.
-        seed: Of the subsets.
-
-    Raises:
-        InputError: Shapes do not fit, or too few rows.
-    """
-    reference, videos = _by_video(real, rows_per_video), _by_video(fake, rows_per_video)
-    _check_widths(reference, videos)
-    least = max(2, len(videos) // 5) if smallest is None else smallest
-    if points < 2 or not 2 <= least < len(videos):
-        raise InputError(
-            f"points must be at least 2 and 2 <= smallest < {len(videos)} videos, got points {points}, smallest {least}"
-        )
-    fitted, rng = _fit(reference), np.random.default_rng(seed)
-    sizes = np.unique(np.linspace(least, len(videos), points).round().astype(int))
-    distances = [frechet_distance(fitted, _fit(videos[rng.choice(len(videos), n, replace=False)])) for n in sizes]
-    slope, value = np.polyfit(1 / sizes, distances, 1)
-    return Extrapolation(
-        value=float(value), slope=float(slope), sizes=tuple(map(int, sizes)), distances=tuple(distances)
-    )
-
-
-def sample_warnings(*, real: int, fake: int, dimension: int) -> list[str]:
-    """What to say beside a Fréchet distance of few samples.
-
-    Args:
-        real: Rows of the reference.
-        fake: Rows of what is scored.
-        dimension: Of the features.
-    """
-    return [
-        f"{count} {name} samples for {dimension} features: the covariance is below full rank, and the Fréchet distance "
-        "is far above its value at many samples; compare it only with figures at the same number, or use KID or KVD"
-        for name, count in (("real", real), ("generated", fake))
-        if count <= dimension
-    ]
-
-
 def _inception_score(rows: NDArray[np.float64]) -> float:
     divergence = rows * (_safe_log(rows) - _safe_log(rows.mean(0, keepdims=True)))
     return float(np.exp(divergence.sum(1).mean()))
@@ -461,20 +224,3 @@ def _kernel_sum(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 def _diagonal_sum(x: NDArray[np.float64]) -> float:
     return float((((x * x).sum(1) / x.shape[1] + 1) ** 3).sum())
-
-
-def _by_video(rows: ArrayLike, rows_per_video: int) -> NDArray[np.float64]:
-    """(N, D) as (videos, rows of each, D)."""
-    matrix = np.asarray(rows, dtype=np.float64)
-    if matrix.ndim != 2 or rows_per_video < 1 or not len(matrix) or len(matrix) % rows_per_video:
-        raise InputError(f"features must be (videos x {rows_per_video}, D), got {matrix.shape}")
-    return matrix.reshape(-1, rows_per_video, matrix.shape[1])
-
-
-def _fit(videos: NDArray[np.float64]) -> Gaussian:
-    return Gaussian.of(videos.reshape(-1, videos.shape[-1]))
-
-
-def _check_widths(real: NDArray[np.float64], fake: NDArray[np.float64]) -> None:
-    if real.shape[-1] != fake.shape[-1]:
-        raise InputError(f"both sides must have features of one network, got widths {real.shape[-1]}, {fake.shape[-1]}")

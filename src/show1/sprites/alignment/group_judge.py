@@ -1,4 +1,4 @@
-"""Text alignment beyond one subject: does a video show both subjects, in their places, so many of them, so large?
+"""The judge of groups: does a video show its subjects in the places, in the number and of the size that it should?
 
 Frames are read by `show1.sprites.readers.group`; places, numbers and sizes follow from what is found in them.
 """
@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from show1.data.clips import frame_times
-from show1.sprites.alignment.judge import Features, flicker
+from show1.sprites.alignment.appearance import flicker
+from show1.sprites.alignment.judge import Features
 from show1.sprites.alignment.prompts import GroupPrompt
 from show1.sprites.groups import GroupWorld
 from show1.sprites.readers.group import Detection, GroupReader, group_reader_sha256
@@ -20,18 +21,21 @@ from show1.sprites.scenes import LARGEST, SMALLEST, relation, render_tensor
 from show1.sprites.world import BACKGROUNDS, COUNTS, RELATIONS, SIZES, SUBJECTS
 
 GROUP_CRITERIA = ("subjects", "background", "arrangement", "all three", "stable")
-"""What a video is judged by."""
+"""Criteria by which `GroupJudge` judges a video."""
+
+Frame = tuple[Detection, ...]
+"""The subjects that are found in a frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupScore:
-    """What is measured on one video."""
+    """What is measured on one video of a group, or of a small or big subject."""
 
-    detections: tuple[tuple[Detection, ...], ...]
+    detections: tuple[Frame, ...]
     """What each frame shows."""
 
     background: int
-    """What the background is taken for."""
+    """The background that is seen: index into `BACKGROUNDS`."""
 
     motion: int | None
     """What the only subject does; None: none of the motions, or there is no single subject."""
@@ -43,48 +47,45 @@ class GroupScore:
     sharpness: None = None
     """Not measured."""
 
-    def judged(self, asked: GroupPrompt) -> dict[str, bool]:
-        """Which of `GROUP_CRITERIA` hold; what concerns frames, if it holds in most of them."""
+    def verdicts(self, prompt: GroupPrompt) -> dict[str, bool]:
+        """Says which of `GROUP_CRITERIA` hold for a prompt; those about frames hold if they do in most of them."""
 
-        def mostly(holds: Callable[[tuple[Detection, ...]], bool]) -> bool:
+        def mostly(holds: Callable[[Frame], bool]) -> bool:
             return 2 * sum(map(holds, self.detections)) > len(self.detections)
 
-        subjects = mostly(lambda detections: {detection.subject for detection in detections} == set(asked.subjects))
-        background = self.background == asked.background
-        arrangement = mostly(lambda detections: _arranged(detections, asked))
-        if asked.how in SIZES:
-            arrangement = arrangement and self.motion == asked.motion
+        subjects = mostly(lambda frame: {found.subject for found in frame} == set(prompt.subjects))
+        background = self.background == prompt.background
+        arrangement = mostly(lambda frame: _is_arranged(frame, prompt))
+        if prompt.how in SIZES:
+            arrangement = arrangement and self.motion == prompt.motion
         return {
             "subjects": subjects,
             "background": background,
             "arrangement": arrangement,
             "all three": subjects and background and arrangement,
-            "stable": len(
-                {tuple(sorted(detection.subject for detection in detections)) for detections in self.detections}
-            )
-            == 1,
+            "stable": len({tuple(sorted(found.subject for found in frame)) for frame in self.detections}) == 1,
         }
 
-    def read_as(self) -> str:
-        """What the middle frame shows, in words."""
-        detections = self.detections[len(self.detections) // 2]
-        named = (f"{SUBJECTS[t.subject]} at {t.x:.0%}, {t.y:.0%}, size {t.size:.2f}" for t in detections)
+    def describe(self) -> str:
+        """Says in words what the middle frame shows."""
+        middle = self.detections[len(self.detections) // 2]
+        named = (f"{SUBJECTS[d.subject]} at {d.x:.0%}, {d.y:.0%}, size {d.size:.2f}" for d in middle)
         return f"{'; '.join(named) or 'nothing'} over {BACKGROUNDS[self.background]}"
 
 
-def _arranged(detections: tuple[Detection, ...], asked: GroupPrompt) -> bool:
-    """Whether a frame's detections are as many, as large, or placed as asked, whatever they are where that is not said."""
-    if asked.how in COUNTS.values():
-        return COUNTS.get(len(detections)) == asked.how
-    if asked.how in RELATIONS:
-        names = [detection.subject for detection in detections]
-        if Counter(names) != Counter(asked.subjects):
+def _is_arranged(frame: Frame, prompt: GroupPrompt) -> bool:
+    """Whether the number, size or places of the subjects are as asked; which subjects they are counts for places."""
+    if prompt.how in COUNTS.values():
+        return COUNTS.get(len(frame)) == prompt.how
+    if prompt.how in RELATIONS:
+        names = [found.subject for found in frame]
+        if Counter(names) != Counter(prompt.subjects):
             return False
-        first, second = (detections[names.index(subject)] for subject in asked.subjects)
-        return relation((first.x, first.y), (second.x, second.y)) == asked.how
-    if len(detections) != 1:
+        first, second = (frame[names.index(subject)] for subject in prompt.subjects)
+        return relation((first.x, first.y), (second.x, second.y)) == prompt.how
+    if len(frame) != 1:
         return False
-    return detections[0].size < SMALLEST if asked.how == "small" else detections[0].size > LARGEST
+    return frame[0].size < SMALLEST if prompt.how == "small" else frame[0].size > LARGEST
 
 
 class GroupJudge:
@@ -94,11 +95,11 @@ class GroupJudge:
         self.reader, self.readers = GroupReader.trained(), (group_reader_sha256(),)
 
     def score(self, video: Tensor) -> tuple[GroupScore, Features | None]:
-        """See `Judge.score`; there are no features."""
+        """Measures a video (3, F, H, W) in [-1, 1]; there are no features."""
         reading = self.reader.read(video)
         motion = None
-        if all(len(detections) == 1 for detections in reading.detections):
-            subject, _ = Counter(detections[0].subject for detections in reading.detections).most_common(1)[0]
+        if all(len(frame) == 1 for frame in reading.detections):
+            subject, _ = Counter(frame[0].subject for frame in reading.detections).most_common(1)[0]
             motion = track(video, reading.masks, subject).motion()
         score = GroupScore(
             detections=reading.detections,
@@ -109,15 +110,15 @@ class GroupJudge:
         return score, None
 
     def restore(self, values: dict[str, Any]) -> GroupScore:
-        """See `Judge.restore`."""
+        """Restores a score from its fields as JSON."""
         fields = dict(values)
-        frames = fields.pop("detections", None) or fields.pop("things")  # the name in evaluations begun before 0.2
-        detections = tuple(tuple(Detection(**detection) for detection in frame) for frame in frames)
+        frames = fields.pop("things" if "things" in fields else "detections")  # "things": as earlier versions saved it
+        detections = tuple(tuple(Detection(**found) for found in frame) for frame in frames)
         return GroupScore(**fields, detections=detections)
 
-    def truth(self, asked: GroupPrompt, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
-        """See `Judge.truth`."""
+    def truth(self, prompt: GroupPrompt, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
+        """Renders what a prompt asks for: (3, F, H, W) in [-1, 1]."""
         scene = GroupWorld(seed=1000 + seed, split="all").compose(
-            asked.subjects, asked.how, asked.background, motion=asked.motion, index=asked.index
+            prompt.subjects, prompt.how, prompt.background, motion=prompt.motion, index=prompt.index
         )
         return render_tensor(scene, frame_times(num_frames), height, width)

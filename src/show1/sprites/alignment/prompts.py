@@ -14,7 +14,8 @@ SceneSet = Literal["held_out", "seen", "paraphrase"]
 """Pairs that training never shows; combinations that it shows; held-out combinations in other words."""
 
 GroupSet = Literal["relations", "relations_held_out", "counts", "counts_held_out", "sizes", "sizes_held_out"]
-"""Two subjects and their relation, several of a kind, small and big ones: with pairs that training shows, or never."""
+"""Two subjects and their relation; several of a kind; small and big ones. Training never shows the pairs of the sets
+that end in `_held_out`."""
 
 PromptSet = SceneSet | GroupSet
 
@@ -28,7 +29,7 @@ _GROUP_FILE = files("show1.sprites") / "assets" / "group_prompts.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class PromptFacts:
-    """What a prompt asks for."""
+    """What a prompt about a single subject asks for."""
 
     subject: int
     """Index into `SUBJECTS`."""
@@ -45,10 +46,10 @@ class AlignmentPrompt(PromptFacts):
     """A prompt of the protocol."""
 
     index: int
-    """Line of the prompt file."""
+    """Line of the prompt file, from 0."""
 
     set: SceneSet
-    """Which of the sets it belongs to."""
+    """The set that it belongs to."""
 
     prompt: str
     """The text."""
@@ -59,10 +60,10 @@ class GroupPrompt:
     """A prompt of the protocol for scenes of `show1.sprites.groups`."""
 
     index: int
-    """Line of the prompt file."""
+    """Line of the prompt file, from 0."""
 
     set: GroupSet
-    """Which of the sets it belongs to."""
+    """The set that it belongs to."""
 
     prompt: str
     """The text."""
@@ -84,7 +85,7 @@ Prompt = AlignmentPrompt | GroupPrompt
 
 
 def read_prompt(text: str) -> PromptFacts:
-    """What any prompt of the sprite world asks for.
+    """Reads what any prompt of the sprite world asks for.
 
     Raises:
         InputError: It does not name one subject, one motion and one background.
@@ -93,7 +94,7 @@ def read_prompt(text: str) -> PromptFacts:
     if found is not None and not read_caption(text).ordinary:
         raise InputError(
             f"{text!r} asks for more than a subject, a motion and a background; `show1 evaluate alignment --sets "
-            "relations,counts,sizes` judges relations, numbers and sizes, nothing judges angles"
+            "relations,counts,sizes` judges relations, numbers and sizes; nothing judges angles"
         )
     if found is None or found[1] is None:
         raise InputError(
@@ -105,31 +106,31 @@ def read_prompt(text: str) -> PromptFacts:
 
 @cache
 def alignment_prompts() -> tuple[AlignmentPrompt, ...]:
-    """All prompts, in the order of the file; each set lists every subject equally often."""
+    """Returns all prompts, in the order of the file; each set lists every subject equally often."""
     lines = _FILE.read_text(encoding="utf-8").splitlines()
     return tuple(AlignmentPrompt(index=i, **json.loads(line)) for i, line in enumerate(lines))
 
 
 @cache
 def group_prompts() -> tuple[GroupPrompt, ...]:
-    """All prompts of `GROUP_SETS`, in the order of the file."""
+    """Returns all prompts of `GROUP_SETS`, in the order of the file."""
     lines = map(json.loads, _GROUP_FILE.read_text(encoding="utf-8").splitlines())
     return tuple(GroupPrompt(index=i, **{**line, "subjects": tuple(line["subjects"])}) for i, line in enumerate(lines))
 
 
 def prompts_of(name: PromptSet) -> list[Prompt]:
-    """The prompts of a set, in the order of its file."""
+    """Returns the prompts of a set, in the order of its file."""
     everything: tuple[Prompt, ...] = (*alignment_prompts(), *group_prompts())
     return [prompt for prompt in everything if prompt.set == name]
 
 
 @cache
 def prompts_sha256() -> str:
-    """Hash of the file of `alignment_prompts`, which every report names."""
+    """Returns the hash of the file of `alignment_prompts`, which every report names."""
     return hashlib.sha256(_FILE.read_bytes()).hexdigest()
 
 
 @cache
 def group_prompts_sha256() -> str:
-    """Hash of the file of `group_prompts`."""
+    """Returns the hash of the file of `group_prompts`."""
     return hashlib.sha256(_GROUP_FILE.read_bytes()).hexdigest()

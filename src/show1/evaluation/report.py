@@ -1,0 +1,130 @@
+"""Reports of evaluations: tables, and pages that show them beside pictures."""
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from show1.files import write_text
+from show1.media import contact_sheet, save_sheet
+from show1.video import Video
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1440px;padding:0 1rem;color:#18181b}"
+    "table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.3em .7em;text-align:left;"
+    "border-bottom:1px solid #d4d4d8}.number{text-align:right;white-space:nowrap}img,svg{max-width:100%;"
+    "border-radius:4px}.warning{background:#fef3c7;padding:.5em 1em}"
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text; cells may hold `*emphasis*` and `**strong emphasis**` as a whole."""
+
+    columns: Sequence[str]
+    """Names of the columns."""
+
+    rows: Sequence[Sequence[str]]
+    """Cells of each row."""
+
+    words: int | Sequence[int] = 1
+    """Which columns hold words, not numbers: their positions, or how many at the left."""
+
+    def markdown(self) -> str:
+        """Formats the table as Markdown."""
+        marks = ["---" if self._holds_words(i) else "---:" for i in range(len(self.columns))]
+        lines = [f"| {' | '.join(self.columns)} |", f"|{'|'.join(marks)}|"]
+        return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in self.rows)])
+
+    def html(self) -> str:
+        """Formats the table as HTML."""
+        head = self._html_row("th", self.columns)
+        return f"<table>{head}{''.join(self._html_row('td', row) for row in self.rows)}</table>"
+
+    def _holds_words(self, column: int) -> bool:
+        return column < self.words if isinstance(self.words, int) else column in self.words
+
+    def _html_row(self, tag: str, cells: Sequence[str]) -> str:
+        row = ""
+        for column, cell in enumerate(cells):
+            style = "" if self._holds_words(column) else ' class="number"'
+            row += f"<{tag}{style}>{html.escape(cell.strip('*'))}</{tag}>"
+        return f"<tr>{row}</tr>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The readable report of an evaluation."""
+
+    markdown: str
+    """The whole report as Markdown: `report.md`."""
+
+    page: str | None = None
+    """The same as an HTML page: `index.html`."""
+
+    def save(self, folder: Path) -> None:
+        """Writes the report's files into a folder."""
+        write_text(folder / "report.md", self.markdown)
+        if self.page is not None:
+            write_text(folder / "index.html", self.page)
+
+
+def page(title: str, *parts: str) -> str:
+    """Makes an HTML page.
+
+    Args:
+        title: Title, as plain text.
+        parts: The page below the title, as HTML.
+    """
+    title = html.escape(title)
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>{''.join(parts)}</html>\n"
+    )
+
+
+def heading(text: str) -> str:
+    """Makes a heading of a page out of plain text."""
+    return f"<h2>{html.escape(text)}</h2>"
+
+
+def picture(file: str, text: str) -> str:
+    """Makes a picture of a page.
+
+    Args:
+        file: Its path, from the page's folder.
+        text: What it shows, as plain text.
+    """
+    return f'<img src="{html.escape(file)}" alt="{html.escape(text)}" loading="lazy">'
+
+
+def number(value: float) -> str:
+    """Formats a figure with about four digits."""
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def rounded(value: float | None) -> str:
+    """Formats a figure with two decimals; nothing for None."""
+    return "" if value is None else f"{value:.2f}"
+
+
+def percent(share: Mapping[str, Any]) -> str:
+    """Formats what `Share.to_dict` gives in percent, with its 95 % interval: "95.3 (91 to 98)"."""
+    low, high = share["interval"]
+    return f"{100 * share['share']:.1f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def save_contact_sheet(file: Path, videos: Sequence[Path], labels: Sequence[str], **options: int) -> None:
+    """Draws frames of some videos with their labels into a PNG file.
+
+    Args:
+        file: The picture.
+        videos: Files of the videos.
+        labels: One text per video.
+        options: `columns` and `max_width` of `show1.media.contact_sheet`.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sheet = contact_sheet([Video.load(video) for video in videos], labels=labels, **options)
+    save_sheet(sheet, file, overwrite=True)

@@ -1,0 +1,136 @@
+"""Rows of the alignment table: what a group of videos scores, and what the scores give where the answer is known."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from show1.evaluation.frechet import Gaussian, frechet_distance
+from show1.evaluation.intervals import Share
+from show1.sprites.alignment.judge import Features, Judge, Score, clip_moments
+
+
+class Measurement(NamedTuple):
+    """What was measured on one video."""
+
+    prompt: Any
+    """The prompt that the video should show."""
+
+    score: Score
+    """The scores."""
+
+    features: Features | None
+    """Features of the frames, (F, 160), where the judge has some."""
+
+    @classmethod
+    def of(cls, prompt: Any, video: torch.Tensor, judge: Judge) -> "Measurement":
+        """Measures a video (3, F, H, W) in [-1, 1]."""
+        return cls(prompt, *judge.score(video))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the table: a group of videos."""
+
+    name: str
+    """Name of the group."""
+
+    shares: dict[str, Share]
+    """For each criterion of its judge, in how many videos it holds."""
+
+    sharpness: float | None
+    """Mean over the videos that have one."""
+
+    flicker: float | None
+    """Mean over the videos that have one."""
+
+    frame_distance: float | None
+    """Fréchet distance of the frames' features to those of ground truth."""
+
+    clip_distance: float | None
+    """Fréchet distance of the clips' features (mean and deviation over frames)."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the row as JSON types."""
+        return {
+            "name": self.name,
+            **{name: share.to_dict() for name, share in self.shares.items()},
+            "sharpness": self.sharpness,
+            "flicker": self.flicker,
+            "frame_distance": None if self.frame_distance is None else round(self.frame_distance, 4),
+            "clip_distance": None if self.clip_distance is None else round(self.clip_distance, 4),
+        }
+
+
+def summarise(name: str, videos: Sequence[Measurement], real: Sequence[Features] | None = None) -> Row:
+    """Makes a row of the table.
+
+    Args:
+        name: Name of the row.
+        videos: At least one.
+        real: Features of ground truth, (F, 160) per clip, for the Fréchet distances, which need at least two clips on
+            either side; None leaves them out.
+    """
+    verdicts = [video.score.verdicts(video.prompt) for video in videos]
+    distances: list[float | None] = [None, None]
+    if real is not None and min(len(videos), len(real)) > 1:
+        made = [video.features for video in videos if video.features is not None]
+        frames = [Gaussian.of(np.concatenate(clips)) for clips in (made, real)]
+        moments = [Gaussian.of([clip_moments(features) for features in clips]) for clips in (made, real)]
+        distances = [frechet_distance(*frames), frechet_distance(*moments)]
+    return Row(
+        name=name,
+        shares={criterion: Share.of(verdict[criterion] for verdict in verdicts) for criterion in verdicts[0]},
+        sharpness=_mean(video.score.sharpness for video in videos),
+        flicker=_mean(video.score.flicker for video in videos),
+        frame_distance=distances[0],
+        clip_distance=distances[1],
+    )
+
+
+def validate(prompts: Sequence[Any], judge: Judge, *, num_frames: int, height: int, width: int) -> list[Row]:
+    """Scores what is known: ground truth, ground truth under other prompts, and noise.
+
+    Args:
+        prompts: Prompts of the judge's sets.
+        judge: The judge.
+        num_frames: Frames per clip.
+        height: Rows of pixels.
+        width: Columns of pixels.
+    """
+    size = {"num_frames": num_frames, "height": height, "width": width}
+    real = [Measurement.of(prompt, judge.truth(prompt, seed=0, **size), judge) for prompt in prompts]
+    half = max(len(prompts) // 2, 1)
+    others = [*real[half:], *real[:half]]
+    shuffled = [other._replace(prompt=own.prompt) for own, other in zip(real, others, strict=True)]
+    generator = torch.Generator().manual_seed(0)
+    noise = [
+        Measurement.of(prompt, torch.rand(3, num_frames, height, width, generator=generator) * 2 - 1, judge)
+        for prompt in prompts
+    ]
+    reference = true_features(judge, prompts, [1] * len(prompts), **size)
+    return [
+        summarise("ground truth", real, reference),
+        summarise("ground truth, other prompts", shuffled, reference),
+        summarise("noise", noise, reference),
+    ]
+
+
+def true_features(
+    judge: Judge, prompts: Sequence[Any], seeds: Sequence[int], *, num_frames: int, height: int, width: int
+) -> list[Features] | None:
+    """Returns the features, (F, 160) per clip, of renders of what prompts ask for; None where the judge has none."""
+    found = []
+    for prompt, seed in zip(prompts, seeds, strict=True):
+        _, features = judge.score(judge.truth(prompt, seed=seed, num_frames=num_frames, height=height, width=width))
+        if features is None:
+            return None
+        found.append(features)
+    return found
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known) / len(known), 4) if known else None
