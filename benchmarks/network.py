@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from show1.networks import UNet3DConditionModel
-from show1.training.networks import PRESETS
+from show1.training.presets import preset
 
 
 def median_ms(function: Callable[[], object], repeat: int) -> float:
@@ -78,7 +78,7 @@ def text_cache(unet: UNet3DConditionModel, repeat: int) -> list[tuple[str, float
 
 
 def segments(repeat: int) -> list[tuple[str, float]]:
-    unet = UNet3DConditionModel(**{**PRESETS["mini"]["keyframes"], "in_channels": 7}).eval()
+    unet = UNet3DConditionModel(**{**preset("mini").network("keyframes"), "in_channels": 7}).eval()
     sample, text = torch.randn(7, 7, 5, 20, 32), torch.randn(7, 24, 128)
     all_text, one_text = unet.encode_text(text), unet.encode_text(text[:1])
 
@@ -102,7 +102,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    unet = UNet3DConditionModel(**PRESETS["mini"]["keyframes"]).eval()
+    unet = UNet3DConditionModel(**preset("mini").network("keyframes")).eval()
     with torch.inference_mode():
         rows = frame_convolutions(arguments.repeat) + layouts(unet, arguments.repeat)
         rows += text_cache(unet, arguments.repeat) + segments(arguments.repeat)

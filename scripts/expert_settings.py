@@ -29,7 +29,7 @@ from show1.sprites.captions import caption
 from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.stages import TranslationStage, load_stage
 from show1.stages.stage import PromptEmbeddings
-from show1.training.tasks import TextConditioner
+from show1.training.tasks.text_conditioner import TextConditioner
 from show1.video import Video
 
 FRAMES, TINY, SIZE = 29, (20, 32), (160, 256)

@@ -29,7 +29,7 @@ from show1.stages import load_stage
 from show1.stages.stage import PromptEmbeddings
 from show1.stages.super_resolution import upsample
 from show1.training.corruption import LOW, corrupted
-from show1.training.tasks import TextConditioner
+from show1.training.tasks.text_conditioner import TextConditioner
 
 HIGH, FACTOR = (80, 128), 4
 

@@ -28,7 +28,7 @@ from show1.sprites.captions import caption
 from show1.sprites.scenes import Scene, SpriteWorld, render_tensor
 from show1.sprites.world import MOTIONS
 from show1.training.objective import prediction_loss
-from show1.training.tasks import TextConditioner
+from show1.training.tasks.text_conditioner import TextConditioner
 from show1.video import Video
 
 OPPOSITE = {"left": "right", "up": "down", "grows": "shrinks", "spins": "still"}

@@ -5,7 +5,8 @@
     python scripts/train_mini.py assemble --out training-runs --weights src/show1/weights/mini
     python scripts/train_mini.py report --out training-runs           # the tables of the model card
 
-Each run is `show1.training.train` with the options below, which are also what `show1 train` takes.
+Each run is `show1.training.train` with the options below, which are also what `show1 train` takes; those of the sprite
+world stand there behind `--data sprites:`.
 """
 
 import argparse
@@ -335,7 +336,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 def options(run: str, out: Path, steps: int | None) -> dict[str, Any]:
     """The options of a run, with paths in place of runs."""
-    chosen = {"task": run, "out": str(out / run), **RECIPE[run]}
+    chosen = with_data({"task": run, "out": str(out / run), **RECIPE[run]})
     for key in ("init", "text", "vae"):
         if key in chosen:
             chosen[key] = str(out / chosen[key] / "export")
@@ -344,26 +345,38 @@ def options(run: str, out: Path, steps: int | None) -> dict[str, Any]:
     return chosen
 
 
+def with_data(options: dict[str, Any]) -> dict[str, Any]:
+    """Puts the options of the sprite world into the name of the data."""
+    from show1.sprites.options import SpriteOptions
+
+    names = {field.name for field in dataclasses.fields(SpriteOptions)}
+    sprites = SpriteOptions.from_dict({name: value for name, value in options.items() if name in names})
+    return {**{name: value for name, value in options.items() if name not in names}, "data": sprites.spec}
+
+
 def train_runs(out: Path, only: list[str], steps: int | None, minutes: float | None) -> None:
     """Does runs in turn, each for at most so many minutes; one that was stopped goes on in the next call.
 
     Ctrl-C, or SIGTERM, stops at the next step, with a checkpoint and an export.
     """
     from show1.errors import Cancelled
-    from show1.training import TrainingConfig, last_checkpoint, train
+    from show1.sprites.clips import SpriteClips
+    from show1.sprites.options import TextOptions
+    from show1.training import TASKS, TrainingConfig, train
+    from show1.training.checkpoint import last_checkpoint, step_of
 
     with stop_when_asked() as stop:
         for run in only or list(RECIPE):
-            config = TrainingConfig.from_dict(options(run, out, steps))
+            config = TrainingConfig.from_dict(options(run, out, steps), [TextOptions, *TASKS])
+            loop, clips = config.loop, SpriteClips.from_spec(config.data, config.loop.seed)
             logging.info("%s", json.dumps(config.to_dict()))
             end = time.monotonic() + minutes * 60 if minutes is not None else math.inf
             try:
-                train(config, stop=lambda end=end: stop() or time.monotonic() > end)
+                train(config.options, loop, clips, stop=lambda end=end: stop() or time.monotonic() > end)
             except Cancelled:
-                checkpoint = last_checkpoint(config.folder)
-                assert checkpoint is not None
+                done = step_of(last_checkpoint(loop.folder))
                 # a run that has reached its last step writes the export and ends
-                train(dataclasses.replace(config, steps=int(checkpoint.name.removeprefix("step-"))))
+                train(config.options, dataclasses.replace(loop, steps=done), clips)
             if stop():
                 break
 

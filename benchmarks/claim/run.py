@@ -61,8 +61,10 @@ from show1.runtime import measure
 from show1.sprites.alignment.judge import CRITERIA, SceneJudge, truth
 from show1.sprites.alignment.prompts import AlignmentPrompt, alignment_prompts
 from show1.sprites.alignment.summary import Measurement, Row, summarise
-from show1.training import TaskName, TrainingConfig, train
-from show1.training.trainer import TrainingJob
+from show1.sprites.clips import SpriteClips
+from show1.training import TASKS, LoopOptions, TrainingConfig, train
+from show1.training.batches import clip_batches
+from show1.training.tasks.base import make_task
 from show1.video import Video
 
 logger = logging.getLogger(__name__)
@@ -159,7 +161,7 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.rglob("*.safetensors"))}
 
 
-TRAINED: dict[TaskName, int] = {
+TRAINED: dict[str, int] = {
     "keyframe_images": 95_968,
     "keyframes": 517_536,
     "interpolation": 24_000,
@@ -170,20 +172,20 @@ TRAINED: dict[TaskName, int] = {
 }
 """Samples that the embedded hybrid was trained on (docs/mini.md); all ways share its text encoder and its VAE."""
 
-EXPERT: tuple[TaskName, ...] = ("translation_images", "translation")
+EXPERT: tuple[str, ...] = ("translation_images", "translation")
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a network is trained for."""
 
-    task: TaskName
+    task: str
     """The run of the recipe."""
 
     changes: dict[str, Any]
     """Of its options."""
 
-    like: tuple[TaskName, ...]
+    like: tuple[str, ...]
     """The trainings of the hybrid that it stands against."""
 
     part: float
@@ -222,13 +224,13 @@ def train_networks(
     if options.mixed_precision is not None:
         common["mixed_precision"] = options.mixed_precision
 
-    def config_of(task: TaskName, changes: dict[str, Any], folder: Path) -> TrainingConfig:
+    def config_of(task: str, changes: dict[str, Any], folder: Path) -> TrainingConfig:
         recipe = {**train_mini.RECIPE[task], **changes, **common, "task": task, "out": str(folder)}
         if "vae" in recipe:
             recipe["vae"] = str(vae)
         if recipe.get("init") is not None:
             recipe["init"] = str(folders[recipe["init"]] / "export")
-        return TrainingConfig.from_dict(recipe)
+        return TrainingConfig.from_dict(train_mini.with_data(recipe), TASKS)
 
     needed = [name for name in PLANS if name.removesuffix("-images") in map(NETWORKS.get, options.arms)]
     for name in only or needed:
@@ -238,22 +240,22 @@ def train_networks(
         # super-resolution has steps of single frames among those of windows, and graphs are of one shape
         graphs = options.cuda_graphs and plan.task != "super_resolution"
         changes = {**plan.changes, "lr_schedule": "linear", "cuda_graphs": graphs}
-        config = config_of(plan.task, changes, folders[name])
         if options.steps is not None:
-            config = dataclasses.replace(config, batch_size=2)
-        operations = operations_of(config)
+            changes["batch_size"] = 2
+        config = config_of(plan.task, changes, folders[name])
+        operations, batch_size = operations_of(config), config.loop.batch_size
         steps = options.steps
         if steps is None:
             fresh: dict[str, Any] = {"init": None}
             like = sum(TRAINED[t] * operations_of(config_of(t, fresh, folders[name])) for t in plan.like)
             share = plan.part * (options.share if plan.like == _WHOLE else 1.0)
-            steps = max(1, round(share * like / operations / config.batch_size))
-        config = dataclasses.replace(config, steps=steps)
-        logger.info("training %s: %d steps of %d", name, steps, config.batch_size)
-        train(config, stop=stop)
-        samples = steps * config.batch_size
+            steps = max(1, round(share * like / operations / batch_size))
+        loop = dataclasses.replace(config.loop, steps=steps)
+        logger.info("training %s: %d steps of %d", name, steps, batch_size)
+        train(config.options, loop, SpriteClips.from_spec(config.data, loop.seed), stop=stop)
+        samples = steps * batch_size
         petaflops = samples * operations / 1e15
-        write_json(done, {"steps": steps, "samples": samples, "petaflops": petaflops, "minutes": _minutes(config)})
+        write_json(done, {"steps": steps, "samples": samples, "petaflops": petaflops, "minutes": _minutes(loop)})
     return {name: folders[name] / "export" for name in needed}
 
 
@@ -264,19 +266,23 @@ def _trained(folder: Path) -> Path:
 
 def operations_of(config: TrainingConfig) -> float:
     """Floating-point operations of a training on one sample, forward and backward; those of corrupted inputs aside."""
-    job = TrainingJob(dataclasses.replace(config, batch_size=1, corruption=0.0, cuda_graphs=False, workers=0))
-    batch = next(job.batches(0, 1, 0))
+    values = {**config.to_dict(), "batch_size": 1, "accumulate": 1, "workers": 0, "cuda_graphs": False}
+    if "corruption" in values:
+        values["corruption"] = 0.0
+    config = TrainingConfig.from_dict(values, TASKS)
+    clips = SpriteClips.from_spec(config.data, config.loop.seed)
+    batch = next(clip_batches(clips, config.options.view(), config.loop, rank=0, world=1, start=0))
     with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
         torch.manual_seed(0)
-        job.make_task()(batch)["loss"].backward()
+        make_task(config.options, clips)(batch)["loss"].backward()
     return float(counter.get_total_flops())
 
 
-def _minutes(config: TrainingConfig) -> float:
+def _minutes(loop: LoopOptions) -> float:
     """What the log of a run says that its steps took."""
     before, seconds = 0, 0.0
-    for line in map(json.loads, (config.folder / "log.jsonl").read_text().splitlines()):
-        seconds += (line["step"] - before) * config.batch_size / line["samples_per_second"]
+    for line in map(json.loads, (loop.folder / "log.jsonl").read_text().splitlines()):
+        seconds += (line["step"] - before) * loop.batch_size / line["samples_per_second"]
         before = line["step"]
     return seconds / 60
 

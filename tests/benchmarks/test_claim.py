@@ -18,7 +18,8 @@ from benchmarks.claim import run as claim_run
 from show1.config import CascadeSettings
 from show1.errors import Cancelled
 from show1.sprites.alignment.judge import truth
-from show1.training import TrainingConfig
+from show1.sprites.clips import SpriteClips
+from show1.training import TASKS, LoopOptions, TaskOptions, TrainingConfig
 
 
 @pytest.fixture(scope="module")
@@ -105,24 +106,24 @@ def trained(claim, monkeypatch) -> list[TrainingConfig]:
     """The trainings that are asked for, in which a sample of clips takes 8 operations and one of images 1."""
     asked: list[TrainingConfig] = []
 
-    def train(config: TrainingConfig, stop: object) -> None:
-        asked.append(config)
-        config.folder.mkdir(parents=True)
-        lines = [{"step": 1, "samples_per_second": config.batch_size / 60.0}, {"step": 4, "samples_per_second": 1e9}]
-        (config.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    def train(options: TaskOptions, loop: LoopOptions, clips: SpriteClips, stop: object) -> None:
+        asked.append(TrainingConfig(options=options, loop=loop, data=clips.spec))
+        loop.folder.mkdir(parents=True)
+        lines = [{"step": 1, "samples_per_second": loop.batch_size / 60.0}, {"step": 4, "samples_per_second": 1e9}]
+        (loop.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     monkeypatch.setattr(claim, "train", train)
-    monkeypatch.setattr(claim, "operations_of", lambda config: 1.0 if config.task.endswith("images") else 8.0)
+    monkeypatch.setattr(claim, "operations_of", lambda config: 1.0 if config.options.task.endswith("images") else 8.0)
     return asked
 
 
 def test_networks_are_trained_one_by_one_and_once(claim, options, trained):
     claim.train_networks(dataclasses.replace(options, workers=3, cuda_graphs=True), ["pixel-images", "pixel"])
-    assert [config.workers for config in trained] == [3, 3]
-    assert [config.cuda_graphs for config in trained] == [True, False]
+    assert [config.loop.workers for config in trained] == [3, 3]
+    assert [config.options.cuda_graphs for config in trained] == [True, False]
     folders = claim.train_networks(options)
     assert list(folders) == list(claim.PLANS)
-    assert [config.folder for config in trained] == [options.network(name) for name in claim.PLANS]
+    assert [config.loop.folder for config in trained] == [options.network(name) for name in claim.PLANS]
     assert claim.train_networks(options, ["latent"]) == folders and len(trained) == len(claim.PLANS)
     upscaled = dataclasses.replace(options, out=options.out / "other", ways=("hybrid", "pixel only"))
     assert list(claim.train_networks(upscaled)) == ["pixel-images", "pixel"]
@@ -140,26 +141,28 @@ def test_a_training_takes_the_operations_of_what_it_stands_against(claim, option
     monkeypatch.setattr(claim, "PLANS", plans)
     claim.train_networks(options)
     names = {options.network(name): name for name in claim.PLANS}
-    operations = {names[c.folder]: c.steps * c.batch_size * claim.operations_of(c) for c in trained}
+    operations = {names[c.loop.folder]: c.loop.steps * c.loop.batch_size * claim.operations_of(c) for c in trained}
     expert, hybrid = 12_000, 812_000
     for name, share in {"pixel": expert, "all-levels": expert, "latent": hybrid * options.share}.items():
         both = operations[f"{name}-images"] + operations[name]
         assert both == pytest.approx(share, rel=0.01), name
         assert operations[name] > operations[f"{name}-images"]
-    steps = {names[c.folder]: c.steps for c in trained}
+    steps = {names[c.loop.folder]: c.loop.steps for c in trained}
     text = claim.report(options, [], {}, [])
     assert f"| latent | {steps['latent']} | {steps['latent'] * 16} | 0.00 | 1.0 |" in text
 
 
 def test_operations_are_those_of_the_whole_training_step(claim, tmp_path):
-    config = TrainingConfig(task="keyframe_images", out=str(tmp_path / "run"), batch_size=7)
-    images = claim.operations_of(config)
+    values = {"task": "keyframe_images", "data": "sprites", "out": str(tmp_path / "run"), "batch_size": 7}
+
+    def operations(**changes: object) -> float:
+        return claim.operations_of(TrainingConfig.from_dict({**values, **changes}, TASKS))
+
+    images = operations()
     # the weights of the network, each in a multiplication and an addition at 20x32 positions at most, three times
     assert 1e9 < images < 6 * 2.6e6 * 640
-    larger = dataclasses.replace(config, size=(40, 64), batch_size=2)
-    assert 3.8 < claim.operations_of(larger) / images < 4.2
-    clips = claim.operations_of(dataclasses.replace(config, task="keyframes"))
-    assert clips > 8 * images
+    assert 3.8 < operations(size=[40, 64], batch_size=2) / images < 4.2
+    assert operations(task="keyframes") > 8 * images
     assert not (tmp_path / "run").exists()
 
 
@@ -184,7 +187,7 @@ def test_wrong_options_are_told_before_the_trainings(claim, wrong, capsys):
 
 
 def test_a_stopped_training_says_how_it_goes_on(claim, options, monkeypatch):
-    def train(config: TrainingConfig, stop: Callable[[], bool]) -> None:
+    def train(options: TaskOptions, loop: LoopOptions, clips: SpriteClips, stop: Callable[[], bool]) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop()
         raise Cancelled("the folder holds step 3 of 9")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import tiny_training
 import torch
+from show1.training.trainer import _batches
 from tiny_training import INPUTS, Exports
 from torch.testing import assert_close
 
@@ -36,7 +37,6 @@ from show1.training.tasks import (
     TextConditioner,
     TranslationTask,
 )
-from show1.training.trainer import _batches
 
 
 def build(task: str, exports: Exports, **options: Any) -> Task:

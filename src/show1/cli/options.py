@@ -31,8 +31,8 @@ class FieldOptions:
         self._short = dict(short or {})
 
     def parameters(self, leave_out: Sequence[str] = ()) -> list[inspect.Parameter]:
-        """The parameters of a command, in the order of the fields."""
-        return [self._parameter(name) for name in self._fields if name not in leave_out]
+        """The parameters of a command: the fields of the dataclass itself, then those of its base classes."""
+        return [self._parameter(name) for name in self.docs if name not in leave_out]
 
     def _parameter(self, name: str) -> inspect.Parameter:
         kind, default = self._hints[name], self._fields[name].default
@@ -73,7 +73,16 @@ def with_parameters(command: Callable[..., None], parameters: Sequence[inspect.P
 
 
 def field_docs(config: type) -> dict[str, str]:
-    """The docstring under each field."""
+    """The docstring under each field of a dataclass, its own fields first, then those of its base classes."""
+    fields = {field.name for field in dataclasses.fields(config)}
+    docs: dict[str, str] = {}
+    for owner in config.__mro__:
+        if dataclasses.is_dataclass(owner):
+            docs = {**docs, **{name: doc for name, doc in _own_docs(owner).items() if name in fields - docs.keys()}}
+    return docs
+
+
+def _own_docs(config: type) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(config))).body[0]
     assert isinstance(body, ast.ClassDef)
     docs = {}

@@ -1,11 +1,13 @@
 """Where training clips come from, and the views of them that the trainers see.
 
-A source gives a clip by index: any number of frames of it, at any size, with a caption. There are two: the sprite
-world, and a folder of videos (`show1.data.folder`). A view says which frames and sizes a stage learns from.
+A source gives a clip by index: any number of frames of it, at any size, with a caption. `show1.data.folder` has the
+source for a folder of videos; any class with the members of `ClipSource` is one. A view says which frames and sizes a
+task learns from.
 """
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -32,13 +34,39 @@ def frame_times(num_frames: int) -> NDArray[np.float64]:
     return np.arange(num_frames) / max(num_frames - 1, 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """The words of a source's captions, for tokenizers that know whole words."""
+
+    words: tuple[str, ...]
+    """All words, in lower case and in the order of their token ids."""
+
+    forms: Mapping[str, str] = field(default_factory=dict)
+    """Words that are forms of other words, such as plurals, and those words: their embeddings start alike."""
+
+
 class ClipSource(Protocol):
     """Clips by index. The same index gives the same clip in any process; any index from 0 up is valid."""
+
+    @property
+    def spec(self) -> str:
+        """Names the clips in a run's config.json; a run resumes only with clips of the same name."""
+        ...
+
+    @property
+    def num_clips(self) -> int | None:
+        """Number of clips after which the indices start over, perhaps with other parts of them; None: endless."""
+        ...
+
+    @property
+    def clips_per_scene(self) -> int:
+        """Number of consecutive clips, counted from index 0, that show one scene in different motions; usually 1."""
+        ...
 
     def clip(
         self, index: int, *, num_frames: int, height: int, width: int, frames: slice = slice(None)
     ) -> torch.Tensor:
-        """A clip, or some of its frames.
+        """Gives a clip, or some of its frames.
 
         Args:
             index: From 0 up.
@@ -53,28 +81,32 @@ class ClipSource(Protocol):
         ...
 
     def caption(self, index: int, kind: Literal["clip", "image"] = "clip") -> str:
-        """What the clip shows; "image" asks for a caption of a single frame."""
+        """Says what the clip shows; "image" asks for a caption of a single frame."""
+        ...
+
+    def vocabulary(self) -> Vocabulary:
+        """Lists the words of all captions, for a text encoder that is trained from scratch."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipView:
-    """Which part of a clip a stage learns from, and at what size."""
+    """Which part of a clip a task learns from, and at what size."""
 
     num_frames: int
-    """Frames over the whole clip."""
+    """Number of frames over the whole clip."""
 
     height: int
-    """Rows of pixels."""
+    """Height of the frames in pixels."""
 
     width: int
-    """Columns of pixels."""
+    """Width of the frames in pixels."""
 
     window: int | None = None
-    """Neighbouring frames to give, at a random place in the clip; None gives all."""
+    """Number of neighbouring frames to give, at a random place in the clip; None gives all."""
 
     window_stride: int = 1
-    """Windows start at multiples of this."""
+    """Windows start at multiples of this many frames."""
 
     low: tuple[int, int] | None = None
     """Height and width of a second, smaller rendering of the same frames, for super-resolution."""
@@ -91,19 +123,6 @@ class ClipView:
             return slice(0, self.num_frames)
         start = self.window_stride * rng.randint(0, (self.num_frames - self.window) // self.window_stride)
         return slice(start, start + self.window)
-
-
-MINI_VIEWS: dict[str, ClipView] = {
-    "text": ClipView(num_frames=2, height=8, width=8),
-    "keyframe_images": ClipView(num_frames=29, height=20, width=32, window=1),
-    "keyframes": ClipView(num_frames=8, height=20, width=32),
-    "interpolation": ClipView(num_frames=29, height=20, width=32, window=5, window_stride=4),
-    "super_resolution_images": ClipView(num_frames=29, height=80, width=128, window=1, low=(20, 32)),
-    "super_resolution": ClipView(num_frames=29, height=80, width=128, window=8, low=(20, 32)),
-    "translation_images": ClipView(num_frames=29, height=160, width=256, window=1),
-    "translation": ClipView(num_frames=29, height=160, width=256),
-}
-"""What each stage of the embedded cascade learns from."""
 
 
 class ClipDataset(Dataset[dict[str, Any]]):

@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from show1.data.clips import frame_times
+from show1.data.clips import Vocabulary, frame_times
 from show1.errors import InputError, MediaError
+from show1.text.words import split_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +54,21 @@ class ClipFolder:
         InputError: The list of captions is missing or faulty, or names a video that is not there.
     """
 
+    clips_per_scene = 1
+
     def __init__(self, folder: str | Path, *, num_frames: int = 29, fps: float = 8.0, seed: int = 0) -> None:
         if num_frames < 1 or fps <= 0:
             raise InputError(f"num_frames and fps must be positive, got {num_frames} and {fps}")
+        self.spec = str(folder)
         self.folder = Path(folder)
         self.entries = read_captions(self.folder)
         self.num_frames = num_frames
         self.fps = fps
         self.seed = seed
 
-    def __len__(self) -> int:
+    @property
+    def num_clips(self) -> int:
+        """See `show1.data.clips.ClipSource.num_clips`: the number of videos."""
         return len(self.entries)
 
     @property
@@ -73,6 +79,10 @@ class ClipFolder:
     def caption(self, index: int, kind: Literal["clip", "image"] = "clip") -> str:
         """See `show1.data.clips.ClipSource.caption`; both kinds are the same here."""
         return self.entries[index % len(self.entries)].caption
+
+    def vocabulary(self) -> Vocabulary:
+        """See `show1.data.clips.ClipSource.vocabulary`: the words of the list of captions, sorted."""
+        return Vocabulary(words=tuple(sorted({word for entry in self.entries for word in split_words(entry.caption)})))
 
     def clip(
         self, index: int, *, num_frames: int, height: int, width: int, frames: slice = slice(None)

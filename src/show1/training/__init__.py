@@ -2,18 +2,45 @@
 
 from typing import TYPE_CHECKING, Any
 
-from show1.training.config import TASKS, TaskName, TrainingConfig
+from show1.training.config import TrainingConfig
+from show1.training.options import LoopOptions, TaskOptions
+from show1.training.tasks.options import (
+    TASKS,
+    AutoencoderOptions,
+    InterpolationOptions,
+    KeyframeImagesOptions,
+    KeyframesOptions,
+    SuperResolutionImagesOptions,
+    SuperResolutionOptions,
+    TranslationImagesOptions,
+    TranslationOptions,
+)
 
 if TYPE_CHECKING:
-    from show1.training.trainer import describe, last_checkpoint, train
+    from show1.training.run import describe, train
 
-__all__ = ["TASKS", "TaskName", "TrainingConfig", "describe", "last_checkpoint", "train"]
+__all__ = [
+    "TASKS",
+    "AutoencoderOptions",
+    "InterpolationOptions",
+    "KeyframeImagesOptions",
+    "KeyframesOptions",
+    "LoopOptions",
+    "SuperResolutionImagesOptions",
+    "SuperResolutionOptions",
+    "TaskOptions",
+    "TrainingConfig",
+    "TranslationImagesOptions",
+    "TranslationOptions",
+    "describe",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Imports the trainer when it is asked for: options alone load neither torch nor diffusers."""
-    if name in ("describe", "last_checkpoint", "train"):
-        from show1.training import trainer
+    if name in ("describe", "train"):
+        from importlib import import_module
 
-        return getattr(trainer, name)
+        return getattr(import_module("show1.training.run"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

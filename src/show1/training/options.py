@@ -1,19 +1,153 @@
-"""Options of trainings."""
+"""Options of trainings as frozen dataclasses whose saved form is JSON. Loads without torch.
 
+The docstrings under the fields are also the help of the command line.
+"""
+
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from show1.options import Options
 
+if TYPE_CHECKING:
+    from show1.data.clips import ClipView
 
-class SavedOptions(Options):
-    """What the dataclasses with the options of trainings share."""
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions(Options):
+    """Options of the training loop that stages and customizations share."""
+
+    options_of: ClassVar[str] = "training"
+
+    steps: int = 10_000
+    """Number of optimizer steps."""
+
+    batch_size: int = 32
+    """Samples per step and process, summed over accumulation."""
+
+    accumulate: int = 1
+    """Number of parts of a batch whose gradients are added up before a step; divides `batch_size`."""
+
+    lr_schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """Factor on the learning rate after the warm-up: 1, or a fall from 1 at the first step to 0 at the last."""
+
+    warmup_steps: int = 100
+    """Number of steps over which the learning rate rises linearly from 0."""
+
+    weight_decay: float = 0.01
+    """Decoupled weight decay (AdamW)."""
+
+    max_grad_norm: float = 1.0
+    """Gradients with a larger norm are scaled down to this norm."""
+
+    ema_decay: float = 0.998
+    """Decay of the averaged weights, which are what is exported; it rises to this value over the first steps. 0 exports
+    the last weights."""
+
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """Number format of the networks' arithmetic; `no` is float32."""
+
+    seed: int = 0
+    """Seed of initial weights, data order, noise and dropout."""
+
+    log_every: int = 20
+    """Number of steps from one line of `log.jsonl` to the next."""
+
+    checkpoint_every: int = 200
+    """Number of steps from one checkpoint to the next."""
+
+    sample_every: int = 1000
+    """Number of steps from one sample sheet (and export) to the next; 0 makes them only at the end."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_range("steps", "batch_size", "log_every", "checkpoint_every", least=1)
+        divides = self.accumulate >= 1 and self.batch_size % self.accumulate == 0
+        self.check("accumulate", divides, "a divisor of batch_size")
+        self.check_range("warmup_steps", "weight_decay", "seed", "sample_every", least=0)
+        self.check("max_grad_norm", self.max_grad_norm > 0, "more than 0")
+        self.check("ema_decay", 0 <= self.ema_decay < 1, "at least 0, less than 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions(StepOptions):
+    """Options of the training loop, whatever it trains."""
+
+    out: str
+    """Folder of the run: config, logs, sample sheets, checkpoints, and `export/` with the averaged weights."""
+
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    """`muon`: orthogonal updates of the hidden matrices (arXiv:2502.16982), AdamW for everything else. `adamw8bit`:
+    AdamW whose state takes 8 bits per number; needs bitsandbytes."""
+
+    learning_rate: float = 7e-4
+    """Peak learning rate of newly added parameters; inherited ones use this times inherited_lr_scale."""
+
+    workers: int = 0
+    """Number of processes that load clips; 0 loads them in the training process."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check("learning_rate", self.learning_rate > 0, "more than 0")
+        self.check_range("workers", least=0)
 
     @property
     def folder(self) -> Path:
-        """The run's folder."""
-        raise NotImplementedError
+        """`out` as a path."""
+        return Path(self.out)
 
-    def check_ranges(self, checks: dict[str, tuple[bool, str]]) -> None:
-        """Raises `InputError` for the first option that is not what is expected: name -> (well?, expected)."""
-        for name, (well, expected) in checks.items():
-            self.check(name, well, expected)
+    @property
+    def part_size(self) -> int:
+        """Samples per forward pass."""
+        return self.batch_size // self.accumulate
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions(Options):
+    """Base of the options of training tasks. A subclass says what the task is called and which class implements it."""
+
+    options_of: ClassVar[str] = "training"
+
+    task: ClassVar[str]
+    """Name of the task, which is also its command."""
+
+    about: ClassVar[str]
+    """What the task learns, in a sentence."""
+
+    example: ClassVar[tuple[str, ...]] = ("--data clips",)
+    """Options of an example on the command line, beside `--out`."""
+
+    implementation: ClassVar[str]
+    """The `show1.training.tasks.base.Task` with these options as "module:class": named, because it loads torch."""
+
+    shares_noise: ClassVar[bool] = False
+    """Whether clips of one scene get the same noise (`ClipSource.clips_per_scene`)."""
+
+    may_change: ClassVar[frozenset[str]] = frozenset()
+    """Options that may change when a run resumes."""
+
+    network: str = "mini"
+    """Preset of a fresh network and of the sizes of its clips: "mini", the embedded cascade, or "show-1", the published
+    one (`show1.training.presets`). If `init` brings the network, only the sizes count."""
+
+    init: str | None = None
+    """Stage folder to start from: keyframes from keyframe_images, interpolation from keyframes, and so on. None:
+    a fresh network."""
+
+    def view(self) -> "ClipView":
+        """Says what the task sees of a clip."""
+        from show1.training.presets import preset
+
+        return preset(self.network).views[self.task]
+
+    def check_loop(self, loop: LoopOptions) -> None:
+        """Checks the options against those of the loop.
+
+        Raises:
+            InputError: They do not go together.
+        """
+
+
+def names_of(options: type[Options]) -> list[str]:
+    """Lists the names of some options."""
+    return [each.name for each in fields(options)]  # type: ignore[arg-type]

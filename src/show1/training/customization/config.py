@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from show1.config import StageName
 from show1.errors import InputError
-from show1.training.options import SavedOptions
+from show1.stage_table import STAGE_TABLE
+from show1.training.options import LoopOptions, StepOptions, names_of
 
 Kind = Literal["motion", "style"]
 MethodName = Literal["temporal_attention", "residual_vector", "lora", "spatial_lora"]
@@ -23,20 +24,30 @@ LEARNING_RATES: dict[MethodName, float] = {
     "lora": 5e-4,  # of arXiv:2310.08465
     "spatial_lora": 5e-4,
 }
-"""Where no learning rate is given."""
+"""Default learning rate of each method."""
+
+
+MOTION_STAGES: tuple[StageName, ...] = ("keyframes", "interpolation")
+"""Stages that decide how things move, and can learn a motion."""
+
+VIDEO_STAGES: tuple[StageName, ...] = ("interpolation",)
+"""Stages that cannot learn from single images."""
+
+PAIR_STAGES: tuple[StageName, ...] = ("super_resolution",)
+"""Stages that can learn a style from clips with and without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CustomizationConfig(SavedOptions):
+class CustomizationConfig(StepOptions):
     """Everything that decides a customization; saved as `config.json` in its folder."""
 
     options_of: ClassVar[str] = "customization"
 
     kind: Kind
-    """What is learned."""
+    """What is learned, a motion or a style."""
 
     output: str
-    """The adapter's file, `*.safetensors`."""
+    """File of the adapter, `*.safetensors`."""
 
     run: str | None = None
     """Folder of the run: config, log, sample sheets, checkpoints. None: beside `output`, with the suffix `.run`."""
@@ -48,153 +59,101 @@ class CustomizationConfig(SavedOptions):
     """The stage whose network learns."""
 
     method: MethodName | None = None
-    """How. `temporal_attention`: the transformers over frames are finetuned (arXiv:2309.15818). `residual_vector`: the
-    same, by the differences of neighbouring frames (VMC, arXiv:2312.00845). `lora`: LoRA on them with the
-    appearance-debiased loss (MotionDirector, arXiv:2310.08465). `spatial_lora`: LoRA on the attention over pixels.
-    None: the kind's first."""
+    """Which weights learn, and from which loss. `temporal_attention` finetunes the transformers over frames
+    (arXiv:2309.15818). `residual_vector` finetunes the same layers by the differences of neighbouring frames (VMC,
+    arXiv:2312.00845). `lora` puts LoRA on them, with the appearance-debiased loss (MotionDirector, arXiv:2310.08465).
+    `spatial_lora` puts LoRA on the attention over pixels. None: the first method of the kind."""
 
     video: tuple[str, ...] = ()
-    """Clips to learn from: video files, or folders of frames."""
+    """Clip to learn from, a video file or a folder of frames; may be given several times."""
 
     images: str | None = None
     """Folder of images to learn a style from; a captions.jsonl in it may say what they show."""
 
     source: tuple[str, ...] = ()
-    """For super_resolution: the same clips without the style, in the same order, or one folder of the same images. It
-    then learns to draw in the style what the stages before it show without. Without, it learns the style's fine detail
-    alone, for small clips that have the style already."""
+    """For super_resolution: the same clips without the style, in the same order, or one folder of the same images. The
+    stage then learns to draw in the style what earlier stages show without it. Without `source`, it learns only the
+    style's fine detail, for small clips that have the style already."""
 
     prompt: tuple[str, ...] = ()
-    """What the clips show: one text for all, or one for each."""
+    """What the clips show: one text for all of them, or one for each."""
 
     name: str = ""
-    """What the style is called; put behind the prompt."""
+    """Name of the style, which is appended to the prompt."""
 
     num_frames: int | None = None
-    """Frames of a clip; None: as many as the stage makes at a time."""
+    """Number of frames taken from a clip; None: as many as the stage makes at a time."""
 
     fps: float | None = None
-    """Frames per second that are taken from a clip; None: evenly over all of it."""
+    """Frames per second that are taken from a clip; None spreads the frames evenly over all of it."""
 
     fit: Literal["crop", "pad"] = "crop"
-    """What happens to a clip of another shape."""
+    """How a clip of another shape is fitted: cut at the centre, or shown whole between black bars."""
 
     start: float = 0.0
     """Seconds of a clip to leave out at its beginning."""
 
     duration: float | None = None
-    """Seconds of a clip to use; None: at most a minute."""
+    """Seconds of a clip to use; None: all of it, but at most a minute."""
 
     layers: Literal["transformer", "attention"] = "transformer"
-    """What of the transformers over frames learns: all of it, or the projections of its attentions alone."""
+    """Which part of the transformers over frames learns: all of it, or only the projections of its attentions."""
 
     convolutions: bool = False
-    """Whether `spatial_lora` puts LoRA on the convolutions over pixels too. Stages that draw fine detail have attention
-    at coarse levels alone, and cannot learn by it what lines or dots look like."""
+    """Whether `spatial_lora` also puts LoRA on the convolutions over pixels. Stages that draw fine detail have
+    attention only at coarse levels, so without this they cannot learn what lines or dots look like."""
 
     rank: int = 16
     """Rank of the LoRA matrices."""
 
-    steps: int = 400
-    """Optimizer steps."""
-
-    batch_size: int = 4
-    """Samples a step, in all its accumulated parts."""
-
-    accumulate: int = 1
-    """Parts of a batch whose gradients are added up before a step; divides `batch_size`."""
-
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
-    """`adamw8bit` keeps its state in 8 bits a number; it needs bitsandbytes."""
+    """Optimizer; `adamw8bit` keeps its state in 8 bits per number and needs bitsandbytes."""
 
     learning_rate: float | None = None
-    """That the schedule multiplies; None: 1e-4, for LoRA 5e-4."""
-
-    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """The warm-up alone, or times a fall from 1 at the first step to 0 at the last."""
-
-    warmup_steps: int = 10
-    """Steps of linear rise from 0."""
-
-    weight_decay: float = 0.0
-    """Decoupled."""
-
-    max_grad_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
-
-    ema_decay: float = 0.0
-    """Of the averaged weights, which are what the adapter holds; 0: the last ones."""
+    """Peak learning rate; None: 1e-4, for LoRA 5e-4."""
 
     prompt_dropout: float = 0.1
-    """Chance that a prompt is replaced by the empty one, for guidance."""
+    """Chance that a prompt is replaced by the empty one, for classifier-free guidance."""
 
     timestep_logit: tuple[float, float] | None = None
-    """Mean and deviation of a logit-normal distribution of noise levels (arXiv:2403.03206); None: all alike. Where a
-    subject is in each frame is decided at high ones: a positive mean."""
+    """Mean and standard deviation of the logit of the drawn noise levels (arXiv:2403.03206). A positive mean draws more
+    high ones, where the place of a subject in each frame is decided. None: all levels equally often."""
 
     random_hue: float = 0.0
-    """For motions: chance that a clip is shown in other colours, turned round the grey axis by a random angle. What is
-    learned then depends less on what the clip looks like."""
-
-    mixed_precision: Literal["no", "bf16"] = "no"
-    """Arithmetic of the network."""
+    """Chance, for motions, that a clip is shown in other colours, turned round the grey axis by a random angle, so that
+    what is learned depends less on what the clip looks like."""
 
     gradient_checkpointing: bool = False
-    """Computes activations twice, to hold fewer."""
+    """Computes activations twice, in order to hold fewer of them in memory."""
 
     inversion_steps: int = 50
-    """Steps of the DDIM inversion that finds the clips' start noise, for motions of keyframes; 0: none."""
+    """Number of steps of the DDIM inversion that finds the clips' start noise, for motions of keyframes; 0 skips it."""
 
     noise_weight: float = 0.0
     """Share of the start noise that the adapter advises to take from the clips, 0 to 1."""
 
     preview: tuple[str, ...] = ()
-    """Prompts of the sample sheets; none: those of the clips."""
+    """Prompt of the sample sheets; may be given several times. None: the prompts of the clips."""
 
-    seed: int = 0
-    """Of the noise, and of new weights."""
-
+    steps: int = 400
+    batch_size: int = 4
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 10
+    weight_decay: float = 0.0
+    ema_decay: float = 0.0
     log_every: int = 10
-    """Steps from one line of `log.jsonl` to the next."""
-
     checkpoint_every: int = 100
-    """Steps from one checkpoint to the next."""
-
     sample_every: int = 0
-    """Steps from one sample sheet to the next; 0: only at the end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_ranges(
-            {
-                "output": (self.output.endswith(".safetensors"), "the name of a *.safetensors file"),
-                "num_frames": (self.num_frames is None or self.num_frames >= 1, "1 or more"),
-                "rank": (self.rank >= 1, "1 or more"),
-                "steps": (self.steps >= 1, "1 or more"),
-                "batch_size": (self.batch_size >= 1, "1 or more"),
-                "accumulate": (
-                    self.accumulate >= 1 and self.batch_size % self.accumulate == 0,
-                    "a divisor of batch_size",
-                ),
-                "learning_rate": (self.learning_rate is None or self.learning_rate > 0, "more than 0"),
-                "warmup_steps": (self.warmup_steps >= 0, "0 or more"),
-                "weight_decay": (self.weight_decay >= 0, "0 or more"),
-                "max_grad_norm": (self.max_grad_norm > 0, "more than 0"),
-                "seed": (self.seed >= 0, "0 or more"),
-                "ema_decay": (0 <= self.ema_decay < 1, "at least 0, less than 1"),
-                "prompt_dropout": (0 <= self.prompt_dropout <= 1, "from 0 to 1"),
-                "timestep_logit": (
-                    self.timestep_logit is None or self.timestep_logit[1] > 0,
-                    "MEAN STD with STD above 0",
-                ),
-                "random_hue": (0 <= self.random_hue <= 1, "from 0 to 1"),
-                "inversion_steps": (0 <= self.inversion_steps <= 1000, "from 0 to 1000"),
-                "noise_weight": (0 <= self.noise_weight <= 1, "from 0 to 1"),
-                "log_every": (self.log_every >= 1, "1 or more"),
-                "checkpoint_every": (self.checkpoint_every >= 1, "1 or more"),
-                "sample_every": (self.sample_every >= 0, "0 or more"),
-            }
-        )
+        self.check("output", self.output.endswith(".safetensors"), "the name of a *.safetensors file")
+        self.check_range("num_frames", "rank", least=1)
+        self.check("learning_rate", self.learning_rate is None or self.learning_rate > 0, "more than 0")
+        above_0 = self.timestep_logit is None or self.timestep_logit[1] > 0
+        self.check("timestep_logit", above_0, "MEAN STD with STD above 0")
+        self.check_range("prompt_dropout", "random_hue", "noise_weight", least=0, most=1)
+        self.check_range("inversion_steps", least=0, most=1000)
         self._check_sources()
         if self.resolved_method not in METHODS[self.kind]:
             known = ", ".join(METHODS[self.kind])
@@ -215,7 +174,7 @@ class CustomizationConfig(SavedOptions):
 
     def _check_sources(self) -> None:
         if self.kind == "motion":
-            if self.stage not in ("keyframes", "interpolation"):
+            if self.stage not in MOTION_STAGES:
                 raise InputError(f"stage: motions are learned by keyframes or interpolation, got {self.stage!r}")
             if not self.video or self.images is not None:
                 raise InputError("video: a motion is learned from one video or several; name them")
@@ -225,13 +184,13 @@ class CustomizationConfig(SavedOptions):
             raise InputError("images: a style is learned from a folder of images, or from videos; name one of both")
         elif not self.name.strip():
             raise InputError("name: say what the style is called, such as 'pencil sketch'")
-        elif self.images is not None and self.stage == "interpolation":
+        elif self.images is not None and self.stage in VIDEO_STAGES:
             raise InputError("images: interpolation learns from videos alone; name videos, or another stage")
         if self.images is not None:
             for name in ("num_frames", "fps", "fit", "start", "duration"):
                 if getattr(self, name) != _DEFAULTS[name]:
                     raise InputError(f"{name}: it is for videos, and images have no use for it; leave it out")
-        if self.source and (self.kind, self.stage) != ("style", "super_resolution"):
+        if self.source and not (self.kind == "style" and self.stage in PAIR_STAGES):
             raise InputError("source: styles of super_resolution alone learn from pairs; leave it out")
         if self.source and len(self.source) != (len(self.video) or 1):
             wanted = "one folder" if self.images is not None else f"one for each of the {len(self.video)} clips"
@@ -248,18 +207,26 @@ class CustomizationConfig(SavedOptions):
 
     @property
     def resolved_method(self) -> MethodName:
-        """The method, also where none is given."""
+        """The method, or the default of the kind."""
         return self.method or METHODS[self.kind][0]
 
     @property
     def resolved_learning_rate(self) -> float:
-        """The learning rate, also where none is given."""
+        """The learning rate, or the default of the method."""
         return self.learning_rate or LEARNING_RATES[self.resolved_method]
 
     @property
     def inverts(self) -> bool:
-        """Whether the clips' start noise is looked for."""
-        return self.kind == "motion" and self.stage == "keyframes" and self.inversion_steps > 0
+        """Whether the clips' start noise is computed: for motions of a stage that begins from noise alone."""
+        begins = not STAGE_TABLE[self.stage].needs_video
+        return self.kind == "motion" and begins and self.inversion_steps > 0
+
+    @property
+    def loop(self) -> LoopOptions:
+        """The options of the training loop."""
+        steps = {name: getattr(self, name) for name in names_of(StepOptions)}
+        rate = self.resolved_learning_rate
+        return LoopOptions(out=str(self.folder), optimizer=self.optimizer, learning_rate=rate, **steps)
 
 
 _DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(CustomizationConfig)}

@@ -15,7 +15,8 @@ from show1.diffusion import fold_frames, unfold_frames
 from show1.stages import interpolation, super_resolution, translation
 from show1.training.customization.methods import Inputs
 from show1.training.objective import moved
-from show1.training.tasks import SuperResolutionTask, random_crop
+from show1.training.tasks.base import random_crop
+from show1.training.tasks.super_resolution import SuperResolutionTask
 
 TRANSLATION_FRAMES = 8
 """Frames of a clip for the expert, if the options do not say."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +24,7 @@ from show1.training.customization.layers import hold_frozen_in
 from show1.training.customization.methods import METHOD_CLASSES, Inputs, Predicted
 from show1.training.customization.prepare import Prepared, make_learner
 from show1.training.objective import draw_timesteps, moved
-from show1.training.tasks import Batch, Sample, Task
+from show1.training.tasks.base import Batch, Sample, Task
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ class CustomizationTask(Task):
         schedule: Any = build_scheduler(read_scheduler_config(self._part / "scheduler"), "ddpm")
         self._prediction = schedule.config.prediction_type
         self._hold("alphas_cumprod", schedule.alphas_cumprod)
+        self._prompts = prepared.prompts if prepared is not None else ()
         for name, tensor in prepared.tensors().items() if prepared is not None else ():
             self._hold(name, tensor)
 
@@ -108,8 +109,16 @@ class CustomizationTask(Task):
             self.method.show()
         return self
 
+    def batches(self, rank: int, world: int, start: int) -> Iterator[Batch]:
+        """Gives the clips' places, "index" (B,), one clip after another; for `show1.training.loop.fit`."""
+        loop = self._config.loop
+        clips, part = len(self._held("clips")), start * loop.accumulate
+        while True:
+            yield {"index": (torch.arange(loop.part_size) + part * loop.part_size) % clips}
+            part += 1
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Task.forward`; a batch is the clips' places, "index" (B,)."""
+        """See `Task.forward`: a scalar."""
         return {"loss": self.method.loss(self.predict, self.inputs(batch["index"]))}
 
     def inputs(self, index: Tensor) -> Inputs:
@@ -146,7 +155,7 @@ class CustomizationTask(Task):
 
     def preview(self, batch: Batch) -> list[Sample]:
         """The first clip, and what the network makes of the sheet's prompts (from that clip, in later stages)."""
-        texts: list[str] = batch["prompts"]
+        texts = self._prompts
         with torch.autocast(self.unet.device.type, torch.bfloat16, enabled=self._config.mixed_precision == "bf16"):
             made = self._sample(len(texts))
         rows = [("the clip that is learned", self._held("clips")[0].cpu())]

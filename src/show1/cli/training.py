@@ -1,0 +1,171 @@
+"""What `show1 train` and `show1 customize` share: clips, saved options, progress, and Ctrl-C."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from show1.cli.console import tell
+from show1.cli.options import keyword
+from show1.cli.progress import duration
+from show1.errors import Cancelled, InputError
+
+if TYPE_CHECKING:
+    from show1.data.clips import ClipSource
+    from show1.training.log import Line
+
+SECONDS_BETWEEN_LINES = 5.0
+"""Least time between two lines of progress."""
+
+DRY_RUN = keyword(
+    "dry_run", Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be learned.")], False
+)
+QUIET = keyword("quiet", Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")], False)
+
+
+def open_clips(data: str, seed: int) -> "ClipSource":
+    """Opens the clips that `--data` names.
+
+    Args:
+        data: A folder, or the name of a source, followed by its options after a colon.
+        seed: Picks the clips, or parts of them.
+
+    Raises:
+        InputError: There is no such folder, or it or an option is faulty.
+    """
+    name = data.partition(":")[0]
+    if name in SOURCES:
+        return SOURCES[name](data, seed)
+    from show1.data.folder import ClipFolder
+
+    return ClipFolder(data, seed=seed)
+
+
+def _sprites(spec: str, seed: int) -> "ClipSource":
+    from show1.sprites.clips import SpriteClips
+
+    return SpriteClips.from_spec(spec, seed)
+
+
+SOURCES: dict[str, Callable[[str, int], "ClipSource"]] = {"sprites": _sprites}
+"""Sources of clips that have a name, and what opens them."""
+
+
+def read_saved(file: Path, key: str, expected: str) -> dict[str, Any]:
+    """Reads the options that a JSON file holds.
+
+    Args:
+        file: The file.
+        key: The option that says what is learned.
+        expected: Its value for this command.
+
+    Raises:
+        InputError: The file cannot be read, or is of another command.
+    """
+    from show1.files import read_json_object
+
+    try:
+        values = read_json_object(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as a JSON object with training options: {error}") from error
+    if values.get(key, expected) != expected:
+        raise InputError(f"{file} is of the {key} {values[key]!r}, not {expected!r}")
+    return values
+
+
+def supervise(
+    learn: Callable[[Callable[["Line"], None] | None, Callable[[], bool] | None], Path],
+    *,
+    steps: int,
+    folder: Path,
+    resume: str,
+    quiet: bool,
+) -> Path:
+    """Runs a training with progress on the terminal; Ctrl-C stops it after a checkpoint.
+
+    Args:
+        learn: Runs the training, given what is called with each line of the log and what says whether to stop.
+        steps: Steps of the training.
+        folder: The run's folder.
+        resume: The command that resumes it.
+        quiet: Whether to show no progress.
+
+    Raises:
+        Cancelled: Ctrl-C, with a note on how to resume.
+    """
+    from show1.training.checkpoint import last_checkpoint
+
+    with stop_on_interrupt() as stop:
+        try:
+            return learn(None if quiet else TrainingProgress(steps), stop)
+        except (Cancelled, KeyboardInterrupt) as error:
+            stopped = error if isinstance(error, Cancelled) else Cancelled("by Ctrl-C")
+            if last_checkpoint(folder) is None:
+                stopped.add_note("There is no checkpoint yet: the same command starts over.")
+            else:
+                stopped.add_note(f"To resume: {resume}")
+            raise stopped from None
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool] | None]:
+    """Gives a function that says whether Ctrl-C was pressed; a second Ctrl-C interrupts at once.
+
+    With several processes each has to be stopped alike: then Ctrl-C interrupts at once (and this gives None).
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        yield None
+        return
+    asked = False
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(*_: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, before)
+        tell("stopping after this step (Ctrl-C again: at once, back to the last checkpoint)")
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class TrainingProgress:
+    """Prints a line now and then: step, loss, speed, time left."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._first: tuple[float, float] | None = None
+        self._last_line = 0.0
+
+    def __call__(self, line: "Line") -> None:
+        now, step = time.monotonic(), line["step"]
+        if self._first is None:
+            self._first = (now, step)
+        began, start = self._first
+        if step < self._steps and now - self._last_line < SECONDS_BETWEEN_LINES:
+            return
+        self._last_line = now
+        left = (now - began) / (step - start) * (self._steps - step) if step > start else None
+        text = f"step {step:.0f}/{self._steps}, loss {line['loss']:.4f}, {line['samples_per_second']:.1f} samples/s"
+        tell(text + (f", {duration(left)} left" if left else ""))
+
+
+def quiet_libraries() -> None:
+    """Turns off the progress bars that transformers shows for small files."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+
+
+def example(command: str, options: tuple[str, ...]) -> str:
+    """Formats an example for the help of a command, one option per line."""
+    lines = " \\\n    ".join([command, *options])
+    return f"Example:\n\n\b\n  {lines}\n"

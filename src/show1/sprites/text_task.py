@@ -1,0 +1,101 @@
+"""Training of a small text encoder on what captions of the sprite world ask for."""
+
+import copy
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from show1.data.clips import ClipSource
+from show1.errors import InputError
+from show1.sprites.captions import DIRECTIONS, TURNED, CaptionFacts, read_caption
+from show1.sprites.clips import SpriteClips
+from show1.sprites.groups import ARRANGEMENTS
+from show1.sprites.options import TextOptions
+from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS
+from show1.training.presets import preset
+from show1.training.tasks.base import Batch, Sample, Task
+from show1.training.tasks.text_conditioner import TextConditioner
+
+_CLASSES = {
+    "subject": len(SUBJECTS),
+    "motion": len(MOTIONS),
+    "background": len(BACKGROUNDS),
+    "other": len(SUBJECTS) + 1,
+    "arrangement": len(ARRANGEMENTS) + 1,
+    "turned": len(TURNED) + 2,
+    "direction": len(DIRECTIONS) + 1,
+}
+"""Number of classes of each head; from "other" on the last class means "not mentioned"."""
+
+
+def _labels(said: CaptionFacts) -> dict[str, int]:
+    """The class for each head; -100, which losses ignore, where no motion, subject or background is mentioned."""
+    unsaid = {
+        name: -100 if name in ("subject", "motion", "background") else count - 1 for name, count in _CLASSES.items()
+    }
+    values = {name: getattr(said, name) for name in _CLASSES}
+    return {name: unsaid[name] if value is None else int(value) for name, value in values.items()}
+
+
+class TextTask(Task):
+    """A text encoder whose states tell what captions of the sprite world ask for.
+
+    Linear heads read it off the mean of the states: subjects, motion, background, and whatever else is mentioned. With
+    such states from the beginning, networks need fewer clips to learn what the words look like, and all stages can
+    share one frozen encoder. An encoder that continues learning (`init`) keeps the states of ordinary captions for the
+    networks that know them.
+    """
+
+    KEEPING = 30.0
+    """Weight of the squared difference from the states that an encoder had before it continued learning."""
+
+    def __init__(self, options: TextOptions, source: ClipSource) -> None:
+        super().__init__()
+        if not isinstance(source, SpriteClips):
+            raise InputError(f"data: the task 'text' reads captions of the sprite world, got {source.spec!r}")
+        self.before: TextConditioner | None = None
+        if options.init:
+            self.text = TextConditioner.from_folder(options.init)
+            self.text.add_words(source.vocabulary())
+            self.before = copy.deepcopy(self.text).requires_grad_(False).eval()
+        else:
+            self.text = TextConditioner.fresh(preset(options.network), source.vocabulary())
+        self.heads = nn.ModuleDict({name: nn.Linear(self.text.width, count) for name, count in _CLASSES.items()})
+
+    def logits(self, states: Tensor, captions: list[str]) -> dict[str, Tensor]:
+        """Scores each head's classes, (B, classes), from the captions' states (B, L, D)."""
+        mask = self.text.tokenize(captions).attention_mask.to(states.device)[..., None]
+        mean = (states * mask).sum(1) / mask.sum(1)
+        return {name: head(mean) for name, head in self.heads.items()}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Task.forward`: scalars; "accuracy" is the share of captions that all heads read right."""
+        captions: list[str] = batch["caption"]
+        states = self.text(captions)
+        read = [read_caption(caption) for caption in captions]
+        classes = [_labels(each) for each in read]
+        labels = {name: torch.tensor([c[name] for c in classes]).to(states.device) for name in _CLASSES}
+        scores = self.logits(states, captions)
+        losses = [F.cross_entropy(scores[name], labels[name], reduction="sum") for name in _CLASSES]
+        loss = torch.stack(losses).sum() / len(captions)
+        known = torch.stack([labels[name] < 0 for name in _CLASSES])
+        right = torch.stack([scores[name].argmax(1) == labels[name] for name in _CLASSES])
+        values = {"loss": loss, "accuracy": (right | known).all(0).float().mean()}
+        if self.before is not None:
+            ordinary = torch.tensor([each.ordinary for each in read]).to(states.device)
+            with torch.no_grad():
+                wanted = self.before(captions)
+            moved = (states - wanted).square().mean((1, 2))
+            values["moved"] = (moved * ordinary).sum() / ordinary.sum().clamp(min=1)
+            values["loss"] = loss + self.KEEPING * values["moved"]
+        return values
+
+    def export(self, folder: Path) -> None:
+        """See `Task.export`: tokenizer and text encoder."""
+        self.text.save(folder)
+
+    def preview(self, batch: Batch) -> list[Sample]:
+        """See `Task.preview`: a text encoder makes no samples, so there are no (3, F, H, W)."""
+        return []

@@ -1,0 +1,203 @@
+"""The training loop, for the stages and for customizations.
+
+Data, noise and dropout depend only on (seed, step, process), so a run that was killed resumes from its last checkpoint
+and ends with the same weights, bit for bit.
+"""
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from show1.errors import Cancelled, RunError
+from show1.files import write_json
+from show1.media import contact_sheet, save_sheet
+from show1.runtime import explained_memory
+from show1.training.batches import last_start
+from show1.training.checkpoint import CONFIG, exported_step, last_checkpoint, save_checkpoint, save_export, step_of
+from show1.training.log import Line, RunLog
+from show1.training.objective import moved
+from show1.training.optimizer import averaged, lr_factor, make_optimizer, update_average
+from show1.training.options import LoopOptions
+from show1.training.tasks.base import Batch, Task
+from show1.video import Video
+
+logger = logging.getLogger(__name__)
+
+SMALLER = (
+    "a smaller batch_size, or the same one in parts (accumulate), gradient_checkpointing, mixed_precision bf16, or, to "
+    "customize, the method lora"
+)
+"""What to try where a training needs too much memory."""
+
+Batches = Callable[[int, int, int], Iterator[Batch]]
+"""Parts of batches for (process, number of processes, first step); the same arguments give the same batches."""
+
+
+def fit(
+    task: Task,
+    batches: Batches,
+    loop: LoopOptions,
+    *,
+    name: str,
+    config: Mapping[str, Any],
+    on_log: Callable[[Line], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Path:
+    """Trains a task, resuming from the last checkpoint in the run's folder if there is one.
+
+    Args:
+        task: What to train.
+        batches: What it learns from.
+        loop: How.
+        name: Name of the task in the record of the export.
+        config: All options, written to `config.json` in the run's folder.
+        on_log: Called by the main process with every line of the log.
+        stop: Asked after every step, in runs of one process; when it returns True, the run writes a checkpoint and
+            stops.
+
+    Returns:
+        The folder `export/` with what the task exports with averaged weights.
+
+    Raises:
+        RunError: The loss is not finite.
+        Cancelled: `stop` returned True.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()  # another run of this process may have had another precision
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # several processes on CPUs talk through gloo
+        mixed_precision=loop.mixed_precision,
+        gradient_accumulation_steps=loop.accumulate,
+        step_scheduler_with_optimizer=False,
+    )
+    if accelerator.is_main_process:
+        write_json(loop.folder / CONFIG, dict(config))
+    accelerator.wait_for_everyone()
+    checkpoint = last_checkpoint(loop.folder)
+    with explained_memory("in training", SMALLER):
+        run = _Run(task, loop, accelerator, checkpoint)
+        if accelerator.is_main_process:
+            with RunLog(loop.folder, step_of(checkpoint), on_log) as log:
+                run.train(batches, name, log, stop)
+        else:
+            run.train(batches, name, None, stop)
+    return loop.folder / "export"
+
+
+class _Run:
+    """The training of one process."""
+
+    def __init__(self, task: Task, loop: LoopOptions, accelerator: Any, checkpoint: Path | None) -> None:
+        from diffusers.training_utils import EMAModel
+
+        self.task, self.loop, self.accelerator = task, loop, accelerator
+        optimizer = make_optimizer(task, loop)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, loop))
+        self.trained = [p for p in task.parameters() if p.requires_grad]
+        self.ema = EMAModel(self.trained, decay=loop.ema_decay, foreach=True)
+        self.model, self.optimizer = accelerator.prepare(task, optimizer)
+        accelerator.register_for_checkpointing(self.schedule, self.ema)
+        self.start = step_of(checkpoint)
+        if checkpoint is not None:
+            accelerator.load_state(str(checkpoint))
+            logger.info("resuming from step %d", self.start)
+        self.ema.to(accelerator.device)
+
+    def train(self, batches: Batches, name: str, log: RunLog | None, stop: Callable[[], bool] | None) -> None:
+        """Trains to the last step; the main process has the log."""
+        loop, accelerator = self.loop, self.accelerator
+        parts = batches(accelerator.process_index, accelerator.num_processes, self.start)
+        preview = next(batches(0, 1, last_start(loop.batch_size))) if log is not None else {}
+
+        def preview_and_export(step: int) -> None:
+            if log is not None:
+                with averaged(self.ema, self.trained):
+                    _preview_and_export(self.task, _to(preview, accelerator.device), loop.folder, name, step, log)
+            accelerator.wait_for_everyone()
+
+        self.model.train()
+        began, count = time.monotonic(), 0
+        sums: dict[str, torch.Tensor] = {}
+        for step in range(self.start, loop.steps):
+            norm = self._step(parts, step, sums)
+            done, count = step + 1, count + 1
+            stopping = stop is not None and stop()
+            checkpoint_due = stopping or done == loop.steps or done % loop.checkpoint_every == 0
+
+            # a checkpoint begins a new line, so that a run that resumes from it writes the lines of one never stopped
+            if checkpoint_due or done % loop.log_every == 0:
+                means = {key: float(accelerator.reduce(v, "mean")) / count for key, v in sums.items()}
+                samples = count * loop.batch_size * accelerator.num_processes
+                line = {
+                    "step": done,
+                    **means,
+                    "grad_norm": float(norm),
+                    "lr": max(self.schedule.get_last_lr()),
+                    "samples_per_second": samples / (time.monotonic() - began),
+                }
+                if log is not None:
+                    log.write(line)
+                if not math.isfinite(means["loss"]):
+                    raise RunError(f"the loss at step {done} is {means['loss']}; lower learning_rate and start again")
+                began, count, sums = time.monotonic(), 0, {}
+            if checkpoint_due:
+                save_checkpoint(accelerator, loop.folder, done)
+            if done < loop.steps and loop.sample_every and done % loop.sample_every == 0:
+                preview_and_export(done)
+            if stopping and done < loop.steps:
+                raise Cancelled(f"{loop.folder} holds step {done} of {loop.steps}")
+
+        # after the last checkpoint, and again in a run that was killed between the two
+        if exported_step(loop.folder) != max(self.start, loop.steps):
+            preview_and_export(max(self.start, loop.steps))
+
+    def _step(self, parts: Iterator[Batch], step: int, sums: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Does a step of the optimizer, adds the losses to the sums and returns the norm of the gradients."""
+        loop, accelerator = self.loop, self.accelerator
+        for part in range(loop.accumulate):
+            batch = _to(next(parts), accelerator.device)
+            torch.manual_seed(_seed(loop.seed, step, part, accelerator.process_index))
+            with accelerator.accumulate(self.model):
+                losses = self.model(batch)
+                accelerator.backward(losses["loss"])
+                if accelerator.sync_gradients:
+                    norm: torch.Tensor = accelerator.clip_grad_norm_(self.trained, loop.max_grad_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            for key, value in losses.items():
+                sums[key] = sums.get(key, 0.0) + value.detach() / loop.accumulate
+        self.schedule.step()
+        update_average(self.ema, self.trained)
+        return norm
+
+
+@torch.no_grad()
+def _preview_and_export(task: Task, batch: Batch, folder: Path, name: str, step: int, log: RunLog) -> None:
+    """Writes a sheet of samples and the export, with the weights as they are now."""
+    task.eval()
+    samples = task.preview(batch)
+    if samples:
+        videos = [Video.from_tensor(video, fps=2.0) for _, video in samples]
+        sheet = contact_sheet(videos, labels=[caption for caption, _ in samples])
+        (folder / "samples").mkdir(exist_ok=True)
+        save_sheet(sheet, folder / "samples" / f"step-{step:07d}.png", overwrite=True)
+        log.show(sheet, step)
+    save_export(folder, task.export, name, step)
+    task.train()
+
+
+def _seed(seed: int, step: int, part: int, rank: int) -> int:
+    digest = hashlib.sha256(f"{seed}/{step}/{part}/{rank}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    return {k: moved(v, device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}

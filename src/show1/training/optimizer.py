@@ -1,0 +1,88 @@
+"""Optimizers, learning rates, and averages of the weights."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from show1.errors import MissingDependencyError
+from show1.training.muon import muon
+from show1.training.options import LoopOptions
+from show1.training.tasks.base import Task
+
+
+def make_optimizer(task: Task, loop: LoopOptions) -> torch.optim.Optimizer:
+    """Makes AdamW, or Muon for the matrices between the first and the last layer and AdamW for the rest.
+
+    Raises:
+        MissingDependencyError: The package of the optimizer is not installed.
+    """
+    new = task.new_parameters()
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in task.named_parameters():
+        if parameter.requires_grad:
+            hidden = parameter.ndim >= 2 and not re.search(r"conv_in|conv_out|embedding|shared", name)
+            groups.setdefault((name in new, hidden and loop.optimizer == "muon"), []).append(parameter)
+    options: list[dict[str, Any]] = [
+        {"params": params, "lr": loop.learning_rate * (1.0 if is_new else task.inherited_lr_scale)}
+        for (is_new, _), params in groups.items()
+    ]
+    if loop.optimizer == "adamw":
+        return torch.optim.AdamW(options, weight_decay=loop.weight_decay, fused=True)
+    if loop.optimizer == "adamw8bit":
+        return _eight_bit(options, loop.weight_decay)
+    for option, (_, use_muon) in zip(options, groups, strict=True):
+        # orthogonal updates scaled to the size of AdamW's (section 2.2 of arXiv:2502.16982): one learning rate for both
+        option |= {"use_muon": use_muon, "weight_decay": loop.weight_decay}
+        option |= {"use_adjusted_lr": True} if use_muon else {"betas": (0.9, 0.999), "eps": 1e-8}
+    try:
+        return muon(options)
+    except ImportError as error:
+        raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
+
+
+def _eight_bit(options: list[dict[str, Any]], weight_decay: float) -> torch.optim.Optimizer:
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"optimizer: adamw8bit needs bitsandbytes ({error}); pip install bitsandbytes, or use adamw"
+        ) from error
+    optimizer: torch.optim.Optimizer = AdamW8bit(options, weight_decay=weight_decay)
+    return optimizer
+
+
+def lr_factor(step: int, loop: LoopOptions) -> float:
+    """Gives the factor on the learning rate at a step: the warm-up times the schedule."""
+    warmup = min(1.0, (step + 1) / max(1, loop.warmup_steps))
+    left = 1 - step / loop.steps
+    if loop.lr_schedule == "constant":
+        return warmup
+    return warmup * (left if loop.lr_schedule == "linear" else 0.5 * (1 + math.cos(math.pi * (1 - left))))
+
+
+def update_average(ema: Any, trained: Sequence[torch.nn.Parameter]) -> None:
+    """Does a step of diffusers' `EMAModel`, also for parameters that do not learn in this step.
+
+    By itself it would copy those instead of averaging them.
+    """
+    learning = [parameter.requires_grad for parameter in trained]
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    ema.step(trained)
+    for parameter, on in zip(trained, learning, strict=True):
+        parameter.requires_grad_(on)
+
+
+@contextmanager
+def averaged(ema: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
+    """Puts the averaged weights in place of those that are trained, inside the block."""
+    ema.store(trained)
+    ema.copy_to(trained)
+    try:
+        yield
+    finally:
+        ema.restore(trained)

@@ -1,0 +1,284 @@
+"""Options of the tasks that train the stages: one dataclass per task. Loads without torch."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from show1.errors import InputError
+from show1.training.options import LoopOptions, TaskOptions
+
+if TYPE_CHECKING:
+    from show1.data.clips import ClipView
+
+
+def _require_latent_size(task: str, size: tuple[int, int] | None) -> None:
+    if size is not None and any(side % 8 for side in size):
+        raise InputError(f"size must be multiples of 8 for {task}, got {size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FrameOptions(TaskOptions):
+    """Options of the tasks that learn from frames."""
+
+    size: tuple[int, int] | None = None
+    """Height and width of the frames that the stage makes, in pixels; None: those of the preset `network`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check("size", self.size is None or min(self.size) >= 8, "at least 8 pixels each way")
+
+    def view(self) -> "ClipView":
+        """See `TaskOptions.view`."""
+        view = super().view()
+        height, width = self.size or (view.height, view.width)
+        return dataclasses.replace(view, height=height, width=width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderOptions(_FrameOptions):
+    """Options of the training of the image autoencoder."""
+
+    task: ClassVar[str] = "vae"
+    about: ClassVar[str] = "The image autoencoder of the translation stage."
+    implementation: ClassVar[str] = "show1.training.tasks.autoencoder:AutoencoderTask"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_latent_size(self.task, self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisingOptions(_FrameOptions):
+    """Options of the tasks that train a stage's denoising network."""
+
+    temporal: ClassVar[bool] = True
+    """Whether the network has layers over frames."""
+
+    trains_text: ClassVar[bool] = False
+    """Whether the task trains a text encoder along when no folder is given for it."""
+
+    may_change: ClassVar[frozenset[str]] = frozenset({"cuda_graphs"})
+
+    text: str | None = None
+    """Stage folder whose text encoder is used, frozen. None: that of `init`; the keyframe tasks then train it along,
+    or a fresh one."""
+
+    inherited_lr_scale: float = 1.0
+    """Factor on the learning rate of the parameters that `init` brought."""
+
+    prediction_type: Literal["v_prediction", "epsilon", "sample"] = "v_prediction"
+    """What a fresh network predicts; with `init`, its scheduler's type is kept. `sample` (the clean video) suits
+    networks on patches, which have too few channels to pass the noise on (arXiv:2511.13720)."""
+
+    loss: Literal["squared", "absolute"] = "squared"
+    """Error of the prediction. Absolute errors leave what is right already as it is and invent less detail
+    (arXiv:2111.05826 compares both); they suit stages whose condition shows nearly everything."""
+
+    min_snr_gamma: float | None = None
+    """Weights the loss by min(SNR, gamma) (arXiv:2303.09556). None: no weights."""
+
+    prompt_dropout: float = 0.1
+    """Chance that a caption is replaced by the empty one, for classifier-free guidance."""
+
+    temporal_dropout: float = 0.1
+    """Dropout of the convolutions over frames. The published networks have 0.1; 0 is a tenth faster on CPUs."""
+
+    max_timestep: int = 999
+    """Highest noise level that is drawn, 0 to 999; 900 makes the expert of the translation stage."""
+
+    timestep_logit: tuple[float, float] | None = None
+    """Mean and standard deviation of the logit of the drawn noise levels (section 3.1 of arXiv:2403.03206). A positive
+    mean draws more high ones, where subject and motion are decided. None: all levels equally often."""
+
+    gradient_checkpointing: bool = False
+    """Computes activations twice, in order to hold fewer of them in memory."""
+
+    cuda_graphs: bool = False
+    """Replays the network's kernels as one CUDA graph. Without, a small network on a large GPU waits for the CPU that
+    launches the kernels one by one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_range("inherited_lr_scale", least=0)
+        self.check_range("max_timestep", least=0, most=999)
+        self.check_range("prompt_dropout", least=0, most=1)
+        self.check("temporal_dropout", 0 <= self.temporal_dropout < 1, "at least 0, less than 1")
+        self.check("min_snr_gamma", self.min_snr_gamma is None or self.min_snr_gamma > 0, "more than 0")
+        above_0 = self.timestep_logit is None or self.timestep_logit[1] > 0
+        self.check("timestep_logit", above_0, "MEAN STD with STD above 0")
+        if self.cuda_graphs and self.gradient_checkpointing:
+            raise InputError("cuda_graphs cannot compute activations twice; leave it out, or gradient_checkpointing")
+        if not (self.trains_text or self.text or self.init):
+            raise InputError(
+                f"text: {self.task} reads prompts with a trained text encoder; name the folder that has it"
+            )
+
+    def check_loop(self, loop: LoopOptions) -> None:
+        """See `TaskOptions.check_loop`."""
+        if self.cuda_graphs and loop.accumulate > 1:
+            raise InputError("cuda_graphs cannot add up gradients; leave it out, or accumulate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyframesOptions(DenoisingOptions):
+    """Options of the training of the keyframe network."""
+
+    task: ClassVar[str] = "keyframes"
+    about: ClassVar[str] = "Text to keyframes: the image network with layers over time."
+    example: ClassVar[tuple[str, ...]] = (
+        "--data clips",
+        "--init runs/keyframe_images/export",
+        "--text runs/text/export",
+    )
+    implementation: ClassVar[str] = "show1.training.tasks.keyframes:KeyframesTask"
+    trains_text: ClassVar[bool] = True
+    shares_noise: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyframeImagesOptions(KeyframesOptions):
+    """Options of the keyframe network's pretraining on single frames."""
+
+    task: ClassVar[str] = "keyframe_images"
+    about: ClassVar[str] = "Text to single frames: the network that keyframes starts from."
+    example: ClassVar[tuple[str, ...]] = ("--data clips", "--text runs/text/export")
+    temporal: ClassVar[bool] = False
+    shares_noise: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RepairOptions(DenoisingOptions):
+    """Options of the stages after the keyframes."""
+
+    corruption: float = 0.0
+    """Share of the clips, 0 to 1, in which the stage also learns to remove what earlier stages leave: coarse pixels,
+    wobbling edges, noise. 0: only clean videos, as in the paper."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_range("corruption", least=0, most=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ConditionOptions(_RepairOptions):
+    """Options of the stages that see frames beside the noisy ones."""
+
+    add_condition: bool = False
+    """The network predicts only what the blend of the keyframes, or the upsampled video, lacks, not the whole video,
+    which small networks cannot pass on. Needs `prediction_type` "sample"."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.add_condition and self.prediction_type != "sample":
+            raise InputError(f"add_condition needs prediction_type sample, got {self.prediction_type}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpolationOptions(_ConditionOptions):
+    """Options of the training of the interpolation network."""
+
+    task: ClassVar[str] = "interpolation"
+    about: ClassVar[str] = "Two keyframes to the frames between them."
+    example: ClassVar[tuple[str, ...]] = ("--data clips", "--init runs/keyframes/export", "--text runs/text/export")
+    implementation: ClassVar[str] = "show1.training.tasks.interpolation:InterpolationTask"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperResolutionOptions(_ConditionOptions):
+    """Options of the training of the super-resolution network."""
+
+    task: ClassVar[str] = "super_resolution"
+    about: ClassVar[str] = "Windows of small frames to large ones."
+    example: ClassVar[tuple[str, ...]] = (
+        "--data clips",
+        "--init runs/super_resolution_images/export",
+        "--text runs/text/export",
+    )
+    implementation: ClassVar[str] = "show1.training.tasks.super_resolution:SuperResolutionTask"
+
+    noise_level: tuple[int, int] = (0, 400)
+    """Lowest and highest noise level of the low-resolution condition, 0 to 999."""
+
+    low_size: tuple[int, int] | None = None
+    """Height and width of the frames that super-resolution starts from, in pixels; None: those of the preset
+    `network`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low, high = self.noise_level
+        self.check("low_size", self.low_size is None or min(self.low_size) >= 1, "at least 1 pixel each way")
+        self.check("noise_level", 0 <= low <= high <= 999, "a range within 0 to 999")
+
+    def view(self) -> "ClipView":
+        """See `TaskOptions.view`."""
+        view = super().view()
+        return dataclasses.replace(view, low=self.low_size or view.low)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperResolutionImagesOptions(SuperResolutionOptions):
+    """Options of the super-resolution network's pretraining on single frames."""
+
+    task: ClassVar[str] = "super_resolution_images"
+    about: ClassVar[str] = "Small single frames to large ones: the network that super_resolution starts from."
+    example: ClassVar[tuple[str, ...]] = ("--data clips", "--text runs/text/export")
+    temporal: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationOptions(_RepairOptions):
+    """Options of the training of the expert."""
+
+    task: ClassVar[str] = "translation"
+    about: ClassVar[str] = (
+        "The expert: text to high-resolution latent video, for the noise levels up to --max-timestep."
+    )
+    example: ClassVar[tuple[str, ...]] = (
+        "--data clips",
+        "--init runs/translation_images/export",
+        "--vae runs/vae/export",
+        "--max-timestep 900",
+    )
+    implementation: ClassVar[str] = "show1.training.tasks.translation:TranslationTask"
+
+    vae: str | None = None
+    """Stage folder (or training export) whose autoencoder is used, frozen."""
+
+    crop: tuple[int, int] | None = None
+    """Height and width of random crops to learn from, in pixels; None: whole frames."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check("crop", self.crop is None or min(self.crop) >= 8, "at least 8 pixels each way")
+        _require_latent_size(self.task, self.size)
+        if self.vae is None:
+            raise InputError(
+                "vae: the translation tasks need a trained VAE; train the task 'vae' first and name its export"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationImagesOptions(TranslationOptions):
+    """Options of the expert's pretraining on single frames."""
+
+    task: ClassVar[str] = "translation_images"
+    about: ClassVar[str] = "Text to single latent images: the network that translation starts from."
+    example: ClassVar[tuple[str, ...]] = (
+        "--data clips",
+        "--text runs/text/export",
+        "--vae runs/vae/export",
+        "--max-timestep 900",
+    )
+
+
+TASKS: tuple[type[TaskOptions], ...] = (
+    KeyframeImagesOptions,
+    KeyframesOptions,
+    InterpolationOptions,
+    SuperResolutionImagesOptions,
+    SuperResolutionOptions,
+    AutoencoderOptions,
+    TranslationImagesOptions,
+    TranslationOptions,
+)
+"""The tasks that train the stages, in the order in which they build on one another."""
