@@ -49,7 +49,7 @@ def test_a_customization_and_more_of_it(show1: Show1, tmp_path: Path, asked: lis
     adapter = Adapter.load(tmp_path / "walk.safetensors")
     assert adapter.settings["steps"] == 2 and adapter.prompt == "a panda spins"
     other = show1("customize", "style", "--run", "walk.run")
-    assert other.code == 2 and "walk.run holds a run of the kind 'motion', not 'style'" in other.err
+    assert other.code == 2 and "walk.run/config.json is of the kind 'motion', not 'style'" in other.err
 
 
 def test_dry_run(show1: Show1, tmp_path: Path, asked: list[object]) -> None:
@@ -90,12 +90,12 @@ def test_ctrl_c_leaves_a_run_that_goes_on(
 
     (tmp_path / "walk.safetensors").write_text("of another run")
     with monkeypatch.context() as patch:
-        patch.setattr(customize.TrainingProgress, "__call__", press_once)
+        patch.setattr("show1.cli.training.TrainingProgress.__call__", press_once)
         stopped = show1(*asked, "-o", "walk.safetensors", "--steps", 3, "--run", "my run", "--overwrite")
     (tmp_path / "walk.safetensors").unlink()
     assert stopped.code == 130
     assert "my run holds step 2 of 3" in stopped.err
-    assert "To go on: show1 customize motion --run 'my run' --overwrite" in stopped.err
+    assert "To resume: show1 customize motion --run 'my run' --overwrite" in stopped.err
     assert show1("customize", "motion", "--run", "my run").code == 0
     assert (tmp_path / "walk.safetensors").is_file()
     steps = [json.loads(line)["step"] for line in (tmp_path / "my run/log.jsonl").read_text().splitlines()]
