@@ -80,13 +80,13 @@ def test_batch_of_prompts_equals_single_prompts(family: str, changes: dict[str, 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_cache_of_some_rows(family: str) -> None:
+def test_a_cache_of_some_rows_is_the_cache_of_their_text(family: str) -> None:
     model = build(FAMILIES[family])
     arguments = inputs(model, batch=3)
     whole = run(model, arguments)
-    with torch.no_grad():
-        cache = model.encode_text(arguments.pop("encoder_hidden_states")).select(slice(1, 3))
     rows = {key: value[1:3] for key, value in arguments.items()}
+    with torch.no_grad():
+        cache = model.encode_text(rows.pop("encoder_hidden_states"))
     assert_close(run(model, {**rows, "text_cache": cache}), whole[1:3])
 
 

@@ -8,20 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from show1.networks.layers import GroupNorm, fold_frames, unfold_frames
+from show1.networks.layers import GroupNorm, gather_frames, scatter_frames
 
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values of the text, (B, L, C) each."""
 
+BlockText = tuple[KeyValue | None, KeyValue]
+"""The text for the two attentions of a `TransformerBlock`; None if the first one looks at the pixels."""
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Softmax attention.
+    """Computes softmax attention.
 
     Args:
         query: (N, Q, C).
         key: (N, K, C).
         value: (N, K, C).
-        heads: Heads, a divisor of C.
+        heads: Number of heads, a divisor of C.
 
     Returns:
         (N, Q, C).
@@ -37,18 +40,20 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
 
 
 def expand_frames(x: Tensor, batch_frames: int) -> Tensor:
-    """Shows each video's text to all of its frames: (B, L, C) -> (B*F, L, C)."""
+    """Repeats each video's text for its frames: (B, L, C) -> (B*F, L, C)."""
     if x.shape[0] == batch_frames:
         return x
     return x[:, None].expand(-1, batch_frames // x.shape[0], -1, -1).flatten(0, 1)
 
 
-def _expand(key_value: KeyValue, batch_frames: int) -> KeyValue:
+def _expand(key_value: KeyValue | None, batch_frames: int) -> KeyValue | None:
+    if key_value is None:
+        return None
     return expand_frames(key_value[0], batch_frames), expand_frames(key_value[1], batch_frames)
 
 
 class Attention(nn.Module):
-    """Multi-head attention from tokens to tokens (of their own, or of a text)."""
+    """Multi-head attention of tokens to themselves, or to a text."""
 
     def __init__(self, dim: int, heads: int, head_dim: int, text_dim: int | None = None) -> None:
         super().__init__()
@@ -60,9 +65,11 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(inner, dim), nn.Identity()])
 
     def text_key_value(self, text: Tensor) -> KeyValue:
+        """Computes the keys and values of a text of (B, L, D)."""
         return self.to_k(text), self.to_v(text)
 
     def forward(self, x: Tensor, key_value: KeyValue | None = None) -> Tensor:
+        """Maps tokens of (N, Q, C) to (N, Q, C); with `key_value`, they attend to the text."""
         key, value = (self.to_k(x), self.to_v(x)) if key_value is None else key_value
         out: Tensor = self.to_out[0](attend(self.to_q(x), key, value, self.heads))
         return out
@@ -95,8 +102,6 @@ class AddedTextAttention(nn.Module):
             self.norm_cross = GroupNorm(32, text_dim, eps=1e-5)
         elif text_norm == "layer_norm":
             self.norm_cross = nn.LayerNorm(text_dim)
-        elif text_norm is not None:
-            raise ValueError(f"cross_attention_norm must be 'group_norm', 'layer_norm' or None, got {text_norm!r}")
         self.to_q = nn.Linear(channels, inner)
         if not only_text:
             self.to_k = nn.Linear(channels, inner)
@@ -106,6 +111,7 @@ class AddedTextAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(inner, channels), nn.Identity()])
 
     def text_key_value(self, text: Tensor) -> KeyValue:
+        """Computes the keys and values of a text of (B, L, D)."""
         if isinstance(self.norm_cross, nn.GroupNorm):
             text = self.norm_cross(text.transpose(1, 2)).transpose(1, 2)
         elif self.norm_cross is not None:
@@ -113,12 +119,12 @@ class AddedTextAttention(nn.Module):
         return self.add_k_proj(text), self.add_v_proj(text)
 
     def forward(self, x: Tensor, text: KeyValue) -> Tensor:
-        """(B*F, C, H, W) with text of (B, L, C) -> (B*F, C, H, W)."""
+        """Maps (B*F, C, H, W), with a text of (B, L, C), to (B*F, C, H, W)."""
         batch_frames = x.shape[0]
         tokens = self.group_norm(x.flatten(2)).transpose(1, 2)  # (B*F, H*W, C)
         query = self.to_q(tokens)
         if self.only_text and not self.published_order:
-            # all pixels of all frames of a video ask the same text: no copy of its keys and values
+            # all pixels of a video see the same text, so that its keys and values need no copy per frame
             videos = text[0].shape[0]
             out = attend(query.reshape(videos, -1, query.shape[-1]), *text, self.heads).view(query.shape)
         else:
@@ -141,6 +147,7 @@ class FeedForward(nn.Module):
         self.net = nn.ModuleList([_GEGLU(dim, inner), nn.Identity(), nn.Linear(inner, dim)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, Q, C) to (N, Q, C)."""
         for layer in self.net:
             x = layer(x)
         return x
@@ -158,7 +165,7 @@ class _GEGLU(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm block: attention, second attention (over text where `text_dim` is given), feed-forward."""
+    """Pre-norm block: attention, a second attention (over text if `text_dim` is given), feed-forward."""
 
     def __init__(
         self, dim: int, heads: int, head_dim: int, *, text_dim: int | None = None, only_text: bool = False
@@ -172,6 +179,7 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(dim)
 
     def forward(self, x: Tensor, text1: KeyValue | None = None, text2: KeyValue | None = None) -> Tensor:
+        """Maps tokens of (N, Q, C) to (N, Q, C); each attention looks at its text, or at the tokens if that is None."""
         x = x + self.attn1(self.norm1(x), text1)
         x = x + self.attn2(self.norm2(x), text2)
         out: Tensor = x + self.ff(self.norm3(x))
@@ -204,28 +212,38 @@ class SpatialTransformer(nn.Module):
         )
         self.proj_out = nn.Linear(inner, channels) if linear else nn.Conv2d(inner, channels, 1)
 
-    def text_key_value(self, text: Tensor) -> list[tuple[KeyValue | None, KeyValue]]:
-        """For each block the keys and values of its first attention (if that looks at text) and of its second."""
+    def text_key_value(self, text: Tensor) -> list[BlockText]:
+        """Computes the keys and values of a text of (B, L, D) for each block."""
         blocks = [block for block in self.transformer_blocks if isinstance(block, TransformerBlock)]
         return [
             (b.attn1.text_key_value(text) if self.only_text else None, b.attn2.text_key_value(text)) for b in blocks
         ]
 
-    def forward(self, x: Tensor, text: list[tuple[KeyValue | None, KeyValue]]) -> Tensor:
-        """(B*F, C, H, W) with text of (B, L, C) -> (B*F, C, H, W)."""
-        batch_frames, _, height, width = x.shape
-        h: Tensor = self.norm(x)
-        h = h.flatten(2).transpose(1, 2) if self.linear else self.proj_in(h).flatten(2).transpose(1, 2)
-        h = self.proj_in(h) if self.linear else h  # (B*F, H*W, C)
-        for block, keys_values in zip(self.transformer_blocks, text, strict=True):
-            h = block(h, *(kv and _expand(kv, batch_frames) for kv in keys_values))
-        h = self.proj_out(h).transpose(1, 2) if self.linear else h.transpose(1, 2)
-        h = torch.unflatten(h, 2, (height, width))
-        return x + (h if self.linear else self.proj_out(h))
+    def forward(self, x: Tensor, text: list[BlockText]) -> Tensor:
+        """Maps (B*F, C, H, W), with a text of (B, L, C), to (B*F, C, H, W)."""
+        batch_frames = x.shape[0]
+        h = self._to_tokens(self.norm(x))
+        for block, (text1, text2) in zip(self.transformer_blocks, text, strict=True):
+            h = block(h, _expand(text1, batch_frames), _expand(text2, batch_frames))
+        return x + self._to_frames(h, x.shape[2], x.shape[3])
+
+    def _to_tokens(self, h: Tensor) -> Tensor:
+        """Maps (B*F, C, H, W) to (B*F, H*W, inner)."""
+        if self.linear:
+            tokens: Tensor = self.proj_in(h.flatten(2).transpose(1, 2))
+            return tokens
+        return self.proj_in(h).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
+
+    def _to_frames(self, h: Tensor, height: int, width: int) -> Tensor:
+        """Maps (B*F, H*W, inner) to (B*F, C, H, W)."""
+        if self.linear:
+            return torch.unflatten(self.proj_out(h).transpose(1, 2), 2, (height, width))
+        out: Tensor = self.proj_out(torch.unflatten(h.transpose(1, 2), 2, (height, width)))
+        return out
 
 
 class TemporalTransformer(nn.Module):
-    """Transformer over the frames at each pixel: no text, no position embedding; the identity at initialisation."""
+    """Transformer over the frames at each pixel, without text or position embedding; the identity at initialisation."""
 
     published_order = False
     """See `UNet3DConditionModel.use_published_order`."""
@@ -245,11 +263,11 @@ class TemporalTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        """(B*F, C, H, W) -> (B*F, C, H, W)."""
+        """Maps (B*F, C, H, W) to (B*F, C, H, W)."""
         if self.published_order:
             h: Tensor = self.norm(torch.unflatten(x, 0, (-1, num_frames)).transpose(1, 2)).flatten(3)
         else:
-            h = self.norm(unfold_frames(x, num_frames))  # (B, C, F, H*W)
+            h = self.norm(gather_frames(x, num_frames))  # (B, C, F, H*W)
         videos = h.shape[0]
         h = h.permute(0, 3, 2, 1).flatten(0, 1)  # (B*H*W, F, C)
         h = self.proj_in(h)
@@ -258,7 +276,7 @@ class TemporalTransformer(nn.Module):
         h = self.proj_out(h)
         h = torch.unflatten(h, 0, (videos, -1)).permute(0, 3, 2, 1)  # (B, C, F, H*W)
         if self.published_order:
-            return fold_frames(h, x.shape[2], x.shape[3]).contiguous() + x
+            return scatter_frames(h, x.shape[2], x.shape[3]).contiguous() + x
         if not x.is_contiguous(memory_format=torch.channels_last):
             h = h.contiguous()
-        return x + fold_frames(h, x.shape[2], x.shape[3])
+        return x + scatter_frames(h, x.shape[2], x.shape[3])

@@ -1,8 +1,8 @@
 """Blocks of the pixel UNet: layers of resnet, temporal convolution, spatial attention, temporal transformer.
 
-Two families, told apart by the block names of the config: the DeepFloyd IF family ("Simple" and "Resnet" blocks:
-attention with added text keys, a resnet changes the size) and the Stable Diffusion family (transformers over pixels,
-convolutions change the size). Both are inflated in the same way.
+There are two families, which differ in the block names of the config: the DeepFloyd IF family ("Simple" and "Resnet"
+blocks: attention with added text keys, a resnet changes the size) and the Stable Diffusion family (transformers over
+pixels, convolutions change the size). Both are inflated in the same way.
 """
 
 from dataclasses import dataclass, replace
@@ -11,36 +11,44 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from show1.networks.attention import AddedTextAttention, KeyValue, SpatialTransformer, TemporalTransformer
+from show1.networks.attention import (
+    AddedTextAttention,
+    BlockText,
+    KeyValue,
+    SpatialTransformer,
+    TemporalTransformer,
+)
+from show1.networks.config import UNetConfig
 from show1.networks.layers import Downsample, ResnetBlock, TemporalConvLayer, Upsample
 
-LayerText = KeyValue | list[tuple[KeyValue | None, KeyValue]] | None
-"""The text's keys and values for one layer, as its spatial attention wants them."""
+LayerText = KeyValue | list[BlockText]
+"""The text's keys and values for one layer, in the form that its spatial attention takes."""
 
-DOWN_BLOCKS: dict[str, tuple["Spatial", bool]] = {
+Spatial = Literal["added", "transformer"] | None
+"""Kind of spatial attention."""
+
+DOWN_BLOCKS: dict[str, tuple[Spatial, bool]] = {
     "ResnetDownsampleBlock3D": (None, True),
     "SimpleCrossAttnDownBlock3D": ("added", True),
     "DownBlock3D": (None, False),
     "CrossAttnDownBlock3D": ("transformer", False),
 }
-MID_BLOCKS: dict[str, "Spatial"] = {
+MID_BLOCKS: dict[str, Spatial] = {
     "UNetMidBlock3DSimpleCrossAttn": "added",
     "UNetMidBlock3DCrossAttn": "transformer",
 }
-UP_BLOCKS: dict[str, tuple["Spatial", bool]] = {
+UP_BLOCKS: dict[str, tuple[Spatial, bool]] = {
     "ResnetUpsampleBlock3D": (None, True),
     "SimpleCrossAttnUpBlock3D": ("added", True),
     "UpBlock3D": (None, False),
     "CrossAttnUpBlock3D": ("transformer", False),
 }
-"""Name in the config -> (spatial attention, whether a resnet changes the size)."""
-
-Spatial = Literal["added", "transformer"] | None
+"""By name in the config: the spatial attention and, except for the middle, whether a resnet changes the size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec:
-    """What a block's layers are made of. Fields are named after the config's keys."""
+    """How the layers of a block are made; see the keys of the same names in `UNetConfig`."""
 
     spatial: Spatial
     time_embed_dim: int
@@ -59,9 +67,33 @@ class LayerSpec:
     use_linear_projection: bool
     temporal: bool
     temporal_head_dim: int | None
-    """Channels a head of the temporal transformer; None: the published number of heads."""
+
+    @classmethod
+    def at_level(cls, config: UNetConfig, level: int) -> "LayerSpec":
+        """Reads the spec of a level from the config; blocks add their spatial attention."""
+        heads = "attention_head_dim" if config.num_attention_heads is None else "num_attention_heads"
+        return cls(
+            spatial=None,
+            time_embed_dim=config.time_embed_dim,
+            groups=config.norm_num_groups,
+            eps=config.norm_eps,
+            act_fn=config.act_fn,
+            time_scale_shift=config.resnet_time_scale_shift,
+            skip_time_act=config.resnet_skip_time_act,
+            output_scale_factor=config.resnet_out_scale_factor,
+            text_dim=config.at_level("cross_attention_dim", level),
+            attention_head_dim=config.at_level("attention_head_dim", level),
+            num_attention_heads=config.at_level(heads, level),
+            only_cross_attention=config.at_level("only_cross_attention", level),
+            cross_attention_norm=config.cross_attention_norm,
+            transformer_layers=config.at_level("transformer_layers_per_block", level),
+            use_linear_projection=config.use_linear_projection,
+            temporal=config.temporal,
+            temporal_head_dim=config.temporal_head_dim,
+        )
 
     def resnet(self, in_channels: int, out_channels: int, *, up: bool = False, down: bool = False) -> ResnetBlock:
+        """Makes a resnet, which doubles (`up`) or halves (`down`) the frame if asked to."""
         return ResnetBlock(
             in_channels,
             out_channels,
@@ -77,6 +109,7 @@ class LayerSpec:
         )
 
     def attention(self, channels: int) -> nn.Module:
+        """Makes the spatial attention."""
         if self.spatial == "added":
             return AddedTextAttention(
                 channels,
@@ -99,16 +132,17 @@ class LayerSpec:
         )
 
     def temporal_transformer(self, channels: int) -> TemporalTransformer:
+        """Makes the transformer over frames."""
         if self.temporal_head_dim is not None:
             heads = channels // self.temporal_head_dim
         else:
-            # the published DeepFloyd family takes the channels of a head for the number of heads
+            # in the published DeepFloyd family, the channels per head are the number of heads
             heads = self.attention_head_dim if self.spatial == "added" else self.num_attention_heads
         return TemporalTransformer(channels, heads=heads, head_dim=channels // heads, groups=self.groups)
 
 
 class Block(nn.Module):
-    """Common part of down, middle and up blocks."""
+    """The common part of down, middle and up blocks."""
 
     def __init__(self, spec: LayerSpec, resnets: list[tuple[int, int]]) -> None:
         super().__init__()
@@ -124,7 +158,7 @@ class Block(nn.Module):
             self.temp_attentions = nn.ModuleList(spec.temporal_transformer(channels) for _ in range(count))
 
     def text_key_value(self, text: Tensor) -> list[LayerText]:
-        """Keys and values of the text (B, L, D) for each layer with attention."""
+        """Computes the keys and values of a text of (B, L, D) for each layer with attention."""
         return [attention.text_key_value(text) for attention in getattr(self, "attentions", [])]
 
     def _call(self, function: Any, *args: Any) -> Tensor:
@@ -148,7 +182,7 @@ class Block(nn.Module):
 
 
 class DownBlock(Block):
-    """Layers, then half the size (but for the last block)."""
+    """Layers, then half the size (except in the last block)."""
 
     def __init__(
         self, kind: str, spec: LayerSpec, *, in_channels: int, out_channels: int, layers: int, final: bool, padding: int
@@ -160,11 +194,23 @@ class DownBlock(Block):
             self._add_attentions(spec, out_channels, layers)
         self.downsamplers = None
         if not final:
-            down = spec.resnet(out_channels, out_channels, down=True) if resnet_sampling else None
-            self.downsamplers = nn.ModuleList([down or Downsample(out_channels, padding)])
+            if resnet_sampling:
+                self.downsamplers = nn.ModuleList([spec.resnet(out_channels, out_channels, down=True)])
+            else:
+                self.downsamplers = nn.ModuleList([Downsample(out_channels, padding)])
 
     def forward(self, x: Tensor, temb: Tensor, text: list[LayerText], num_frames: int) -> tuple[Tensor, list[Tensor]]:
-        """Returns the output and what the up path will see: one tensor a layer and one for the smaller size."""
+        """Computes the block.
+
+        Args:
+            x: (B*F, C, H, W).
+            temb: (B, time_embed_dim) or (B*F, time_embed_dim).
+            text: The text for each layer, from `text_key_value`.
+            num_frames: F.
+
+        Returns:
+            The output, (B*F, C', H', W'), and the tensors for the up path: one per layer, and the smaller one.
+        """
         skips = []
         for i in range(len(self.resnets)):
             x = self._call(self._layer, i, x, temb, text, num_frames)
@@ -181,12 +227,13 @@ class MidBlock(Block):
     def __init__(self, kind: str, spec: LayerSpec, *, channels: int, layers: int = 1) -> None:
         spatial = _lookup(MID_BLOCKS, "mid_block_type", kind)
         spec = replace(spec, spatial=spatial)
-        if spatial == "transformer":  # knows neither key
+        if spatial == "transformer":  # this family's middle block knows neither key
             spec = replace(spec, skip_time_act=False, only_cross_attention=False)
         super().__init__(spec, [(channels, channels)] * (layers + 1))
         self._add_attentions(spec, channels, layers)
 
     def forward(self, x: Tensor, temb: Tensor, text: list[LayerText], num_frames: int) -> Tensor:
+        """Maps (B*F, C, H, W) to (B*F, C, H, W); arguments as those of `DownBlock`."""
         x = self._call(self._convolve, 0, x, temb, num_frames)
         for i in range(len(self.attentions)):
             x = self._call(self._attend, i, x, text[i], num_frames)
@@ -195,7 +242,7 @@ class MidBlock(Block):
 
 
 class UpBlock(Block):
-    """Layers that see the down path's tensors, then double the size (but for the last block)."""
+    """Layers that see the down path's tensors, then double the size (except in the last block)."""
 
     def __init__(
         self,
@@ -217,8 +264,10 @@ class UpBlock(Block):
             self._add_attentions(spec, out_channels, layers)
         self.upsamplers = None
         if not final:
-            up = spec.resnet(out_channels, out_channels, up=True) if resnet_sampling else None
-            self.upsamplers = nn.ModuleList([up or Upsample(out_channels)])
+            if resnet_sampling:
+                self.upsamplers = nn.ModuleList([spec.resnet(out_channels, out_channels, up=True)])
+            else:
+                self.upsamplers = nn.ModuleList([Upsample(out_channels)])
 
     def forward(
         self,
@@ -229,9 +278,18 @@ class UpBlock(Block):
         num_frames: int,
         size: tuple[int, int] | None,
     ) -> Tensor:
-        """Args:
-        skips: The down path's tensors for this block, the last one first to be used.
-        size: Height and width of the next block.
+        """Computes the block.
+
+        Args:
+            x: (B*F, C, H, W).
+            skips: The down path's tensors for this block, (B*F, C'', H, W) each; the last one is used first.
+            temb: (B, time_embed_dim) or (B*F, time_embed_dim).
+            text: The text for each layer, from `text_key_value`.
+            num_frames: F.
+            size: Height and width of the next block; None for the last block.
+
+        Returns:
+            (B*F, C', H', W').
         """
         for i in range(len(self.resnets)):
             x = torch.cat([x, skips[-1 - i]], dim=1)
@@ -242,7 +300,7 @@ class UpBlock(Block):
 
 
 def _for_family(spec: LayerSpec, deepfloyd: bool) -> LayerSpec:
-    """The Stable Diffusion blocks know neither `resnet_skip_time_act` nor `resnet_out_scale_factor`."""
+    """Leaves out `resnet_skip_time_act` and `resnet_out_scale_factor`, which Stable Diffusion blocks do not know."""
     return spec if deepfloyd else replace(spec, skip_time_act=False, output_scale_factor=1.0)
 
 

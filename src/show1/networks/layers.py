@@ -1,15 +1,17 @@
-"""Convolutional layers of the pixel UNet, on frames folded into the batch.
+"""Convolutional layers of the pixel UNet, which takes the frames of all videos as one batch.
 
 Shapes: `x` is (B*F, C, H, W), either in the default or in the channels-last memory layout; layers keep the layout that
-they get. Inflated layers (names with `Temporal`) see the frames of one video together.
+they get. Layers that inflation adds (their names begin with `Temporal`) see the frames of one video together.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.activations import get_activation
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.resnet import TemporalConvLayer as DiffusersTemporalConvLayer
 from torch import Tensor, nn
 
 TEMPORAL_NORM_GROUPS = 32
@@ -17,14 +19,14 @@ TEMPORAL_NORM_GROUPS = 32
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation that takes a single pixel too, which `nn.GroupNorm` refuses."""
+    """Group normalisation that also takes a single pixel, which `nn.GroupNorm` refuses."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, C, ...) -> the same shape."""
+        """Normalises (N, C, ...); the shape stays."""
         return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
-def unfold_frames(x: Tensor, num_frames: int) -> Tensor:
+def gather_frames(x: Tensor, num_frames: int) -> Tensor:
     """Gathers the frames of each video: (B*F, C, H, W) -> (B, C, F, H*W).
 
     A view in the channels-last layout, one copy in the default one; the layout is kept.
@@ -34,15 +36,15 @@ def unfold_frames(x: Tensor, num_frames: int) -> Tensor:
     return out if channels_last else out.contiguous()
 
 
-def fold_frames(x: Tensor, height: int, width: int) -> Tensor:
-    """Inverse of `unfold_frames`: (B, C, F, H*W) -> (B*F, C, H, W)."""
+def scatter_frames(x: Tensor, height: int, width: int) -> Tensor:
+    """Inverts `gather_frames`: (B, C, F, H*W) -> (B*F, C, H, W)."""
     channels_last = x.is_contiguous(memory_format=torch.channels_last)
     out = torch.unflatten(x.transpose(1, 2).flatten(0, 1), 2, (height, width))
     return out if channels_last else out.contiguous()
 
 
 class TemporalConvLayer(nn.Module):
-    """Four convolutions over frames with a residual round all of them; the identity at initialisation.
+    """Four convolutions over frames with a residual around all of them; the identity at initialisation.
 
     The kernel of (3, 1, 1) runs as a 2D convolution of (3, 1) over (frames, pixels): equal but for rounding, and
     several times faster.
@@ -53,37 +55,43 @@ class TemporalConvLayer(nn.Module):
 
     def __init__(self, channels: int, dropout: float = 0.1) -> None:
         super().__init__()
-        for i in range(1, 5):
-            drop = [nn.Dropout(dropout)] if i > 1 else []
-            conv = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
-            norm = GroupNorm(TEMPORAL_NORM_GROUPS, channels)
-            self.add_module(f"conv{i}", nn.Sequential(norm, nn.SiLU(), *drop, conv))
+        self.conv1 = _temporal_conv(channels)
+        self.conv2 = _temporal_conv(channels, nn.Dropout(dropout))
+        self.conv3 = _temporal_conv(channels, nn.Dropout(dropout))
+        self.conv4 = _temporal_conv(channels, nn.Dropout(dropout))
         self.zero_init()
 
     def zero_init(self) -> None:
         """Makes the layer the identity."""
-        for parameter in self.conv4[-1].parameters():  # type: ignore[index, union-attr]
+        for parameter in self.conv4[-1].parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        """Maps (B*F, C, H, W) to (B*F, C, H, W)."""
         if self.published_order:
             video = torch.unflatten(x, 0, (-1, num_frames)).transpose(1, 2)  # (B, C, F, H, W)
-            h: Tensor = self.conv4(self.conv3(self.conv2(self.conv1(video))))  # type: ignore[operator]
+            h: Tensor = self.conv4(self.conv3(self.conv2(self.conv1(video))))
             return (video + h).transpose(1, 2).flatten(0, 1)
-        h = unfold_frames(x, num_frames)
+        h = gather_frames(x, num_frames)
         for stack in (self.conv1, self.conv2, self.conv3, self.conv4):
-            for layer in stack:  # type: ignore[union-attr]
+            for layer in stack:
                 if isinstance(layer, nn.Conv3d):
                     h = F.conv2d(h, layer.weight.squeeze(-1), layer.bias, padding=(1, 0))
                 else:
                     h = layer(h)
-        return x + fold_frames(h, x.shape[2], x.shape[3])
+        return x + scatter_frames(h, x.shape[2], x.shape[3])
+
+
+def _temporal_conv(channels: int, *dropout: nn.Dropout) -> nn.Sequential:
+    norm = GroupNorm(TEMPORAL_NORM_GROUPS, channels)
+    conv = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+    return nn.Sequential(norm, nn.SiLU(), *dropout, conv)
 
 
 def set_temporal_dropout(module: nn.Module, p: float) -> None:
-    """Sets the dropout of all temporal convolutions, of this network or of diffusers'."""
+    """Sets the dropout of all temporal convolutions in a module, those of diffusers' networks included."""
     for layer in module.modules():
-        if type(layer).__name__ == "TemporalConvLayer":
+        if isinstance(layer, TemporalConvLayer | DiffusersTemporalConvLayer):
             for drop in layer.modules():
                 if isinstance(drop, nn.Dropout):
                     drop.p = p
@@ -92,17 +100,27 @@ def set_temporal_dropout(module: nn.Module, p: float) -> None:
 class FrameConv3d(nn.Conv3d):
     """A 3D convolution of kernel (k, 1, 1) that runs as a 2D one over (frames, pixels): equal, and faster."""
 
+    @classmethod
+    def from_conv(cls, conv: nn.Conv3d) -> "FrameConv3d":
+        """Makes one that shares the parameters of `conv`."""
+        kernel: Any = conv.kernel_size
+        with torch.device("meta"):
+            frame_conv = cls(conv.in_channels, conv.out_channels, kernel, padding=conv.padding)  # type: ignore[arg-type]
+        frame_conv.weight, frame_conv.bias = conv.weight, conv.bias
+        return frame_conv.train(conv.training)
+
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, F, H, W) -> (B, C', F, H, W)."""
+        """Maps (B, C, F, H, W) to (B, C', F, H, W)."""
         out = F.conv2d(input.flatten(3), self.weight.squeeze(-1), self.bias, padding=(self.padding[0], 0))  # type: ignore[arg-type]
         return torch.unflatten(out, 3, input.shape[3:])
 
 
 def use_frame_convolutions(module: nn.Module) -> None:
-    """Lets the convolutions over frames of somebody else's network run as `FrameConv3d`; weights stay as they are."""
-    for conv in module.modules():
-        if type(conv) is nn.Conv3d and conv.kernel_size[1:] == (1, 1) and conv.stride == (1, 1, 1):
-            conv.__class__ = FrameConv3d
+    """Replaces the convolutions over frames of another library's network by `FrameConv3d`; parameters stay."""
+    for parent in list(module.modules()):
+        for name, conv in parent.named_children():
+            if type(conv) is nn.Conv3d and conv.kernel_size[1:] == (1, 1) and conv.stride == (1, 1, 1):
+                setattr(parent, name, FrameConv3d.from_conv(conv))
 
 
 class FrameEmbedding(nn.Module):
@@ -113,6 +131,7 @@ class FrameEmbedding(nn.Module):
     """
 
     CHANNELS = 32
+    """Channels of the sinusoids."""
 
     def __init__(self, time_embed_dim: int) -> None:
         super().__init__()
@@ -122,7 +141,7 @@ class FrameEmbedding(nn.Module):
         nn.init.zeros_(self.embedding.linear_2.bias)
 
     def forward(self, temb: Tensor, num_frames: int) -> Tensor:
-        """(B, time_embed_dim) -> (B*F, time_embed_dim)."""
+        """Maps (B, time_embed_dim) to (B*F, time_embed_dim)."""
         place = self.proj(torch.linspace(0, 1, num_frames, device=temb.device)).to(temb.dtype)
         place = place.repeat(temb.shape[0], 1)
         temb = temb.repeat_interleave(num_frames, dim=0)
@@ -138,6 +157,7 @@ class PlaceEmbedding(nn.Module):
     """
 
     OCTAVES = 4
+    """Frequencies of the sinusoids, each twice the one before."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -146,7 +166,7 @@ class PlaceEmbedding(nn.Module):
         nn.init.zeros_(self.proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
+        """Adds the place to each position of (N, C, H, W)."""
         frequencies = math.pi * 2.0 ** torch.arange(self.OCTAVES, device=x.device)
         waves = []
         for length in x.shape[2:]:
@@ -189,10 +209,12 @@ class ResnetBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, temb: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Args:
-        x: (B*F, C_in, H, W).
-        temb: (B, time_embed_dim): one time embedding a video, shared by its frames; or (B*F, time_embed_dim).
-        size: Height and width to upsample to (`up=True` alone).
+        """Computes the block.
+
+        Args:
+            x: (B*F, C_in, H, W).
+            temb: (B, time_embed_dim), one time embedding per video, shared by its frames; or (B*F, time_embed_dim).
+            size: Height and width to upsample to; only with `up=True`.
 
         Returns:
             (B*F, C_out, H', W').
@@ -227,6 +249,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (B*F, C, H, W) to (B*F, C, H/2, W/2)."""
         if self.padding == 0:
             x = F.pad(x, (0, 1, 0, 1))
         out: Tensor = self.conv(x)
@@ -241,22 +264,23 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps (B*F, C, H, W) to (B*F, C, *size)."""
         out: Tensor = self.conv(upsample_to(x, size))
         return out
 
 
 def halve(x: Tensor) -> Tensor:
-    """Averages 2x2 pixels; the last row or column of an odd size is averaged over what there is."""
+    """Averages 2x2 pixels, (N, C, H, W) -> (N, C, ceil(H/2), ceil(W/2)); an odd edge over the pixels that it has."""
     return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
 
 
 def upsample_to(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Repeats pixels: each twice, but for the last row and column of an odd size."""
+    """Repeats pixels, (N, C, H, W) -> (N, C, *size): each twice, except the last row and column of an odd size."""
     return F.interpolate(x, size=size, mode="nearest")
 
 
 def to_patches(x: Tensor, patch_size: int) -> Tensor:
-    """Turns patches into channels: (N, C, H, W) -> (N, C*p*p, ceil(H/p), ceil(W/p)); edges are repeated to fill up."""
+    """Turns patches into channels: (N, C, H, W) -> (N, C*p*p, ceil(H/p), ceil(W/p)); edges are repeated as padding."""
     if patch_size == 1:
         return x
     height, width = x.shape[-2:]
@@ -267,12 +291,12 @@ def to_patches(x: Tensor, patch_size: int) -> Tensor:
 
 
 def from_patches(x: Tensor, patch_size: int, size: tuple[int, int]) -> Tensor:
-    """Inverse of `to_patches`, for frames of `size`."""
+    """Inverts `to_patches`: (N, C*p*p, H', W') -> (N, C, *size)."""
     if patch_size == 1:
         return x
     return F.pixel_shuffle(x, patch_size)[..., : size[0], : size[1]]
 
 
 def per_frame(x: Tensor, batch_frames: int) -> Tensor:
-    """Repeats a row a video for each of its frames: (B, C) -> (B*F, C)."""
+    """Repeats each video's row for its frames, (B, C) -> (B*F, C); rows that are one per frame already stay."""
     return x if x.shape[0] == batch_frames else x.repeat_interleave(batch_frames // x.shape[0], dim=0)

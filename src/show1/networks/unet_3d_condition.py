@@ -1,6 +1,6 @@
 """The pixel UNet of Show-1 (arXiv:2309.15818, section 3), compatible with the published configs and weights."""
 
-from collections.abc import Sequence
+import inspect
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from show1.networks.attention import AddedTextAttention, TemporalTransformer
 from show1.networks.blocks import DownBlock, LayerSpec, LayerText, MidBlock, UpBlock
+from show1.networks.config import UNetConfig
 from show1.networks.layers import (
     TEMPORAL_NORM_GROUPS,
     FrameEmbedding,
@@ -36,42 +37,20 @@ class UNet3DConditionOutput(BaseOutput):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class TextCache:
-    """All that the network computes from the text; it does not change during a sampling run."""
+    """Everything that the network computes from the text; it does not change during a sampling run."""
 
     pooled: Tensor | None
     """(B, time_embed_dim), added to the time embedding."""
     down: list[list[LayerText]]
+    """Keys and values per layer with attention, per down block."""
     mid: list[LayerText]
+    """Keys and values per layer with attention of the middle block."""
     up: list[list[LayerText]]
-    """Keys and values for each layer of each block."""
-
-    def select(self, rows: slice) -> "TextCache":
-        """The cache for some rows of the batch."""
-
-        def cut(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value[rows]
-            return None if value is None else type(value)(cut(v) for v in value)
-
-        return TextCache(cut(self.pooled), cut(self.down), cut(self.mid), cut(self.up))
+    """Keys and values per layer with attention, per up block."""
 
 
 class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """UNet over videos with text, of two families of blocks (`show1.networks.blocks`).
-
-    The keys of the config are the published ones, `transfromer_in_opt` with its misspelling among them. Six keys are
-    our own: `temporal` (false: an image network, whose weights a video network of the same config takes over),
-    `temporal_head_dim` (channels a head of the temporal transformers; null: as published), `patch_size` (the
-    network sees patches of so many pixels a side as channels: less work at high resolution), `embed_frames` (the
-    time embedding also says where in the clip a frame is), `embed_places` (every level is told where in the frame
-    each position is; published networks learn both from the padding at the edges alone) and `add_condition` (the
-    condition, the channels after the noisy ones, is added to the output: for networks that predict the clean video,
-    which then have to find only what a blend of keyframes or an upsampled video lacks).
-
-    Raises:
-        ValueError: The config asks for something that no published network has, or to add a condition where there is
-            none.
-    """
+    """UNet over videos with text, of two families of blocks (`show1.networks.blocks`)."""
 
     published_order = False
     """See `use_published_order`."""
@@ -79,146 +58,73 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     _supports_gradient_checkpointing = True
     _no_split_modules = ["DownBlock", "MidBlock", "UpBlock"]
 
-    @register_to_config  # type: ignore[misc]
-    def __init__(
-        self,
-        sample_size: int | None = None,
-        in_channels: int = 4,
-        out_channels: int = 4,
-        center_input_sample: bool = False,
-        flip_sin_to_cos: bool = True,
-        freq_shift: int = 0,
-        down_block_types: Sequence[str] = (
-            "CrossAttnDownBlock3D",
-            "CrossAttnDownBlock3D",
-            "CrossAttnDownBlock3D",
-            "DownBlock3D",
-        ),
-        mid_block_type: str = "UNetMidBlock3DCrossAttn",
-        up_block_types: Sequence[str] = (
-            "UpBlock3D",
-            "CrossAttnUpBlock3D",
-            "CrossAttnUpBlock3D",
-            "CrossAttnUpBlock3D",
-        ),
-        only_cross_attention: bool | Sequence[bool] = False,
-        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
-        layers_per_block: int | Sequence[int] = 2,
-        downsample_padding: int = 1,
-        mid_block_scale_factor: float = 1.0,
-        act_fn: str = "silu",
-        norm_num_groups: int = 32,
-        norm_eps: float = 1e-5,
-        cross_attention_dim: int | Sequence[int] = 1280,
-        transformer_layers_per_block: int | Sequence[int] = 1,
-        encoder_hid_dim: int | None = None,
-        encoder_hid_dim_type: str | None = None,
-        attention_head_dim: int | Sequence[int] = 8,
-        num_attention_heads: int | Sequence[int] | None = None,
-        dual_cross_attention: bool = False,
-        use_linear_projection: bool = False,
-        class_embed_type: str | None = None,
-        addition_embed_type: str | None = None,
-        addition_time_embed_dim: int | None = None,
-        num_class_embeds: int | None = None,
-        upcast_attention: bool = False,
-        resnet_time_scale_shift: str = "default",
-        resnet_skip_time_act: bool = False,
-        resnet_out_scale_factor: float = 1.0,
-        time_embedding_type: str = "positional",
-        time_embedding_dim: int | None = None,
-        time_embedding_act_fn: str | None = None,
-        timestep_post_act: str | None = None,
-        time_cond_proj_dim: int | None = None,
-        conv_in_kernel: int = 3,
-        conv_out_kernel: int = 3,
-        projection_class_embeddings_input_dim: int | None = None,
-        class_embeddings_concat: bool = False,
-        mid_block_only_cross_attention: bool | None = None,
-        cross_attention_norm: str | None = None,
-        addition_embed_type_num_heads: int = 64,
-        transfromer_in_opt: bool = False,
-        temporal: bool = True,
-        temporal_head_dim: int | None = None,
-        patch_size: int = 1,
-        embed_frames: bool = False,
-        embed_places: bool = False,
-        add_condition: bool = False,
-    ) -> None:
+    def __init__(self, **keys: Any) -> None:
+        """Builds the network with random weights; inflated layers start as the identity.
+
+        Args:
+            **keys: Keys of `UNetConfig`.
+
+        Raises:
+            ValueError: The config asks for something that no published network has, or contradicts itself.
+        """
         super().__init__()
-        _reject_unknown(self.config)
-        if add_condition and in_channels < 2 * out_channels:
-            raise ValueError(
-                f"add_condition needs {2 * out_channels} in_channels or more, noisy ones and their condition, "
-                f"got {in_channels}"
+        config = UNetConfig(**keys)
+        channels = config.block_out_channels
+        self._add_embeddings(config)
+        self.conv_in = nn.Conv2d(
+            config.in_channels * config.patch_size**2,
+            channels[0],
+            config.conv_in_kernel,
+            padding=(config.conv_in_kernel - 1) // 2,
+        )
+        self.transformer_in = None
+        if config.transfromer_in_opt and config.temporal:
+            head_dim = config.at_level("attention_head_dim", 0)
+            self.transformer_in = TemporalTransformer(
+                channels[0], heads=8, head_dim=head_dim, groups=TEMPORAL_NORM_GROUPS
             )
-        levels = len(block_out_channels)
-        channels = list(block_out_channels)
-        layers = _per_level(layers_per_block, levels, "layers_per_block")
-        text_dims = _per_level(cross_attention_dim, levels, "cross_attention_dim")
-        head_dims = _per_level(attention_head_dim, levels, "attention_head_dim")
-        heads = _per_level(num_attention_heads or attention_head_dim, levels, "num_attention_heads")
-        only_text = _per_level(only_cross_attention, levels, "only_cross_attention")
-        depth = _per_level(transformer_layers_per_block, levels, "transformer_layers_per_block")
-        if mid_block_only_cross_attention is None:
-            mid_block_only_cross_attention = only_cross_attention if isinstance(only_cross_attention, bool) else False
+        self._add_blocks(config)
+        self.conv_norm_out = GroupNorm(config.norm_num_groups, channels[0], eps=config.norm_eps)
+        self.conv_act = get_activation(config.act_fn)
+        self.conv_out = nn.Conv2d(
+            channels[0],
+            config.out_channels * config.patch_size**2,
+            config.conv_out_kernel,
+            padding=(config.conv_out_kernel - 1) // 2,
+        )
 
-        time_embed_dim = time_embedding_dim or channels[0] * 4
-        self.time_proj = Timesteps(channels[0], flip_sin_to_cos, freq_shift)
+    # diffusers reads the names and defaults of a config from the constructor's signature
+    __init__.__signature__ = inspect.signature(UNetConfig.__init__)  # type: ignore[attr-defined]
+    __init__ = register_to_config(__init__)
+
+    def _add_embeddings(self, config: UNetConfig) -> None:
+        """Adds what turns timestep, noise level, frames and text into the time embedding and the text states."""
+        width, channels, act_fn = config.time_embed_dim, config.block_out_channels[0], config.act_fn
+        text_dim = config.at_level("cross_attention_dim", 0)
+        self.time_proj = Timesteps(channels, config.flip_sin_to_cos, config.freq_shift)
         self.time_embedding = TimestepEmbedding(
-            channels[0], time_embed_dim, act_fn=act_fn, post_act_fn=timestep_post_act, cond_proj_dim=time_cond_proj_dim
-        )
-        self.frame_embedding = FrameEmbedding(time_embed_dim) if embed_frames and temporal else None
-        self.time_embed_act = get_activation(time_embedding_act_fn) if time_embedding_act_fn else None
-        self.class_embedding = (
-            TimestepEmbedding(channels[0], time_embed_dim, act_fn=act_fn) if class_embed_type == "timestep" else None
-        )
-        text_dim = encoder_hid_dim or text_dims[0]
-        self.add_embedding = (
-            TextTimeEmbedding(text_dim, time_embed_dim, num_heads=addition_embed_type_num_heads)
-            if addition_embed_type == "text"
-            else None
-        )
-        self.encoder_hid_proj = nn.Linear(encoder_hid_dim, text_dims[0]) if encoder_hid_dim else None
-
-        padding = (conv_in_kernel - 1) // 2
-        self.conv_in = nn.Conv2d(in_channels * patch_size**2, channels[0], conv_in_kernel, padding=padding)
-        self.transformer_in = (
-            TemporalTransformer(channels[0], heads=8, head_dim=head_dims[0], groups=TEMPORAL_NORM_GROUPS)
-            if transfromer_in_opt and temporal
-            else None
-        )
-
-        spec = LayerSpec(
-            spatial=None,
-            time_embed_dim=time_embed_dim,
-            groups=norm_num_groups,
-            eps=norm_eps,
+            channels,
+            width,
             act_fn=act_fn,
-            time_scale_shift=resnet_time_scale_shift,
-            skip_time_act=resnet_skip_time_act,
-            output_scale_factor=resnet_out_scale_factor,
-            text_dim=text_dims[0],
-            attention_head_dim=head_dims[0],
-            num_attention_heads=heads[0],
-            only_cross_attention=only_text[0],
-            cross_attention_norm=cross_attention_norm,
-            transformer_layers=depth[0],
-            use_linear_projection=use_linear_projection,
-            temporal=temporal,
-            temporal_head_dim=temporal_head_dim,
+            post_act_fn=config.timestep_post_act,
+            cond_proj_dim=config.time_cond_proj_dim,
         )
-        specs = [
-            replace(
-                spec,
-                text_dim=text_dims[i],
-                attention_head_dim=head_dims[i],
-                num_attention_heads=heads[i],
-                only_cross_attention=only_text[i],
-                transformer_layers=depth[i],
-            )
-            for i in range(levels)
-        ]
+        self.frame_embedding = FrameEmbedding(width) if config.embed_frames and config.temporal else None
+        self.time_embed_act = get_activation(config.time_embedding_act_fn) if config.time_embedding_act_fn else None
+        self.class_embedding = None
+        if config.class_embed_type == "timestep":
+            self.class_embedding = TimestepEmbedding(channels, width, act_fn=act_fn)
+        self.add_embedding = None
+        if config.addition_embed_type == "text":
+            heads = config.addition_embed_type_num_heads
+            self.add_embedding = TextTimeEmbedding(config.encoder_hid_dim or text_dim, width, num_heads=heads)
+        self.encoder_hid_proj = nn.Linear(config.encoder_hid_dim, text_dim) if config.encoder_hid_dim else None
+
+    def _add_blocks(self, config: UNetConfig) -> None:
+        """Adds the down blocks, the middle block and the up blocks."""
+        channels, levels = config.block_out_channels, config.levels
+        layers = [config.at_level("layers_per_block", level) for level in range(levels)]
+        specs = [LayerSpec.at_level(config, level) for level in range(levels)]
         self.down_blocks = nn.ModuleList(
             DownBlock(
                 kind,
@@ -227,42 +133,34 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 out_channels=channels[i],
                 layers=layers[i],
                 final=i == levels - 1,
-                padding=downsample_padding,
+                padding=config.downsample_padding,
             )
-            for i, kind in enumerate(down_block_types)
+            for i, kind in enumerate(config.down_block_types)
         )
-        self.place_embeddings = (
-            nn.ModuleList(PlaceEmbedding(c) for c in (channels[0], *channels)) if embed_places else None
-        )
-        self.mid_block = MidBlock(
-            mid_block_type,
-            replace(
-                specs[-1],
-                output_scale_factor=mid_block_scale_factor,
-                only_cross_attention=mid_block_only_cross_attention,
-            ),
-            channels=channels[-1],
-        )
+        self.place_embeddings = None
+        if config.embed_places:
+            self.place_embeddings = nn.ModuleList(PlaceEmbedding(c) for c in (channels[0], *channels))
+        only_text = config.mid_block_only_cross_attention
+        if only_text is None:
+            only_text = config.only_cross_attention is True
+        mid_spec = replace(specs[-1], output_scale_factor=config.mid_block_scale_factor, only_cross_attention=only_text)
+        self.mid_block = MidBlock(config.mid_block_type, mid_spec, channels=channels[-1])
         self.up_blocks = nn.ModuleList(
             UpBlock(
                 kind,
-                # as in diffusers, a list of attention_head_dim is not turned round for the up blocks
-                replace(specs[i], attention_head_dim=head_dims[levels - 1 - i]),
+                # as in diffusers, a list of attention_head_dim is not reversed for the up blocks
+                replace(specs[i], attention_head_dim=specs[levels - 1 - i].attention_head_dim),
                 in_channels=channels[max(i - 1, 0)],
                 prev_channels=channels[min(i + 1, levels - 1)],
                 out_channels=channels[i],
                 layers=layers[i] + 1,
                 final=i == 0,
             )
-            for i, kind in zip(reversed(range(levels)), up_block_types, strict=True)
+            for i, kind in zip(reversed(range(levels)), config.up_block_types, strict=True)
         )
-        self.conv_norm_out = GroupNorm(norm_num_groups, channels[0], eps=norm_eps)
-        self.conv_act = get_activation(act_fn)
-        padding = (conv_out_kernel - 1) // 2
-        self.conv_out = nn.Conv2d(channels[0], out_channels * patch_size**2, conv_out_kernel, padding=padding)
 
     def temporal_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that inflation adds: temporal layers and the frame embedding, by name."""
+        """Returns the parameters that inflation adds, by name: temporal layers and the frame embedding."""
         found: dict[str, nn.Parameter] = {}
         for prefix, module in self.named_modules():
             if isinstance(module, TemporalConvLayer | TemporalTransformer | FrameEmbedding):
@@ -270,11 +168,12 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return found
 
     def use_published_order(self, on: bool) -> None:
-        """Whether to compute in the order, and in the memory layouts, of the published code.
+        """Switches between our own order of computation and that of the published code, with its memory layouts.
 
-        It costs time (convolutions over frames as 3D ones, attention over the text frame by frame) and changes the
-        rounding alone: on the same machine, with as many threads, the output is the published code's to the last bit.
-        Sampling in windows makes large differences of small ones, so a published run is repeated only so.
+        The published order costs time (convolutions over frames as 3D ones, attention to the text frame by frame) and
+        changes only the rounding: on the same machine, with the same number of threads, the output equals that of the
+        published code to the last bit. Sampling in windows turns small differences into large ones, so that a
+        published run cannot be repeated without it.
         """
         self.published_order = on
         for module in self.modules():
@@ -282,10 +181,13 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 module.published_order = on
 
     def encode_text(self, encoder_hidden_states: Tensor) -> TextCache:
-        """Computes once what the network makes of the text.
+        """Computes everything that depends on the text only.
 
         Args:
             encoder_hidden_states: (B, L, D), the text encoder's states.
+
+        Returns:
+            The cache that `forward` takes for the same batch.
         """
         pooled = self.add_embedding(encoder_hidden_states) if self.add_embedding is not None else None
         text = self.encoder_hid_proj(encoder_hidden_states) if self.encoder_hid_proj else encoder_hidden_states
@@ -299,7 +201,20 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def embed_time(
         self, timestep: Tensor, class_labels: Tensor | None, pooled: Tensor | None, num_frames: int
     ) -> Tensor:
-        """(B,) timesteps and noise levels -> (B, time_embed_dim), or (B*F, time_embed_dim) with a frame embedding."""
+        """Embeds timestep, noise level, pooled text and frames.
+
+        Args:
+            timestep: (B,).
+            class_labels: (B,) noise levels, or None.
+            pooled: (B, time_embed_dim) pooled text, or None.
+            num_frames: F.
+
+        Returns:
+            (B, time_embed_dim), or (B*F, time_embed_dim) with a frame embedding.
+
+        Raises:
+            ValueError: The network takes a noise level, and there is none.
+        """
         dtype = self.conv_in.weight.dtype
         temb: Tensor = self.time_embedding(self.time_proj(timestep).to(dtype))
         if self.class_embedding is not None:
@@ -326,17 +241,17 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Args:
             sample: (B, C_in, F, H, W), noisy video and conditions; any F, H, W of 1 or more.
-            timestep: One for all, or (B,).
+            timestep: One for all samples, or (B,).
             encoder_hidden_states: (B, L, D); not needed with `text_cache`.
-            class_labels: (B,) noise level of the condition, where the network has `class_embed_type` "timestep".
-            text_cache: Result of `encode_text` for the same batch.
+            class_labels: (B,) noise level of the condition, if `class_embed_type` is "timestep".
+            text_cache: The result of `encode_text` for the same batch.
             return_dict: False for a plain tuple.
 
         Returns:
             `sample` of (B, C_out, F, H, W).
 
         Raises:
-            ValueError: The shape of the sample, or missing text or noise level.
+            ValueError: The sample has another shape, or text or noise level are missing.
         """
         if sample.ndim != 5 or sample.shape[1] != self.config.in_channels:
             raise ValueError(f"sample must be (B, {self.config.in_channels}, F, H, W), got {tuple(sample.shape)}")
@@ -344,7 +259,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             if encoder_hidden_states is None:
                 raise ValueError("either encoder_hidden_states or text_cache is needed")
             text_cache = self.encode_text(encoder_hidden_states)
-        batch, _, num_frames = sample.shape[:3]
+        batch, _, num_frames, height, width = sample.shape
         t = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(batch)
         if class_labels is not None:
             class_labels = torch.as_tensor(class_labels, device=sample.device).reshape(-1).expand(batch)
@@ -352,8 +267,17 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if self.published_order:
             temb = per_frame(temb, batch * num_frames)
 
-        height, width = sample.shape[3:]
         x = to_patches(sample.transpose(1, 2).flatten(0, 1), self.config.patch_size)  # (B*F, C, H, W)
+        x = self._run_blocks(x, temb, text_cache, num_frames)
+        x = from_patches(x, self.config.patch_size, (height, width))
+        out = torch.unflatten(x, 0, (batch, num_frames)).transpose(1, 2)
+        if self.config.add_condition:
+            channels = self.config.out_channels
+            out = out + sample[:, channels : 2 * channels]
+        return UNet3DConditionOutput(sample=out) if return_dict else (out,)
+
+    def _run_blocks(self, x: Tensor, temb: Tensor, text: TextCache, num_frames: int) -> Tensor:
+        """Maps (B*F, C_in, H, W) to (B*F, C_out, H, W)."""
         if x.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
         if self.config.center_input_sample:
@@ -363,51 +287,20 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
             x = self.transformer_in(x, num_frames)
 
         skips = [x]
-        *places, middle = self.place_embeddings or [nn.Identity()] * (len(self.down_blocks) + 1)
-        for block, text, place in zip(self.down_blocks, text_cache.down, places, strict=True):
-            x, more = block(place(x), temb, text, num_frames)
+        for level, (down, down_text) in enumerate(zip(self.down_blocks, text.down, strict=True)):
+            x, more = down(self._add_place(x, level), temb, down_text, num_frames)
             skips += more
-        x = self.mid_block(middle(x), temb, text_cache.mid, num_frames)
-        for block, text in zip(self.up_blocks, text_cache.up, strict=True):
-            count = len(block.resnets)  # type: ignore[arg-type]
+        x = self.mid_block(self._add_place(x, len(self.down_blocks)), temb, text.mid, num_frames)
+        for up, up_text in zip(self.up_blocks, text.up, strict=True):
+            count = len(up.resnets)  # type: ignore[arg-type]
             used, skips = skips[-count:], skips[:-count]
             size = skips[-1].shape[2:] if skips else None
-            x = block(x, used, temb, text, num_frames, size)
+            x = up(x, used, temb, up_text, num_frames, size)
+        out: Tensor = self.conv_out(self.conv_act(self.conv_norm_out(x)))
+        return out
 
-        x = self.conv_out(self.conv_act(self.conv_norm_out(x)))
-        x = from_patches(x, self.config.patch_size, (height, width))
-        out = torch.unflatten(x, 0, (batch, num_frames)).transpose(1, 2)
-        if self.config.add_condition:
-            channels = self.config.out_channels
-            out = out + sample[:, channels : 2 * channels]
-        return UNet3DConditionOutput(sample=out) if return_dict else (out,)
-
-
-def _per_level(value: Any, levels: int, key: str) -> list[Any]:
-    if isinstance(value, int | bool):
-        return [value] * levels
-    if len(value) != levels:
-        raise ValueError(f"{key} must be one value or {levels} (one a block), got {value}")
-    return list(value)
-
-
-def _reject_unknown(config: Any) -> None:
-    allowed: dict[str, tuple[Any, ...]] = {
-        "dual_cross_attention": (False,),
-        "class_embed_type": (None, "timestep"),
-        "addition_embed_type": (None, "text"),
-        "encoder_hid_dim_type": (None, "text_proj"),
-        "num_class_embeds": (None,),
-        "time_embedding_type": ("positional",),
-        "class_embeddings_concat": (False,),
-        "resnet_time_scale_shift": ("default", "scale_shift"),
-    }
-    for key, values in allowed.items():
-        if config[key] not in values:
-            raise ValueError(f"{key} must be one of {values}, got {config[key]!r}")
-    if config.norm_num_groups is None:
-        raise ValueError("norm_num_groups must be a number: networks without normalisation are not supported")
-    if config.encoder_hid_dim_type is not None and config.encoder_hid_dim is None:
-        raise ValueError(f"encoder_hid_dim must be a number: encoder_hid_dim_type is {config.encoder_hid_dim_type!r}")
-    if not len(config.down_block_types) == len(config.up_block_types) == len(config.block_out_channels):
-        raise ValueError("down_block_types, up_block_types and block_out_channels must have equal lengths")
+    def _add_place(self, x: Tensor, level: int) -> Tensor:
+        if self.place_embeddings is None:
+            return x
+        out: Tensor = self.place_embeddings[level](x)
+        return out
