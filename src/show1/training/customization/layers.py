@@ -3,13 +3,17 @@
 import re
 
 import torch
+from diffusers.models import Transformer2DModel
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import nn
 
-TEMPORAL = ("TemporalTransformer", "TransformerTemporalModel")
-"""Classes of the transformers over frames."""
+from show1.networks.attention import AddedTextAttention, SpatialTransformer, TemporalTransformer
 
-SPATIAL = ("AddedTextAttention", "SpatialTransformer", "Transformer2DModel")
-"""Classes of the attention layers over pixels, with text."""
+TEMPORAL = (TemporalTransformer, TransformerTemporalModel)
+"""The transformers over frames."""
+
+SPATIAL = (AddedTextAttention, SpatialTransformer, Transformer2DModel)
+"""The attention layers over pixels, with text."""
 
 _ATTENTION = re.compile(r"(^|\.)attn[12](\.|$)")
 _TEXT = re.compile(r"(^|\.)(attn2|add_[kv]_proj)(\.|$)")
@@ -59,8 +63,8 @@ def hold_frozen_in(unet: nn.Module, dtype: torch.dtype) -> None:
             module.to(dtype)
 
 
-def _of_classes(unet: nn.Module, classes: tuple[str, ...]) -> dict[str, nn.Module]:
-    return {name: module for name, module in unet.named_modules() if type(module).__name__ in classes}
+def _of_classes(unet: nn.Module, classes: tuple[type[nn.Module], ...]) -> dict[str, nn.Module]:
+    return {name: module for name, module in unet.named_modules() if isinstance(module, classes)}
 
 
 def _linears(modules: dict[str, nn.Module]) -> list[str]:
