@@ -1,0 +1,165 @@
+"""What the benchmark of the claim compares, and what it trains for that."""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts import train_mini
+from show1.checkpoints.locate import resolve
+from show1.evaluation.identity import identify
+from show1.files import sha256
+
+LOW, LOW_SIZE, SIZE = "low resolution", (80, 128), (160, 256)
+EARLIER = "hybrid, earlier keyframes"
+TRUTHS = {"ground truth": SIZE, "low-resolution truth": LOW_SIZE}
+ARMS = ("hybrid", "latent only", "pixel only", "all noise levels", "plain upscaling")
+NETWORKS = {"latent only": "latent", "pixel only": "pixel", "all noise levels": "all-levels"}
+"""The network of `PLANS` that a way has in place of one of the hybrid's."""
+
+TRAINED: dict[str, int] = {
+    "keyframe_images": 95_968,
+    "keyframes": 517_536,
+    "interpolation": 24_000,
+    "super_resolution_images": 217_600,
+    "super_resolution": 6_880,
+    "translation_images": 37_120,
+    "translation": 2_400,
+}
+"""Samples that the embedded hybrid was trained on (docs/mini.md); all ways share its text encoder and its VAE."""
+
+WHOLE: tuple[str, ...] = tuple(TRAINED)
+"""The trainings of the whole hybrid."""
+
+EXPERT: tuple[str, ...] = ("translation_images", "translation")
+"""The trainings of the hybrid's expert."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a network is trained for."""
+
+    task: str
+    """Run of the recipe of `mini`."""
+
+    changes: dict[str, Any]
+    """Changes to the options of that run."""
+
+    like: tuple[str, ...]
+    """Trainings of the hybrid whose compute it gets: `WHOLE` or `EXPERT`."""
+
+    part: float
+    """Share of their floating-point operations."""
+
+
+_EVERY = {"max_timestep": 999, "timestep_logit": None}
+# nothing is to be repaired where all is drawn from noise; motions are learned as by the keyframes
+_LATENT = {**_EVERY, "corruption": 0.0, "crop": None, "batch_size": 96}
+_MOVING = {key: train_mini.RECIPE["keyframes_large"][key] for key in ("timestep_logit", "spins", "tilts")}
+_SIZES = {"size": SIZE, "low_size": LOW_SIZE}
+PLANS: dict[str, Plan] = {
+    "pixel-images": Plan("super_resolution_images", _SIZES, EXPERT, 0.35),
+    "pixel": Plan("super_resolution", {**_SIZES, "init": "pixel-images"}, EXPERT, 0.65),
+    "all-levels-images": Plan("translation_images", _EVERY, EXPERT, 0.35),
+    "all-levels": Plan("translation", {**_EVERY, "init": "all-levels-images"}, EXPERT, 0.65),
+    "latent-images": Plan("translation_images", _LATENT, WHOLE, 0.25),
+    "latent": Plan("translation", {**_LATENT, **_MOVING, "batch_size": 16, "init": "latent-images"}, WHOLE, 0.75),
+}
+"""The networks that are trained here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of the whole comparison."""
+
+    out: Path
+    """Folder of the benchmark."""
+
+    model: str = "mini"
+    """The hybrid."""
+
+    videos: int = 64
+    """Number of prompts."""
+
+    share: float = 1.0
+    """Share of the hybrid's training compute that latent only gets."""
+
+    steps: int | None = None
+    """Optimizer steps of small batches, whatever they compute; None: as many as the compute allows."""
+
+    mixed_precision: str | None = None
+    """Arithmetic of the trainings; None: the recipe's."""
+
+    earlier: Path | None = None
+    """Stage folder of keyframes that were trained for a shorter time."""
+
+    ways: tuple[str, ...] = ()
+    """Ways that are compared; empty: all."""
+
+    workers: int = 0
+    """Processes that render clips in the trainings."""
+
+    cuda_graphs: bool = False
+    """Whether trainings replay networks as CUDA graphs."""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The ways that are compared, in order."""
+        ways = self.ways or ARMS
+        return tuple(arm for arm in (*ARMS, EARLIER) if arm in ways or (arm == EARLIER and self.earlier is not None))
+
+    @property
+    def needed(self) -> list[str]:
+        """The networks of `PLANS` that the ways need."""
+        return [name for name in PLANS if name.removesuffix("-images") in map(NETWORKS.get, self.arms)]
+
+    @property
+    def repaired(self) -> int:
+        """Number of prompts whose corrupted videos are repaired."""
+        return min(self.videos, 16) if "all noise levels" in self.arms else 0
+
+    def network(self, name: str) -> Path:
+        """Returns the folder of a network that is trained here; where the share matters, there is one per share."""
+        return self.training / (f"{name}-{self.share:g}" if PLANS[name].like == WHOLE else name)
+
+    def training_record(self, name: str) -> Path:
+        """Returns the file that is written when a training is complete."""
+        folder = self.network(name)
+        return folder.with_name(f"{folder.name}-trained.json")
+
+    def video(self, number: int, arm: str) -> Path:
+        """Returns the file of a way's video of a prompt."""
+        variant = {"latent only": f"-{self.share:g}"}.get(arm, "")
+        if arm == EARLIER:
+            assert self.earlier is not None
+            variant = "-" + identify(_hashes(self.earlier))["id"][:8]
+        return self.videos_folder / f"{number:03d}-{arm.replace(' ', '-').replace(',', '')}{variant}.mkv"
+
+    @property
+    def training(self) -> Path:
+        """Folder of the networks that are trained here: one for everything that they depend on."""
+        parts = resolve(self.model).parts
+        text, vae = parts["keyframes"].text, parts["translation"].path / "vae"
+        assert text is not None
+        taken = {path.name: _hashes(path) for path in (text / "text_encoder", vae)}
+        plans = {name: [train_mini.RECIPE[plan.task], dataclasses.astuple(plan)] for name, plan in PLANS.items()}
+        asked = [TRAINED, self.steps, self.mixed_precision]
+        identity = identify({"taken": taken, "plans": plans, "asked": asked})
+        return self.out / f"training-{identity['id']}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the videos depend on, and its hash."""
+        parts = {stage: _hashes(part.path) for stage, part in resolve(self.model).parts.items()}
+        return identify({"training": self.training.name, "model": parts})
+
+    @property
+    def videos_folder(self) -> Path:
+        """Folder of the videos: one for everything that they depend on."""
+        return self.out / f"videos-{self.identity['id']}"
+
+
+@functools.cache  # every file name of a video asks
+def _hashes(folder: Path) -> dict[str, str]:
+    return {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.rglob("*.safetensors"))}
