@@ -7,7 +7,7 @@ from tiny_stage import ANCESTRAL, SCHEDULER, TinyUNet, clip, one, two_prompts
 from show1.config import FirstFrameSettings, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds
 from show1.stages import SuperResolutionStage, load_stage
-from show1.stages.super_resolution import upsample
+from show1.stages.super_resolution import inputs, noising_alphas, upsample
 
 FIRST = FirstFrameSettings(num_inference_steps=5, guidance_scale=2.0)
 SETTINGS = SuperResolutionSettings(
@@ -120,3 +120,17 @@ def test_progress_counts_all_windows(model, total):
 def test_loads_from_a_folder_of_the_published_layout(published):
     made = load_stage("super_resolution", published / "show-1-sr1")
     assert made.unet.config.in_channels == 6 and made.noising_config["beta_schedule"] == "squaredcos_cap_v2"
+
+
+def test_the_condition_is_noised_to_its_level_behind_the_clean_frame():
+    large = upsample(clip(2, 4), 16, 24)
+    noise = torch.randn(large.shape, generator=torch.Generator().manual_seed(3))
+    levels, alphas = torch.tensor([0, 250]), noising_alphas()
+    given = {"noise": noise, "noise_level": levels, "alphas_cumprod": alphas}
+    noised = inputs(large, **given)
+    for i, level in enumerate(levels):
+        expected = alphas[level].sqrt() * large[i] + (1 - alphas[level]).sqrt() * noise[i]
+        torch.testing.assert_close(noised[i], expected)
+    clean = torch.full((2, 3, 1, 16, 24), 0.5)
+    led = inputs(large, **given, clean=clean)
+    assert led[:, :, :1].equal(clean) and led[:, :, 1:].equal(noised[:, :, 1:])

@@ -7,6 +7,7 @@ from diffusers import VideoToVideoSDPipeline
 from show1.config import TranslationSettings
 from show1.diffusion import IndependentSeeds, PublishedSeeds, build_scheduler
 from show1.stages import PromptEmbeddings, TranslationStage, load_stage
+from show1.stages.translation import encode
 
 SETTINGS = TranslationSettings(num_inference_steps=6, guidance_scale=5.0, height=16, width=24, max_timestep=1000)
 
@@ -109,3 +110,14 @@ def test_the_expert_never_sees_noise_above_its_highest_level(stage, prompts, str
     )
     assert max(seen) <= 700 and seen == sorted(seen, reverse=True)
     assert steps[-1] == (len(seen), len(seen))
+
+
+@torch.no_grad()
+def test_latents_are_drawn_around_the_mean_of_the_posterior(stage):
+    frames = clip(1)[0].transpose(0, 1)
+    mean = encode(stage.vae, frames, draw=None)
+    posterior = stage.vae.encode(frames).latent_dist
+    torch.testing.assert_close(mean, posterior.mean * stage.vae.config.scaling_factor)
+    drawn = encode(stage.vae, frames, draw=torch.ones, frames_per_slice=2)
+    expected = (posterior.mean + posterior.std) * stage.vae.config.scaling_factor
+    torch.testing.assert_close(drawn, expected, atol=1e-5, rtol=1e-5)

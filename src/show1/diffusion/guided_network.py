@@ -1,4 +1,4 @@
-"""The denoiser: from a network and its conditions to what a scheduler's step wants."""
+"""A network bound to its conditions, with guidance: noisy samples in, what a scheduler's step takes out."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from show1.diffusion.guidance import Guidance, guide
 
 
 class Network(Protocol):
-    """What the denoiser asks of a network."""
+    """A network as the sampling loop calls it."""
 
     def encode_text(self, prompt_embeds: Tensor) -> Any:
         """Prepares text states (N, L, D) once for all steps of a run."""

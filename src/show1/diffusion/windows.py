@@ -1,4 +1,4 @@
-"""Windows over frames: pure functions of lengths."""
+"""Windows over frames, as pure functions of lengths."""
 
 from dataclasses import dataclass
 

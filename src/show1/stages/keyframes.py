@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StartNoise:
-    """Noise that gives reference clips when it is denoised (by DDIM inversion): it carries their motion."""
+    """Noise from which the sampler makes reference clips (found by DDIM inversion): it carries their motion."""
 
     noise: Tensor
-    """(N, 3, F, H, W), one a clip; each sample takes one of them at random."""
+    """(N, 3, F, H, W), one per clip; each sample takes one of them at random."""
     weight: float
-    """Share of the start noise's variance that is this noise's, 0 to 1; the rest is fresh noise."""
+    """Share of the start noise's variance that comes from this noise, 0 to 1; the rest is fresh noise."""
 
 
 class KeyframesStage(DenoisingStage):
@@ -97,7 +97,7 @@ class KeyframesStage(DenoisingStage):
 
 
 def fitting_start_noise(start_noise: Sequence[StartNoise], settings: KeyframesSettings) -> list[StartNoise]:
-    """The start noise that can be used for these keyframes: what is of another size is left out, with a warning.
+    """Selects the start noise (N, 3, F, H, W) of the keyframes' size; leaves the rest out with a warning.
 
     Raises:
         InputError: The weights add up to more than 1.
@@ -126,7 +126,7 @@ def blend(fresh: Tensor, start_noise: Sequence[StartNoise], generators: Sequence
 
     Args:
         fresh: (B, 3, F, H, W).
-        start_noise: Of the same size, the weights at most 1 in sum.
+        start_noise: Each of the same size as `fresh`; the weights add up to at most 1.
         generators: Choose a clip for each sample.
 
     Returns:

@@ -37,7 +37,7 @@ NOISING: dict[str, Any] = {
 
 
 class SuperResolutionStage(DenoisingStage):
-    """Upscales windows of frames one after another, each led by a clean frame that is there already."""
+    """Upscales windows of frames one after another, each led by a frame that is already in high resolution."""
 
     name = "super_resolution"
 

@@ -15,10 +15,10 @@ from show1.stages.stage import PromptEmbeddings
 
 
 class TranslationStage(DenoisingStage):
-    """Repaints detail and removes corruption; structure and meaning stay (section 3.4 of arXiv:2309.15818).
+    """Redraws details and removes corruption, but keeps structure and meaning (section 3.4 of arXiv:2309.15818).
 
     The video is resized, encoded, noised up to the start timestep and denoised with the prompt (SDEdit,
-    arXiv:2108.01073) by a network trained on the noise levels up to `max_timestep` alone.
+    arXiv:2108.01073) by a network trained only on the noise levels up to `max_timestep`.
     """
 
     name = "translation"
@@ -60,7 +60,7 @@ class TranslationStage(DenoisingStage):
 
         Args:
             video: (B, 3, F, h, w).
-            prompts: B prompts, as the expert's own text encoder sees them.
+            prompts: B prompts, encoded by the expert's own text encoder.
             seeds: Source of the noise.
             settings: Size, strength and sampling.
             on_step: Called after every step; may raise to stop the run.
