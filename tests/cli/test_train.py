@@ -15,46 +15,53 @@ import pytest
 from cli.conftest import Show1
 
 from show1.cli import train
-from show1.training import TASKS, TrainingConfig
+from show1.sprites.options import SpriteOptions
+from show1.training import LoopOptions, TrainingConfig
 
 DOCS = Path(__file__).parents[2] / "docs" / "train.md"
-SMALL = ("--batch-size", 4, "--log-every", 1)
+SPRITES = ("--data", "sprites")
+SMALL = (*SPRITES, "--batch-size", 4, "--log-every", 1)
+TASKS = {kind.task: kind for kind in train.ALL_TASKS}
 
 
 def weights(folder: Path) -> bytes:
     return (folder / "export/text_encoder/model.safetensors").read_bytes()
 
 
-def test_every_option_is_there(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("task", TASKS)
+def test_every_option_is_there_and_no_other(show1: Show1, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
     monkeypatch.setenv("COLUMNS", "120")
-    names = [field.name for field in dataclasses.fields(TrainingConfig) if field.name != "task"]
-    shown = show1("train", "interpolation", "--help")
+    shown = show1("train", task, "--help")
     assert shown.code == 0
-    for name in names:
-        assert f"--{name.replace('_', '-')} " in shown.out
-    assert set(names) <= set(train._OPTIONS.docs)
-    overview = show1("train", "--help").out
-    assert all(task in overview for task in TASKS)
+    flags = set(re.findall(r"(?<=[ |│])--(?!no-)[a-z0-9-]+(?=[ /])", shown.out)) - {"--help"}
+    names = {field.name for kind in (TASKS[task], LoopOptions) for field in dataclasses.fields(kind)}
+    expected = {f"--{name.replace('_', '-')}" for name in {*names, "data", "config", "dry_run", "quiet"}}
+    assert expected <= flags
+    others = {field.name for kind in (*TASKS.values(), SpriteOptions) for field in dataclasses.fields(kind)} - names
+    assert not flags & {f"--{name.replace('_', '-')}" for name in others}
+    assert task in show1("train", "--help").out
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_examples_are_complete(task: Any) -> None:
-    options = dict(line.removeprefix("--").replace("-", "_").split(" ") for line in train.ABOUT[task][1])
+def test_examples_are_complete(task: str) -> None:
+    options = dict(line.removeprefix("--").replace("-", "_").split(" ") for line in TASKS[task].example)
     values = {name: int(value) if value.isdigit() else value for name, value in options.items()}
-    TrainingConfig.from_dict({"task": task, "out": f"runs/{task}", **values})
+    TrainingConfig.from_dict({"task": task, "out": f"runs/{task}", **values}, train.ALL_TASKS)
 
 
 def test_commands_of_the_documentation(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[TrainingConfig] = []
+    given: list[str] = []
 
-    def keep(task: str, options: dict[str, Any], **_: Any) -> None:
-        given.append(TrainingConfig.from_dict({"task": task, **{k: v for k, v in options.items() if v is not None}}))
+    def keep(kind: Any, options: dict[str, Any], **_: Any) -> None:
+        train.resolve(kind, options, None)
+        given.append(kind.task)
 
     monkeypatch.setattr(train, "run", keep)
     blocks = re.findall(r"```\n(show1 train .*?)```", DOCS.read_text().replace("\\\n", " "), re.DOTALL)
     for line in "".join(blocks).splitlines():
-        assert show1(*shlex.split(line)[1:]).code == 0, line
-    assert {config.task for config in given} == set(TASKS)
+        if "--data" in line:  # others resume a run
+            assert show1(*shlex.split(line)[1:]).code == 0, line
+    assert set(given) == set(TASKS)
 
 
 def test_a_training_and_more_of_it(show1: Show1, tmp_path: Path) -> None:
@@ -83,27 +90,32 @@ def test_a_run_that_was_killed_before_its_first_checkpoint(show1: Show1, tmp_pat
     assert show1("train", "text", "--out", "run", "--steps", 2, "--learning-rate", 0.002, *SMALL).code == 0
     shutil.rmtree(tmp_path / "run/checkpoints")
     told = show1("train", "text", "--out", "run", "--dry-run").json
-    assert told["goes_on_from"] is None
+    assert told["resumes_from"] is None
     assert (told["config"]["steps"], told["config"]["learning_rate"]) == (2, 0.002)
 
 
 def test_dry_run(show1: Show1, tmp_path: Path) -> None:
-    told = show1("train", "vae", "--out", "run", "--noise-level", 10, 20, "--gradient-checkpointing", "--dry-run")
+    options = ("--size", 16, 24, "--no-gradient-checkpointing")
+    told = show1("train", "keyframes", *SPRITES, "--out", "run", *options, "--dry-run")
     assert told.code == 0
     assert told.json["trained_parameters"] > 1000
-    assert told.json["config"]["noise_level"] == [10, 20] and told.json["config"]["gradient_checkpointing"] is True
+    assert told.json["config"]["size"] == [16, 24] and told.json["config"]["gradient_checkpointing"] is False
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_file_turns_on_can_be_turned_off(show1: Show1, tmp_path: Path) -> None:
-    (tmp_path / "options.json").write_text(json.dumps({"task": "text", "out": "run", "gradient_checkpointing": True}))
+    (tmp_path / "options.json").write_text(
+        json.dumps({"task": "keyframes", "data": "sprites", "out": "run", "gradient_checkpointing": True})
+    )
     for given, on in [((), True), (("--no-gradient-checkpointing",), False)]:
-        told = show1("train", "text", "--config", "options.json", *given, "--dry-run")
+        told = show1("train", "keyframes", "--config", "options.json", *given, "--dry-run")
         assert told.json["config"]["gradient_checkpointing"] is on
 
 
 def test_options_from_a_file(show1: Show1, tmp_path: Path) -> None:
-    (tmp_path / "options.json").write_text(json.dumps({"task": "text", "out": "run", "steps": 7, "seed": 3}))
+    (tmp_path / "options.json").write_text(
+        json.dumps({"task": "text", "data": "sprites", "out": "run", "steps": 7, "seed": 3})
+    )
     told = show1("train", "text", "--config", "options.json", "--seed", 4, "--dry-run").json["config"]
     assert (told["out"], told["steps"], told["seed"]) == ("run", 7, 4)
     other = show1("train", "vae", "--config", "options.json")
@@ -114,13 +126,17 @@ def test_options_from_a_file(show1: Show1, tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["text"], "--out DIR is needed"),
-        (["text", "--out", "run", "--steps", "0"], "steps must be 1 or more, got 0"),
-        (["text", "--out", "run", "--lr-schedule", "square"], "square"),
-        (["text", "--out", "run", "--network", "huge"], "unknown preset 'huge'"),
-        (["interpolation", "--out", "run"], "text: interpolation reads prompts with a trained text encoder"),
-        (["keyframes", "--out", "run", "--text", "nowhere"], "nowhere holds no text_encoder/"),
+        (["text", "--out", "run"], "--data DIR is needed: a folder with videos"),
+        (["text", *SPRITES, "--out", "run", "--steps", "0"], "steps must be 1 or more, got 0"),
+        (["text", *SPRITES, "--out", "run", "--lr-schedule", "square"], "square"),
+        (["text", *SPRITES, "--out", "run", "--network", "huge"], "unknown preset 'huge'"),
+        (["text", "--data", "sprites:speed=1", "--out", "run"], "unknown option 'speed'; the options are spins"),
+        (["keyframes", "--data", "clips", "--spins", "0.5", "--out", "run"], "--spins"),
+        (["interpolation", *SPRITES, "--out", "run"], "text: interpolation reads prompts with a trained text encoder"),
+        (["keyframes", *SPRITES, "--out", "run", "--text", "nowhere"], "nowhere holds no text_encoder/"),
+        (["keyframes", *SPRITES, "--out", "run", "--network", "show-1"], "this preset has no text network"),
         (["vae", "--out", "run", "--data", "nowhere", "--dry-run"], "nowhere is not a folder"),
-        (["text", "--out", "run", "--seed", "-1"], "seed must be 0 or more"),
+        (["text", *SPRITES, "--out", "run", "--seed", "-1"], "seed must be 0 or more"),
         (["text", "--config", "nowhere.json"], "nowhere.json cannot be read"),
         (["text", "--config", "broken.json"], "broken.json cannot be read as a JSON object"),
         (["text", "--config", "unknown.json"], "unknown training option 'speed'"),
@@ -129,7 +145,7 @@ def test_options_from_a_file(show1: Show1, tmp_path: Path) -> None:
 )
 def test_bad_input(show1: Show1, tmp_path: Path, words: list[str], message: str) -> None:
     (tmp_path / "broken.json").write_text("{")
-    (tmp_path / "unknown.json").write_text('{"out": "run", "speed": 9}')
+    (tmp_path / "unknown.json").write_text('{"out": "run", "data": "sprites", "speed": 9}')
     result = show1("train", *words)
     assert result.code == 2 and result.out == ""
     assert message in result.err and "Traceback" not in result.err
@@ -137,7 +153,7 @@ def test_bad_input(show1: Show1, tmp_path: Path, words: list[str], message: str)
 
 def test_a_folder_that_cannot_be_written(show1: Show1, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    result = show1("train", "text", "--out", "file/run")
+    result = show1("train", "text", *SPRITES, "--out", "file/run")
     assert result.code == 2 and "file/run" in result.err and "Traceback" not in result.err
 
 
@@ -145,11 +161,11 @@ def test_ctrl_c_leaves_a_run_that_goes_on(show1: Show1, tmp_path: Path, monkeypa
     assert show1("train", "text", "--out", "whole", "--steps", 4, *SMALL).code == 0
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(train.TrainingProgress, "__call__", press_once)
+        patch.setattr("show1.cli.training.TrainingProgress.__call__", press_once)
         stopped = show1("train", "text", "--out", "my run", "--steps", 4, *SMALL)
     assert stopped.code == 130
     assert "my run holds step 2 of 4" in stopped.err
-    assert "To go on: show1 train text --out 'my run'" in stopped.err
+    assert "To resume: show1 train text --out 'my run'" in stopped.err
     assert signal.getsignal(signal.SIGINT) is handler
     assert show1("train", "text", "--out", "my run").code == 0
     assert weights(tmp_path / "my run") == weights(tmp_path / "whole")
@@ -165,7 +181,7 @@ def test_ctrl_c_twice_stops_at_once(show1: Show1, tmp_path: Path, monkeypatch: p
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(train.TrainingProgress, "__call__", press_twice)
+    monkeypatch.setattr("show1.cli.training.TrainingProgress.__call__", press_twice)
     stopped = show1("train", "text", "--out", "run", "--steps", 4, *SMALL)
     assert stopped.code == 130 and "There is no checkpoint yet" in stopped.err
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -177,8 +193,8 @@ def test_the_module_that_launchers_start() -> None:
 
 
 def test_only_the_main_process_talks(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("show1.training.trainer.train", lambda config, **_: config.folder / "export")
+    monkeypatch.setattr("show1.training.run.train", lambda options, loop, source, **_: loop.folder / "export")
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    result = show1("train", "text", "--out", "run")
+    result = show1("train", "text", *SPRITES, "--out", "run")
     assert (result.code, result.out, result.err) == (0, "", "")

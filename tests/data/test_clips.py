@@ -5,12 +5,15 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from show1.data.clips import MINI_VIEWS, ClipDataset, ClipView, frame_times
+from show1.data.clips import ClipDataset, ClipView, frame_times
 from show1.errors import InputError
 from show1.sprites.captions import caption
 from show1.sprites.clips import SpriteClips
 from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.sprites.world import MOTIONS
+from show1.training.presets import preset
+
+VIEWS = preset("mini").views
 
 
 @pytest.mark.parametrize(
@@ -25,7 +28,7 @@ from show1.sprites.world import MOTIONS
     ],
 )
 def test_what_the_stages_see(name: str, shape: tuple[int, ...]) -> None:
-    item = ClipDataset(SpriteClips(), MINI_VIEWS[name], length=4)[2]
+    item = ClipDataset(SpriteClips(), VIEWS[name], length=4)[2]
     assert item["video"].shape == shape and item["video"].dtype == torch.float32
     assert ("low" in item) == (name == "super_resolution")
     assert isinstance(item["caption"], str)
@@ -35,7 +38,7 @@ def test_windows_are_parts_of_the_whole_clip() -> None:
     source = SpriteClips()
     starts = set()
     for index in range(24):
-        item = ClipDataset(source, MINI_VIEWS["interpolation"], length=24)[index]
+        item = ClipDataset(source, VIEWS["interpolation"], length=24)[index]
         whole = render_tensor(source.world.scene(index), frame_times(29), 20, 32)
         torch.testing.assert_close(item["video"], whole[:, item["start"] : item["start"] + 5])
         starts.add(item["start"])
@@ -45,7 +48,7 @@ def test_windows_are_parts_of_the_whole_clip() -> None:
 def test_super_resolution_pairs_show_the_same_moments() -> None:
     source = SpriteClips()
     index = next(i for i in range(100) if source.world.scene(i).motion == MOTIONS.index("moves left"))
-    item = ClipDataset(source, MINI_VIEWS["super_resolution"], length=100)[index]
+    item = ClipDataset(source, VIEWS["super_resolution"], length=100)[index]
     assert item["low"].shape == (3, 8, 20, 32)
     averaged = F.avg_pool2d(item["video"], 4)
     assert float((averaged - item["low"]).abs().mean()) < 0.01
@@ -55,15 +58,15 @@ def test_super_resolution_pairs_show_the_same_moments() -> None:
 def test_captions_of_items() -> None:
     source = SpriteClips(world=SpriteWorld(seed=3), paraphrase=False)
     scene = source.world.scene(1)
-    assert ClipDataset(source, MINI_VIEWS["keyframes"], length=2)[1]["caption"] == caption(scene)
-    assert ClipDataset(source, MINI_VIEWS["keyframe_images"], length=2)[1]["caption"] == caption(scene, kind="image")
+    assert ClipDataset(source, VIEWS["keyframes"], length=2)[1]["caption"] == caption(scene)
+    assert ClipDataset(source, VIEWS["keyframe_images"], length=2)[1]["caption"] == caption(scene, kind="image")
     paraphrased = SpriteClips()
     assert [paraphrased.caption(i) for i in range(20)] == [SpriteClips().caption(i) for i in range(20)]
     assert any(paraphrased.caption(i) != caption(paraphrased.world.scene(i)) for i in range(20))
 
 
 def test_a_loader_collates_and_workers_can_take_it() -> None:
-    dataset = ClipDataset(SpriteClips(), MINI_VIEWS["super_resolution"], length=4)
+    dataset = ClipDataset(SpriteClips(), VIEWS["super_resolution"], length=4)
     batch = next(iter(DataLoader(dataset, batch_size=2)))
     assert batch["video"].shape == (2, 3, 8, 80, 128) and batch["low"].shape == (2, 3, 8, 20, 32)
     assert len(batch["caption"]) == 2

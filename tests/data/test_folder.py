@@ -8,9 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from show1.data.clips import MINI_VIEWS, ClipDataset
+from show1.data.clips import ClipDataset
 from show1.data.folder import ClipFolder
 from show1.errors import InputError, MediaError
+from show1.training.presets import preset
+
+VIEWS = preset("mini").views
 
 
 def write_video(path: Path, *, frames: int, fps: int = 8, size: tuple[int, int] = (48, 64)) -> None:
@@ -45,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_clip_at_its_own_rate(folder: Path) -> None:
     clips = ClipFolder(folder)
-    assert len(clips) == 1 and clips.caption(0) == "grey gets lighter"
+    assert clips.num_clips == 1 and clips.caption(0) == "grey gets lighter"
     video = clips.clip(0, num_frames=29, height=20, width=32)
     assert video.shape == (3, 29, 20, 32) and video.dtype == torch.float32
     assert -1 <= float(video.min()) and float(video.max()) <= 1
@@ -96,7 +99,7 @@ def test_a_csv_list_and_the_stages_views(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", frames=29)
     write_video(tmp_path / "b.mp4", frames=40)
     (tmp_path / "captions.csv").write_text('file,caption\na.mp4,"grey, lighter"\nb.mp4,more grey\n')
-    dataset = ClipDataset(ClipFolder(tmp_path), MINI_VIEWS["super_resolution"], length=6)
+    dataset = ClipDataset(ClipFolder(tmp_path), VIEWS["super_resolution"], length=6)
     item = dataset[4]
     assert item["caption"] == "grey, lighter"
     assert item["video"].shape == (3, 8, 80, 128) and item["low"].shape == (3, 8, 20, 32)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import tiny_training
 import torch
-from show1.training.trainer import _batches
-from tiny_training import INPUTS, Exports
+import torch.nn.functional as F
+from tiny_training import INPUTS, Exports, clips, config, made
 from torch.testing import assert_close
 
 from show1.config import (
@@ -18,46 +18,79 @@ from show1.config import (
     SuperResolutionSettings,
     TranslationSettings,
 )
-from show1.diffusion import IndependentSeeds, add_noise
+from show1.data.clips import Vocabulary
+from show1.diffusion import IndependentSeeds, target
 from show1.errors import InputError
 from show1.networks import UNet3DConditionModel
 from show1.sprites.captions import TILTED, TURNED, parse_caption, read_caption
+from show1.sprites.options import TextOptions
 from show1.sprites.world import MOTIONS, SUBJECTS
-from show1.stages import load_stage
-from show1.stages.stage import PromptEmbeddings
-from show1.text.encoder import PromptEncoder
-from show1.training import TASKS, networks, tasks
-from show1.training.objective import noise_of, prediction_loss
-from show1.training.tasks import (
-    TASK_CLASSES,
-    Batch,
-    KeyframesTask,
-    SuperResolutionTask,
-    Task,
-    TextConditioner,
-    TranslationTask,
+from show1.stages import (
+    PromptEmbeddings,
+    load_stage,
 )
+from show1.text.encoder import PromptEncoder
+from show1.text.words import split_words, word_tokenizer
+from show1.training import TASKS, TrainingConfig, networks
+from show1.training.batches import clip_batches
+from show1.training.objective import prediction_loss
+from show1.training.presets import PRESETS, preset
+from show1.training.tasks.base import Batch, Task
+from show1.training.tasks.denoising import corrupted_share
+from show1.training.tasks.super_resolution import SuperResolutionTask
+from show1.training.tasks.text_conditioner import TextConditioner
+from show1.training.tasks.translation import TranslationTask
+
+NAMES = tuple(kind.task for kind in (TextOptions, *TASKS))
+
+
+def asked(task: str, exports: Exports, **options: Any) -> TrainingConfig:
+    return config(task, Path("unused"), **{**exports.inputs(task), **options})
 
 
 def build(task: str, exports: Exports, **options: Any) -> Task:
-    torch.manual_seed(0)
-    config = tiny_training.config(task, Path("unused"), **{**exports.inputs(task), **options})
-    return TASK_CLASSES[task](config)
+    return made(asked(task, exports, **options))
 
 
-def batch_of(task: Task) -> Batch:
-    return next(_batches(task.config, 0, 1, 0))
+def first_batch(config: TrainingConfig) -> Batch:
+    return next(clip_batches(clips(config), config.options.view(), config.loop, rank=0, world=1, start=0))
 
 
-def test_every_task_has_a_class_and_a_test() -> None:
-    assert set(TASKS) == set(TASK_CLASSES) == set(INPUTS)
+def build_with_batch(task: str, exports: Exports, **options: Any) -> tuple[Any, Batch]:
+    config = asked(task, exports, **options)
+    return made(config), first_batch(config)
 
 
-@pytest.mark.parametrize("name", TASKS)
+def test_every_task_has_a_test() -> None:
+    assert set(NAMES) == set(INPUTS)
+
+
+class Seen:
+    """What a task's network saw and predicted in its first call."""
+
+    def __init__(self, task: Any, batch: Batch, seed: int = 1) -> None:
+        calls: list[Any] = []
+        hook = task.unet.register_forward_hook(
+            lambda _, arguments, kwargs, output: calls.append((arguments, kwargs, output)), with_kwargs=True
+        )
+        torch.manual_seed(seed)
+        self.loss = task(batch)["loss"].detach()
+        hook.remove()
+        (self.sample, self.t), kwargs, output = calls[0]
+        self.predicted = output[0].detach()
+        self.noise_level = kwargs.get("class_labels")
+
+    def noise(self, task: Any, x0: torch.Tensor) -> torch.Tensor:
+        """The noise in the sample, if these are the clean ones."""
+        a = task.alphas_cumprod[self.t].view(-1, 1, 1, 1, 1)
+        return (self.sample[:, : x0.shape[1]] - a.sqrt() * x0) / (1 - a).sqrt()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_all_that_is_trained_and_nothing_else(name: str, exports: Exports) -> None:
-    task = build(name, exports)
+    task, batch = build_with_batch(name, exports)
     torch.manual_seed(1)
-    losses = task(batch_of(task))
+    losses = task(batch)
     assert losses["loss"].ndim == 0 and losses["loss"].isfinite()
     losses["loss"].backward()
     for parameter_name, parameter in task.named_parameters():
@@ -81,46 +114,48 @@ def test_gradients_reach_all_that_is_trained_and_nothing_else(name: str, exports
         assert new == {n for n, p in task.named_parameters() if p.requires_grad}
 
 
-def test_clips_of_one_scene_differ_in_their_motion_alone(exports: Exports) -> None:
-    task = build("keyframes", exports, batch_size=4, motions_per_scene=2)
-    batch = batch_of(task)
+def test_clips_of_one_scene_differ_only_in_their_motion(exports: Exports) -> None:
+    task, batch = build_with_batch("keyframes", exports, batch_size=4, data="sprites:motions_per_scene=2")
     scenes = [parse_caption(caption) for caption in batch["caption"]]
     for one, other in (scenes[:2], scenes[2:]):
         assert one[0::2] == other[0::2] and one[1] != other[1]  # subject and background; motion
-    seen: list[tuple[torch.Tensor, ...]] = []
-    task.unet.register_forward_pre_hook(lambda _, args: seen.append(args))
-    task(batch)
-    x_t, t = seen[0]
-    a = task.alphas_cumprod[t].view(-1, 1, 1, 1, 1)
-    noise = (x_t - a.sqrt() * batch["video"]) / (1 - a).sqrt()
-    assert t[0] == t[1] and t[2] == t[3]
-    torch.testing.assert_close(noise[0::2], noise[1::2], atol=1e-4, rtol=1e-4)
+    seen = Seen(task, batch)
+    noise = seen.noise(task, batch["video"])
+    assert seen.t[0] == seen.t[1] and seen.t[2] == seen.t[3]
+    assert_close(noise[0::2], noise[1::2], atol=1e-4, rtol=1e-4)
     assert not torch.allclose(noise[0], noise[2], atol=0.1)
 
 
-def test_motions_per_scene_need_scenes(exports: Exports) -> None:
-    for options in ({"task": "super_resolution"}, {"task": "keyframes", "data": "clips"}):
-        with pytest.raises(InputError, match="motions_per_scene is for keyframes of the sprite world alone"):
-            tiny_training.config(**{"out": Path("unused"), "text": "text", "motions_per_scene": 2, **options})
-    with pytest.raises(InputError, match="motions_per_scene must be a divisor of batch_size / accumulate"):
-        tiny_training.config("keyframes", Path("unused"), batch_size=4, motions_per_scene=3)
+@pytest.mark.parametrize(
+    ("task", "options", "message"),
+    [
+        ("keyframe_images", {"batch_size": 2}, "shows scenes in several motions, which is only for keyframes"),
+        ("keyframes", {"batch_size": 3}, "batch_size / accumulate must be a multiple of the 2 motions per scene"),
+    ],
+)
+def test_clips_of_one_scene_are_for_whole_batches_of_keyframes(
+    task: str, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        tiny_training.run(config(task, tmp_path, data="sprites:motions_per_scene=2", **options))
 
 
 @pytest.mark.parametrize("name", ["keyframes", "translation"])
-def test_errors_may_be_absolute(name: str, exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = build(name, exports, loss="absolute")
-    seen: list[bool] = []
-    monkeypatch.setattr(tasks, "prediction_loss", lambda *_, absolute, **__: seen.append(absolute))
-    task(batch_of(task))
-    assert seen == [True]
+def test_errors_may_be_absolute(name: str, exports: Exports) -> None:
+    task, batch = build_with_batch(name, exports, loss="absolute")
+    torch.manual_seed(1)
+    x0 = task.encode(batch["video"]) if name == "translation" else batch["video"]  # the first that is drawn
+    seen = Seen(task, batch)
+    wanted = target(x0, seen.noise(task, x0), seen.t, task.alphas_cumprod, task.prediction)
+    assert_close(seen.loss, (seen.predicted - wanted).abs().mean(), rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="loss must be one of squared, absolute, got 'huber'"):
         build(name, exports, loss="huber")
 
 
 def test_scenes_follow_the_seed_and_the_share_of_spins(exports: Exports) -> None:
     spinning, first, second = (
-        batch_of(build("keyframes", exports, batch_size=8, **options))["caption"]
-        for options in ({"spins": 1.0}, {"spins": 0.0}, {"spins": 0.0, "seed": 1})
+        first_batch(asked("keyframes", exports, batch_size=8, data=f"sprites:spins={spins}", seed=seed))["caption"]
+        for spins, seed in ((1.0, 0), (0.0, 0), (0.0, 1))
     )
     motions = [{parse_caption(caption)[1] for caption in captions} for captions in (spinning, first, second)]
     assert motions[0] == {MOTIONS.index("spins")}
@@ -130,7 +165,8 @@ def test_scenes_follow_the_seed_and_the_share_of_spins(exports: Exports) -> None
 
 def test_scenes_follow_the_share_of_tilts(exports: Exports) -> None:
     tilted, upright = (
-        batch_of(build("keyframes", exports, batch_size=8, spins=0.0, tilts=share))["caption"] for share in (1.0, 0.0)
+        first_batch(asked("keyframes", exports, batch_size=8, data=f"sprites:spins=0,tilts={share}"))["caption"]
+        for share in (1.0, 0.0)
     )
     said = {TILTED, *TURNED}
     assert all(said & set(caption.split()) for caption in tilted)
@@ -138,33 +174,21 @@ def test_scenes_follow_the_share_of_tilts(exports: Exports) -> None:
 
 
 def test_scenes_follow_the_shares_of_subjects(exports: Exports) -> None:
-    shares = ("bicycle:0.6", "fish:0.4")
-    captions = batch_of(build("keyframes", exports, batch_size=16, spins=0.0, subject_share=shares))["caption"]
+    shares = "spins=0,subject_share=bicycle:0.6,subject_share=fish:0.4"
+    captions = first_batch(asked("keyframes", exports, batch_size=16, data=f"sprites:{shares}"))["caption"]
     subjects = [SUBJECTS[parse_caption(caption)[0]] for caption in captions]
     assert set(subjects) == {"bicycle", "fish"} and subjects.count("bicycle") > subjects.count("fish")
     # spins of a fish are held out: others are shown instead
-    spins = batch_of(build("keyframes", exports, batch_size=8, spins=1.0, subject_share=("fish:1",)))["caption"]
+    data = "sprites:spins=1,subject_share=fish:1"
+    spins = first_batch(asked("keyframes", exports, batch_size=8, data=data))["caption"]
     assert {MOTIONS[parse_caption(caption)[1]] for caption in spins} == {"spins"}
     assert not any("fish" in caption for caption in spins)
 
 
-@pytest.mark.parametrize(
-    ("share", "message"),
-    [
-        (("bicycle",), "subject_share: expected NAME:SHARE, such as bicycle:0.25, got 'bicycle'"),
-        (("bike:0.2",), "there is no subject 'bike'; they are "),
-        (("bicycle:-1",), "the share of 'bicycle' must be from 0 to 1, got -1.0"),
-        (("bicycle:0.7", "fish:0.7"), "the shares of subjects must be at most 1 together, got 1.4"),
-    ],
-)
-def test_wrong_shares_of_subjects_are_told(share: tuple[str, ...], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        tiny_training.config("keyframes", Path("unused"), subject_share=share)
-
-
 def test_groups_bring_their_words(exports: Exports) -> None:
-    plain, task = (build("keyframes", exports, batch_size=8, groups=share) for share in (0.0, 1.0))
-    captions = batch_of(task)["caption"]
+    plain = build("keyframes", exports)
+    task, batch = build_with_batch("keyframes", exports, batch_size=8, data="sprites:groups=1")
+    captions = batch["caption"]
     unknown = plain.text.tokenizer.unk_token_id
     assert any(unknown in plain.text.tokenizer(caption).input_ids for caption in captions)
     assert not any(unknown in task.text.tokenizer(caption).input_ids for caption in captions)
@@ -175,39 +199,30 @@ def test_groups_bring_their_words(exports: Exports) -> None:
     assert near > 0.75 > far
 
 
-@pytest.mark.parametrize("name", ["spins", "tilts", "groups"])
-def test_kinds_of_scenes_need_the_sprite_world(name: str) -> None:
-    for options in ({"data": "clips"}, {"motions_per_scene": 2, "batch_size": 4}):
-        with pytest.raises(InputError, match=f"{name} is for clips of the sprite world"):
-            tiny_training.config("keyframes", Path("unused"), **{name: 0.5}, **options)
-    with pytest.raises(InputError, match=f"{name} must be from 0 to 1"):
-        tiny_training.config("keyframes", Path("unused"), **{name: 1.5})
-
-
 def test_an_encoder_learns_words_that_it_does_not_know(tmp_path: Path) -> None:
     export_text(tmp_path, width=32)  # knows "a" and "panda" alone
     text = TextConditioner.from_folder(tmp_path)
     known, unknown = "a panda a", "a tilted bus"
     with torch.no_grad():
         before, vague = text([known]), text([unknown])
-        text.add_words(["panda", "tilted", "bus"])
+        text.add_words(Vocabulary(words=("panda", "tilted", "bus")))
         assert torch.equal(text([known]), before)
         assert not torch.equal(text([unknown]), vague) and not torch.equal(text(["a bus tilted"]), text([unknown]))
         text.save(tmp_path / "more")
         again = TextConditioner.from_folder(tmp_path / "more")
-        again.add_words(["panda", "tilted", "bus"])
+        again.add_words(Vocabulary(words=("panda", "tilted", "bus")))
         assert torch.equal(again(["A Tilted bus"]), text([unknown])) and len(again.tokenizer) == len(text.tokenizer)
     # the same words get the same weights wherever they are added
     other = TextConditioner.from_folder(tmp_path)
-    other.add_words(["bus", "tilted"])
+    other.add_words(Vocabulary(words=("bus", "tilted")))
     with torch.no_grad():
         assert torch.equal(other([unknown]), text([unknown]))
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_samples(name: str, exports: Exports) -> None:
-    task = build(name, exports).eval()
-    batch = batch_of(task)
+    task, batch = build_with_batch(name, exports)
+    task.eval()
     with torch.no_grad():
         samples = task.preview(batch)
     assert len(samples) == {"text": 0, "keyframe_images": 2, "keyframes": 2, "interpolation": 2}.get(name, 4)
@@ -236,63 +251,52 @@ def test_prompt_dropout(exports: Exports) -> None:
     assert 0.2 < is_empty.float().mean() < 0.3
 
 
-def test_timesteps_stay_within_the_maximum(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = build("translation_images", exports, max_timestep=3)
-    seen: list[torch.Tensor] = []
-    task.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[1]))
-    for _ in range(10):
-        task(batch_of(task))
-    assert set(torch.cat(seen).tolist()) == {0, 1, 2, 3}
+def test_timesteps_stay_within_the_maximum(exports: Exports) -> None:
+    task, batch = build_with_batch("translation_images", exports, max_timestep=3)
+    drawn = [Seen(task, batch, seed).t for seed in range(10)]
+    assert set(torch.cat(drawn).tolist()) == {0, 1, 2, 3}
 
 
 def test_sizes_of_the_users_choice(exports: Exports) -> None:
-    batch = batch_of(build("super_resolution", exports, size=(24, 40), low_size=(12, 20)))
+    batch = first_batch(asked("super_resolution", exports, size=[24, 40], low_size=[12, 20]))
     assert batch["video"].shape[-2:] == (24, 40) and batch["low"].shape[-2:] == (12, 20)
-    assert batch_of(build("keyframes", exports, size=(16, 24)))["video"].shape == (2, 3, 3, 16, 24)
-    with pytest.raises(InputError, match="low_size is for super_resolution alone, got it for keyframes"):
-        build("keyframes", exports, low_size=(8, 8))
+    assert first_batch(asked("keyframes", exports, size=[16, 24]))["video"].shape == (2, 3, 3, 16, 24)
+    with pytest.raises(InputError, match="unknown training option 'low_size'; the options of keyframes"):
+        build("keyframes", exports, low_size=[8, 8])
 
 
 def test_translation_can_learn_from_crops(exports: Exports) -> None:
-    task = build("translation", exports, crop=(16, 24))
-    seen: list[torch.Tensor] = []
-    task.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
-    task(batch_of(task))
-    assert seen[0].shape[2:] == (3, 2, 3)  # frames, and eighths of the crop
+    task, batch = build_with_batch("translation", exports, crop=[16, 24])
+    assert Seen(task, batch).sample.shape[2:] == (3, 2, 3)  # frames, and eighths of the crop
 
 
-def test_translation_can_learn_to_repair(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_translation_can_learn_to_repair(exports: Exports) -> None:
     """The network sees corrupted clips with noise; what it should find are the clean ones."""
-    task = build("translation", exports, corruption=1.0)
-    assert isinstance(task, TranslationTask)
-    seen: list[torch.Tensor] = []
-    losses: list[Any] = []
-    task.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
-    monkeypatch.setattr(tasks, "draw_timesteps", lambda count, *_: torch.full((count,), 100))
-    monkeypatch.setattr(tasks, "corrupted", lambda video, _: -video)
-    monkeypatch.setattr(task, "encode", lambda video: video[:, :1, :, ::8, ::8].expand(-1, 4, -1, -1, -1))
-    monkeypatch.setattr(tasks, "prediction_loss", lambda _, x0, noise, *rest, **__: losses.append((x0, noise, *rest)))
-    batch = batch_of(task)
-    task(batch)
-    [(x0, noise, t, alphas)] = losses
-    assert_close(x0, task.encode(batch["video"]))
-    assert_close(seen[0], add_noise(x0, noise, t, alphas))
-    pure = noise - noise_of(-2 * x0, t, alphas)
-    assert abs(float(pure.mean())) < 0.2 and 0.8 < float(pure.std()) < 1.2
+    levels = {"timestep_logit": [-1.9, 0.001], "max_timestep": 999}  # just above those where a corruption counts
+    spread = {}
+    for share in (0.0, 1.0):
+        task, batch = build_with_batch("translation", exports, corruption=share, **levels)
+        assert isinstance(task, TranslationTask)
+        task.vae.register_to_config(scaling_factor=100.0)  # of latents that differ by more than the noise
+        torch.manual_seed(1)
+        x0 = task.encode(batch["video"])  # the first that is drawn
+        seen = Seen(task, batch)
+        noise = seen.noise(task, x0)
+        spread[share] = float(noise.std())
+        wanted = target(x0, noise, seen.t, task.alphas_cumprod, task.prediction)
+        assert_close(seen.loss, (seen.predicted - wanted).square().mean(), rtol=1e-3, atol=1e-3)
+    assert 0.8 < spread[0.0] < 1.2 and spread[1.0] > 2
 
 
-@pytest.mark.parametrize("drawn", [0.1, 0.9])
-def test_any_number_of_clips_may_be_corrupted(exports: Exports, monkeypatch: pytest.MonkeyPatch, drawn: float) -> None:
-    task = build("translation", exports, corruption=0.5, prompt_dropout=0.0)
-    monkeypatch.setattr(torch, "rand", lambda *shape: torch.zeros(*shape) + drawn)
-    assert torch.isfinite(task(batch_of(task))["loss"])
+def test_any_number_of_clips_may_be_corrupted(exports: Exports) -> None:
+    task, batch = build_with_batch("translation", exports, corruption=0.5, prompt_dropout=0.0)
+    assert all(torch.isfinite(Seen(task, batch, seed).loss) for seed in range(8))
 
 
-def test_corrupted_clips_are_on_the_device_of_the_others(exports: Exports) -> None:
-    task = build("super_resolution", exports, corruption=1.0)
+def test_corrupted_clips_are_on_the_device_of_the_others() -> None:
     with torch.device("meta"):  # as strict as a GPU
         frames = torch.zeros(2, 3, 2, 8, 8)
-    assert task.spoiled(frames).device.type == "meta"
+    assert corrupted_share(frames, 1.0).device.type == "meta"
 
 
 @pytest.mark.parametrize("name", ["interpolation", "super_resolution_images", "super_resolution"])
@@ -300,31 +304,26 @@ def test_stages_after_the_keyframes_can_learn_to_repair(
     name: str, exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The condition is corrupted; what the network should find is clean."""
-    task = build(name, exports, corruption=1.0, **({} if name == "interpolation" else {"noise_level": (0, 0)}))
     monkeypatch.setattr(SuperResolutionTask, "SINGLE_FRAMES", 0.0)
-    monkeypatch.setattr(tasks, "corrupted", lambda video, _: -video)
-    seen: list[torch.Tensor] = []
-    wanted: list[torch.Tensor] = []
-    task.unet.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
-    monkeypatch.setattr(tasks, "prediction_loss", lambda _, x0, *rest, **__: wanted.append(x0))
-    batch = batch_of(task)
-    task(batch)
+    level = {} if name == "interpolation" else {"noise_level": [0, 0]}
+    shown = {}
+    for share in (0.0, 1.0):
+        task, batch = build_with_batch(name, exports, corruption=share, **level)
+        x0, seen = batch["video"], Seen(task, batch)
+        wanted = target(x0, seen.noise(task, x0), seen.t, task.alphas_cumprod, task.prediction)
+        assert_close(seen.loss, (seen.predicted - wanted).square().mean(), rtol=1e-3, atol=1e-3)
+        shown[share] = seen.sample[:, 3:6]
+        if name == "super_resolution":  # the first frame is the clean one
+            assert_close(shown[share][:, :, 0], x0[:, :, 0])
+            shown[share] = shown[share][:, :, 1:]
     if name == "interpolation":
-        clean, shown = batch["video"][:, :, [0, -1]], seen[0][:, 3:6, [0, -1]]
-        assert_close(wanted[0], batch["video"])
-    elif name == "super_resolution_images":
-        clean, shown = wanted[0], seen[0][:, 3:]
-    else:
-        high = wanted[0]
-        clean, shown = high[:, :, 1:], seen[0][:, 3:, 1:]
-        assert_close(seen[0][:, 3:, :1], high[:, :, :1])
-    alike = torch.nn.functional.cosine_similarity(shown.flatten(1), clean.flatten(1))
-    assert (alike < -0.8).all()
+        assert_close(shown[0.0][:, :, [0, -1]], batch["video"][:, :, [0, -1]])
+    for clean, corrupt in zip(shown[0.0].flatten(1), shown[1.0].flatten(1), strict=True):
+        assert 0.7 < F.cosine_similarity(clean, corrupt, dim=0) and (clean - corrupt).abs().mean() > 0.02
 
 
 def test_corruption_is_for_stages_that_repair(exports: Exports) -> None:
-    stages = "interpolation, super_resolution_images, super_resolution, .*"
-    with pytest.raises(InputError, match=f"corruption is for {stages}, got it for keyframes"):
+    with pytest.raises(InputError, match="unknown training option 'corruption'; the options of keyframes"):
         build("keyframes", exports, corruption=0.5)
     with pytest.raises(InputError, match="corruption must be from 0 to 1, got 2"):
         build("translation", exports, corruption=2)
@@ -333,48 +332,41 @@ def test_corruption_is_for_stages_that_repair(exports: Exports) -> None:
 def test_super_resolution_sees_a_clean_first_frame_and_noised_others(
     exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = build("super_resolution", exports, noise_level=(150, 150))
-    batch = batch_of(task)
-    seen: list[Any] = []
-    task.unet.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
+    task, batch = build_with_batch("super_resolution", exports, noise_level=[150, 150])
     monkeypatch.setattr(SuperResolutionTask, "SINGLE_FRAMES", 0.0)
-    task(batch)
-    (sample, _), options = seen.pop()
-    assert_close(sample[:, 3:, 0], batch["video"][:, :, 0])
-    assert options["class_labels"].tolist() == [150, 150]
+    seen = Seen(task, batch)
+    assert_close(seen.sample[:, 3:, 0], batch["video"][:, :, 0])
+    assert seen.noise_level.tolist() == [150, 150]
     monkeypatch.setattr(SuperResolutionTask, "SINGLE_FRAMES", 1.0)
-    task(batch)
-    (sample, _), options = seen.pop()
-    assert sample.shape == (2 * 3, 6, 1, 16, 16) and options["class_labels"].tolist() == [150] * 6
+    seen = Seen(task, batch)
+    assert seen.sample.shape == (2 * 3, 6, 1, 16, 16) and seen.noise_level.tolist() == [150] * 6
 
 
 def test_learned_variance(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
-    preset = {**tiny_training.PRESET, "keyframes": {**tiny_training.PRESET["keyframes"], "out_channels": 6}}
-    monkeypatch.setitem(networks.PRESETS, "tiny", preset)
-    task = build("keyframe_images", exports)
+    keyframes = {**tiny_training.NETWORKS["keyframes"], "out_channels": 6}
+    monkeypatch.setitem(PRESETS["tiny"].networks, "keyframes", keyframes)
+    task, batch = build_with_batch("keyframe_images", exports)
     torch.manual_seed(1)
-    loss = task(batch_of(task))["loss"]
+    loss = task(batch)["loss"]
     loss.backward()
     weight = task.unet.conv_out.weight
     assert weight.shape[0] == 6 and weight.grad.flatten(1).any(1).all()
     assert loss.isfinite()
     with torch.no_grad():
-        samples = task.eval().preview(batch_of(task))
+        samples = task.eval().preview(batch)
     assert samples[0][1].shape == (3, 1, 8, 8)
 
 
 def test_min_snr_changes_the_loss(exports: Exports) -> None:
     losses = []
     for gamma in (None, 5.0):
-        task = build("keyframe_images", exports, min_snr_gamma=gamma)
-        torch.manual_seed(1)
-        losses.append(float(task(batch_of(task))["loss"].detach()))
+        losses.append(float(Seen(*build_with_batch("keyframe_images", exports, min_snr_gamma=gamma)).loss))
     assert 0 < losses[1] < losses[0]
 
 
 def test_prediction_type_of_the_start_wins(exports: Exports) -> None:
     task = build("keyframes", exports, prediction_type="epsilon")
-    assert task.prediction == task.sampler["prediction_type"] == "v_prediction"
+    assert task.prediction == task.scheduler_config["prediction_type"] == "v_prediction"
     assert build("keyframe_images", exports, prediction_type="epsilon").prediction == "epsilon"
 
 
@@ -398,7 +390,7 @@ def test_inflation_starts_as_the_image_network(exports: Exports) -> None:
 @pytest.mark.parametrize("patch_size", [1, 2])
 def test_new_input_channels_change_nothing_at_first(patch_size: int) -> None:
     torch.manual_seed(0)
-    source = UNet3DConditionModel(**tiny_training.PRESET["keyframes"], patch_size=patch_size).eval()
+    source = UNet3DConditionModel(**tiny_training.NETWORKS["keyframes"], patch_size=patch_size).eval()
     wide = networks.adapt_pixel_unet(source, in_channels=7).eval()
     assert wide.config.in_channels == 7
     x, text = torch.randn(1, 3, 2, 8, 8), torch.randn(1, 5, 32)
@@ -423,15 +415,11 @@ def test_networks_that_add_their_condition_begin_with_it(
     name: str, source: str | None, exports: Exports, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     options = {"add_condition": True, "prediction_type": "sample", "text": str(exports["text"])}
-    task = build(name, exports, **options, init=str(exports[source]) if source else None).eval()
-    predicted: list[torch.Tensor] = []
-    seen: list[torch.Tensor] = []
-    task.unet.register_forward_hook(
-        lambda _, arguments, output: (seen.append(arguments[0]), predicted.append(output[0]))
-    )
-    monkeypatch.setattr(tasks, "prediction_loss", lambda *_, prediction, **__: torch.tensor(prediction == "sample"))
-    assert task(batch_of(task))["loss"]
-    assert_close(predicted[0], seen[0][:, 3:6], atol=0, rtol=0)
+    monkeypatch.setattr(SuperResolutionTask, "SINGLE_FRAMES", 0.0)
+    task, batch = build_with_batch(name, exports, **options, init=str(exports[source]) if source else None)
+    seen = Seen(task.eval(), batch)
+    assert_close(seen.predicted, seen.sample[:, 3:6], atol=0, rtol=0)
+    assert_close(seen.loss, (seen.predicted - batch["video"]).square().mean())  # what is predicted is the clean video
     task.export(tmp_path)
     again = build(name, exports, **options, init=str(tmp_path))
     for (key, a), (_, b) in zip(task.unet.named_parameters(), again.unet.named_parameters(), strict=True):
@@ -440,18 +428,16 @@ def test_networks_that_add_their_condition_begin_with_it(
 
 
 def test_a_condition_is_added_where_there_is_one(exports: Exports) -> None:
-    with pytest.raises(
-        InputError, match="add_condition is for interpolation and super_resolution, got it for keyframes"
-    ):
+    with pytest.raises(InputError, match="unknown training option 'add_condition'; the options of keyframes"):
         build("keyframes", exports, add_condition=True, prediction_type="sample")
     with pytest.raises(InputError, match="add_condition needs prediction_type sample, got v_prediction"):
         build("super_resolution", exports, add_condition=True)
     with pytest.raises(ValueError, match="add_condition needs 6 in_channels or more"):
-        UNet3DConditionModel(**tiny_training.PRESET["keyframes"], add_condition=True)
+        UNet3DConditionModel(**tiny_training.NETWORKS["keyframes"], add_condition=True)
 
 
 def test_new_place_embeddings_change_nothing_at_first() -> None:
-    source = UNet3DConditionModel(**tiny_training.PRESET["keyframes"] | {"embed_places": False}).eval()
+    source = UNet3DConditionModel(**tiny_training.NETWORKS["keyframes"] | {"embed_places": False}).eval()
     told = networks.adapt_pixel_unet(source, embed_places=True).eval()
     assert told.place_embeddings is not None and source.place_embeddings is None
     x, text = torch.randn(1, 3, 2, 8, 8), torch.randn(1, 5, 32)
@@ -487,20 +473,20 @@ def test_folders_that_do_not_fit(
 
 
 def test_a_fresh_network_takes_the_latents_of_any_autoencoder() -> None:
-    unet: Any = networks.fresh_latent_unet("mini", 32, 4)
+    unet: Any = networks.fresh_latent_unet(preset("mini").network("translation"), 32, 4)
     assert unet.config.in_channels == unet.config.out_channels == 4
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(InputError, match="unknown preset 'huge'; the presets are mini, tiny"):
-        networks.preset("huge", "vae")
+    with pytest.raises(InputError, match="unknown preset 'huge'; the presets are mini, show-1, tiny"):
+        preset("huge")
 
 
 def test_words_of_the_tokenizer() -> None:
-    tokenizer = networks.word_tokenizer(["a", "panda", "spins"])
+    tokenizer = word_tokenizer(["a", "panda", "spins"], 24)
     ids = tokenizer("A panda, dances; SPINS!", padding="max_length", truncation=True).input_ids
     assert tokenizer.convert_ids_to_tokens(ids)[:6] == ["a", "panda", "<unk>", "spins", "</s>", "<pad>"]
-    assert len(ids) == networks.MINI_TEXT_TOKENS
+    assert len(ids) == 24
     assert tokenizer("panda " * 60, truncation=True).input_ids[-1] == tokenizer.eos_token_id
 
 
@@ -509,7 +495,7 @@ def test_words_of_the_tokenizer() -> None:
 
 def prompts(exports: Exports, name: str) -> PromptEmbeddings:
     encoder = PromptEncoder.from_folder(exports[name], dtype=torch.float32, device="cpu")
-    states = encoder.encode(["a panda spins over the snow", ""], networks.MINI_TEXT_TOKENS)
+    states = encoder.encode(["a panda spins over the snow", ""], 24)
     return PromptEmbeddings(prompt_embeds=states[:1], negative_prompt_embeds=states[1:])
 
 
@@ -555,20 +541,13 @@ def test_the_export_is_what_was_trained(exports: Exports) -> None:
     assert vae["scaling_factor"] not in (1.0, 0.18215)  # measured on clips
 
 
-def test_loss_of_the_task_is_the_objective(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loss_of_the_task_is_the_objective(exports: Exports) -> None:
     """With what the network saw and gave, the objective gives the loss of the task."""
-    task = build("interpolation", exports, prompt_dropout=0.0)
-    assert isinstance(task, tiny_training.tasks.InterpolationTask) and not isinstance(task, KeyframesTask)
-    batch = batch_of(task)
-    seen: list[Any] = []
-    task.unet.register_forward_hook(lambda _, args, out: seen.append((args[0], args[1], out[0])))
-    loss = task(batch)["loss"]
-    sample, t, predicted = seen[0]
-    video = batch["video"]
-    a = task.alphas_cumprod[t].view(-1, 1, 1, 1, 1)
-    noise = (sample[:, :3] - a.sqrt() * video) / (1 - a).sqrt()
-    expected = prediction_loss(predicted, video, noise, t, task.alphas_cumprod, prediction="v_prediction")
-    assert_close(loss, expected, rtol=1e-3, atol=1e-5)
+    task, batch = build_with_batch("interpolation", exports, prompt_dropout=0.0)
+    seen, video = Seen(task, batch), batch["video"]
+    sample, noise = seen.sample, seen.noise(task, video)
+    expected = prediction_loss(seen.predicted, video, noise, seen.t, task.alphas_cumprod, prediction="v_prediction")
+    assert_close(seen.loss, expected, rtol=1e-3, atol=1e-5)
     # channels: noisy video, condition, mask of the frames that are known
     assert_close(sample[:, 3:6, [0, -1]], video[:, :, [0, -1]])
     assert sample[:, 6].amin(dim=(0, 2, 3)).tolist() == sample[:, 6].amax(dim=(0, 2, 3)).tolist() == [1, 0, 0, 0, 1]
@@ -580,41 +559,41 @@ def test_loss_of_the_task_is_the_objective(exports: Exports, monkeypatch: pytest
 def test_words_of_ones_own_captions(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     (tmp_path / "captions.jsonl").write_text('{"file": "a.mp4", "caption": "Zwei Wölfe, im Schnee"}\n')
-    task = KeyframesTask(tiny_training.config("keyframe_images", Path("unused"), data=str(tmp_path)))
+    task = made(config("keyframe_images", Path("unused"), data=str(tmp_path)))
     ids = task.text.tokenizer("wölfe im wald").input_ids
     assert task.text.tokenizer.convert_ids_to_tokens(ids) == ["wölfe", "im", "<unk>", "</s>"]
 
 
 @pytest.mark.parametrize("text", ["एक कुत्ता समुद्र तट पर दौड़ता है", "நாய் ஓடுகிறது", "كَلْبٌ يَجْرِي", "İstanbul'da bir kedi"])
 def test_words_of_any_script(text: str) -> None:
-    tokenizer = networks.word_tokenizer(sorted(set(networks.split_words(text))))
+    tokenizer = word_tokenizer(sorted(set(split_words(text))), 24)
     assert "<unk>" not in tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
 
 
 @pytest.mark.parametrize("name", ["keyframe_images", "super_resolution", "translation_images"])
 def test_any_width_of_the_text_encoder(name: str, exports: Exports, tmp_path: Path) -> None:
     export_text(tmp_path, width=48)
-    task = build(name, exports, text=str(tmp_path), init=None)
+    task, batch = build_with_batch(name, exports, text=str(tmp_path), init=None)
     assert task.text.tokenize(["a panda"]).input_ids.shape == (1, 77)
-    assert task(batch_of(task))["loss"].isfinite()
+    assert task(batch)["loss"].isfinite()
 
 
 def export_text(folder: Path, width: int) -> None:
     """A T5 encoder whose tokenizer knows no length."""
     from transformers import T5Config, T5EncoderModel
 
-    tokenizer = networks.word_tokenizer(["a", "panda"])
+    tokenizer = word_tokenizer(["a", "panda"], 24)
     tokenizer.model_max_length = int(1e30)
     tokenizer.save_pretrained(folder / "tokenizer")
-    config = T5Config(d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=len(tokenizer))
-    T5EncoderModel(config).save_pretrained(folder / "text_encoder")
+    t5 = T5Config(d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=len(tokenizer))
+    T5EncoderModel(t5).save_pretrained(folder / "text_encoder")
 
 
 def test_a_text_encoder_that_learns_on_keeps_the_states_of_ordinary_captions(exports: Exports) -> None:
-    first = build("text", exports)
-    assert "moved" not in first(batch_of(first))
-    task = build("text", exports, init=str(exports["text"]), groups=0.5, tilts=0.3, batch_size=16)
-    batch = batch_of(task)
+    first, batch = build_with_batch("text", exports)
+    assert "moved" not in first(batch)
+    data = "sprites:groups=0.5,tilts=0.3"
+    task, batch = build_with_batch("text", exports, init=str(exports["text"]), data=data, batch_size=16)
     values = task(batch)
     assert values["moved"].item() < 1e-9  # new words leave it as it is
     with torch.no_grad():

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +16,49 @@ import tiny_training
 import torch
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file
-from tiny_training import Exports, FixedNoiseTask, config, exported, losses
+from tiny_training import Exports, FixedNoiseOptions, clips, config, exported, losses, made, run
 from torch.testing import assert_close
 
+from show1.data.clips import Vocabulary
 from show1.errors import Cancelled, InputError, MediaError, RunError, Show1Error
 from show1.networks import UNet3DConditionModel
 from show1.sprites.clips import SpriteClips
-from show1.training import TrainingConfig, describe, last_checkpoint, tasks, train, trainer
-from show1.training.tasks import VAETask
+from show1.training import KeyframeImagesOptions, TrainingConfig, train
+from show1.training import describe as describe_training
+from show1.training.batches import clip_batches
+from show1.training.checkpoint import last_checkpoint
+from show1.training.optimizer import update_average
+from show1.training.tasks.base import Batch
 from show1.video import Video
 
 SCRIPT = Path(tiny_training.__file__)
 
 
+def describe(asked: TrainingConfig) -> dict[str, Any]:
+    return describe_training(asked.options, asked.loop, clips(asked))
+
+
+def batches(asked: TrainingConfig, rank: int = 0, world: int = 1, start: int = 0) -> Iterator[Batch]:
+    return clip_batches(clips(asked), asked.options.view(), asked.loop, rank=rank, world=world, start=start)
+
+
+def fixed_noise(out: Path, **options: Any) -> TrainingConfig:
+    """A training whose noise follows from the clip."""
+    values = config("keyframe_images", out, **options).to_dict()
+    return TrainingConfig.from_dict(values, [FixedNoiseOptions])
+
+
 def test_the_loss_falls(tmp_path: Path) -> None:
-    train(config("keyframe_images", tmp_path, steps=30, batch_size=8, prompt_dropout=0.0, learning_rate=5e-3))
+    run(config("keyframe_images", tmp_path, steps=30, batch_size=8, prompt_dropout=0.0, learning_rate=5e-3))
     values = [loss for _, loss in losses(tmp_path)]
     assert len(values) == 30
     assert sum(values[-8:]) < 0.7 * sum(values[:8])
 
 
 def test_muon_turns_hidden_matrices_by_the_same_amount(tmp_path: Path) -> None:
-    folder = train(config("keyframe_images", tmp_path, steps=1, optimizer="muon", weight_decay=0.0, ema_decay=0.0))
+    folder = run(config("keyframe_images", tmp_path, steps=1, optimizer="muon", weight_decay=0.0, ema_decay=0.0))
     after = load_file(folder / "unet/diffusion_pytorch_model.safetensors")
-    torch.manual_seed(0)
-    before = tasks.KeyframesTask(config("keyframe_images", tmp_path / "other")).unet.state_dict()
+    before = made(config("keyframe_images", tmp_path / "other")).unet.state_dict()
     name = "down_blocks.1.resnets.0.conv1.weight"
     moved = torch.linalg.svdvals((after[name] - before[name]).flatten(1))
     # an orthogonal update has equal singular values; Newton-Schulz makes all but the smallest so to within a factor
@@ -48,26 +68,27 @@ def test_muon_turns_hidden_matrices_by_the_same_amount(tmp_path: Path) -> None:
 
 def test_temporal_dropout_is_that_of_the_config(tmp_path: Path) -> None:
     for chance in (0.1, 0.0):
-        task = trainer.TrainingJob(config("keyframes", tmp_path, temporal_dropout=chance)).make_task()
+        task = made(config("keyframes", tmp_path, temporal_dropout=chance))
         drops = [m.p for m in task.unet.modules() if isinstance(m, torch.nn.Dropout)]
         assert drops and set(drops) == {chance}
 
 
 def test_the_text_encoder_learns(tmp_path: Path) -> None:
-    train(config("text", tmp_path, steps=30, batch_size=32, learning_rate=1e-2))
+    run(config("text", tmp_path, steps=30, batch_size=32, learning_rate=1e-2))
     values = [loss for _, loss in losses(tmp_path)]
     assert values[-1] < 0.8 * values[0]
 
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:
     lines: list[dict[str, float]] = []
-    export = train(config("keyframe_images", tmp_path, sample_every=2, checkpoint_every=2), on_log=lines.append)
+    export = run(config("keyframe_images", tmp_path, sample_every=2, checkpoint_every=2), on_log=lines.append)
     assert export == tmp_path / "export"
     assert {p.name for p in export.iterdir()} == {"unet", "scheduler", "text_encoder", "tokenizer", "training.json"}
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-4"]
     assert [p.name for p in sorted((tmp_path / "samples").iterdir())] == ["step-0000002.png", "step-0000004.png"]
     assert list((tmp_path / "tensorboard").iterdir())
-    assert TrainingConfig.from_dict(json.loads((tmp_path / "config.json").read_text())).steps == 4
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved == config("keyframe_images", tmp_path, sample_every=2, checkpoint_every=2).to_dict()
     assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == lines
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert set(lines[0]) == {"step", "loss", "grad_norm", "lr", "samples_per_second"}
@@ -76,14 +97,19 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
 
 
 def test_the_export_holds_averaged_weights(tmp_path: Path) -> None:
-    train(config("keyframe_images", tmp_path, steps=3, ema_decay=0.9))
-    averaged = load_file(tmp_path / "export/unet/diffusion_pytorch_model.safetensors")
-    last = torch.load(tmp_path / "checkpoints/step-3/pytorch_model.bin", weights_only=True)
-    shadow = torch.load(tmp_path / "checkpoints/step-3/custom_checkpoint_1.pkl", weights_only=True)["shadow_params"]
-    shadows = {tuple(p.shape): p for p in shadow}
     name = "conv_in.weight"
-    assert_close(averaged[name], shadows[tuple(averaged[name].shape)], atol=0, rtol=0)
-    assert not torch.equal(averaged[name], last[f"unet.{name}"])
+
+    def weights(steps: int, ema_decay: float) -> torch.Tensor:
+        folder = tmp_path / f"{steps} {ema_decay}"
+        asked = config("keyframe_images", folder, steps=steps, ema_decay=ema_decay, lr_schedule="constant")
+        return load_file(run(asked) / "unet/diffusion_pytorch_model.safetensors")[name]
+
+    first, second, third = (weights(steps, 0.0) for steps in (1, 2, 3))
+    # the decay of step n is (1 + n) / (10 + n), from the second step on, until it is that of the options
+    average = first + (1 - 2 / 11) * (second - first)
+    average = average + (1 - 3 / 12) * (third - average)
+    assert_close(weights(3, 0.9), average)
+    assert not torch.allclose(average, third)
 
 
 # stopping and going on
@@ -98,12 +124,12 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path, exports: Exp
         "log_every": 3,
         "checkpoint_every": 4,
     }
-    train(config("keyframes", tmp_path / "whole", **options))
+    run(config("keyframes", tmp_path / "whole", **options))
     answers = iter([False, True])
     with pytest.raises(Cancelled, match="step 2 of 7"):
-        train(config("keyframes", tmp_path / "parts", **options), stop=lambda: next(answers))
+        run(config("keyframes", tmp_path / "parts", **options), stop=lambda: next(answers))
     assert last_checkpoint(tmp_path / "parts") == tmp_path / "parts/checkpoints/step-2"
-    train(config("keyframes", tmp_path / "parts", **options))
+    run(config("keyframes", tmp_path / "parts", **options))
     assert exported(tmp_path / "parts") == exported(tmp_path / "whole")
     assert [step for step, _ in losses(tmp_path / "whole")] == [3, 4, 6, 7]
     # the stop ended a line; later ones are the same
@@ -127,65 +153,77 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
         file.write('{"step": 8, "lo')
     done = last_checkpoint(tmp_path / "killed")
     assert done is not None and done.name == "step-5"
-    train(asked)
-    train(config("keyframe_images", tmp_path / "whole", **options))
+    run(asked)
+    run(config("keyframe_images", tmp_path / "whole", **options))
     assert exported(tmp_path / "killed") == exported(tmp_path / "whole")
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
-def test_a_run_killed_after_its_last_checkpoint_still_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_preview_and_export", fail)
-        with pytest.raises(KeyboardInterrupt):
-            train(config("vae", tmp_path))
-    assert last_checkpoint(tmp_path) is not None and not (tmp_path / "export").exists()
-    train(config("vae", tmp_path))
-    assert (tmp_path / "export" / "vae" / "config.json").exists()
-    monkeypatch.setattr(trainer, "_preview_and_export", fail)
-    train(config("vae", tmp_path))  # now there is nothing left to do
+def test_a_run_killed_after_its_last_checkpoint_still_exports(tmp_path: Path) -> None:
+    run(config("vae", tmp_path))
+    before = exported(tmp_path)
+    shutil.rmtree(tmp_path / "export")  # as if it had been killed before
+    run(config("vae", tmp_path))
+    assert exported(tmp_path) == before
+    written = (tmp_path / "export" / "training.json").stat().st_mtime_ns
+    run(config("vae", tmp_path))  # now there is nothing left to do
+    assert (tmp_path / "export" / "training.json").stat().st_mtime_ns == written
 
 
-def fail(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def test_an_unfinished_checkpoint_is_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_checkpoint_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / ".unfinished-3").mkdir(parents=True)
     assert last_checkpoint(tmp_path) is None
-    train(config("text", tmp_path))
+    run(config("text", tmp_path))
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-4"]
 
 
 def test_other_options_for_the_same_folder_are_refused(tmp_path: Path) -> None:
-    train(config("text", tmp_path))
+    run(config("text", tmp_path))
     with pytest.raises(RunError, match="another learning_rate.*choose another folder"):
-        train(config("text", tmp_path, learning_rate=1e-2))
+        run(config("text", tmp_path, learning_rate=1e-2))
     with pytest.raises(RunError, match="another seed"):
         describe(config("text", tmp_path, seed=1))
-    train(config("text", tmp_path, steps=6, log_every=2))
+    run(config("text", tmp_path, steps=6, log_every=2))
     assert losses(tmp_path)[-1][0] == 6
     assert json.loads((tmp_path / "export" / "training.json").read_text())["step"] == 6
 
 
 def test_options_may_change_before_the_first_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no text_encoder"):
-        train(config("keyframe_images", tmp_path, text=str(tmp_path)))
-    train(config("keyframe_images", tmp_path, steps=1))
+        run(config("keyframe_images", tmp_path, text=str(tmp_path)))
+    run(config("keyframe_images", tmp_path, steps=1))
 
 
 def test_a_damaged_config_is_told(tmp_path: Path) -> None:
-    train(config("text", tmp_path))
+    run(config("text", tmp_path))
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(RunError, match="config.json cannot be read"):
-        train(config("text", tmp_path))
+        run(config("text", tmp_path))
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = VAETask.forward
-    monkeypatch.setattr(VAETask, "forward", lambda self, batch: {"loss": honest(self, batch)["loss"] * float("nan")})
-    with pytest.raises(RunError, match="the loss at step 2 is nan; lower learning_rate"):
-        train(config("vae", tmp_path, log_every=5, checkpoint_every=2))
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="the loss at step 2 is (nan|inf); lower learning_rate"):
+        run(config("vae", tmp_path, log_every=5, checkpoint_every=2, learning_rate=1e30))
     assert last_checkpoint(tmp_path) is None
+
+
+FORMER = {"spins": None, "tilts": 0.0, "subject_share": [], "groups": 0.0, "motions_per_scene": 1, "corruption": 0.0}
+FORMER |= {"noise_level": [0, 400], "size": None, "low_size": None, "crop": None, "vae": None, "add_condition": False}
+
+
+def test_a_run_with_options_in_their_former_form_resumes(tmp_path: Path) -> None:
+    data = "sprites:spins=0.3,groups=0.25,subject_share=bicycle:0.5"
+    run(config("keyframes", tmp_path / "whole", data=data))
+    with pytest.raises(Cancelled):
+        run(config("keyframes", tmp_path / "run", data=data), stop=lambda: True)
+    saved = json.loads((tmp_path / "run/config.json").read_text())
+    given = {"data": "sprites", "spins": 0.3, "groups": 0.25, "subject_share": ["bicycle:0.50"]}
+    (tmp_path / "run/config.json").write_text(json.dumps({**FORMER, **saved, **given}))
+    with pytest.raises(RunError, match="another data"):
+        run(config("keyframes", tmp_path / "run"))
+    run(config("keyframes", tmp_path / "run", data=data))
+    assert exported(tmp_path / "run") == exported(tmp_path / "whole")
+    assert json.loads((tmp_path / "run/config.json").read_text()) == saved
 
 
 def test_dry_run_leaves_nothing(tmp_path: Path, exports: Exports) -> None:
@@ -194,7 +232,7 @@ def test_dry_run_leaves_nothing(tmp_path: Path, exports: Exports) -> None:
     unet = UNet3DConditionModel.from_pretrained(exports["interpolation"] / "unet")
     assert told["trained_parameters"] == sum(p.numel() for p in unet.parameters())
     assert told["frozen_parameters"] > 0
-    assert told["goes_on_from"] is None and told["config"]["task"] == "interpolation"
+    assert told["resumes_from"] is None and told["config"]["task"] == "interpolation"
 
 
 # what is trained, and how
@@ -202,7 +240,7 @@ def test_dry_run_leaves_nothing(tmp_path: Path, exports: Exports) -> None:
 
 def test_frozen_networks_stay_as_they_are(tmp_path: Path, exports: Exports) -> None:
     vae, text = exports["vae"], exports["text"]
-    train(config("translation_images", tmp_path, vae=str(vae), text=str(text), learning_rate=1e-2))
+    run(config("translation_images", tmp_path, vae=str(vae), text=str(text), learning_rate=1e-2))
     for part, source in [("vae/diffusion_pytorch_model", vae), ("text_encoder/model", text)]:
         before, after = (load_file(f / f"{part}.safetensors") for f in (source, tmp_path / "export"))
         assert before.keys() == after.keys()
@@ -210,7 +248,7 @@ def test_frozen_networks_stay_as_they_are(tmp_path: Path, exports: Exports) -> N
 
 
 def test_inherited_weights_learn_at_their_own_rate(tmp_path: Path, exports: Exports) -> None:
-    train(config("keyframes", tmp_path, init=str(exports["keyframe_images"]), inherited_lr_scale=0.0, weight_decay=0.0))
+    run(config("keyframes", tmp_path, init=str(exports["keyframe_images"]), inherited_lr_scale=0.0, weight_decay=0.0))
     before = load_file(exports["keyframe_images"] / "unet/diffusion_pytorch_model.safetensors")
     after = load_file(tmp_path / "export/unet/diffusion_pytorch_model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -218,11 +256,10 @@ def test_inherited_weights_learn_at_their_own_rate(tmp_path: Path, exports: Expo
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])
-def test_accumulated_parts_are_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int) -> None:
-    monkeypatch.setitem(tasks.TASK_CLASSES, "keyframe_images", FixedNoiseTask)
+def test_accumulated_parts_are_one_batch(tmp_path: Path, accumulate: int) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(config("keyframe_images", whole, steps=3, batch_size=4))
-    train(config("keyframe_images", parts, steps=3, batch_size=4, accumulate=accumulate))
+    run(fixed_noise(whole, steps=3, batch_size=4))
+    run(fixed_noise(parts, steps=3, batch_size=4, accumulate=accumulate))
     assert_same_log(whole, parts)
 
 
@@ -238,14 +275,14 @@ def assert_same_log(first: Path, second: Path) -> None:
 
 def test_gradient_checkpointing_changes_nothing(tmp_path: Path) -> None:
     for name, on in [("plain", False), ("checkpointed", True)]:
-        train(config("keyframes", tmp_path / name, steps=2, gradient_checkpointing=on))
+        run(config("keyframes", tmp_path / name, steps=2, gradient_checkpointing=on))
     assert_same_log(tmp_path / "plain", tmp_path / "checkpointed")
 
 
 @pytest.mark.gpu
 def test_cuda_graphs_change_nothing(tmp_path: Path) -> None:
     for name, on in [("plain", False), ("recorded", True)]:
-        train(config("keyframes", tmp_path / name, steps=4, temporal_dropout=0.0, cuda_graphs=on))
+        run(config("keyframes", tmp_path / name, steps=4, temporal_dropout=0.0, cuda_graphs=on))
     assert_same_log(tmp_path / "plain", tmp_path / "recorded")
 
 
@@ -255,7 +292,7 @@ def test_cuda_graphs_change_nothing(tmp_path: Path) -> None:
         ("keyframes", {}, "needs a CUDA device"),
         ("keyframes", {"accumulate": 2}, "cannot add up gradients"),
         ("keyframes", {"gradient_checkpointing": True}, "cannot compute activations twice"),
-        ("text", {}, "for the tasks that denoise"),
+        ("vae", {}, "unknown training option 'cuda_graphs'"),
     ],
 )
 def test_where_cuda_graphs_cannot_be(
@@ -263,9 +300,9 @@ def test_where_cuda_graphs_cannot_be(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=message):
-        train(config(task, tmp_path, cuda_graphs=True, **others))
+        run(config(task, tmp_path, cuda_graphs=True, **others))
     assert not (tmp_path / "config.json").exists()  # whose options the next command would take
-    assert train(config(task, tmp_path, **others))
+    assert run(config(task, tmp_path, **others))
 
 
 def test_cuda_graphs_are_for_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -276,8 +313,8 @@ def test_cuda_graphs_are_for_one_process(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_bfloat16(tmp_path: Path) -> None:
-    train(config("keyframes", tmp_path / "full", steps=3))
-    train(config("keyframes", tmp_path / "half", steps=3, mixed_precision="bf16"))
+    run(config("keyframes", tmp_path / "full", steps=3))
+    run(config("keyframes", tmp_path / "half", steps=3, mixed_precision="bf16"))
     full, half = losses(tmp_path / "full"), losses(tmp_path / "half")
     assert half != full
     assert [loss for _, loss in half] == pytest.approx([loss for _, loss in full], rel=0.1)
@@ -288,11 +325,11 @@ def test_bfloat16(tmp_path: Path) -> None:
 # data
 
 
-def test_every_step_sees_new_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_step_sees_new_clips(tmp_path: Path) -> None:
     def captions(rank: int, world: int, accumulate: int, start: int = 0) -> list[list[str]]:
         options = config("text", tmp_path, batch_size=8 // world, accumulate=accumulate)
-        batches = trainer._batches(options, rank, world, start)
-        return [next(batches)["caption"] for _ in range(2 * accumulate)]
+        parts = batches(options, rank, world, start)
+        return [next(parts)["caption"] for _ in range(2 * accumulate)]
 
     step0, step1 = captions(0, 1, 1)
     assert not set(step0) & set(step1) and len(step0) == 8
@@ -302,7 +339,7 @@ def test_every_step_sees_new_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three videos of 29 frames, the first of which becomes brighter and brighter."""
     folder = tmp_path_factory.mktemp("clips")
     lines = []
@@ -316,42 +353,42 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_folder_of_clips(tmp_path: Path, clips: Path) -> None:
-    train(config("keyframes", tmp_path / "run", data=str(clips), steps=2))
+def test_a_folder_of_clips(tmp_path: Path, folder: Path) -> None:
+    run(config("keyframes", tmp_path / "run", data=str(folder), steps=2))
     assert [step for step, _ in losses(tmp_path / "run")] == [1, 2]
     with pytest.raises(InputError, match="the task 'text' reads captions of the sprite world"):
-        train(config("text", tmp_path / "text", data=str(clips)))
+        run(config("text", tmp_path / "text", data=str(folder)))
     with pytest.raises(InputError, match="nowhere is not a folder"):
-        train(config("vae", tmp_path / "vae", data="nowhere"))
+        run(config("vae", tmp_path / "vae", data="nowhere"))
 
 
-def test_clips_of_a_folder_come_in_another_order_each_time(tmp_path: Path, clips: Path) -> None:
-    batches = trainer._batches(config("keyframes", tmp_path, data=str(clips), batch_size=3), 0, 1, 0)
-    orders = [next(batches)["caption"] for _ in range(6)]
+def test_clips_of_a_folder_come_in_another_order_each_time(tmp_path: Path, folder: Path) -> None:
+    parts = batches(config("keyframes", tmp_path, data=str(folder), batch_size=3))
+    orders = [next(parts)["caption"] for _ in range(6)]
     assert all(sorted(order) == ["clip 0", "clip 1", "clip 2"] for order in orders)
     assert len(set(map(tuple, orders))) > 1
 
 
-def test_keyframes_of_a_folder_are_spread_over_the_clip(tmp_path: Path, clips: Path) -> None:
-    batch = next(trainer._batches(config("keyframes", tmp_path, data=str(clips), batch_size=3), 0, 1, 0))
+def test_keyframes_of_a_folder_are_spread_over_the_clip(tmp_path: Path, folder: Path) -> None:
+    batch = next(batches(config("keyframes", tmp_path, data=str(folder), batch_size=3)))
     brightness = batch["video"][batch["caption"].index("clip 0")].mean(dim=(0, 2, 3))
     assert brightness.tolist() == pytest.approx([-1.0, 0.0, 1.0], abs=0.1)  # of three frames
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:
     for workers in (0, 1):
-        train(config("keyframe_images", tmp_path / str(workers), steps=2, workers=workers))
+        run(config("keyframe_images", tmp_path / str(workers), steps=2, workers=workers))
     assert exported(tmp_path / "0") == exported(tmp_path / "1")
 
 
-def test_a_worker_s_error_reads_as_in_the_main_process(tmp_path: Path, clips: Path) -> None:
-    (clips / "captions.jsonl").write_text('{"file": "0.mkv", "caption": "x"}\n')
-    (clips / "0.mkv").write_bytes(b"no video")
+def test_a_worker_s_error_reads_as_in_the_main_process(tmp_path: Path, folder: Path) -> None:
+    (folder / "captions.jsonl").write_text('{"file": "0.mkv", "caption": "x"}\n')
+    (folder / "0.mkv").write_bytes(b"no video")
     found = []
     for workers in (0, 1):
-        asked = config("keyframe_images", tmp_path, data=str(clips), workers=workers)
+        asked = config("keyframe_images", tmp_path, data=str(folder), workers=workers)
         with pytest.raises(MediaError) as error:
-            next(trainer._batches(asked, 0, 1, 0))
+            next(batches(asked))
         found.append(str(error.value))
     assert found[0] == found[1] and "0.mkv (captions.jsonl, line 1) cannot be decoded" in found[0]
 
@@ -363,19 +400,27 @@ def test_a_worker_s_error_reads_as_in_the_main_process(tmp_path: Path, clips: Pa
     ("options", "message"),
     [
         ({"task": "sound"}, "task must be one of text, keyframe_images"),
+        ({"data": None}, "data: name the clips"),
         ({"lr_schedule": "square"}, "lr_schedule must be one of constant, linear, cosine, got 'square'"),
         ({"batch_size": 4, "accumulate": 3}, "accumulate must be a divisor of batch_size"),
-        ({"noise_level": [300, 200]}, "noise_level must be a range within 0 to 999"),
+        (
+            {"task": "super_resolution", "text": "x", "noise_level": [300, 200]},
+            "noise_level must be a range within 0 to 999",
+        ),
         ({"steps": 0}, "steps must be 1 or more, got 0"),
         ({"speed": 9}, "unknown training option 'speed'"),
         ({"steps": "many"}, "steps must be a whole number, got 'many'"),
         ({"batch_size": 2.0}, "batch_size must be a whole number"),
-        ({"noise_level": [5]}, "noise_level must be 2 values"),
+        ({"task": "super_resolution", "text": "x", "noise_level": [5]}, "noise_level must be 2 values"),
         ({"seed": -1}, "seed must be 0 or more"),
         ({"timestep_logit": [float("nan"), 1.0]}, "timestep_logit must be a finite number"),
-        ({"crop": [8, 8]}, "crop is for the translation tasks alone"),
+        ({"crop": [8, 8]}, "unknown training option 'crop'; the options of keyframe_images are"),
+        ({"spins": 0.5}, "unknown training option 'spins'"),
         ({"task": "vae", "size": [36, 60]}, "size must be multiples of 8 for vae"),
-        ({"task": "vae", "inherited_lr_scale": 0.1}, "inherited_lr_scale: init brings all of the vae"),
+        (
+            {"task": "vae", "inherited_lr_scale": 0.1},
+            "unknown training option 'inherited_lr_scale'; the options of vae are",
+        ),
         ({"network": "huge"}, "unknown preset 'huge'"),
         ({"task": "interpolation"}, "text: interpolation reads prompts with a trained text encoder"),
         ({"task": "super_resolution"}, "text: super_resolution reads prompts with a trained text encoder"),
@@ -384,7 +429,7 @@ def test_a_worker_s_error_reads_as_in_the_main_process(tmp_path: Path, clips: Pa
 )
 def test_bad_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        train(config(**{"task": "keyframe_images", "out": str(tmp_path), **options}))
+        run(config(**{"task": "keyframe_images", "out": str(tmp_path), **options}))
 
 
 def test_what_does_not_learn_in_a_step_is_averaged_all_the_same() -> None:
@@ -394,38 +439,68 @@ def test_what_does_not_learn_in_a_step_is_averaged_all_the_same() -> None:
         for parameter in parameters:
             parameter.data.fill_(step)
         parameters[0].requires_grad_(step % 2 == 0)  # as a LoRA whose steps take turns with another one's
-        trainer._average(ema, parameters)
+        update_average(ema, parameters)
         assert parameters[0].requires_grad == (step % 2 == 0)
     assert torch.equal(*ema.shadow_params)
     assert 17 < float(ema.shadow_params[0][0]) < 19
 
 
-def test_running_out_of_memory_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+def test_running_out_of_memory_says_what_to_do(tmp_path: Path) -> None:
+    class Huge(SpriteClips):
+        def caption(self, index: int, kind: Any = "clip") -> str:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(trainer, "_train", full)
+    asked = config("keyframe_images", tmp_path)
     with pytest.raises(Show1Error, match="ran out in training; use a smaller batch_size.*gradient_checkpointing"):
-        train(config("keyframe_images", tmp_path))
+        train(asked.options, asked.loop, Huge())
+
+
+class Stripes:
+    """A source of clips as anyone may write one."""
+
+    spec, num_clips, clips_per_scene = "stripes", 5, 1
+
+    def clip(
+        self, index: int, *, num_frames: int, height: int, width: int, frames: slice = slice(None)
+    ) -> torch.Tensor:
+        rows = torch.arange(height).view(1, 1, -1, 1) + torch.arange(num_frames).view(1, -1, 1, 1) + index
+        return (rows % 2 * 2.0 - 1).expand(3, -1, -1, width)[:, frames]
+
+    def caption(self, index: int, kind: str = "clip") -> str:
+        return "stripes that move" if kind == "clip" else "stripes"
+
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(words=("stripes", "that", "move"))
+
+
+def test_clips_of_a_source_of_one_s_own(tmp_path: Path) -> None:
+    asked = config("keyframe_images", tmp_path / "run")
+    options = KeyframeImagesOptions(network="tiny")
+    export = train(options, asked.loop, Stripes())
+    assert json.loads((tmp_path / "run/config.json").read_text())["data"] == "stripes"
+    assert {"stripes", "that", "move"} <= set(
+        json.loads((export / "tokenizer/tokenizer.json").read_text())["model"]["vocab"]
+    )
+    with pytest.raises(RunError, match="another data"):
+        train(options, asked.loop, SpriteClips())
 
 
 # many processes
 
 
-def test_two_processes_do_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tasks.TASK_CLASSES, "keyframe_images", FixedNoiseTask)
-    train(config("keyframe_images", tmp_path / "one", steps=3, batch_size=4))
-    options = config("keyframe_images", tmp_path / "two", steps=3, batch_size=2, checkpoint_every=2).to_dict()
-    (tmp_path / "options.json").write_text(json.dumps({**options, "fixed_noise": True}))
-    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
-    process = start([sys.executable, "-m", *launch, str(SCRIPT), str(tmp_path / "options.json")])
-    assert process.wait(timeout=300) == 0, output_of(process)
-    process.communicate()
+def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
+    steady: dict[str, Any] = {"lr_schedule": "constant", "checkpoint_every": 2}
+    run(fixed_noise(tmp_path / "one", steps=4, batch_size=4, **steady))
+    for steps in (2, 4):  # and resume alike
+        options = fixed_noise(tmp_path / "two", steps=steps, batch_size=2, **steady).to_dict()
+        (tmp_path / "options.json").write_text(json.dumps({**options, "fixed_noise": True}))
+        launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+        launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
+        process = start([sys.executable, "-m", *launch, str(SCRIPT), str(tmp_path / "options.json")])
+        assert process.wait(timeout=300) == 0, output_of(process)
+        process.communicate()
     assert_same_log(tmp_path / "one", tmp_path / "two")
     assert exported(tmp_path / "two").keys() == exported(tmp_path / "one").keys()
-    # either rank wrote its own state
-    assert len(list((tmp_path / "two/checkpoints/step-3").glob("random_states_*.pkl"))) == 2
 
 
 def start(command: list[str]) -> "subprocess.Popen[str]":

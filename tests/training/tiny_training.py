@@ -8,17 +8,22 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from show1.data.clips import MINI_VIEWS, ClipView
+from show1.data.clips import ClipSource, ClipView
+from show1.data.folder import ClipFolder
 from show1.diffusion import add_noise
-from show1.training import TrainingConfig, networks, tasks, train
+from show1.sprites.clips import SpriteClips
+from show1.sprites.options import TextOptions
+from show1.training import TASKS, KeyframeImagesOptions, TrainingConfig, train
 from show1.training.objective import prediction_loss
-from show1.training.tasks import Batch, KeyframesTask
+from show1.training.presets import PRESETS, Preset, preset
+from show1.training.tasks.base import Batch, Task, make_task
+from show1.training.tasks.keyframes import KeyframesTask
 
 _PIXEL: dict[str, Any] = {
     "in_channels": 3,
@@ -40,7 +45,7 @@ _PIXEL: dict[str, Any] = {
     "cross_attention_norm": "layer_norm",
 }
 
-PRESET: dict[str, dict[str, Any]] = {
+NETWORKS: dict[str, dict[str, Any]] = {
     "keyframes": _PIXEL | {"embed_frames": True, "embed_places": True},
     "interpolation": _PIXEL | {"in_channels": 7, "embed_frames": True},
     "super_resolution": _PIXEL | {"in_channels": 6, "patch_size": 2, "class_embed_type": "timestep"},
@@ -55,20 +60,26 @@ PRESET: dict[str, dict[str, Any]] = {
         "attention_head_dim": 16,
         "norm_num_groups": 8,
     },
-    "vae": networks.PRESETS["mini"]["vae"] | {"block_out_channels": [32, 32, 32, 32], "latent_channels": 4},
-    "text": networks.PRESETS["mini"]["text"] | {"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2},
+    "vae": preset("mini").network("vae") | {"block_out_channels": [32, 32, 32, 32], "latent_channels": 4},
+    "text": preset("mini").network("text") | {"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2},
 }
 
 VIEWS = {
-    "text": ClipView(num_frames=2, height=4, width=4),
     "keyframe_images": ClipView(num_frames=29, height=8, width=8, window=1),
     "keyframes": ClipView(num_frames=3, height=8, width=8),
     "interpolation": ClipView(num_frames=29, height=8, width=8, window=5, window_stride=4),
     "super_resolution_images": ClipView(num_frames=29, height=16, width=16, window=1, low=(8, 8)),
     "super_resolution": ClipView(num_frames=29, height=16, width=16, window=3, low=(8, 8)),
+    "vae": ClipView(num_frames=29, height=32, width=32, window=1),
     "translation_images": ClipView(num_frames=29, height=32, width=32, window=1),
     "translation": ClipView(num_frames=3, height=32, width=32),
 }
+
+
+class FixedNoiseOptions(KeyframeImagesOptions):
+    """Options of a task of our own."""
+
+    implementation: ClassVar[str] = "tiny_training:FixedNoiseTask"
 
 
 class FixedNoiseTask(KeyframesTask):
@@ -83,16 +94,15 @@ class FixedNoiseTask(KeyframesTask):
         return {"loss": loss}
 
 
-def install(set_item: Callable[[dict[str, Any], str, Any], None]) -> None:
-    """Puts the preset "tiny" and the small views in place."""
-    set_item(networks.PRESETS, "tiny", PRESET)
-    for name, view in VIEWS.items():
-        set_item(MINI_VIEWS, name, view)
+def install(set_item: Callable[[Any, str, Any], None]) -> None:
+    """Puts the preset "tiny" in place."""
+    set_item(PRESETS, "tiny", Preset(networks=NETWORKS, views=VIEWS, text_tokens=24))
 
 
 def config(task: str, out: Path, **options: Any) -> TrainingConfig:
     """Options of a small training."""
     defaults: dict[str, Any] = {
+        "data": "sprites",
         "network": "tiny",
         "steps": 4,
         "batch_size": 2,
@@ -103,7 +113,25 @@ def config(task: str, out: Path, **options: Any) -> TrainingConfig:
         "checkpoint_every": 100,
         "sample_every": 0,
     }
-    return TrainingConfig.from_dict({"task": task, "out": str(out), **defaults, **options})
+    return TrainingConfig.from_dict({"task": task, "out": str(out), **defaults, **options}, [TextOptions, *TASKS])
+
+
+def clips(config: TrainingConfig) -> ClipSource:
+    """The clips of a training."""
+    if config.data.startswith("sprites"):
+        return SpriteClips.from_spec(config.data, config.loop.seed)
+    return ClipFolder(config.data, seed=config.loop.seed)
+
+
+def run(config: TrainingConfig, **options: Any) -> Path:
+    """Trains; gives the export."""
+    return train(config.options, config.loop, clips(config), **options)
+
+
+def made(config: TrainingConfig) -> Task:
+    """The task as a training begins with it."""
+    torch.manual_seed(config.loop.seed)
+    return make_task(config.options, clips(config))
 
 
 def losses(folder: Path) -> list[tuple[int, float]]:
@@ -144,7 +172,7 @@ class Exports:
         if not (out / "export").is_dir():
             with pytest.MonkeyPatch.context() as patch:
                 install(patch.setitem)
-                train(config(task, out, steps=2, **self.inputs(task)))
+                run(config(task, out, steps=2, **self.inputs(task)))
         return out / "export"
 
     def inputs(self, task: str) -> dict[str, Any]:
@@ -155,8 +183,7 @@ class Exports:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     install(dict.__setitem__)
-    options = json.loads(Path(sys.argv[1]).read_text())
-    if options.pop("fixed_noise", False):
-        tasks.TASK_CLASSES["keyframe_images"] = FixedNoiseTask
-    pause = options.pop("pause", 0.0)
-    train(TrainingConfig.from_dict(options), on_log=lambda _: time.sleep(pause))
+    values = json.loads(Path(sys.argv[1]).read_text())
+    fixed_noise, pause = values.pop("fixed_noise", False), values.pop("pause", 0.0)
+    asked = TrainingConfig.from_dict(values, [FixedNoiseOptions] if fixed_noise else TASKS)
+    run(asked, on_log=lambda _: time.sleep(pause))

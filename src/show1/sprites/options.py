@@ -83,7 +83,7 @@ class SpriteOptions(Options):
         for word in filter(None, spec.partition(":")[2].split(",")):
             name, _, text = word.partition("=")
             if name not in {each.name for each in fields(cls)}:
-                known = "; ".join(f"{each.name} (default {each.default})" for each in fields(cls))
+                known = ", ".join(each.name for each in fields(cls))
                 raise InputError(f"{NAME}: unknown option {name!r}; the options are {known}, see docs/train.md")
             try:
                 value = kinds.get(name, float)(text)
