@@ -48,7 +48,7 @@ def ddim_invert(
 
 
 def inversion_timesteps(num_train_timesteps: int, num_steps: int) -> Tensor:
-    """Ascending timesteps (num_steps,), evenly spaced and ending at the last one ("trailing", arXiv:2305.08891)."""
+    """Ascending timesteps of shape (num_steps,), evenly spaced up to the last one ("trailing", arXiv:2305.08891)."""
     ends = torch.arange(1, num_steps + 1, dtype=torch.float64) * (num_train_timesteps / num_steps)
     return ends.round().long() - 1
 

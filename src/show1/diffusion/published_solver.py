@@ -42,7 +42,7 @@ class PublishedDPMSolver(DPMSolverMultistepScheduler):  # type: ignore[misc]
         return self._threshold_sample(denoised) if self.config.thresholding else denoised
 
     def dpm_solver_first_order_update(self, model_output: Tensor, *, sample: Tensor, **unused: Any) -> Tensor:
-        """One step from the last prediction."""
+        """One step from the last prediction (N, C, H, W); returns the next sample, (N, C, H, W)."""
         _, sigma_s, lambda_s = self._at(self.timesteps[self.step_index])
         alpha_t, sigma_t, lambda_t = self._at(self._next())
         h = lambda_t - lambda_s
@@ -52,7 +52,7 @@ class PublishedDPMSolver(DPMSolverMultistepScheduler):  # type: ignore[misc]
     def multistep_dpm_solver_second_order_update(
         self, model_output_list: list[Tensor], *, sample: Tensor, **unused: Any
     ) -> Tensor:
-        """One step from the last two predictions, midpoint form."""
+        """One step from the last two predictions (N, C, H, W), in midpoint form; returns (N, C, H, W)."""
         _, sigma_s0, lambda_s0 = self._at(self.timesteps[self.step_index])
         _, _, lambda_s1 = self._at(self.timesteps[self.step_index - 1])
         alpha_t, sigma_t, lambda_t = self._at(self._next())
@@ -65,12 +65,12 @@ class PublishedDPMSolver(DPMSolverMultistepScheduler):  # type: ignore[misc]
         return out
 
     def _at(self, timestep: Tensor | int) -> tuple[Tensor, Tensor, Tensor]:
-        """Alpha, sigma, and lambda = log(alpha / sigma), of a timestep."""
+        """Alpha, sigma, and lambda = log(alpha / sigma), at a timestep."""
         alpha_t = torch.sqrt(self.alphas_cumprod)[timestep]
         sigma_t = torch.sqrt(1 - self.alphas_cumprod)[timestep]
         return alpha_t, sigma_t, torch.log(alpha_t) - torch.log(sigma_t)
 
     def _next(self) -> Tensor | int:
-        """The timestep after this step's: the first of the training at the end."""
+        """The timestep of the next step; after the last step, the first training timestep."""
         following = self.step_index + 1
         return self.timesteps[following] if following < len(self.timesteps) else 0

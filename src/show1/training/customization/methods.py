@@ -1,4 +1,4 @@
-"""The methods of customization: which weights learn, from which loss, and what of them an adapter holds."""
+"""The methods of customization: which weights learn, by which loss, and which of them an adapter holds."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from show1.training.objective import prediction_loss
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inputs:
-    """What a network is to denoise, before noise is added."""
+    """A batch that a network is to denoise, before noise is added."""
 
     x0: Tensor
     """(B, C, F, H, W) clean pixels or latents."""
@@ -33,10 +33,10 @@ class Inputs:
     condition: Tensor | None = None
     """(B, C', F, H, W) channels beside the noisy ones."""
     noise_level: Tensor | None = None
-    """(B,) of the condition."""
+    """(B,) timesteps at which the condition is noised."""
 
     def frame(self, index: int) -> Self:
-        """One frame of it, as a video of one frame."""
+        """One frame of the batch, as videos (B, C, 1, H, W)."""
         kept = slice(index, index + 1)
         condition = None if self.condition is None else self.condition[:, :, kept]
         return replace(self, x0=self.x0[:, :, kept], condition=condition)
@@ -44,7 +44,7 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predicted:
-    """What a network made of a noisy sample."""
+    """A network's prediction for a noisy batch."""
 
     out: Tensor
     """(B, C, F, H, W), or (B, 2C, F, H, W) with the learned variance."""
@@ -66,12 +66,12 @@ class Predicted:
 
     @property
     def wanted(self) -> Tensor:
-        """What it should be, (B, C, F, H, W)."""
+        """The prediction that would be right, (B, C, F, H, W)."""
         return target(self.x0, self.noise, self.t, self.alphas_cumprod, self.prediction)
 
     @property
     def loss(self) -> Tensor:
-        """The loss of the stage's own training."""
+        """The loss of the stage's own training, a scalar."""
         return prediction_loss(self.out, self.x0, self.noise, self.t, self.alphas_cumprod, prediction=self.prediction)
 
 
@@ -80,18 +80,18 @@ Predict = Callable[[Inputs], Predicted]
 
 
 class Method(ABC):
-    """A way to learn. Making one freezes the network but for what learns."""
+    """A way to learn. Making one freezes all of the network's weights but those that learn."""
 
     lora_alpha: float | None = None
-    """Of the adapter."""
+    """LoRA's scale times its rank, for the adapter; None: not a LoRA."""
 
     @abstractmethod
     def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
-        """The loss of a batch, with a graph to the weights that learn."""
+        """The loss of a batch, a scalar with a graph to the weights that learn."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """What the adapter holds, of the weights as they are now."""
+        """The adapter's tensors, of the shapes of the current weights or LoRA matrices."""
 
     def show(self) -> None:  # noqa: B027 (most methods have nothing to do)
         """Makes the network what it will be with the adapter, for sampling."""
@@ -112,11 +112,11 @@ class TemporalAttention(Method):
             parameter.requires_grad_(True)
 
     def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
-        """See `Method.loss`."""
+        """See `Method.loss`; a scalar."""
         return predict(inputs).loss
 
     def tensors(self) -> dict[str, Tensor]:
-        """See `Method.tensors`."""
+        """See `Method.tensors`, also for their shapes."""
         return {
             f"{name}.diff": parameter.detach().float().cpu() - self._before[name]
             for name, parameter in self._tuned.items()
@@ -127,7 +127,7 @@ class ResidualVector(TemporalAttention):
     """The same weights, by the differences of neighbouring frames: VMC, arXiv:2312.00845."""
 
     def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
-        """See `Method.loss`."""
+        """See `Method.loss`; a scalar."""
         predicted = predict(inputs)
         return residual_vector_loss(predicted.mean, predicted.wanted)
 
@@ -184,26 +184,26 @@ class MotionLora(_Lora):
         super().__init__(unet, config, [*self._temporal, *self._spatial] if self._temporal else [])
 
     def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
-        """See `Method.loss`."""
-        # drawn by the global generator, so that a run that goes on draws the same
+        """See `Method.loss`; a scalar."""
+        # drawn by the global generator, so that a resumed run draws the same
         spatial, frame = float(torch.rand(())) < self.SPATIAL_SHARE, int(torch.randint(inputs.x0.shape[2], ()))
         return (self.spatial_loss if spatial else self.temporal_loss)(predict, inputs, frame)
 
     def spatial_loss(self, predict: Predict, inputs: Inputs, frame: int) -> Tensor:
-        """The loss of a step that learns single frames: this one."""
+        """The loss, a scalar, of a step that learns this frame as a single one."""
         self._set(self._spatial, active=True, learning=True)
         self._set(self._temporal, active=False, learning=False)
         return predict(inputs.frame(frame)).loss
 
     def temporal_loss(self, predict: Predict, inputs: Inputs, frame: int) -> Tensor:
-        """The loss of a step that learns how clips move, with this frame for their appearance."""
+        """The loss, a scalar, of a step that learns how clips move; this frame stands for their appearance."""
         self._set(self._spatial, active=True, learning=False)
         self._set(self._temporal, active=True, learning=True)
         predicted = predict(inputs)
         return predicted.loss + appearance_debiased_loss(predicted.mean, predicted.wanted, frame)
 
     def tensors(self) -> dict[str, Tensor]:
-        """See `Method.tensors`."""
+        """See `Method.tensors`, also for their shapes."""
         return self._tensors_of(self._temporal)
 
     def show(self) -> None:
@@ -220,11 +220,11 @@ class SpatialLora(_Lora):
         super().__init__(unet, config, [*spatial_linears(unet, text=True), *convolutions])
 
     def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
-        """See `Method.loss`."""
+        """See `Method.loss`; a scalar."""
         return predict(inputs).loss
 
     def tensors(self) -> dict[str, Tensor]:
-        """See `Method.tensors`."""
+        """See `Method.tensors`, also for their shapes."""
         return self._tensors_of(list(self._layers))
 
 

@@ -57,7 +57,7 @@ class Prepared:
     preview: Tensor
     """(P, L, D) of the prompts of the sample sheets."""
     prompts: tuple[str, ...]
-    """Those prompts."""
+    """The prompts of the sample sheets."""
     low: Tensor | None = None
     """(N, 3, F, h, w) small clips (super-resolution)."""
     latents: Tensor | None = None
@@ -73,7 +73,7 @@ class Prepared:
         return {name: value.contiguous() for name, value in named.items() if isinstance(value, Tensor)}
 
     def save(self, file: Path) -> None:
-        """Writes the tensors, with the prompts in the header."""
+        """Writes the tensors, with prompts and hashes in the header."""
         header = {"prompts": json.dumps(self.prompts), "learned_from": json.dumps(self.learned_from)}
         write_tensors(file, self.tensors(), header)
 
@@ -101,11 +101,11 @@ class Clips:
     video: Tensor
     """(N, 3, F, H, W) in [-1, 1]."""
     prompts: tuple[str, ...]
-    """What each shows, with the name of the style."""
+    """What each clip shows, followed by the name of the style."""
     references: tuple[Reference, ...] = ()
-    """Where videos come from."""
+    """The videos' files and times; none for images."""
     source: Tensor | None = None
-    """(N, 3, F, H, W) the same without the style."""
+    """(N, 3, F, H, W) the same clips without the style."""
 
 
 def find_cascade(config: CustomizationConfig) -> Cascade:
@@ -207,7 +207,7 @@ def _source_images(folder: Path, source: Path, height: int, width: int) -> Tenso
 
 
 def with_style(prompt: str, name: str) -> str:
-    """A prompt with the name of a style behind it."""
+    """A prompt followed by the name of a style."""
     return ", ".join(part for part in (prompt.strip(), name.strip()) if part)
 
 
@@ -217,7 +217,7 @@ def preview_prompts(config: CustomizationConfig, clips: Clips) -> tuple[str, ...
 
 
 def prepare(config: CustomizationConfig, cascade: Cascade, device: torch.device) -> Prepared:
-    """Reads what the run's folder holds already, or computes and keeps it.
+    """Reads what the run's folder already holds, or computes and keeps it.
 
     Raises:
         InputError: A clip cannot be used.
@@ -255,10 +255,10 @@ def _learned_from(config: CustomizationConfig, part: Path, variant: str | None) 
 
 
 def _check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """What is no longer there does not matter: all that was read of it is kept.
+    """Checks that no file that is still there has changed; one that is gone does not matter, because it was read.
 
     Raises:
-        RunError: Something else is there instead, or more.
+        RunError: A file has changed, or there is a new one.
     """
     changed = [name for name, digest in now.items() if before and before.get(name) != digest]
     if changed:
@@ -278,7 +278,7 @@ def _image_prompts(config: CustomizationConfig, folder: Path) -> tuple[str, ...]
 
 
 def save_reference_sheet(config: CustomizationConfig, clips: Clips, file: Path) -> None:
-    """What is learned from, to be looked at."""
+    """Draws the reference clips or images as one picture."""
     if clips.references:
         sheet = reference_sheet(clips.references)
     else:
@@ -294,7 +294,7 @@ def _encode(
     previewed: Sequence[str],
     device: torch.device,
 ) -> dict[str, Tensor]:
-    """Text states, as sampling has them."""
+    """Text states (N, L, D) by their field in `Prepared`, encoded as for sampling."""
     folder = cascade.parts[config.stage].text
     assert folder is not None, "a resolved cascade gives every stage a text encoder"
     encoder = PromptEncoder.from_folder(folder, device=device, variant=cascade.variant)

@@ -1,4 +1,4 @@
-"""A customization as a task of the training loop: a frozen network of which a method lets some weights learn."""
+"""A customization as a task of the training loop: a frozen network in which a method lets some weights learn."""
 
 import dataclasses
 import logging
@@ -32,14 +32,14 @@ ADAPTER = "adapter.safetensors"
 """The adapter in an export."""
 
 PREVIEW_STEPS = 25
-"""Sampling steps of a sample sheet at most."""
+"""Most sampling steps of a sample sheet."""
 
 PER_CLIP = ("clips", "low", "latents")
 """Prepared tensors with a row per clip, for the learner."""
 
 
 class CustomizationTask(Task):
-    """What the training loop sees of a customization."""
+    """A customization as the training loop runs it."""
 
     def __init__(self, config: CustomizationConfig, cascade: Cascade, prepared: Prepared | None) -> None:
         """Loads the network and lets the method choose what learns.
@@ -47,10 +47,10 @@ class CustomizationTask(Task):
         Args:
             config: What to learn, and how.
             cascade: The files of the stage.
-            prepared: What to learn from; None: only the networks are looked at.
+            prepared: What to learn from; None: only for a look at the networks.
 
         Raises:
-            InputError: The stage does not go with the method or an option.
+            InputError: The stage does not fit the method or an option.
             CheckpointError: A file of the network is damaged.
         """
         super().__init__()
@@ -85,7 +85,7 @@ class CustomizationTask(Task):
         assert isinstance(tensor, Tensor), f"{name} was not prepared"
         return tensor
 
-    # checkpoints hold what learns alone
+    # checkpoints hold only what learns
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The weights that learn."""
@@ -122,7 +122,7 @@ class CustomizationTask(Task):
         return {"loss": self.method.loss(self.predict, self.inputs(batch["index"]))}
 
     def inputs(self, index: Tensor) -> Inputs:
-        """What the stage's network sees of some clips: random parts of them, and their texts, some left out.
+        """Makes a batch of random parts of some clips, and of their texts, some of them replaced by the empty one.
 
         Args:
             index: (B,) places of the clips.
@@ -140,7 +140,7 @@ class CustomizationTask(Task):
         return {name: self._held(name)[index] for name in PER_CLIP if hasattr(self, f"_{name}")}
 
     def predict(self, inputs: Inputs) -> Predicted:
-        """Adds noise of a random level and asks the network."""
+        """Adds noise of a random level to x0 (B, C, F, H, W), and asks the network."""
         x0, alphas = inputs.x0, self._held("alphas_cumprod")
         last = len(alphas) - 1
         highest = last if self._learner.max_timestep is None else min(self._learner.max_timestep, last)
