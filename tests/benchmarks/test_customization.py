@@ -3,25 +3,23 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.customization import run as customization_run
-from benchmarks.customization.scores import ContentPrompt, true_motion
+from benchmarks.customization import run
+from benchmarks.customization.plan import TRIED, TUNED, USE, WEIGHTS, Cell, Plan, cells, settings_of
+from benchmarks.customization.scores import ContentPrompt, motion_prompts, true_motion
+from benchmarks.customization.teach import configure
+from show1.errors import RunError
 from show1.sprites.captions import parse_caption
 from show1.sprites.scenes import SpriteWorld, render
 from show1.sprites.styles import STYLES, apply_style
 from show1.sprites.teaching import TEACHING_MOTIONS
 from show1.video import Video
-
-
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    return customization_run
 
 
 class TruthPipeline:
@@ -87,33 +85,34 @@ class TruthPipeline:
 
 
 @pytest.fixture
-def pipe(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> TruthPipeline:
-    pipe = TruthPipeline()
-
-    def customize(config: Any) -> Path:
-        folder = Path(config.run)
-        folder.mkdir(parents=True)
-        if config.kind == "motion":
-            assert all(Path(video).is_file() for video in config.video) and len(config.prompt) == len(config.video)
-        else:
-            assert all(len(list(Path(d).glob("*.png"))) == 2 for d in (config.images, *config.source))
-            assert bool(config.source) == (config.stage == "super_resolution")
-        (folder / "report.json").write_text(json.dumps({"seconds": 1.5, "peak_memory_bytes": 200_000_000}))
-        Path(config.output).write_bytes(b"adapter")
-        return Path(config.output)
-
-    monkeypatch.setattr(benchmark, "customize", customize)
-    monkeypatch.setattr(benchmark.Show1Pipeline, "from_pretrained", lambda *_, **__: pipe)
-    return pipe
+def pipe() -> TruthPipeline:
+    return TruthPipeline()
 
 
-def plan(benchmark: ModuleType, **changes: Any) -> Any:
+def customize(config: Any) -> Path:
+    folder = Path(config.run)
+    folder.mkdir(parents=True)
+    if config.kind == "motion":
+        assert all(Path(video).is_file() for video in config.video) and len(config.prompt) == len(config.video)
+    else:
+        assert all(len(list(Path(d).glob("*.png"))) == 2 for d in (config.images, *config.source))
+        assert bool(config.source) == (config.stage == "super_resolution")
+    (folder / "report.json").write_text(json.dumps({"seconds": 1.5, "peak_memory_bytes": 200_000_000}))
+    Path(config.output).write_bytes(b"adapter")
+    return Path(config.output)
+
+
+def measure(pipe: TruthPipeline, out: Path, plan: Plan) -> dict[str, Any]:
+    return run.run(out, plan, pipe=pipe, customize=customize)  # type: ignore[arg-type]
+
+
+def plan(**changes: Any) -> Plan:
     options = {"motions": ("circle",), "styles": ("sepia film",), "videos": 3, "style_images": 2, "batch_size": 2}
-    return benchmark.Plan(**(options | {"methods": ("lora", "spatial_lora")} | changes))
+    return Plan(**(options | {"methods": ("lora", "spatial_lora")} | changes))
 
 
-def test_ground_truth_passes_and_its_absence_fails(benchmark: ModuleType, pipe: TruthPipeline, tmp_path: Path) -> None:
-    report = benchmark.run(tmp_path, plan(benchmark, style_stages=("keyframes", "super_resolution")))
+def test_ground_truth_passes_and_its_absence_fails(pipe: TruthPipeline, tmp_path: Path) -> None:
+    report = measure(pipe, tmp_path, plan(style_stages=("keyframes", "super_resolution")))
     assert [(c["kind"], c["method"], c["stage"]) for c in report["cells"]] == [
         ("motion", "none", "keyframes"),
         ("motion", "lora", "keyframes"),
@@ -128,9 +127,9 @@ def test_ground_truth_passes_and_its_absence_fails(benchmark: ModuleType, pipe: 
     assert report["cells"][1]["cost"]["seconds"] == 1.5
     used = []
     for kind, method in (("motion", "lora"), ("style", "spatial_lora"), ("style", "spatial_lora")):
-        weights = dict(zip(("weight", "detail_weight"), benchmark.TRIED[kind][0], strict=True))  # the first is enough
-        used += [benchmark.TUNED[kind, method] | weights] * 2  # to choose, then to measure
-    assert pipe.weights == [{name: options[name] for name in benchmark.WEIGHTS} for options in used]
+        weights = dict(zip(("weight", "detail_weight"), TRIED[kind][0], strict=True))  # the first is enough
+        used += [TUNED[kind, method] | weights] * 2  # to choose, then to measure
+    assert pipe.weights == [{name: options[name] for name in WEIGHTS} for options in used]
     text = (tmp_path / "report.md").read_text()
     for part in ("circle | lora", "circle | *ground truth*", "sepia film | *ground truth*", "2 s, 0.20 GB"):
         assert part in text
@@ -138,7 +137,7 @@ def test_ground_truth_passes_and_its_absence_fails(benchmark: ModuleType, pipe: 
 
 
 def test_weights_are_chosen_by_other_videos(
-    benchmark: ModuleType, pipe: TruthPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    pipe: TruthPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     original: Callable[..., Video] = pipe.video
     seen: list[tuple[str, int]] = []
@@ -153,18 +152,18 @@ def test_weights_are_chosen_by_other_videos(
         return made
 
     monkeypatch.setattr(pipe, "video", follows_late)
-    tried = benchmark.TRIED["motion"]
-    report = benchmark.run(tmp_path, plan(benchmark, styles=()))
+    tried = TRIED["motion"]
+    report = measure(pipe, tmp_path, plan(styles=()))
     assert [(w["weight"], w["detail_weight"]) for w in pipe.weights] == [*tried[:3], tried[2]]
     assert report["cells"][1]["settings"]["weight"] == 1.15
-    scored = {(a.prompt, 1 + i) for i, a in enumerate(benchmark.motion_prompts("circle", 3))}
+    scored = {(a.prompt, 1 + i) for i, a in enumerate(motion_prompts("circle", 3))}
     assert len(set(seen) - scored) == 3 and len(set(seen)) == 6
-    benchmark.run(tmp_path / "given", plan(benchmark, styles=(), weight=0.7))
+    measure(pipe, tmp_path / "given", plan(styles=(), weight=0.7))
     assert pipe.weights[4:] == [{"weight": 0.7, "detail_weight": 0.5, "noise_weight": 0.9}]
 
 
-def test_it_goes_on_where_it_stopped(benchmark: ModuleType, pipe: TruthPipeline, tmp_path: Path) -> None:
-    small = plan(benchmark, styles=())
+def test_it_goes_on_where_it_stopped(pipe: TruthPipeline, tmp_path: Path) -> None:
+    small = plan(styles=())
     original: Callable[..., list[Video]] = pipe.video  # type: ignore[assignment]
 
     def scoring() -> bool:
@@ -177,37 +176,37 @@ def test_it_goes_on_where_it_stopped(benchmark: ModuleType, pipe: TruthPipeline,
 
     pipe.video = dies  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        benchmark.run(tmp_path, small)
+        measure(pipe, tmp_path, small)
     assert not pipe.loaded
     pipe.video, before = original, pipe.calls  # type: ignore[method-assign, assignment]
-    report = benchmark.run(tmp_path, small)
+    report = measure(pipe, tmp_path, small)
     assert pipe.calls == before + 1  # the one batch that was missing
-    assert benchmark.run(tmp_path, small)["cells"] == report["cells"] and pipe.calls == before + 1
-    with pytest.raises(benchmark.claim.__globals__["RunError"], match="another plan"):
-        benchmark.run(tmp_path, plan(benchmark, styles=(), videos=4))
+    assert measure(pipe, tmp_path, small)["cells"] == report["cells"] and pipe.calls == before + 1
+    with pytest.raises(RunError, match="another plan"):
+        measure(pipe, tmp_path, plan(styles=(), videos=4))
 
 
-def test_command_line(benchmark: ModuleType, tmp_path: Path) -> None:
-    out, full = benchmark.parse([str(tmp_path)])
-    assert out == tmp_path and full == benchmark.Plan() and full.videos == 64
-    assert len(benchmark.cells(full)) == 5 * 4 + 1 + 4 * 2
-    _, quick = benchmark.parse([str(tmp_path), "--quick", "--motions", "spiral", "--steps", "2"])
+def test_command_line(tmp_path: Path) -> None:
+    out, full = run.parse([str(tmp_path)])
+    assert out == tmp_path and full == Plan() and full.videos == 64
+    assert len(cells(full)) == 5 * 4 + 1 + 4 * 2
+    _, quick = run.parse([str(tmp_path), "--quick", "--motions", "spiral", "--steps", "2"])
     assert (quick.motions, quick.steps, quick.videos, quick.styles) == (("spiral",), 2, 4, ("pencil sketch",))
-    _, none = benchmark.parse([str(tmp_path), "--styles"])
+    _, none = run.parse([str(tmp_path), "--styles"])
     assert none.styles == () and none.motions == full.motions
 
 
-def test_options_of_the_plan_go_before_those_of_the_method(benchmark: ModuleType, tmp_path: Path) -> None:
-    cell = benchmark.Cell(kind="motion", name="circle", method="temporal_attention")
-    tuned = benchmark.configure(tmp_path, benchmark.Plan(), cell)
-    expected = benchmark.TUNED["motion", "temporal_attention"]
-    training = {name: value for name, value in expected.items() if name not in benchmark.USE}
+def test_options_of_the_plan_go_before_those_of_the_method(tmp_path: Path) -> None:
+    cell = Cell(kind="motion", name="circle", method="temporal_attention")
+    tuned = configure(tmp_path, Plan(), cell)
+    expected = TUNED["motion", "temporal_attention"]
+    training = {name: value for name, value in expected.items() if name not in USE}
     assert {name: getattr(tuned, name) for name in training} == training
     options = ["--steps", "7", "--weight", "0.5", "--detail-weight", "0", "--timestep-logit", "1", "2"]
-    _, plan = benchmark.parse([str(tmp_path), *options])
-    given = benchmark.configure(tmp_path, plan, cell)
+    _, chosen = run.parse([str(tmp_path), *options])
+    given = configure(tmp_path, chosen, cell)
     assert (given.steps, given.timestep_logit, given.learning_rate) == (7, (1.0, 2.0), tuned.learning_rate)
-    weights = [benchmark.settings_of(plan, cell)[name] for name in benchmark.WEIGHTS]
+    weights = [settings_of(chosen, cell)[name] for name in WEIGHTS]
     assert weights == [0.5, 0.0, expected["noise_weight"]]
-    style = benchmark.Cell(kind="style", name="sepia film", method="spatial_lora")
-    assert benchmark.configure(tmp_path, plan, style).timestep_logit == (1.0, 1.5)  # the option is for motions
+    style = Cell(kind="style", name="sepia film", method="spatial_lora")
+    assert configure(tmp_path, chosen, style).timestep_logit == (1.0, 1.5)  # the option is for motions
