@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from show1.adapters.adapter import Adapter
+from show1.adapters.adapter import Adapter, unet_sha256
 from show1.checkpoints.weight_files import find_weights, read_shapes
 from show1.config import StageName
 from show1.generation.pipeline import Show1Pipeline
@@ -33,7 +33,7 @@ def random_adapter(
         "kind": "motion",
         "method": "lora" if lora else "temporal_attention",
         "base_name": pipe.cascade.name,
-        "base_sha256": pipe.unet_sha256(stage),
+        "base_sha256": unet_sha256(folder),
         "prompt": "a cat walks",
         "settings": {"steps": 3},
         "tensors": tensors,

@@ -135,11 +135,11 @@ class CellRun:
     def _loaded(self, settings: dict[str, Any]) -> Iterator[None]:
         """The pipeline has the cell's adapter, if there is one, with the weights of the settings."""
         if self.cell.method != NONE:
-            self.pipe.load_adapter(self.adapter, name=self.cell.method, **{name: settings[name] for name in WEIGHTS})
+            self.pipe.adapters.load(self.adapter, self.cell.method, **{name: settings[name] for name in WEIGHTS})
         try:
             yield
         finally:
-            self.pipe.unload_adapter()
+            self.pipe.adapters.unload()
 
     def _score(
         self, prompts: Sequence[ContentPrompt], videos: Sequence[Video]

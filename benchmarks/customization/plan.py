@@ -56,7 +56,7 @@ class Plan:
     """Weight of adapters; None for both weights: what is chosen from `TRIED`."""
 
     detail_weight: float | None = None
-    """Weight of adapters at low noise levels; see `Show1Pipeline.load_adapter`."""
+    """Weight of adapters at low noise levels; see `AdapterSet.load`."""
 
     videos: int = 64
     """Number of videos per cell."""

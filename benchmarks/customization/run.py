@@ -120,7 +120,7 @@ def identity(plan: Plan, pipe: Show1Pipeline) -> dict[str, Any]:
             "plan": dataclasses.asdict(plan),
             "tuned": {" ".join(k): v for k, v in TUNED.items()},
             "tried": [TRIED, ENOUGH, CHOSEN_BY],
-            "model": {"name": model["name"], "sha256": model["sha256"]},
+            "model": {"name": model.name, "sha256": model.sha256},
             "torch": torch.__version__,
             "reader_sha256": reader_sha256(),
             "style_reader_sha256": style_reader_sha256(),

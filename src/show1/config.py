@@ -15,8 +15,7 @@ SchedulerName = Literal["checkpoint", "dpmsolver++", "unipc", "ddim", "ddpm"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 """What a network predicts: the noise, v (arXiv:2202.00512), or the clean sample."""
 Numerics = Literal["default", "published"]
-"""`published`: networks and solvers round as in the published run, which is slower."""
-Seeding = Literal["independent", "published"]
+"""`published`: random draws and rounding of networks and solvers are those of the published run, which is slower."""
 
 STAGES: tuple[StageName, ...] = get_args(StageName)
 

@@ -25,7 +25,7 @@ from show1.video import Video
 class TruthPipeline:
     """Gives renders of what is asked for; a taught motion or style only while its adapter is loaded."""
 
-    model_record = {"name": "truth", "sha256": {}}
+    model_record = SimpleNamespace(name="truth", sha256="0" * 64)
     settings = SimpleNamespace(
         keyframes=SimpleNamespace(num_frames=8, height=20, width=32),
         super_resolution=SimpleNamespace(height=40, width=64),
@@ -36,15 +36,13 @@ class TruthPipeline:
         self.calls = 0
         self.loaded: list[str] = []
         self.weights: list[dict[str, float | None]] = []
+        self.adapters = SimpleNamespace(load=self.load, unload=lambda: self.loaded.clear())
 
-    def load_adapter(self, path: Path, name: str, **weights: float | None) -> str:
+    def load(self, path: Path, name: str, **weights: float | None) -> str:
         assert path.is_file() and not self.loaded
         self.weights.append(weights)
         self.loaded.append(name)
         return name
-
-    def unload_adapter(self) -> None:
-        self.loaded.clear()
 
     def __call__(self, prompts: Sequence[str], *, seed: Sequence[int], until: str, **options: Any) -> Any:
         assert len(seed) == len(prompts)

@@ -7,6 +7,7 @@ import torch
 from cli.conftest import Show1
 from tiny_adapters import random_adapter
 
+from show1.adapters.adapter import unet_sha256
 from show1.cli.settings import AdapterChoice, parse_adapters
 from show1.errors import InputError
 from show1.generation.pipeline import Show1Pipeline
@@ -61,7 +62,7 @@ def test_generate_inspect_repeat_and_resume(show1: Show1, cascade: Path, tmp_pat
     shown = show1("inspect", file)
     assert shown.code == 0, shown.err
     assert "a cat walks" in shown.out and "--adapter" in shown.out and "steps=3" in shown.out
-    assert show1("inspect", file, "--json").json["base_sha256"] == pipe.unet_sha256("keyframes")
+    assert show1("inspect", file, "--json").json["base_sha256"] == unet_sha256(cascade / "keyframes" / "unet")
 
     asked = ["generate", "a panda", "-m", cascade, "--seed", 1, "--until", "keyframes", "--quiet"]
     assert show1(*asked, "-o", "plain.mkv", "--run", "plain").code == 0

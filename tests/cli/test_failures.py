@@ -40,7 +40,7 @@ BAD_OPTIONS = {
     "no such stage": (["x", "-m", "{tiny}", "--until", "end"], "--until"),
     "no draft": (["x", "-m", "{tiny}", "--count", "0"], "--count"),
     "negative seed": (["x", "-m", "{tiny}", "--seed", "-1"], "a seed must be a whole number"),
-    "published drafts": (["x", "-m", "{tiny}", "--count", "2", "--seeding", "published"], "one video at a time"),
+    "published drafts": (["x", "-m", "{tiny}", "--count", "2", "--numerics", "published"], "one video at a time"),
     "no such device": (["x", "-m", "{tiny}", "--device", "gpu"], "unknown device 'gpu'"),
     "unknown suffix": (["x", "-m", "{tiny}", "-o", "panda.mp5"], "the suffix '.mp5'"),
     "empty name": (["x", "-m", "{tiny}", "-o", " "], "the output path is empty"),

@@ -118,8 +118,8 @@ def test_a_run_can_be_repeated_by_the_same_command(show1: Show1, cascade: Path) 
     assert other.code == 2 and "another request" in other.err
     renamed = [*asked[:-1], "b.gif"]
     assert show1(*renamed, "--seed", 2).code == 2
-    assert Run.open("run").output["path"].endswith("a.gif")  # a request that is refused changes nothing
-    assert show1(*renamed, "--seed", 1).code == 0 and Run.open("run").output["path"].endswith("b.gif")
+    assert Run.open("run").output.path.endswith("a.gif")  # a request that is refused changes nothing
+    assert show1(*renamed, "--seed", 1).code == 0 and Run.open("run").output.path.endswith("b.gif")
 
 
 def test_repeating_with_other_weights_is_told(show1: Show1, cascade: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from show1.cli import progress
-from show1.cli.progress import Silence, StageBars, StageLines, choose_reporter, duration
+from show1.cli.progress import Reporter, StageBars, StageLines, choose_reporter, duration
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_log_gets_a_line_a_stage_and_one_now_and_then(
 
 
 def test_quiet() -> None:
-    assert type(choose_reporter(quiet=True)) is Silence
+    assert type(choose_reporter(quiet=True)) is Reporter
 
 
 def test_durations() -> None:

@@ -15,6 +15,7 @@ from show1.config import PUBLISHED, StageName
 from show1.errors import Cancelled, InputError
 from show1.generation.loader import CascadeLoader
 from show1.generation.pipeline import Show1Pipeline
+from show1.generation.progress import Callbacks
 from show1.video import Video
 
 PROMPT = "A burning lamborghini driving on rainbow."
@@ -53,7 +54,7 @@ def test_the_published_cascade_runs(pipe: Show1Pipeline, video: Video) -> None:
 
 
 def test_the_published_draws_give_another_video_and_again_the_same(pipe: Show1Pipeline, video: Video) -> None:
-    options: dict[str, Any] = {"seed": 345, "settings": small_changes(), "seeding": "published"}
+    options: dict[str, Any] = {"seed": 345, "settings": small_changes(), "numerics": "published"}
     first, second = pipe(PROMPT, **options), pipe(PROMPT, **options)
     assert (first.frames == second.frames).all()
     assert (first.frames != video.frames).any()
@@ -62,7 +63,12 @@ def test_the_published_draws_give_another_video_and_again_the_same(pipe: Show1Pi
 def test_low_memory_gives_the_same_video_and_frees_all(published: Path, video: Video) -> None:
     low = Show1Pipeline.from_pretrained(published, memory="low", device="cpu", cache_embeddings=False)
     held: list[tuple[str, ...]] = []
-    out = low(PROMPT, seed=345, settings=small_changes(), callback_on_step_end=lambda *_: held.append(low.loaded))
+    out = low(
+        PROMPT,
+        seed=345,
+        settings=small_changes(),
+        callbacks=Callbacks(on_step_end=lambda *_: held.append(low.loaded)),
+    )
     assert (out.frames == video.frames).all()
     assert set(held) == {(stage,) for stage in ALL}
     assert low.loaded == ()
@@ -90,7 +96,7 @@ def test_the_text_encoder_is_freed_before_the_first_network_is_read(
         seed=1,
         settings=small_changes(),
         until="interpolation",
-        callback_on_stage_start=lambda stage: before.append((stage, *pipe.loaded)),
+        callbacks=Callbacks(on_stage_start=lambda stage: before.append((stage, *pipe.loaded))),
     )
     assert encoded == [("text",)]  # one text encoder for both stages, alone in memory
     assert before == [("text",), ("keyframes",), ("interpolation",)]
@@ -137,7 +143,8 @@ def test_stages_one_by_one_equal_the_whole(pipe: Show1Pipeline, video: Video, st
     options: dict[str, Any] = {"seed": 345, "settings": small_changes()}
     before = pipe(PROMPT, until=ALL[ALL.index(start) - 1], output_type="pt", **options)
     ended: list[str] = []
-    out = pipe(PROMPT, start_from=start, video=before, callback_on_stage_end=lambda s, _: ended.append(s), **options)
+    callbacks = Callbacks(on_stage_end=lambda stage, _: ended.append(stage))
+    out = pipe(PROMPT, start_from=start, video=before, callbacks=callbacks, **options)
     assert tuple(ended) == ALL[ALL.index(start) :]
     assert out.fps == (video.fps if start == "interpolation" else 8.0)
     assert (out.frames == video.frames).all()
@@ -167,9 +174,11 @@ def test_callbacks_count_the_steps(pipe: Show1Pipeline) -> None:
         PROMPT,
         seed=1,
         settings=small_changes(),
-        callback_on_stage_start=started.append,
-        callback_on_step_end=lambda stage, done, total, _: steps.append((stage, done, total)),
-        callback_on_stage_end=lambda stage, videos: ended.append((stage, len(videos[0]), videos[0].fps)),
+        callbacks=Callbacks(
+            on_stage_start=started.append,
+            on_step_end=lambda stage, done, total, _: steps.append((stage, done, total)),
+            on_stage_end=lambda stage, videos: ended.append((stage, len(videos[0]), videos[0].fps)),
+        ),
     )
     assert started == ["text", *ALL]
     assert ended == [
@@ -199,13 +208,12 @@ def test_cancelled_at_the_next_step(pipe: Show1Pipeline, published: Path, tmp_pa
             seed=345,
             settings=small_changes(),
             run=tmp_path / "run",
-            callback_on_step_end=step,
-            cancel=cancel,
+            callbacks=Callbacks(on_step_end=step, cancel=cancel),
         )
     assert seen[-1] == ("interpolation", 1)
     low = Show1Pipeline.from_pretrained(published, memory="low", device="cpu", cache_embeddings=False)
     with pytest.raises(Cancelled):
-        low(PROMPT, seed=345, settings=small_changes(), callback_on_step_end=step, cancel=cancel)
+        low(PROMPT, seed=345, settings=small_changes(), callbacks=Callbacks(on_step_end=step, cancel=cancel))
     assert low.loaded == ()
     (out,) = pipe.resume(tmp_path / "run")
     assert (out.frames == pipe(PROMPT, seed=345, settings=small_changes()).frames).all()
@@ -229,9 +237,9 @@ def test_seeds(pipe: Show1Pipeline) -> None:
     assert pipe(PROMPT, **options).metadata["seed"] != random.metadata["seed"]
     one, two = (pipe(PROMPT, generator=torch.Generator().manual_seed(5), **options) for _ in range(2))
     assert (one.frames == two.frames).all()
-    many = pipe(PROMPT, generator=[torch.Generator().manual_seed(i) for i in (5, 6)], **options)
+    many = pipe(PROMPT, count=2, generator=[torch.Generator().manual_seed(i) for i in (5, 6)], **options)
     assert many[0].metadata["seed"] == one.metadata["seed"] != many[1].metadata["seed"]
-    assert [v.metadata["seed"] for v in pipe(PROMPT, seed=[8, 2], **options)] == [8, 2]
+    assert [v.metadata["seed"] for v in pipe(PROMPT, seed=[8, 2], count=2, **options)] == [8, 2]
     first, second = (v.metadata["seed"] for v in pipe(PROMPT, count=2, **options))
     assert second == first + 1
     assert (pipe(PROMPT, seed=1, negative_prompt=" ", **options).frames == pipe(PROMPT, seed=1, **options).frames).all()
@@ -278,6 +286,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"seed": -1}, "seed must be"),
     ({"seed": 1.5}, "seed must be"),
     ({"seed": [1, 2], "count": 3}, "2 seeds for 3 samples"),
+    ({"seed": [1, 2]}, "2 seeds for 1 samples.*or `count`"),
     ({"seed": 1, "generator": torch.Generator()}, "not both"),
     ({"generator": "me"}, "torch.Generator"),
     ({"negative_prompt": 5}, "negative_prompt must be text"),
@@ -302,12 +311,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"until": "end"}, "until must be one of"),
     ({"start_from": "interpolation"}, "needs `video`"),
     ({"start_from": "translation", "until": "keyframes"}, "comes before"),
-    ({"video": torch.zeros(3, 2, 8, 8)}, "only for start_from"),
+    ({"video": torch.zeros(3, 2, 8, 8)}, "only for start_from="),
     ({"start_from": "interpolation", "video": torch.zeros(4, 8, 8)}, r"\(3, F, H, W\)"),
     ({"start_from": "interpolation", "video": "film.mp4"}, "must be a Video"),
     ({"start_from": "interpolation", "video": torch.zeros(3, 3, 2, 8, 8)}, "3 videos for 1 samples"),
-    ({"seeding": "lucky"}, "seeding must be"),
-    ({"seeding": "published", "count": 2}, "one video at a time"),
+    ({"numerics": "lucky"}, "numerics must be"),
+    ({"numerics": "published", "count": 2}, "one video at a time"),
     ({"output_type": "gif"}, "output_type must be"),
 ]
 

@@ -11,8 +11,11 @@ from published_layout import small_changes
 from tiny_adapters import random_adapter
 from torch import Tensor
 
-from show1.adapters.adapter import Adapter
+from show1.adapters.adapter import Adapter, unet_sha256
+from show1.checkpoints.weight_files import find_weights, read_shapes
+from show1.config import StageName
 from show1.errors import CheckpointError, InputError, RunError
+from show1.generation.loader import CascadeLoader
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.run import Run
 from show1.stages import PromptEmbeddings
@@ -28,6 +31,10 @@ def pipe(published: Path) -> Show1Pipeline:
 
 def load(model: Any, **options: Any) -> Show1Pipeline:
     return Show1Pipeline.from_pretrained(model, stages=["keyframes", "interpolation"], device="cpu", **options)
+
+
+def unet_hash(pipe: Show1Pipeline, stage: StageName) -> str:
+    return unet_sha256(pipe.cascade.parts[stage].path / "unet")
 
 
 def keyframes(pipe: Show1Pipeline, **options: Any) -> Tensor:
@@ -48,18 +55,18 @@ def files(pipe: Show1Pipeline, tmp_path: Path) -> dict[str, Path]:
 
 def test_loaded_weighted_and_taken_out_again(pipe: Show1Pipeline, files: dict[str, Path]) -> None:
     plain = keyframes(pipe)
-    assert pipe.load_adapter(files["walk"]) == "walk"
+    assert pipe.adapters.load(files["walk"]) == "walk"
     whole = keyframes(pipe)
     assert (whole - plain).abs().max() > 1e-2
-    pipe.set_adapter_weight("walk", 0.5)
+    pipe.adapters.set_weight("walk", 0.5)
     assert not torch.equal(keyframes(pipe), whole)
-    pipe.set_adapter_weight("walk", 0)
+    pipe.adapters.set_weight("walk", 0)
     assert torch.equal(keyframes(pipe), plain)
     assert pipe.model_record == load(pipe.cascade.model).model_record
-    pipe.set_adapter_weight("walk", 1)
+    pipe.adapters.set_weight("walk", 1)
     assert torch.equal(keyframes(pipe), whole)
-    pipe.unload_adapter("walk")
-    assert pipe.adapters == ()
+    pipe.adapters.unload("walk")
+    assert len(pipe.adapters) == 0
     assert torch.equal(keyframes(pipe), plain)
 
 
@@ -70,43 +77,43 @@ def test_two_add_up_whatever_the_order(pipe: Show1Pipeline, files: dict[str, Pat
     both = dataclasses.replace(
         jump, tensors={f"{name}.diff": 0.7 * deltas[name] - 0.4 * others[name] for name in deltas}, lora_alpha=None
     )
-    pipe.load_adapter(both.save(tmp_path / "both.safetensors"))
+    pipe.adapters.load(both.save(tmp_path / "both.safetensors"))
     expected = keyframes(pipe)
-    pipe.unload_adapter()
-    pipe.load_adapter(files["jump"], "j", -0.4)
-    pipe.load_adapter(files["walk"], weight=0.7)
-    assert [(a.name, a.weight) for a in pipe.adapters] == [("j", -0.4), ("walk", 0.7)]
+    pipe.adapters.unload()
+    pipe.adapters.load(files["jump"], "j", -0.4)
+    pipe.adapters.load(files["walk"], weight=0.7)
+    assert [(a.record.name, a.record.weight) for a in pipe.adapters] == [("j", -0.4), ("walk", 0.7)]
     torch.testing.assert_close(keyframes(pipe), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_fused_twice_is_fused_once_and_saved(pipe: Show1Pipeline, files: dict[str, Path], tmp_path: Path) -> None:
-    pipe.load_adapter(files["walk"], weight=0.8)
-    pipe.load_adapter(files["jump"], weight=0.3)
+    pipe.adapters.load(files["walk"], weight=0.8)
+    pipe.adapters.load(files["jump"], weight=0.3)
     expected = keyframes(pipe)
-    pipe.fuse_adapters()
+    pipe.adapters.fuse()
     pipe.free()
     assert torch.equal(keyframes(pipe), expected)
-    pipe.fuse_adapters()
+    pipe.adapters.fuse()
     pipe.free()
     assert torch.equal(keyframes(pipe), expected)
-    for change in (lambda: pipe.unload_adapter("walk"), lambda: pipe.set_adapter_weight("walk", 0.1)):
+    for change in (lambda: pipe.adapters.unload("walk"), lambda: pipe.adapters.set_weight("walk", 0.1)):
         with pytest.raises(InputError, match="fused"):
             change()
-    pipe.load_adapter(files["fill"])  # not fused, so not saved
+    pipe.adapters.load(files["fill"])  # not fused, so not saved
     saved = load(pipe.save_pretrained(tmp_path / "fused"))
-    assert saved.adapters == ()
+    assert len(saved.adapters) == 0
     assert torch.equal(keyframes(saved), expected)
-    assert saved.unet_sha256("keyframes") != pipe.unet_sha256("keyframes")
-    assert saved.unet_sha256("interpolation") == pipe.unet_sha256("interpolation")
-    pipe.unload_adapter()
-    assert [a.name for a in pipe.adapters] == ["walk", "jump"]
+    assert unet_hash(saved, "keyframes") != unet_hash(pipe, "keyframes")
+    assert unet_hash(saved, "interpolation") == unet_hash(pipe, "interpolation")
+    pipe.adapters.unload()
+    assert [a.record.name for a in pipe.adapters] == ["walk", "jump"]
 
 
 class Switched:
-    """The networks of two pipelines, one for timesteps from 400 on, one for those below."""
+    """Two networks, one for timesteps from 400 on, one for those below."""
 
-    def __init__(self, high: Show1Pipeline, low: Show1Pipeline) -> None:
-        self.networks = [PixelNetwork(pipe._loader.stage("keyframes").unet) for pipe in (high, low)]
+    def __init__(self, high: Any, low: Any) -> None:
+        self.networks = [PixelNetwork(unet) for unet in (high, low)]
 
     def encode_text(self, prompt_embeds: Tensor) -> Any:
         return [network.encode_text(prompt_embeds) for network in self.networks]
@@ -114,6 +121,14 @@ class Switched:
     def __call__(self, sample: Tensor, timestep: Tensor, text: Any) -> Tensor:
         index = int(timestep < 400)
         return self.networks[index](sample, timestep, text[index])
+
+
+def loaded_stage(pipe: Show1Pipeline, file: Path, weight: float, detail_weight: float | None = None) -> Any:
+    """The keyframes' stage with an adapter, in float32 on the CPU."""
+    loader = CascadeLoader(pipe.cascade, device=pipe.device, dtype=pipe.dtype, memory="high", embedding_cache=None)
+    loader.adapters.load(file, weight=weight, detail_weight=detail_weight)
+    with loader.resident("keyframes") as stage:
+        return stage
 
 
 @pytest.mark.parametrize("weights", [(0.9, 0.4), (0.0, 0.5), (1.0, 0.0)])
@@ -125,14 +140,11 @@ def test_another_weight_in_details(
     text = torch.randn(read_shape(pipe, "encoder_hid_proj.weight"), generator=torch.Generator().manual_seed(4))
     walk = dataclasses.replace(walk, tensors=walk.tensors | {"encoder_hid_proj.weight.diff": 0.3 * text})
     file = walk.save(tmp_path / "walk.safetensors")
-    pipe.load_adapter(file, weight=weights[0], detail_weight=weights[1])
-    high, low = load(published), load(published)
-    for single, weight in zip((high, low), weights, strict=True):
-        single.load_adapter(file, weight=weight)
+    stage = loaded_stage(pipe, file, *weights)
+    high, low = (loaded_stage(pipe, file, weight).unet for weight in weights)
     settings = pipe.settings.replace(**small_changes()).keyframes
     embeds = torch.randn(1, 4, 32, generator=torch.Generator().manual_seed(5))
     noise = torch.randn(1, 3, 3, 8, 8, generator=torch.Generator().manual_seed(6))
-    stage = pipe._loader.stage("keyframes")
 
     def denoised(network: Any) -> Tensor:
         generators = [torch.Generator().manual_seed(7)]
@@ -150,30 +162,32 @@ def test_another_weight_in_details(
 def test_the_weight_in_details_is_set_recorded_and_not_fused(
     pipe: Show1Pipeline, published: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:
-    pipe.load_adapter(files["walk"], weight=0.9)
+    pipe.adapters.load(files["walk"], weight=0.9)
     one = keyframes(pipe)
     identity = pipe.model_record
-    pipe.set_adapter_weight("walk", 0.9, 0.4)
+    pipe.adapters.set_weight("walk", 0.9, 0.4)
     video = keyframes(pipe, run=tmp_path / "run", output_type="video")
-    assert pipe.model_record["sha256"] != identity["sha256"]
-    with pytest.raises(InputError, match=r"'walk' has the weight 0.9 and in details 0.4.*set_adapter_weight"):
-        pipe.fuse_adapters()
+    assert pipe.model_record.sha256 != identity.sha256
+    with pytest.raises(InputError, match=r"'walk' has the weight 0.9 and in details 0.4.*set_weight"):
+        pipe.adapters.fuse()
     again = load(published)
-    again.load_recorded_adapters(Run.open(tmp_path / "run").adapters)
+    again.adapters.load_recorded(Run.open(tmp_path / "run").adapters)
     assert again.model_record == pipe.model_record
     assert (again.resume(tmp_path / "run")[0].frames == video.frames).all()  # type: ignore[attr-defined]
-    again.set_adapter_weight("walk", 0.9)
+    again.adapters.set_weight("walk", 0.9)
     assert torch.equal(keyframes(again), one)
     with pytest.raises(RunError, match=r"walk \(weight 0.9, in details 0.4.*walk \(weight 0.9, /"):
         again.resume(tmp_path / "run")
-    older = [{k: v for k, v in record.items() if k != "detail_weight"} for record in identity["adapters"]]
-    again.unload_adapter()
-    again.load_recorded_adapters(older)
+    saved = identity.to_dict()["adapters"]
+    older = [{k: v for k, v in record.items() if k != "detail_weight"} for record in saved]
+    again.adapters.unload()
+    again.adapters.load_recorded(older)
     assert again.model_record == identity
 
 
 def read_shape(pipe: Show1Pipeline, name: str) -> tuple[int, ...]:
-    return tuple(pipe._loader.stage("keyframes").unet.get_parameter(name).shape)
+    (file,) = find_weights(pipe.cascade.parts["keyframes"].path / "unet")
+    return read_shapes(file)[name]
 
 
 def test_memory_policies_agree_and_only_the_stage_is_read_again(published: Path, files: dict[str, Path]) -> None:
@@ -182,13 +196,13 @@ def test_memory_policies_agree_and_only_the_stage_is_read_again(published: Path,
     plain = keyframes(high, **options)
     assert {"keyframes", "interpolation"} <= set(high.loaded)
     for pipe in (high, low):
-        pipe.load_adapter(files["fill"])
-        pipe.load_adapter(files["jump"], weight=0.5)
+        pipe.adapters.load(files["fill"])
+        pipe.adapters.load(files["jump"], weight=0.5)
     assert not {"keyframes", "interpolation"} & set(high.loaded)
     video = keyframes(high, **options)
     assert not torch.equal(video, plain)
     assert torch.equal(keyframes(low, **options), video)
-    high.unload_adapter("fill")
+    high.adapters.unload("fill")
     assert "keyframes" in high.loaded and "interpolation" not in high.loaded
 
 
@@ -201,26 +215,26 @@ def test_start_noise_is_blended_for_its_size_alone(
     adapter = random_adapter(pipe, start_noise=noise, noise_weight=1.0)
     file = adapter.save(tmp_path / "walk.safetensors")
     plain = random_adapter(pipe).save(tmp_path / "plain.safetensors")
-    pipe.load_adapter(plain)
+    pipe.adapters.load(plain)
     without = keyframes(pipe, **options)
-    pipe.unload_adapter()
-    pipe.load_adapter(file, noise_weight=0.0)
+    pipe.adapters.unload()
+    pipe.adapters.load(file, noise_weight=0.0)
     assert torch.equal(keyframes(pipe, **options), without)
-    pipe.unload_adapter()
-    pipe.load_adapter(file)
-    assert pipe.adapters[0].noise_weight == 1.0
+    pipe.adapters.unload()
+    pipe.adapters.load(file)
+    assert next(iter(pipe.adapters)).record.noise_weight == 1.0
     first, second = (keyframes(pipe, seed=seed, **{**options, "settings": {"keyframes": settings}}) for seed in (1, 2))
     assert not torch.equal(first, without)
     assert (first - second).abs().max() < (first - without).abs().max()  # all of the start noise is the adapter's
     settings["num_frames"] = 4
-    pipe.unload_adapter()
-    pipe.load_adapter(plain)
+    pipe.adapters.unload()
+    pipe.adapters.load(plain)
     longer = keyframes(pipe, **options)
-    pipe.unload_adapter()
-    pipe.load_adapter(file)
+    pipe.adapters.unload()
+    pipe.adapters.load(file)
     assert torch.equal(keyframes(pipe, **options), longer)
     assert "3x16x24 (frames x height x width), the keyframes asked for are 4x16x24: it is left out" in caplog.text
-    pipe.set_adapter_weight("walk", 0)
+    pipe.adapters.set_weight("walk", 0)
     keyframes(pipe, **options)
 
 
@@ -229,20 +243,20 @@ def test_trigger_words_are_no_cause_for_a_warning(tmp_path: Path) -> None:
     prompt = "a fox zigzags over the snow, gleaming"
     assert "'zigzags', 'gleaming'" in pipe.prompt_warnings(prompt)[0]
     adapter = random_adapter(pipe, prompt="a panda zigzags, over the sea")
-    pipe.load_adapter(adapter.save(tmp_path / "zigzag.safetensors"))
+    pipe.adapters.load(adapter.save(tmp_path / "zigzag.safetensors"))
     (warning,) = pipe.prompt_warnings(prompt)
     assert "'gleaming'" in warning and "zigzags" not in warning
-    pipe.unload_adapter()
+    pipe.adapters.unload()
     spoken = random_adapter(pipe, prompt="A panda zigzags.").save(tmp_path / "spoken.safetensors")
-    pipe.load_adapter(spoken)
+    pipe.adapters.load(spoken)
     (warning,) = pipe.prompt_warnings(prompt)
     assert "zigzags" not in warning
-    pipe.set_adapter_weight("spoken", 0.0)
+    pipe.adapters.set_weight("spoken", 0.0)
     assert "'zigzags', 'gleaming'" in pipe.prompt_warnings(prompt)[0]
 
 
 def test_what_cannot_be_used(pipe: Show1Pipeline, files: dict[str, Path], tmp_path: Path, published: Path) -> None:
-    pipe.load_adapter(files["walk"])
+    pipe.adapters.load(files["walk"])
     cases: list[tuple[type[Exception], str, dict[str, Any]]] = [
         (InputError, "loaded already as 'walk'", {"path": files["walk"]}),
         (InputError, "'walk' is loaded already", {"path": files["jump"], "name": "walk"}),
@@ -258,33 +272,31 @@ def test_what_cannot_be_used(pipe: Show1Pipeline, files: dict[str, Path], tmp_pa
     cases.append((CheckpointError, r"conv_in.weight of shape \[2, 2\]", {"path": shape}))
     for kind, message, arguments in cases:
         with pytest.raises(kind, match=message):
-            pipe.load_adapter(**arguments)
-    for change in (pipe.unload_adapter, lambda name: pipe.set_adapter_weight(name, 1)):
+            pipe.adapters.load(**arguments)
+    for change in (pipe.adapters.unload, lambda name: pipe.adapters.set_weight(name, 1)):
         with pytest.raises(InputError, match="no adapter 'jmp' is loaded; there are walk"):
             change("jmp")
-    assert [a.name for a in pipe.adapters] == ["walk"]
+    assert [a.record.name for a in pipe.adapters] == ["walk"]
     alone = Show1Pipeline.from_pretrained(published, stages=["keyframes"], device="cpu")
     with pytest.raises(InputError, match="for the stage 'interpolation'"):
-        alone.load_adapter(files["fill"])
-    with pytest.raises(InputError, match="no stage 'interpolation'"):
-        alone.unet_sha256("interpolation")
+        alone.adapters.load(files["fill"])
 
 
 def test_a_second_file_of_that_name_gets_a_number(pipe: Show1Pipeline, files: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     shutil.copy(files["jump"], tmp_path / "more" / "walk.safetensors")
-    assert pipe.load_adapter(files["walk"]) == "walk"
-    assert pipe.load_adapter(tmp_path / "more" / "walk.safetensors") == "walk-2"
+    assert pipe.adapters.load(files["walk"]) == "walk"
+    assert pipe.adapters.load(tmp_path / "more" / "walk.safetensors") == "walk-2"
 
 
 def test_runs_and_videos_name_their_adapters(
     pipe: Show1Pipeline, published: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:
-    pipe.load_adapter(files["walk"], weight=0.7)
-    pipe.load_adapter(files["fill"], "between")
+    pipe.adapters.load(files["walk"], weight=0.7)
+    pipe.adapters.load(files["fill"], "between")
     video = keyframes(pipe, run=tmp_path / "run", output_type="video")
     recorded = video.metadata["model"]["adapters"]  # type: ignore[attr-defined]
-    assert recorded == Run.open(tmp_path / "run").adapters
+    assert recorded == [record.model_dump() for record in Run.open(tmp_path / "run").adapters]
     assert [(a["name"], a["weight"], a["path"]) for a in recorded] == [
         ("walk", 0.7, str(files["walk"])),
         ("between", 1.0, str(files["fill"])),
@@ -292,21 +304,21 @@ def test_runs_and_videos_name_their_adapters(
     plain = load(published)
     with pytest.raises(RunError, match="was made with the adapters walk .*now there is no adapter"):
         plain.resume(tmp_path / "run")
-    plain.load_recorded_adapters(recorded)
+    plain.adapters.load_recorded(recorded)
     assert plain.model_record == pipe.model_record
     (again,) = plain.resume(tmp_path / "run")
     assert (again.frames == video.frames).all()  # type: ignore[attr-defined]
-    plain.unload_adapter("between")  # of a stage that the run does not have
+    plain.adapters.unload("between")  # of a stage that the run does not have
     plain.resume(tmp_path / "run")
-    plain.set_adapter_weight("walk", 0.6)
+    plain.adapters.set_weight("walk", 0.6)
     with pytest.raises(RunError, match="weight 0.6"):
         plain.resume(tmp_path / "run")
 
     files["walk"].rename(tmp_path / "moved.safetensors")
     with pytest.raises(InputError, match="'walk' is not where it was"):
-        load(published).load_recorded_adapters(recorded)
+        load(published).adapters.load_recorded(recorded)
     shutil.copy(files["jump"], files["walk"])
     with pytest.raises(InputError, match="has changed since the adapter 'walk' was used"):
-        load(published).load_recorded_adapters(recorded)
+        load(published).adapters.load_recorded(recorded)
     with pytest.raises(InputError, match="damaged"):
-        load(published).load_recorded_adapters([{"name": "walk"}])
+        load(published).adapters.load_recorded([{"name": "walk"}])

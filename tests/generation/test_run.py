@@ -17,8 +17,12 @@ from published_layout import small_changes
 import show1.files
 from show1.config import CascadeSettings, StageName
 from show1.errors import InputError, OutputError, RunError
+from show1.generation.metadata import VideoRecord
+from show1.generation.output import OutputFile
 from show1.generation.pipeline import Show1Pipeline
-from show1.generation.run import MANIFEST, Run, RunRequest, repeat_arguments
+from show1.generation.progress import Callbacks
+from show1.generation.request import GenerationRequest
+from show1.generation.run import MANIFEST, Run
 
 PROMPT = "a panda spins over the snow"
 
@@ -50,23 +54,28 @@ def expected(pipe: Show1Pipeline, tmp_path_factory: pytest.TempPathFactory) -> d
     return {stage: run.load(stage) for stage in run.finished_stages}
 
 
-def die_at_replace(number: int, after: bool) -> None:
-    """Kills this process before or after it moves its `number`-th file into place."""
-    replace, seen = os.replace, [0]
+def die_at_file(name: str, when: str) -> None:
+    """Kills this process before or after it moves a file into place; a manifest is named by what is new in it."""
+    replace = os.replace
 
-    def counted(source: Any, target: Any) -> None:
-        seen[0] += 1
-        if seen[0] == number and not after:
+    def watched(source: Any, target: Any) -> None:
+        written = {Path(target).name}
+        if Path(target).name == MANIFEST:
+            manifest = json.loads(Path(source).read_text())
+            known = json.loads(Path(target).read_text()) if Path(target).exists() else {}
+            written = {f"{MANIFEST}:{key}" for key in manifest if manifest[key] != known.get(key)}
+            written |= {f"{MANIFEST}:{stage}" for stage in manifest["stages"] if stage not in known.get("stages", {})}
+        if name in written and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
-        if seen[0] == number:
+        if name in written:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    show1.files.os.replace = counted  # type: ignore[assignment]
+    show1.files.os.replace = watched  # type: ignore[assignment]
 
 
 def run_in_child(published: Path, run: Path, moment: tuple[Any, ...], until: StageName) -> None:
-    """A generation that ends by SIGKILL at a moment: ("step", stage, n), ("replace", n, after)."""
+    """A generation that ends by SIGKILL at a moment: ("step", stage, n), ("file", name, when)."""
     torch.set_num_threads(1)
     pipe = Show1Pipeline.from_pretrained(published, memory="low", device="cpu", cache_embeddings=False)
 
@@ -74,9 +83,9 @@ def run_in_child(published: Path, run: Path, moment: tuple[Any, ...], until: Sta
         if moment == ("step", stage, done):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    if moment[0] == "replace":
-        die_at_replace(*moment[1:])
-    generate(pipe, run, until=until, callback_on_step_end=step)
+    if moment[0] == "file":
+        die_at_file(*moment[1:])
+    generate(pipe, run, until=until, callbacks=Callbacks(on_step_end=step))
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +104,11 @@ def child(published: Path) -> Callable[..., Any]:
 
 MOMENTS: list[tuple[Any, ...]] = [
     ("step", "interpolation", 1),
-    # files in order: manifest, request, text, keyframes, manifest, interpolation, manifest
-    ("replace", 2, True),
-    ("replace", 4, False),
-    ("replace", 4, True),  # the artefact is there, the manifest does not know it
-    ("replace", 5, True),
-    ("replace", 7, True),
+    ("file", f"{MANIFEST}:request", "after"),
+    ("file", "keyframes.safetensors", "before"),
+    ("file", "keyframes.safetensors", "after"),  # the artefact is there, the manifest does not know it
+    ("file", f"{MANIFEST}:keyframes", "after"),
+    ("file", f"{MANIFEST}:interpolation", "after"),
 ]
 
 
@@ -167,19 +175,21 @@ def test_a_damaged_artefact_is_made_again(
 def test_finished_stages_are_not_computed_again(pipe: Show1Pipeline, tmp_path: Path) -> None:
     first = generate(pipe, tmp_path / "run")
     seen: list[str] = []
-    again = generate(pipe, tmp_path / "run", callback_on_stage_start=seen.append)
+    again = generate(pipe, tmp_path / "run", callbacks=Callbacks(on_stage_start=seen.append))
     assert torch.equal(first, again)
     assert seen == []
 
 
 def test_the_manifest_says_how_it_was_made(pipe: Show1Pipeline, tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", output={"path": "panda.mp4", "options": {"crf": 18}})
-    video = pipe(PROMPT, seed=[3], settings=small_changes(), until="keyframes", run=run)
+    output = OutputFile(path="panda.mp4", quality=80)
+    run = Run.create(tmp_path / "run", output=output)
+    video = pipe(PROMPT, seed=3, settings=small_changes(), until="keyframes", run=run)
     record = json.loads((tmp_path / "run" / MANIFEST).read_text())
     assert record["request"]["prompts"] == [PROMPT]
     assert record["request"]["seeds"] == [3]
     assert CascadeSettings.from_dict(record["request"]["settings"]).keyframes.num_inference_steps == 3
-    assert record["output"] == {"path": "panda.mp4", "options": {"crf": 18}} == Run.open(run.path).output
+    assert record["output"] == {"path": "panda.mp4", "options": {"quality": 80}}
+    assert Run.open(run.path).output == output
     assert record["stages"]["keyframes"]["seconds"] > 0
     assert record["stages"]["keyframes"]["peak_memory_bytes"] > 10**7
     assert set(record["versions"]) == {"show1", "torch", "diffusers", "transformers", "python"}
@@ -195,20 +205,21 @@ def test_the_manifest_says_how_it_was_made(pipe: Show1Pipeline, tmp_path: Path) 
 def test_metadata_repeat_a_video(pipe: Show1Pipeline) -> None:
     video = pipe(PROMPT, settings=small_changes(), until="interpolation")
     metadata = json.loads(json.dumps(video.metadata))
-    again = Show1Pipeline.from_pretrained(metadata["model"]["model"], device="cpu")(**repeat_arguments(metadata))
+    record = VideoRecord.from_metadata(metadata)
+    (again,) = Show1Pipeline.from_pretrained(record.model.model, device="cpu").generate(record.to_request())
     assert (again.frames == video.frames).all()
     assert again.metadata == video.metadata
 
 
 def test_metadata_that_cannot_be_repeated(pipe: Show1Pipeline) -> None:
     with pytest.raises(InputError, match="does not say how it was made"):
-        repeat_arguments({"prompt": "a"})
+        VideoRecord.from_metadata({"prompt": "a"})
     keyframes = pipe(PROMPT, seed=1, settings=small_changes(), until="keyframes")
     video = pipe(
         PROMPT, seed=1, settings=small_changes(), start_from="interpolation", until="interpolation", video=keyframes
     )
     with pytest.raises(InputError, match="made from another video"):
-        repeat_arguments(video.metadata)
+        VideoRecord.from_metadata(video.metadata).to_request()
 
 
 def test_a_folder_belongs_to_one_request(pipe: Show1Pipeline, tmp_path: Path) -> None:
@@ -216,7 +227,7 @@ def test_a_folder_belongs_to_one_request(pipe: Show1Pipeline, tmp_path: Path) ->
     for change, key in (
         ({"seed": 8}, "seeds"),
         ({"prompt": "a cat"}, "prompts"),
-        ({"until": "interpolation"}, "stages"),
+        ({"numerics": "published"}, "numerics"),
     ):
         with pytest.raises(RunError, match=f"its {key} is .*show1 resume"):
             generate(pipe, tmp_path / "run", **{"until": "keyframes", **change})
@@ -253,7 +264,7 @@ def test_memory_settings_may_change(pipe: Show1Pipeline, tmp_path: Path) -> None
     changes["keyframes"]["max_batch"] = 1
     generate(pipe, tmp_path / "run", until="keyframes", settings=changes)
     changes["keyframes"]["num_inference_steps"] += 1
-    with pytest.raises(RunError, match="its settings is"):
+    with pytest.raises(RunError, match="its settings of keyframes is"):
         generate(pipe, tmp_path / "run", until="keyframes", settings=changes)
 
 
@@ -281,7 +292,7 @@ def test_one_draft_is_picked_and_carried_on(published: Path, tmp_path: Path) -> 
     run = Run.create(tmp_path / "run")
     drafts = pipe(PROMPT, seed=5, count=3, settings=changes, until="keyframes", run=run)
     assert [d.metadata["seed"] for d in drafts] == [5, 6, 7]
-    picked = run.pick(2, output={"path": "panda.mp4"})
+    picked = run.pick(2, output=OutputFile(path="panda.mp4"))
     assert picked.path == tmp_path / "run" / "pick-3"
     assert picked.finished_stages == ("keyframes",)
     assert not picked.finished
@@ -290,7 +301,8 @@ def test_one_draft_is_picked_and_carried_on(published: Path, tmp_path: Path) -> 
     (video,) = pipe.resume(picked)
     assert video.metadata["seed"] == 7
     assert torch.equal(picked.load("super_resolution")[0], alone)
-    files = picked.manifest["model"]["files"]
+    assert picked.manifest.model is not None
+    files = picked.manifest.model.files
     assert {name.partition("/")[0] for name in files} >= set(pipe.stages)  # those of the later stages as well
     later = next(name for name in files if name.startswith("translation/unet"))
     manifest = json.loads((picked.path / MANIFEST).read_text())
@@ -359,7 +371,7 @@ def test_runs_are_named_by_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_request_survives_json(pipe: Show1Pipeline) -> None:
-    request = RunRequest(
+    request = GenerationRequest(
         prompts=("a", "b"), seeds=(1, 2), settings=pipe.settings, stages=("keyframes", "interpolation"), fps=2.0
     )
-    assert RunRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request
+    assert GenerationRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request

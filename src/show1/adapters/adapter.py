@@ -161,7 +161,7 @@ class Adapter:
             if stage is None:
                 raise InputError(
                     "was not made by show1 and does not say which stage it is for; say it: "
-                    "load_adapter(..., stage='keyframes'), or --adapter keyframes=FILE"
+                    "pipe.adapters.load(..., stage='keyframes'), or --adapter keyframes=FILE"
                 )
             return cls._from_foreign(file, header, tensors, stage)
         except InputError as error:

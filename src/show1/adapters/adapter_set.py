@@ -1,16 +1,16 @@
 """The adapters that a cascade's networks are read with."""
 
-import dataclasses
 import logging
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor
 
 from show1.adapters.adapter import Adapter, check_noise_weight, check_shapes, sum_deltas, unet_hashes, unet_sha256
+from show1.adapters.record import AdapterRecord
 from show1.checkpoints.locate import Cascade
 from show1.checkpoints.weight_files import find_weights, read_shapes
 from show1.config import STAGES, StageName
@@ -24,65 +24,67 @@ logger = logging.getLogger(__name__)
 class LoadedAdapter:
     """An adapter in use."""
 
-    name: str
-    """What it is called here."""
-    path: Path
-    """Its file, absolute."""
-    sha256: str
-    """Hash of the file."""
+    record: AdapterRecord
+    """Its name, file and weights."""
     adapter: Adapter
-    """What is in it."""
-    weight: float
-    """Times its change of the weights; 0: as if it were not there."""
-    detail_weight: float
-    """The same at low noise levels, where details are drawn."""
-    noise_weight: float
-    """Share of the start noise's variance that is the adapter's, 0 to 1."""
+    """What is in the file."""
     fused: bool = False
-    """Whether it is a part of the model now."""
-
-    @property
-    def stage(self) -> StageName:
-        """Whose network it changes."""
-        return self.adapter.stage
-
-    def record(self) -> dict[str, Any]:
-        """What finds it again, and its effect; JSON types."""
-        return {
-            "name": self.name,
-            "path": str(self.path),
-            "sha256": self.sha256,
-            "stage": self.stage,
-            "weight": self.weight,
-            "detail_weight": self.detail_weight,
-            "noise_weight": self.noise_weight,
-        }
+    """Whether it has become a part of the model."""
 
 
 class AdapterSet:
-    """Adapters of a cascade in the order in which they were loaded."""
+    """The adapters in use, in the order in which they were loaded: `Show1Pipeline.adapters`."""
 
-    def __init__(self, cascade: Cascade) -> None:
-        """Starts empty."""
+    def __init__(self, cascade: Cascade, *, on_change: Callable[[StageName], None] = lambda _: None) -> None:
+        """Starts empty.
+
+        Args:
+            cascade: The model that the adapters must fit.
+            on_change: Called with each stage whose adapters change: its network must be read again.
+        """
         self._cascade = cascade
+        self._on_change = on_change
         self._loaded: dict[str, LoadedAdapter] = {}
 
-    @property
-    def loaded(self) -> tuple[LoadedAdapter, ...]:
-        """All, in order."""
-        return tuple(self._loaded.values())
+    def __iter__(self) -> Iterator[LoadedAdapter]:
+        """Goes through the adapters in order."""
+        return iter(tuple(self._loaded.values()))
 
-    def add(
+    def __len__(self) -> int:
+        """The number of adapters."""
+        return len(self._loaded)
+
+    def load(
         self,
         path: str | Path,
+        name: str | None = None,
+        weight: float = 1.0,
         *,
-        name: str | None,
-        weight: float,
-        detail_weight: float | None,
-        stage: StageName | None,
-        noise_weight: float | None,
-    ) -> LoadedAdapter:
-        """Reads an adapter and makes sure that it fits the cascade. See `Show1Pipeline.load_adapter`."""
+        detail_weight: float | None = None,
+        stage: StageName | None = None,
+        noise_weight: float | None = None,
+    ) -> str:
+        """Uses an adapter from the next call on: a motion or a style by `show1 customize`, or a LoRA.
+
+        Several adapters add up. The stage's network leaves the memory and is read again when it is needed.
+
+        Args:
+            path: The file.
+            name: Its name here; None: the file's name without its suffix.
+            weight: Multiplier of its weight change; 0 leaves the network as it is.
+            detail_weight: Multiplier at low noise levels (timesteps below 400 of 1000), where appearance is decided but
+                layout no longer is; motions usually need less weight there. None: equal to `weight`.
+            stage: The stage to change, for a LoRA of another program; None: as the file says.
+            noise_weight: Share of the start noise's variance that comes from the clips the motion was learnt from, 0 to
+                1; None: as the adapter advises.
+
+        Returns:
+            The name.
+
+        Raises:
+            InputError: No such file, a name that is taken, or a value that cannot be used.
+            CheckpointError: The file is damaged, or was made for another model.
+        """
         weight, detail_weight = _checked_weights(weight, detail_weight)
         file = Path(path).expanduser().absolute()
         adapter = Adapter.load(file, stage=stage)
@@ -96,76 +98,101 @@ class AdapterSet:
         if noise_weight is not None:
             check_noise_weight(noise_weight, adapter.start_noise)
         digest = sha256(file)
-        loaded = LoadedAdapter(
+        record = AdapterRecord(
             name=self._free_name(file, digest) if name is None else self._checked_name(name),
-            path=file,
+            path=str(file),
             sha256=digest,
-            adapter=adapter,
+            stage=adapter.stage,
             weight=weight,
             detail_weight=detail_weight,
             noise_weight=float(adapter.noise_weight if noise_weight is None else noise_weight),
         )
-        self._loaded[loaded.name] = loaded
-        return loaded
+        self._loaded[record.name] = LoadedAdapter(record=record, adapter=adapter)
+        self._on_change(record.stage)
+        return record.name
 
-    def set_weight(self, name: str, weight: float, detail_weight: float | None = None) -> LoadedAdapter:
-        """Gives an adapter another weight, and at low noise levels `detail_weight`, or the same.
+    def load_recorded(self, records: Iterable[AdapterRecord | Mapping[str, Any]]) -> None:
+        """Loads the adapters that a run (`Run.adapters`) or a video (`metadata["model"]["adapters"]`) was made with.
+
+        Raises:
+            InputError: A record is damaged, or a file is not where it was, or has changed since.
+            CheckpointError: An adapter was made for another model.
+        """
+        for record in [r if isinstance(r, AdapterRecord) else AdapterRecord.from_dict(r) for r in records]:
+            record.check_file()
+            self.load(
+                record.path,
+                record.name,
+                record.weight,
+                detail_weight=record.detail_weight,
+                stage=record.stage,
+                noise_weight=record.noise_weight,
+            )
+
+    def set_weight(self, name: str, weight: float, detail_weight: float | None = None) -> None:
+        """Changes an adapter's weights; see `load`.
 
         Raises:
             InputError: There is no such adapter, it is fused, or the weight is not finite.
         """
         weight, detail_weight = _checked_weights(weight, detail_weight)
-        changed = dataclasses.replace(self._changeable(name), weight=weight, detail_weight=detail_weight)
-        self._loaded[name] = changed
-        return self._loaded[name]
+        known = self._changeable(name)
+        record = known.record.model_copy(update={"weight": weight, "detail_weight": detail_weight})
+        self._loaded[name] = replace(known, record=record)
+        self._on_change(record.stage)
 
-    def remove(self, name: str | None) -> list[LoadedAdapter]:
-        """Takes an adapter out, or all that are not fused.
+    def unload(self, name: str | None = None) -> None:
+        """Takes an adapter out, or all that are not fused: videos are again what they were, to the last bit.
 
         Raises:
             InputError: There is no such adapter, or it is fused.
         """
-        names = [self._changeable(name).name] if name is not None else [a.name for a in self.loaded if not a.fused]
-        if name is None and len(names) < len(self._loaded):
-            logger.warning("Fused adapters stay: %s.", ", ".join(a.name for a in self.loaded if a.fused))
-        return [self._loaded.pop(n) for n in names]
+        names = [name] if name is not None else [a.record.name for a in self if not a.fused]
+        if name is None and len(names) < len(self):
+            logger.warning("Fused adapters stay: %s.", ", ".join(a.record.name for a in self if a.fused))
+        for each in names:
+            stage = self._changeable(each).record.stage
+            del self._loaded[each]
+            self._on_change(stage)
 
     def fuse(self) -> None:
-        """Makes all adapters a part of the model.
+        """Makes the adapters a part of the model: `save_pretrained` writes them, and they cannot be taken out.
+
+        Idempotent; output videos do not change.
 
         Raises:
             InputError: One has two weights, which a model cannot have.
         """
-        for two in (a for a in self.loaded if a.weight != a.detail_weight):
+        for record in (a.record for a in self if a.record.weight != a.record.detail_weight):
             raise InputError(
-                f"the adapter {two.name!r} has the weight {two.weight:g} and in details {two.detail_weight:g}, a model "
-                f"has one; give it one weight first (set_adapter_weight({two.name!r}, {two.weight:g}))"
+                f"the adapter {record.name!r} has the weight {record.weight:g} and in details {record.detail_weight:g},"
+                f" a model has one; give it one weight first (set_weight({record.name!r}, {record.weight:g}))"
             )
-        self._loaded = {name: dataclasses.replace(a, fused=True) for name, a in self._loaded.items()}
+        self._loaded = {name: replace(a, fused=True) for name, a in self._loaded.items()}
 
     def active(self, stages: Collection[str] = STAGES) -> list[LoadedAdapter]:
-        """Those that have an effect on these stages."""
-        return [a for a in self.loaded if (a.weight != 0 or a.detail_weight != 0) and a.stage in stages]
+        """The adapters that have an effect on these stages."""
+        return [a for a in self if a.record.has_effect and a.record.stage in stages]
 
     def deltas(self, stage: StageName, *, fused_only: bool = False) -> dict[str, Tensor]:
-        """The change of each parameter of a stage's UNet, float32; empty if there is none."""
+        """The change of each parameter of a stage's UNet, float32 in the parameter's shape; empty if there is none."""
         chosen = [a for a in self.active((stage,)) if a.fused or not fused_only]
-        return sum_deltas((a.adapter, a.weight) for a in chosen)
+        return sum_deltas((a.adapter, a.record.weight) for a in chosen)
 
     def detail_deltas(self, stage: StageName) -> dict[str, Tensor]:
-        """As `deltas`, at low noise levels."""
-        return sum_deltas((a.adapter, a.detail_weight) for a in self.active((stage,)))
+        """As `deltas` (same shapes), at low noise levels."""
+        return sum_deltas((a.adapter, a.record.detail_weight) for a in self.active((stage,)))
 
     def has_detail_weights(self, stage: StageName) -> bool:
         """Whether a stage's weights are others at low noise levels."""
-        return any(a.weight != a.detail_weight for a in self.active((stage,)))
+        return any(a.record.weight != a.record.detail_weight for a in self.active((stage,)))
 
     def start_noises(self, stage: StageName) -> list[tuple[Tensor, float]]:
         """Inverted clips (N, 3, F, H, W) for a stage's start noise, with their shares of its variance."""
         return [
-            (a.adapter.start_noise, a.noise_weight)
+            (a.adapter.start_noise, a.record.noise_weight)
             for a in self.active((stage,))
-            if a.adapter.start_noise is not None and a.noise_weight > 0
+            if a.adapter.start_noise is not None and a.record.noise_weight > 0
         ]
 
     def _check_fits(self, adapter: Adapter) -> None:
@@ -192,16 +219,16 @@ class AdapterSet:
             raise InputError("an adapter's name must not be empty")
         if name in self._loaded:
             raise InputError(
-                f"an adapter {name!r} is loaded already ({self._loaded[name].path}); give another name, or unload it "
-                "first (unload_adapter)"
+                f"an adapter {name!r} is loaded already ({self._loaded[name].record.path}); give another name, or "
+                "unload it first (unload)"
             )
         return name
 
     def _free_name(self, file: Path, digest: str) -> str:
-        for known in self.loaded:
+        for known in (a.record for a in self):
             if known.sha256 == digest:
                 raise InputError(
-                    f"{file} is loaded already as {known.name!r}; change its weight (set_adapter_weight), or give a "
+                    f"{file} is loaded already as {known.name!r}; change its weight (set_weight), or give a "
                     "name to load it twice"
                 )
         name, number = file.stem, 1
@@ -211,73 +238,9 @@ class AdapterSet:
         return name
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdapterRecord:
-    """An adapter as a run or a video names it."""
-
-    name: str
-    """What it was called."""
-    path: Path
-    """Where its file was."""
-    sha256: str
-    """Hash of the file."""
-    stage: StageName
-    """Whose network it changed."""
-    weight: float
-    """Times its change."""
-    detail_weight: float
-    """The same at low noise levels."""
-    noise_weight: float
-    """Share of the start noise."""
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Reads `LoadedAdapter.record`.
-
-        Raises:
-            InputError: It is damaged.
-        """
-        try:
-            return cls(
-                name=str(values["name"]),
-                path=Path(values["path"]),
-                sha256=str(values["sha256"]),
-                stage=values["stage"],
-                weight=float(values["weight"]),
-                detail_weight=float(values.get("detail_weight", values["weight"])),
-                noise_weight=float(values["noise_weight"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"the record of an adapter is damaged ({error!r}): {values}") from error
-
-    def check_file(self) -> None:
-        """Makes sure that the file is the one that was used.
-
-        Raises:
-            InputError: It is not there, or has changed since.
-        """
-        if not self.path.is_file():
-            raise InputError(
-                f"the adapter {self.name!r} is not where it was, in {self.path}; put it back, or load it from where it "
-                f"is now (`show1 generate --adapter FILE:{self.weight:g}:{self.detail_weight:g}`)"
-            )
-        if sha256(self.path) != self.sha256:
-            raise InputError(
-                f"{self.path} has changed since the adapter {self.name!r} was used (its sha256 was "
-                f"{self.sha256[:12]}); put the old file back, or generate anew with this one"
-            )
-
-
-def told_weight(record: Mapping[str, Any]) -> str:
-    """The weight in `LoadedAdapter.record`, and the one of details if it is another, for people."""
-    weight = record.get("weight")
-    detail_weight = record.get("detail_weight", weight)
-    return str(weight) if detail_weight == weight else f"{weight}, in details {detail_weight}"
-
-
 def _checked_weights(weight: float, detail_weight: float | None) -> tuple[float, float]:
-    """Both weights; that of details is the other one if it is not given."""
+    """Both weights; that of details equals the other one if it is not given."""
     for name, value in (("weight", weight), ("detail_weight", detail_weight)):
-        if value is not None and not math.isfinite(value):
-            raise InputError(f"an adapter's {name} must be a finite number, got {value!r}")
+        if value is not None and not (math.isfinite(value) and abs(value) <= 1e6):
+            raise InputError(f"an adapter's {name} must be a finite number (at most a million), got {value!r}")
     return float(weight), float(weight if detail_weight is None else detail_weight)

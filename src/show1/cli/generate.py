@@ -1,41 +1,29 @@
 """`show1 generate`."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from show1.cli.console import say, say_json, tell
-from show1.cli.output import Target, absolute, default_path
 from show1.cli.progress import choose_reporter
-from show1.cli.session import Clock, final_shape, keeping, load_pipeline, tell_result
-from show1.cli.settings import AdapterChoice, Change, as_mapping, parse_adapters, parse_changes, parse_model
-from show1.config import CascadeSettings, Seeding, StageName
+from show1.cli.session import Clock, keeping, load_pipeline, tell_result
+from show1.cli.settings import Change, as_mapping, parse_adapters, parse_changes, parse_model
+from show1.config import STAGES, CascadeSettings, Numerics, StageName
 from show1.errors import InputError
+from show1.generation.output import OutputFile, absolute, default_path
+from show1.generation.result import final_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from show1.adapters.record import AdapterRecord
+    from show1.generation.metadata import VideoRecord
     from show1.generation.pipeline import Show1Pipeline
-    from show1.generation.run import Run, RunRequest
+    from show1.generation.request import GenerationRequest
+    from show1.generation.run import Run
 
 Memory = Literal["auto", "low", "high"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Wish:
-    """What is asked for, before the model is known."""
-
-    prompt: str
-    model: str | dict[str, str]
-    seed: int | None
-    seeding: Seeding
-    until: StageName | None
-    base: CascadeSettings | None
-    """Settings of a video to repeat; None: the model's."""
-    sha256: str | None
-    """Hash of the weights of a video to repeat."""
-    recorded_adapters: tuple[dict[str, Any], ...] = ()
-    """Of a video to repeat."""
 
 
 def generate(
@@ -101,8 +89,9 @@ def generate(
     keyframes: Annotated[
         int | None, typer.Option(metavar="N", help="Keyframes: N give (N - 1) * 4 + 1 frames.", show_default=False)
     ] = None,
-    seeding: Annotated[
-        Seeding | None, typer.Option(help="published: draw random numbers as the published run does.")
+    numerics: Annotated[
+        Numerics | None,
+        typer.Option(help="published: repeat the random draws and the rounding of the published run (slower)."),
     ] = None,
     sheet: Annotated[
         str | None, typer.Option(metavar="FILE.png", help="Also write a contact sheet: frames side by side.")
@@ -135,155 +124,127 @@ def generate(
     Keys of --set are STAGE.OPTION, for instance keyframes.num_inference_steps; `--dry-run` shows them all.
     """
     clock = Clock()
-    changes = parse_changes(set_ or ())
-    adapters = parse_adapters(adapter)
-    wish = _wish(prompt, from_file, model=model, seed=seed, seeding=seeding, until=until)
-    path = absolute(output) if output is not None else default_path(wish.prompt, count=count, overwrite=overwrite)
-    target = Target(
-        path=path,
-        overwrite=overwrite,
-        codec=codec,
-        quality=quality,
-        sheet=None if sheet is None else absolute(sheet),
-    )
+    changes, choices = parse_changes(set_ or ()), parse_adapters(adapter)
+    record = None if from_file is None else _read_record(from_file)
+    text = _prompt(prompt, record)
+    wanted = parse_model(model) if model is not None else "mini" if record is None else record.model.model
+    path = absolute(output) if output is not None else default_path(text, count=count, overwrite=overwrite)
+    sheet_path = None if sheet is None else absolute(sheet)
+    target = OutputFile(path=path, overwrite=overwrite, codec=codec, quality=quality, sheet=sheet_path)
     target.probe(count)
-    pipe = load_pipeline(wish.model, quiet=quiet or as_json, device=device, memory=memory)
-    _load_adapters(pipe, adapters, wish)
-    request = _resolve(pipe, wish, changes, count=count, negative_prompt=negative_prompt, keyframes=keyframes)
+    pipe = load_pipeline(wanted, quiet=quiet or as_json, device=device, memory=memory)
+    for choice in choices or ():
+        pipe.adapters.load(**choice)
+    if choices is None and record is not None:
+        pipe.adapters.load_recorded(record.model.adapters)
+    request = _make_request(
+        pipe,
+        text,
+        record,
+        changes,
+        seed=seed,
+        count=count,
+        negative_prompt=negative_prompt,
+        num_keyframes=keyframes,
+        until=until,
+        numerics=numerics,
+    )
     _, height, width, fps = final_shape(request)
     target.probe(count, size=(height, width), fps=fps)
     if dry_run:
         _show_plan(pipe, request, target, as_json=as_json)
         return
-    begun, made_here = _begin_run(run, target)
-    with keeping(begun, made_here=made_here):
+    folder, made_here = _begin_run(run, target)
+    with keeping(folder, made_here=made_here):
         with choose_reporter(quiet=quiet or as_json) as reporter:
-            videos = pipe(
-                [wish.prompt],
-                seed=list(request.seeds),
-                count=count,
-                settings=request.settings,
-                until=request.stages[-1],
-                seeding=request.seeding,
-                run=begun,
-                callback_on_stage_start=reporter.stage_start,
-                callback_on_step_end=reporter.step_end,
-                callback_on_stage_end=reporter.stage_end,
-            )
-        if adapters is None and wish.sha256 not in (None, videos[0].metadata["model"]["sha256"]):
-            tell(f"warning: the model has other weights than that of {from_file}; the video differs", style="yellow")
+            videos = pipe.generate(request, folder, callbacks=reporter.callbacks())
+        repeated = record is not None and model is None and choices is None
+        if repeated and record is not None and list(request.stages) == record.stages:
+            _compare_weights(videos[0].metadata["model"]["sha256"], record.model.sha256, from_file)
         files = target.write(videos)
-    tell_result(begun, videos, files, target, clock=clock, available=pipe.stages, quiet=quiet, as_json=as_json)
+    tell_result(folder, videos, files, target, clock=clock, available=pipe.stages, quiet=quiet, as_json=as_json)
 
 
-def _wish(
-    prompt: str | None,
-    from_file: Path | None,
-    *,
-    model: str | None,
-    seed: int | None,
-    seeding: Seeding | None,
-    until: StageName | None,
-) -> _Wish:
-    """Options, and where they say nothing, the video to repeat."""
-    if from_file is None:
-        if prompt is None:
-            raise InputError('there is no prompt: say what the video shows, such as "a panda spins over the snow"')
-        known = _Wish(prompt=prompt, model="mini", seed=None, seeding="independent", until=None, base=None, sha256=None)
-    else:
-        known = _read_wish(from_file)
-    wish = _Wish(
-        prompt=known.prompt if prompt is None else prompt,
-        model=known.model if model is None else parse_model(model),
-        seed=known.seed if seed is None else seed,
-        seeding=seeding or known.seeding,
-        until=until or known.until,
-        base=known.base,
-        sha256=known.sha256 if model is None and until in (None, known.until) else None,
-        recorded_adapters=known.recorded_adapters,
-    )
-    if not wish.prompt.strip():
-        raise InputError('the prompt is empty: say what the video shows, such as "a panda spins over the snow"')
-    return wish
-
-
-def _read_wish(file: Path) -> _Wish:
-    from show1.generation.run import repeat_arguments
+def _read_record(file: Path) -> "VideoRecord":
+    """How the video to repeat was made."""
+    from show1.generation.metadata import VideoRecord
     from show1.media import read_metadata
 
     metadata = read_metadata(file)
     if not metadata:
         raise InputError(f"{file} does not say how it was made: only videos by show1 do")
-    arguments = repeat_arguments(metadata)
-    model = metadata.get("model")
-    if not isinstance(model, dict) or not isinstance(model.get("model"), str | dict):
-        raise InputError(f"{file} does not say which model made it; give one (--model)")
-    return _Wish(
-        prompt=arguments["prompt"],
-        model=model["model"],
-        seed=arguments["seed"][0],
-        seeding=arguments["seeding"],
-        until=arguments["until"],
-        base=arguments["settings"],
-        sha256=model.get("sha256"),
-        recorded_adapters=tuple(model.get("adapters") or ()),
-    )
+    record = VideoRecord.from_metadata(metadata)
+    record.to_request()  # makes sure that it can be repeated
+    return record
 
 
-def _load_adapters(pipe: "Show1Pipeline", chosen: list[AdapterChoice] | None, wish: _Wish) -> None:
-    """The adapters of the command line, else those of the video to repeat."""
-    if chosen is None:
-        pipe.load_recorded_adapters(wish.recorded_adapters)
-    for choice in chosen or ():
-        pipe.load_adapter(choice.path, weight=choice.weight, detail_weight=choice.detail_weight, stage=choice.stage)
+def _prompt(prompt: str | None, record: "VideoRecord | None") -> str:
+    if prompt is None and record is None:
+        raise InputError('there is no prompt: say what the video shows, such as "a panda spins over the snow"')
+    text = prompt if record is None or prompt is not None else record.prompt
+    if not text or not text.strip():
+        raise InputError('the prompt is empty: say what the video shows, such as "a panda spins over the snow"')
+    return text
 
 
-def _resolve(
+def _make_request(
     pipe: "Show1Pipeline",
-    wish: _Wish,
+    prompt: str,
+    record: "VideoRecord | None",
     changes: list[Change],
     *,
+    seed: int | None,
     count: int,
     negative_prompt: str | None,
-    keyframes: int | None,
-) -> "RunRequest":
-    from show1.generation.request import make_request, resolve_settings
+    num_keyframes: int | None,
+    until: StageName | None,
+    numerics: Numerics | None,
+) -> "GenerationRequest":
+    """The options, and where they say nothing, the video to repeat; `--set` wins over the other options."""
+    from show1.generation.arguments import make_request, resolve_settings
 
-    base = wish.base or pipe.settings
-    settings = resolve_settings(base, negative_prompt=negative_prompt, num_keyframes=keyframes)
-    settings = resolve_settings(settings, as_mapping(changes, settings))
+    base = pipe.settings if record is None else record.settings
+    settings = resolve_settings(base, negative_prompt=negative_prompt, num_keyframes=num_keyframes)
+    known: dict[str, Any] = {"seed": None, "until": None, "numerics": "default"}
+    if record is not None:
+        known = {"seed": record.seed, "until": record.stages[-1], "numerics": record.numerics}
     return make_request(
-        wish.prompt,
-        defaults=pipe.settings,
-        available=pipe.stages,
-        seed=wish.seed,
+        prompt,
+        model=pipe,
         count=count,
-        settings=settings,
-        until=wish.until,
-        seeding=wish.seeding,
+        seed=known["seed"] if seed is None else seed,
+        settings=resolve_settings(settings, as_mapping(changes, settings)),
+        until=until or known["until"],
+        numerics=numerics or known["numerics"],
     )
 
 
-def _begin_run(directory: Path | None, target: Target) -> "tuple[Run, bool]":
-    """The run folder, and whether it was made here. A folder with a run in it goes on, if it is of this request."""
+def _compare_weights(now: str, before: str, file: Path | None) -> None:
+    if now != before:
+        tell(f"warning: the model has other weights than that of {file}; the video differs", style="yellow")
+
+
+def _begin_run(directory: Path | None, output: OutputFile) -> "tuple[Run, bool]":
+    """The run folder, and whether it was made here. A run that is in the folder already is resumed if it agrees."""
     from show1.generation.run import MANIFEST, Run
 
     if directory is None or not (directory / MANIFEST).is_file():
-        return Run.create(directory, output=target.to_output()), True
+        return Run.create(directory, output=output), True
     run = Run.open(directory)
-    run.write_to(target.to_output())
+    run.write_to(output)
     return run, False
 
 
-def _show_plan(pipe: "Show1Pipeline", request: "RunRequest", target: Target, *, as_json: bool) -> None:
+def _show_plan(pipe: "Show1Pipeline", request: "GenerationRequest", output: OutputFile, *, as_json: bool) -> None:
     frames, height, width, fps = final_shape(request)
     for warning in pipe.prompt_warnings(request.prompts[0], request.settings):
         tell(f"warning: {warning}", style="yellow")
+    adapters = [adapter.record for adapter in pipe.adapters]
     plan: dict[str, Any] = {
-        "files": target.files(len(request.prompts)),
-        "sheet": target.sheet,
+        "files": output.files(len(request.prompts)),
+        "sheet": output.sheet,
         "model": pipe.cascade.model,
-        "adapters": [a.record() for a in pipe.adapters],
+        "adapters": [record.model_dump(mode="json") for record in adapters],
         "device": str(pipe.device),
         "dtype": str(pipe.dtype).removeprefix("torch."),
         "memory": pipe.memory,
@@ -298,26 +259,24 @@ def _show_plan(pipe: "Show1Pipeline", request: "RunRequest", target: Target, *, 
         return
     for key in ("files", "sheet", "model", "device", "dtype", "memory"):
         say(f"{key:10} {', '.join(plan[key]) if isinstance(plan[key], list) else plan[key]}")
-    say_adapters(plan["adapters"])
+    say_adapters(adapters)
     say(f"{'prompt':10} {request.prompts[0]}")
-    say(f"{'seeds':10} {', '.join(str(s) for s in request.seeds)} ({request.seeding})")
+    say(f"{'seeds':10} {', '.join(str(s) for s in request.seeds)} ({request.numerics} numerics)")
     say(f"{'video':10} {frames} frames of {height}x{width} (height x width), {fps:g} frames/s")
     say_settings(request.settings, request.stages)
 
 
-def say_adapters(records: list[dict[str, Any]]) -> None:
-    """Writes a line an adapter."""
-    from show1.adapters.adapter_set import told_weight
-
+def say_adapters(records: "Iterable[AdapterRecord]") -> None:
+    """Writes a line per adapter."""
     for record in records:
-        say(f"{'adapter':10} {record.get('path')} (weight {told_weight(record)}, {record.get('stage')})")
+        say(f"{'adapter':10} {record.path} (weight {record.shown_weight}, {record.stage})")
 
 
 def say_settings(settings: CascadeSettings, stages: tuple[StageName, ...]) -> None:
     """Writes settings as `--set` takes them."""
     values = settings.to_dict()
     flat = {f"{stage}.{key}": value for stage in stages for key, value in values[stage].items()}
-    flat |= {key: values[key] for key in ("clean_prompt", "max_text_tokens")}
+    flat |= {key: value for key, value in values.items() if key not in STAGES}
     for key, value in flat.items():
         if isinstance(value, dict):
             for inner, inner_value in value.items():

@@ -1,7 +1,7 @@
 """`show1 inspect`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,8 +9,11 @@ from show1.cli.console import say, say_json
 from show1.cli.generate import say_adapters, say_settings
 from show1.cli.progress import duration
 from show1.cli.session import quoted, quoted_text
-from show1.config import STAGES, CascadeSettings
-from show1.errors import InputError, Show1Error
+from show1.errors import InputError
+
+if TYPE_CHECKING:
+    from show1.generation.manifest import Environment, ModelRecord
+    from show1.generation.metadata import VideoModel
 
 
 def inspect(
@@ -35,6 +38,7 @@ def inspect(
 
 
 def _inspect_video(path: Path, *, as_json: bool) -> None:
+    from show1.generation.metadata import VideoRecord
     from show1.media import read_metadata, read_video
 
     metadata = read_metadata(path)
@@ -48,12 +52,14 @@ def _inspect_video(path: Path, *, as_json: bool) -> None:
         facts = {"file": str(path), "frames": frames, "height": height, "width": width, "fps": video.fps}
         say_json({**facts, "metadata": metadata})
         return
-    _say("prompt", metadata.get("prompt"))
-    _say("seed", metadata.get("seed"))
+    record = VideoRecord.from_metadata(metadata)
+    _say("prompt", record.prompt)
+    _say("seed", record.seed)
     _say("video", f"{frames} frames of {height}x{width} (height x width), {video.fps:g} frames/s")
-    _say_origin(metadata)
-    _say("stages", ", ".join(metadata.get("stages", ())))
-    _say_settings(metadata.get("settings"), metadata.get("stages", STAGES))
+    _say_origin(record.model, record)
+    _say("stages", ", ".join(record.stages))
+    say("settings")
+    say_settings(record.settings, tuple(record.stages))
     _say("again", f"show1 generate --from {quoted(path)}")
 
 
@@ -70,7 +76,7 @@ def _inspect_adapter(path: Path, *, as_json: bool) -> None:
         say_json({"file": str(path), **facts})
         return
     _say("file", str(path))
-    _say("stage", facts["stage"] or "not told; say it with --adapter STAGE=FILE")
+    _say("stage", facts["stage"] or "not in the file; give it with --adapter STAGE=FILE")
     if ours:
         _say("prompt", adapter.prompt)
         _say("kind", f"{adapter.kind}, by {adapter.method}")
@@ -88,54 +94,40 @@ def _inspect_run(path: Path, *, as_json: bool) -> None:
     from show1.generation.run import Run
 
     run = Run.open(path)
-    manifest, done = run.manifest, run.finished_stages
+    manifest, request, done = run.manifest, run.request, run.finished_stages
     if as_json:
-        say_json({"run": str(path), "finished": run.finished, "finished_stages": list(done), **manifest})
+        say_json({"run": str(path), "finished": run.finished, "finished_stages": list(done), **manifest.to_dict()})
         return
-    request = run.request
     _say("run", str(path))
-    _say("created", manifest.get("created"))
-    if request is None:
+    _say("created", manifest.created)
+    if request is None or manifest.model is None:
         _say("state", "stopped before it began")
         return
     drafts = len(request.prompts)
     for prompt in dict.fromkeys(request.prompts):
         _say("prompt", prompt)
     _say("seeds" if drafts > 1 else "seed", ", ".join(str(seed) for seed in request.seeds))
-    _say_origin(manifest)
+    _say_origin(manifest.model, manifest)
     for stage in request.stages:
-        cost = manifest["stages"].get(stage, {})
-        state = "to do" if stage not in done else f"done in {duration(cost.get('seconds'))}"
-        memory = cost.get("peak_memory_bytes") if stage in done else None
+        cost = manifest.stages[stage] if stage in done else None
+        state = "to do" if cost is None else f"done in {duration(cost.seconds)}"
+        memory = None if cost is None else cost.peak_memory_bytes
         _say("stage", f"{stage:18} {state}" + (f", peak memory {memory / 1e9:.2f} GB" if memory else ""))
     if run.output is not None:
-        _say("output", run.output["path"])
-    _say_settings(request.settings.to_dict(), request.stages)
-    if not run.finished:
-        _say("go on", f"show1 resume {quoted(path)}")
-    elif drafts > 1:
-        _say("go on", f"show1 resume {quoted(path)} --pick N   (N from 1 to {drafts})")
-
-
-def _say_origin(record: dict[str, Any]) -> None:
-    model = record.get("model")
-    if isinstance(model, dict):
-        _say("model", f"{model.get('name')} (weights sha256 {str(model.get('sha256'))[:12]})")
-        say_adapters(model.get("adapters") or [])
-    versions = record.get("versions")
-    if isinstance(versions, dict):
-        named = ", ".join(f"{name} {version}" for name, version in versions.items())
-        _say("made by", f"{named}; {record.get('device')} {record.get('dtype')}")
-
-
-def _say_settings(settings: Any, stages: Any) -> None:
-    try:
-        known = CascadeSettings.from_dict(settings)
-    except (Show1Error, KeyError, TypeError):  # of another version
-        _say("settings", str(settings))
-        return
+        _say("output", run.output.path)
     say("settings")
-    say_settings(known, tuple(stages))
+    say_settings(request.settings, request.stages)
+    if not run.finished:
+        _say("resume", f"show1 resume {quoted(path)}")
+    elif drafts > 1:
+        _say("resume", f"show1 resume {quoted(path)} --pick N   (N from 1 to {drafts})")
+
+
+def _say_origin(model: "ModelRecord | VideoModel", environment: "Environment") -> None:
+    _say("model", f"{model.name} (weights sha256 {model.sha256[:12]})")
+    say_adapters(model.adapters)
+    named = ", ".join(f"{name} {version}" for name, version in (environment.versions or {}).items())
+    _say("made by", f"{named}; {environment.device} {environment.dtype}")
 
 
 def _say(name: str, value: object) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
@@ -13,38 +13,15 @@ from show1.config import StageName
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from show1.generation.progress import Callbacks
     from show1.video import Video
 
 SECONDS_BETWEEN_LINES = 30.0
 """Least time between two lines of one stage."""
 
 
-class Reporter(Protocol):
-    """Is told of the progress; its methods are the pipeline's callbacks."""
-
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-    def stage_start(self, name: str) -> None:
-        """A stage is about to be loaded and run; `text`: the prompt is encoded."""
-
-    def step_end(self, stage: StageName, done: int, total: int, samples: "Tensor") -> None:
-        """A step is done."""
-
-    def stage_end(self, stage: StageName, videos: "list[Video]") -> None:
-        """A stage is done."""
-
-
-def choose_reporter(*, quiet: bool) -> Reporter:
-    """Bars on a terminal, lines in a log, nothing if quiet."""
-    if quiet:
-        return Silence()
-    return StageBars() if ERR.is_terminal else StageLines()
-
-
-class Silence:
-    """Tells nothing."""
+class Reporter:
+    """Shows nothing; subclasses show the progress of a generation while they are entered."""
 
     def __enter__(self) -> Self:
         return self
@@ -54,18 +31,31 @@ class Silence:
     ) -> None:
         pass
 
+    def callbacks(self) -> "Callbacks":
+        """What the pipeline calls."""
+        from show1.generation.progress import Callbacks
+
+        return Callbacks(on_stage_start=self.stage_start, on_step_end=self.step_end, on_stage_end=self.stage_end)
+
     def stage_start(self, name: str) -> None:
-        pass
+        """A stage is about to be loaded and run; `text`: the prompt is encoded."""
 
     def step_end(self, stage: StageName, done: int, total: int, samples: "Tensor") -> None:
-        pass
+        """A step is done, with its noisy samples (N, C, F, H, W)."""
 
     def stage_end(self, stage: StageName, videos: "list[Video]") -> None:
-        pass
+        """A stage is done."""
 
 
-class StageLines(Silence):
-    """A line a stage, and one now and then within a long stage."""
+def choose_reporter(*, quiet: bool) -> Reporter:
+    """Bars on a terminal, lines in a log, nothing if quiet."""
+    if quiet:
+        return Reporter()
+    return StageBars() if ERR.is_terminal else StageLines()
+
+
+class StageLines(Reporter):
+    """A line per stage, and one now and then within a long stage."""
 
     def __init__(self) -> None:
         self._began = self._last_line = time.monotonic()
@@ -84,8 +74,8 @@ class StageLines(Silence):
         tell(f"{stage}: done in {duration(time.monotonic() - self._began)}")
 
 
-class StageBars(Silence):
-    """A bar a stage, with steps, time spent and time left."""
+class StageBars(Reporter):
+    """A bar per stage, with steps, time spent and time left."""
 
     def __init__(self) -> None:
         self._progress = Progress(

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from show1.cli.generate import Memory
-from show1.cli.output import Target, absolute, default_path, free_path, numbered
 from show1.cli.progress import choose_reporter
-from show1.cli.session import Clock, final_shape, keeping, load_pipeline, tell_result
+from show1.cli.session import Clock, keeping, load_pipeline, tell_result
 from show1.errors import RunError
+from show1.generation.output import OutputFile, absolute, default_path, free_path, numbered
+from show1.generation.result import final_shape
 
 if TYPE_CHECKING:
     from show1.generation.run import Run
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def resume(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder, such as runs/20261122-101502-3f2a.")],
     pick: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Carry draft N alone on, to the model's last stage.")
+        int | None, typer.Option(metavar="N", min=1, help="Take only draft N, through the model's other stages.")
     ] = None,
     output: Annotated[
         str | None,
@@ -33,7 +34,7 @@ def resume(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the file's name.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, as `show1 generate --json`.")] = False,
 ) -> None:
-    """Finish a run that was stopped, or carry one of its drafts on.
+    """Finish a run that was stopped, or take one of its drafts through the other stages.
 
     Finished stages are read, not computed again; the result is the same to the last bit.
 
@@ -50,7 +51,7 @@ def resume(
     if run.request is None or run.model is None:
         raise RunError(f"{directory} was stopped before it began; begin again with `show1 generate`")
     pipe = load_pipeline(run.model, quiet=quiet or as_json, memory=memory, **_placement(run, device))
-    pipe.load_recorded_adapters(run.adapters)
+    pipe.adapters.load_recorded(run.adapters)
     if pick is not None:
         run = _pick(run, pick, output, pipe.stages)
     assert run.request is not None, "a picked run has the request of its parent"
@@ -61,12 +62,7 @@ def resume(
         target.probe(count, size=(height, width), fps=fps)
     with keeping(run):
         with choose_reporter(quiet=quiet or as_json) as reporter:
-            videos = pipe.resume(
-                run,
-                callback_on_stage_start=reporter.stage_start,
-                callback_on_step_end=reporter.step_end,
-                callback_on_stage_end=reporter.stage_end,
-            )
+            videos = pipe.resume(run, callbacks=reporter.callbacks())
         files = target.write(videos, keep_same=True)
     tell_result(run, videos, files, target, clock=clock, available=pipe.stages, quiet=quiet, as_json=as_json)
 
@@ -77,16 +73,15 @@ def _placement(run: "Run", device: str | None) -> dict[str, Any]:
 
     if device is not None:
         return {"device": device}
-    manifest = run.manifest
-    if isinstance(threads := manifest.get("threads"), int) and threads > 0:
-        torch.set_num_threads(threads)
-    dtype = getattr(torch, str(manifest.get("dtype")), None)
-    return {"device": manifest.get("device"), "dtype": dtype if isinstance(dtype, torch.dtype) else None}
+    known = run.manifest
+    if known.threads is not None:
+        torch.set_num_threads(known.threads)
+    return {"device": known.device, "dtype": None if known.dtype is None else getattr(torch, known.dtype)}
 
 
 def _pick(run: "Run", number: int, output: str | None, stages: tuple[Any, ...]) -> "Run":
     """The run of one draft; its file is that of the whole run, or one with the draft's number if that is taken."""
-    asked = Target.from_output(run.output) if run.output is not None else None
+    asked = run.output
     if output is not None:
         path = absolute(output)
     elif asked is not None:
@@ -95,19 +90,18 @@ def _pick(run: "Run", number: int, output: str | None, stages: tuple[Any, ...]) 
     else:
         assert run.request is not None, "checked by the caller"
         path = default_path(run.request.prompts[0], count=1, overwrite=False)
-    target = Target(path=path) if asked is None else Target(path=path, codec=asked.codec, quality=asked.quality)
-    return run.pick(number - 1, output=target.to_output())
+    codec, quality = (None, None) if asked is None else (asked.codec, asked.quality)
+    return run.pick(number - 1, output=OutputFile(path=path, codec=codec, quality=quality))
 
 
-def _target(run: "Run", *, output: str | None, sheet: str | None, overwrite: bool) -> Target:
+def _target(run: "Run", *, output: str | None, sheet: str | None, overwrite: bool) -> OutputFile:
     """What the run was asked for, with this command's changes."""
     assert run.request is not None, "checked by the caller"
-    known = run.output
-    if known is None or "path" not in known:
+    asked = run.output
+    if asked is None:
         count = len(run.request.prompts)
-        known = {"path": default_path(run.request.prompts[0], count=count, overwrite=overwrite), "options": {}}
-    asked = Target.from_output(known)
-    return Target(
+        asked = OutputFile(path=default_path(run.request.prompts[0], count=count, overwrite=overwrite))
+    return OutputFile(
         path=asked.path if output is None else absolute(output),
         overwrite=overwrite or asked.overwrite,
         codec=asked.codec if output is None else None,

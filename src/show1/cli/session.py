@@ -1,4 +1,4 @@
-"""What `generate` and `resume` share: loading, keeping the run, and telling what came out."""
+"""What `generate` and `resume` share: loading the model, keeping the run, and reporting the result."""
 
 import os
 import shlex
@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from show1.cli.console import ERR, say, say_json, tell
-from show1.cli.output import Target
 from show1.cli.progress import duration
-from show1.config import STAGES, CascadeSettings, StageName
+from show1.config import StageName
 from show1.errors import Cancelled
+from show1.generation.output import OutputFile
+from show1.generation.result import describe_result
 
 if TYPE_CHECKING:
     from show1.generation.pipeline import Show1Pipeline
-    from show1.generation.run import Run, RunRequest
+    from show1.generation.run import Run
     from show1.video import Video
 
 
@@ -31,7 +32,7 @@ def load_pipeline(model: str | dict[str, str], *, quiet: bool, **options: Any) -
 
 @contextmanager
 def keeping(run: "Run", *, made_here: bool = False) -> Iterator[None]:
-    """Whatever stops the block, says how to go on; a run folder that holds nothing yet is removed.
+    """If the block is interrupted, adds a note on how to resume; a run folder that holds nothing yet is removed.
 
     Args:
         run: The run.
@@ -49,8 +50,8 @@ def keeping(run: "Run", *, made_here: bool = False) -> Iterator[None]:
 
 
 def _with_note(error: Exception, run: "Run", made_here: bool) -> Exception:
-    if run.manifest["request"] is not None:
-        error.add_note(f"What is finished is kept. To go on: show1 resume {quoted(run.path)}")
+    if run.request is not None:
+        error.add_note(f"What is finished is kept. To resume: show1 resume {quoted(run.path)}")
     elif made_here:
         from show1.generation.run import MANIFEST
 
@@ -61,24 +62,6 @@ def _with_note(error: Exception, run: "Run", made_here: bool) -> Exception:
             if run.path.parent.name == "runs":
                 run.path.parent.rmdir()  # only if it is empty
     return error
-
-
-def final_shape(request: "RunRequest") -> tuple[int | None, int, int, float]:
-    """(frames, height, width, fps) of the finished video; frames are None if it began with another video."""
-    settings: CascadeSettings = request.settings
-    frames: int | None = settings.keyframes.num_frames if "keyframes" in request.stages else None
-    fps = request.fps
-    if "interpolation" in request.stages:
-        fps *= settings.interpolation.factor
-        frames = None if frames is None else (frames - 1) * settings.interpolation.factor + 1
-    sized: dict[str, Any] = {
-        "keyframes": settings.keyframes,
-        "interpolation": settings.keyframes,
-        "super_resolution": settings.super_resolution,
-        "translation": settings.translation,
-    }
-    last = sized[request.stages[-1]]
-    return frames, last.height, last.width, fps
 
 
 class Clock:
@@ -96,15 +79,15 @@ def tell_result(
     run: "Run",
     videos: "Sequence[Video]",
     files: Sequence[str],
-    target: Target,
+    output: OutputFile,
     *,
     clock: Clock,
     available: Sequence[StageName],
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Tells what was made: JSON or the files' names on stdout, the rest on stderr."""
-    result = _result(run, videos, files, target, clock.seconds)
+    """Reports what was made: JSON or the files' names on stdout, the rest on stderr."""
+    result = describe_result(run, videos, files, output, clock.seconds)
     if as_json:
         say_json(result)
         return
@@ -118,46 +101,9 @@ def tell_result(
     memory = result["peak_memory_bytes"] / 1e9
     tell(f"{frames} frames of {height}x{width} (height x width), {first.fps:g} frames/s, seed {seeds}")
     tell(f"{duration(clock.seconds)}, peak memory {memory:.2f} GB, run {run.path}")
-    last: StageName = first.metadata["stages"][-1]
-    if STAGES.index(last) < STAGES.index(available[-1]):
-        pick = "N" if len(videos) > 1 else "1"
-        tell(f"To carry {'one of them' if pick == 'N' else 'it'} on: show1 resume {quoted(run.path)} --pick {pick}")
-
-
-def _result(
-    run: "Run", videos: "Sequence[Video]", files: Sequence[str], target: Target, seconds: float
-) -> dict[str, Any]:
-    manifest = run.manifest
-    costs: dict[str, Any] = {"text": manifest.get("text")}
-    costs |= {stage: manifest["stages"].get(stage) for stage in STAGES}
-    stages = {
-        name: {"seconds": cost.get("seconds"), "peak_memory_bytes": cost.get("peak_memory_bytes")}
-        for name, cost in costs.items()
-        if cost is not None
-    }
-    outputs = [
-        {
-            "file": file,
-            "prompt": video.metadata["prompt"],
-            "seed": video.metadata["seed"],
-            "frames": len(video),
-            "height": video.frames.shape[1],
-            "width": video.frames.shape[2],
-            "fps": video.fps,
-        }
-        for file, video in zip(files, videos, strict=True)
-    ]
-    return {
-        "file": files[0],
-        "run": str(run.path.absolute()),
-        "seed": outputs[0]["seed"],
-        "model": videos[0].metadata["model"],
-        "videos": outputs,
-        "sheet": target.sheet,
-        "seconds": seconds,
-        "stages": stages,
-        "peak_memory_bytes": max((s["peak_memory_bytes"] or 0 for s in stages.values()), default=0),
-    }
+    if first.metadata["stages"][-1] != available[-1]:
+        which, number = ("one of them", "N") if len(videos) > 1 else ("it", "1")
+        tell(f"To take {which} through the other stages: show1 resume {quoted(run.path)} --pick {number}")
 
 
 def _short(file: str) -> str:

@@ -6,7 +6,7 @@ import types
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypedDict, Union, cast, get_args, get_origin, get_type_hints
 
 from show1.config import STAGES, CascadeSettings, StageName, StageSettings
 from show1.errors import InputError
@@ -29,18 +29,13 @@ class Change:
     """Of the option's type, in its JSON form."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdapterChoice:
-    """One `--adapter`."""
+class AdapterChoice(TypedDict):
+    """One `--adapter`: the arguments of `AdapterSet.load`."""
 
     path: str
-    """The file."""
-    weight: float = 1.0
-    """Times its change."""
-    detail_weight: float | None = None
-    """The same at low noise levels; None: the same."""
-    stage: StageName | None = None
-    """Of a file that does not say it; None: as the file says."""
+    weight: float
+    detail_weight: float | None
+    stage: StageName | None
 
 
 def parse_adapters(texts: Sequence[str] | None) -> list[AdapterChoice] | None:

@@ -125,7 +125,7 @@ class _Benchmark:
             "protocol_id": self.protocol.id,
             "protocol": self.protocol.to_dict(),
             "items_sha256": hashlib.sha256(listed.encode()).hexdigest(),
-            "model": {key: model[key] for key in ("name", "sha256")},
+            "model": {"name": model.name, "sha256": model.sha256},
             "settings": self.pipe.settings.to_dict(),
             "batch_size": batch_size,
         }

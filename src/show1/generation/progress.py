@@ -1,4 +1,4 @@
-"""Who is told how far a generation has come, and who may stop it."""
+"""Following a generation, and stopping it."""
 
 import threading
 from collections.abc import Callable
@@ -13,35 +13,41 @@ from show1.video import Video
 StageStart = Callable[[str], None]
 """Called before a stage is loaded and run, with its name; `text` for the encoding of the prompts."""
 StepEnd = Callable[[StageName, int, int, Tensor], None]
-"""Called after each denoising step with (stage, steps done, steps in all of the stage, current noisy samples)."""
+"""Called after each denoising step with (stage, steps done, total steps of the stage, current noisy samples
+(N, C, F, H, W))."""
 StageEnd = Callable[[StageName, list[Video]], None]
-"""Called after a stage with its name and its videos, one a sample."""
+"""Called after a stage with its name and its videos, one per sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
-    """The callbacks of one generation."""
+class Callbacks:
+    """What a generation calls while it runs."""
 
-    stage_start: StageStart | None = None
+    on_stage_start: StageStart | None = None
     """See `StageStart`."""
-    step_end: StepEnd | None = None
+    on_step_end: StepEnd | None = None
     """See `StepEnd`."""
-    stage_end: StageEnd | None = None
+    on_stage_end: StageEnd | None = None
     """See `StageEnd`."""
     cancel: threading.Event | None = None
-    """When set, the generation stops at the next step."""
+    """When set, the generation stops at the next step with `Cancelled`."""
 
-    def start(self, stage: str) -> None:
-        """Tells that a stage begins; raises `Cancelled` if it must not."""
+    def stage_start(self, stage: str) -> None:
+        """Reports that a stage begins; raises `Cancelled` if it must not."""
         self._check()
-        if self.stage_start is not None:
-            self.stage_start(stage)
+        if self.on_stage_start is not None:
+            self.on_stage_start(stage)
 
-    def step(self, stage: StageName, done: int, total: int, samples: Tensor) -> None:
-        """Tells of a step; raises `Cancelled` if there must be no other."""
-        if self.step_end is not None:
-            self.step_end(stage, done, total, samples)
+    def step_end(self, stage: StageName, done: int, total: int, samples: Tensor) -> None:
+        """Reports a step with its samples (N, C, F, H, W); raises `Cancelled` if there must be no other."""
+        if self.on_step_end is not None:
+            self.on_step_end(stage, done, total, samples)
         self._check()
+
+    def stage_end(self, stage: StageName, videos: Callable[[], list[Video]]) -> None:
+        """Reports a stage's videos, which are made only if somebody asks for them."""
+        if self.on_stage_end is not None:
+            self.on_stage_end(stage, videos())
 
     def _check(self) -> None:
         if self.cancel is not None and self.cancel.is_set():

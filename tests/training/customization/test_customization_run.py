@@ -81,7 +81,7 @@ def test_what_a_run_leaves(tmp_path: Path, cascade: Path, options: dict[str, Any
     assert height(run / "samples/step-0000004.png") > 2.5 * height(run / "reference.png")
     # the adapter is one that the pipeline takes
     pipe = Show1Pipeline.from_pretrained(cascade, stages=["keyframes"], cache_embeddings=False)
-    pipe.load_adapter(file, "walk")
+    pipe.adapters.load(file, "walk")
     assert len(pipe("a panda", seed=1, until="keyframes")) == 3
 
 

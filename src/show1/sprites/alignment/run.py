@@ -25,6 +25,7 @@ from show1.evaluation.report import Report
 from show1.evaluation.suite import Suite
 from show1.files import read_json_object, write_atomically, write_json
 from show1.generation.pipeline import Show1Pipeline
+from show1.generation.progress import Callbacks
 from show1.options import Options
 from show1.sprites.alignment.group_judge import GroupJudge
 from show1.sprites.alignment.judge import Features, Judge, SceneJudge
@@ -156,7 +157,7 @@ class _Alignment:
             "protocol": "sprite alignment 3",
             "prompts_sha256": [prompts_sha256(), *([group_prompts_sha256()] if groups else [])],
             "reader_sha256": sorted({sha256 for judge in self.judges.values() for sha256 in judge.readers}),
-            "model": {key: model[key] for key in ("name", "sha256")},
+            "model": {"name": model.name, "sha256": model.sha256},
             "dtype": str(self.pipe.dtype).removeprefix("torch."),
             "settings": self.pipe.settings.to_dict(),
             "plan": self.plan.to_dict(),
@@ -180,7 +181,7 @@ class _Alignment:
             [prompt.prompt for prompt, _ in batch],
             seed=[seed for _, seed in batch],
             until=self.stages[-1],
-            callback_on_stage_end=keep,
+            callbacks=Callbacks(on_stage_end=keep),
         )
         for i, item in enumerate(batch):
             self._score(item, {stage: kept[stage][i] for stage in self.stages})

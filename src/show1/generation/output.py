@@ -3,12 +3,13 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from show1.errors import MediaError
+from show1.options import Options, require
 
 if TYPE_CHECKING:
     from show1.video import Video
@@ -17,22 +18,29 @@ _NAME_LENGTH = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
-    """What was asked for; a run folder remembers it."""
+class OutputFile(Options):
+    """The video file that was asked for; a run folder remembers it."""
+
+    options_of: ClassVar[str] = "output"
 
     path: str
-    """Absolute path of the video; with several drafts, `panda.mp4` stands for `panda-1.mp4`, `panda-2.mp4`, ..."""
+    """The video, best as an absolute path; with several drafts `panda.mp4` stands for `panda-1.mp4`, `panda-2.mp4`."""
     overwrite: bool = False
     """Whether existing files may be replaced."""
     codec: str | None = None
     """As for `write_video`."""
     quality: int | None = None
-    """As for `write_video`."""
+    """As for `write_video`, 0 to 100."""
     sheet: str | None = None
-    """Absolute path of a contact sheet."""
+    """Path of a contact sheet to write as well."""
 
-    def to_output(self) -> dict[str, Any]:
-        """The form that `Run.create` takes."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("path", "sheet"):
+            self.check(name, "\0" not in (getattr(self, name) or ""), "a path without null characters")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The saved form: JSON types only."""
         options = {"codec": self.codec, "quality": self.quality, "sheet": self.sheet}
         kept: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
         if self.overwrite:
@@ -40,22 +48,30 @@ class Target:
         return {"path": self.path, "options": kept}
 
     @classmethod
-    def from_output(cls, output: dict[str, Any]) -> Self:
-        """Reads the form of `to_output`; options of other programs are left out."""
-        names = ("overwrite", "codec", "quality", "sheet")
-        return cls(path=output["path"], **{k: v for k, v in output.get("options", {}).items() if k in names})
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Reads the saved form; options of other programs are left out.
+
+        Raises:
+            InputError: It is no output, or a value is of another type.
+        """
+        known = isinstance(values, Mapping) and bool(values.get("path"))
+        require(known, "an output", values, "a mapping with a path")
+        options = values.get("options", {})
+        require(isinstance(options, Mapping), "the options of an output", options, "a mapping")
+        kept = {name: options[name] for name in ("overwrite", "codec", "quality", "sheet") if name in options}
+        return super().from_dict({"path": values["path"], **kept})
 
     def files(self, count: int) -> list[str]:
-        """A file a draft."""
+        """The path of each draft's video."""
         return [self.path] if count == 1 else [numbered(self.path, i + 1) for i in range(count)]
 
     def probe(self, count: int, *, size: tuple[int, int] | None = None, fps: float = 8.0) -> None:
         """Raises now what `write` would raise after the work.
 
         Args:
-            count: Drafts.
+            count: Number of drafts.
             size: (height, width) in pixels, where known.
-            fps: Frames a second.
+            fps: Frames per second.
 
         Raises:
             InputError: A suffix, codec or size cannot be used.
@@ -72,8 +88,11 @@ class Target:
         """Writes the videos and the contact sheet.
 
         Args:
-            videos: One a draft.
-            keep_same: A file that is the same video already (a run resumed once more) is left as it is.
+            videos: One per draft.
+            keep_same: Leave a file as it is that holds the same video already (a run resumed once more).
+
+        Returns:
+            The paths of the videos.
 
         Raises:
             OutputError: A file exists, or cannot be written.
@@ -106,7 +125,7 @@ def default_path(prompt: str, *, count: int, overwrite: bool) -> str:
 def free_path(path: str, count: int = 1) -> str:
     """The path, or with the first number from 2 up at which none of its files exists."""
     candidate, number = path, 1
-    while any(os.path.lexists(file) for file in (candidate, *Target(path=candidate).files(count))):
+    while any(os.path.lexists(file) for file in (candidate, *OutputFile(path=candidate).files(count))):
         number += 1
         candidate = numbered(path, number)
     return candidate

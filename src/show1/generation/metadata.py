@@ -1,0 +1,113 @@
+"""What travels inside a video file: how it was made, and what makes it again."""
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from typing import Annotated, Any, Self, cast
+
+import torch
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, model_validator
+
+from show1.adapters.record import AdapterRecord, Record, Sha256, explain
+from show1.config import CascadeSettings, Numerics, StageName
+from show1.errors import InputError
+from show1.generation.manifest import DtypeName, Environment
+from show1.generation.request import GenerationRequest, with_numerics
+
+
+def _read_settings(value: Any) -> CascadeSettings:
+    return value if isinstance(value, CascadeSettings) else CascadeSettings.from_dict(value)
+
+
+Settings = Annotated[CascadeSettings, PlainValidator(_read_settings), PlainSerializer(CascadeSettings.to_dict)]
+
+
+class VideoModel(Record):
+    """The model that made a video."""
+
+    name: str
+    """Name for people."""
+    model: str | dict[str, str]
+    """What `Show1Pipeline.from_pretrained` takes."""
+    sha256: Sha256
+    """Hash of the weight files and adapters of the video's stages."""
+    adapters: list[AdapterRecord] = Field(default_factory=list)
+    """The adapters in use."""
+
+
+class VideoRecord(Environment):
+    """The record of one video: `Video.metadata`."""
+
+    prompt: str
+    """The prompt."""
+    seed: int
+    """The seed."""
+    numerics: Numerics
+    """See `GenerationRequest.numerics`."""
+    stages: Annotated[list[StageName], Field(min_length=1)]
+    """The stages that made it, in order."""
+    settings: Settings
+    """The settings of all stages."""
+    model: VideoModel
+    """The model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _translate(cls, values: Any) -> Any:
+        return with_numerics(values) if isinstance(values, Mapping) else values
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Self:
+        """Reads a video's metadata.
+
+        Raises:
+            InputError: They are not of a video that show1 made.
+        """
+        try:
+            return cls.model_validate(metadata)
+        except ValidationError as error:
+            raise InputError(
+                f"the file does not say how it was made ({explain(error)}); only videos by show1 do"
+            ) from error
+
+    def to_metadata(self) -> dict[str, Any]:
+        """The form that travels in a file: JSON types only."""
+        saved = self.model_dump(mode="json", exclude_none=True)
+        if not self.model.adapters:
+            del saved["model"]["adapters"]
+        return saved
+
+    def to_request(self) -> GenerationRequest:
+        """The request that makes the video again, on the model that it names.
+
+        Raises:
+            InputError: It was made from another video.
+        """
+        request = GenerationRequest(
+            prompts=(self.prompt,),
+            seeds=(self.seed,),
+            settings=self.settings,
+            stages=tuple(self.stages),
+            numerics=self.numerics,
+            fps=self.settings.keyframes.fps,
+        )
+        if request.needs_video:
+            raise InputError(
+                f"the video was made from another video by {', '.join(self.stages)}, which the file does not hold"
+            )
+        return request
+
+
+def environment(device: torch.device, dtype: torch.dtype) -> Environment:
+    """Describes this installation, and where and how precisely it computes."""
+    packages = ("show1", "torch", "diffusers", "transformers")
+    return Environment(
+        versions={
+            **{name: importlib.metadata.version(name) for name in packages},
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        device=device.type,
+        dtype=cast(DtypeName, str(dtype).removeprefix("torch.")),
+        threads=torch.get_num_threads() if device.type == "cpu" else None,
+    )
