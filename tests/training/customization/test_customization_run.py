@@ -16,11 +16,11 @@ from show1 import Show1Pipeline
 from show1.adapters.adapter import Adapter, unet_sha256
 from show1.checkpoints.locate import resolve
 from show1.errors import Cancelled, InputError, ModelNotFoundError, OutputError, RunError
-from show1.training import last_checkpoint
+from show1.training.checkpoint import last_checkpoint
 from show1.training.customization import CustomizationConfig, customize, describe, task
 from show1.training.customization.methods import MotionLora
 from show1.training.customization.prepare import FILE, Prepared, find_cascade
-from show1.training.customization.run import CustomizationJob
+from show1.training.customization.run import make_task
 from show1.video import Video
 
 
@@ -227,7 +227,7 @@ def test_what_is_frozen_is_cast_once_and_nothing_changes(
 
 def test_what_learns_is_not_cast(options: dict[str, Any]) -> None:
     asked = config(options, mixed_precision="bf16", method="lora")
-    network = CustomizationJob(asked, find_cascade(asked)).make_task().unet
+    network = make_task(asked, find_cascade(asked), torch.device("cpu")).unet
     kinds = {(parameter.requires_grad, parameter.dtype) for parameter in network.parameters()}
     assert kinds == {(True, torch.float32), (False, torch.bfloat16), (False, torch.float32)}  # norms stay
 
@@ -276,9 +276,8 @@ def test_small_clips_have_noise_only_where_the_stage_adds_it(
     style = {"kind": "style", "name": "sketch", "stage": "super_resolution", "inversion_steps": 0, "method": None}
     found = resolve(cascade)
     settings = found.settings.replace(super_resolution={"noise_level": level})
-    job = CustomizationJob(config(options, **style), dataclasses.replace(found, settings=settings))
-    job.claim_folder()
-    inputs = job.make_task().inputs(torch.tensor([0] * 8))
+    changed = dataclasses.replace(found, settings=settings)
+    inputs = make_task(config(options, **style), changed, torch.device("cpu")).inputs(torch.tensor([0] * 8))
     assert inputs.noise_level is not None
     assert bool(inputs.noise_level.any()) == (level > 0) and inputs.noise_level.max() <= 400
 
@@ -286,9 +285,7 @@ def test_small_clips_have_noise_only_where_the_stage_adds_it(
 def test_super_resolution_also_learns_single_frames_of_clips(tmp_path: Path, options: dict[str, Any]) -> None:
     style = {"kind": "style", "name": "sketch", "stage": "super_resolution", "inversion_steps": 0, "method": None}
     asked = config(options, **style)
-    job = CustomizationJob(asked, resolve(asked.model))
-    job.claim_folder()
-    task = job.make_task()
+    task = make_task(asked, resolve(asked.model), torch.device("cpu"))
     torch.manual_seed(0)
     drawn = [task.inputs(torch.tensor([0, 0])) for _ in range(50)]
     alone = [inputs for inputs in drawn if inputs.x0.shape[2] == 1]

@@ -12,11 +12,12 @@ from torch.testing import assert_close
 from show1.adapters.adapter import Adapter, apply_adapters
 from show1.checkpoints.loading import load_unet
 from show1.errors import InputError, MissingDependencyError
-from show1.training.customization import CustomizationConfig
+from show1.training.customization import CustomizationConfig, customize
 from show1.training.customization.augment import random_hue
 from show1.training.customization.prepare import find_cascade
-from show1.training.customization.run import CustomizationJob
+from show1.training.customization.run import make_task
 from show1.training.customization.task import CustomizationTask
+from show1.training.optimizer import make_optimizer
 
 MOVES = {
     "temporal_attention": r"temp_attentions",
@@ -26,8 +27,8 @@ MOVES = {
 }
 
 
-def job(tmp_path: Path, cascade: Path, clip: Path, method: str, **options: Any) -> CustomizationJob:
-    config = CustomizationConfig.from_dict(
+def job(tmp_path: Path, cascade: Path, clip: Path, method: str, **options: Any) -> CustomizationConfig:
+    return CustomizationConfig.from_dict(
         {
             "kind": "style" if method == "spatial_lora" else "motion",
             "output": str(tmp_path / "out.safetensors"),
@@ -43,12 +44,10 @@ def job(tmp_path: Path, cascade: Path, clip: Path, method: str, **options: Any) 
             **options,
         }
     )
-    return CustomizationJob(config, find_cascade(config))
 
 
-def made(job: CustomizationJob) -> CustomizationTask:
-    job.claim_folder()
-    return job.make_task()
+def made(config: CustomizationConfig) -> CustomizationTask:
+    return make_task(config, find_cascade(config), torch.device("cpu"))
 
 
 def mean_loss(task: CustomizationTask, index: Tensor, draws: int = 6) -> float:
@@ -60,8 +59,8 @@ def mean_loss(task: CustomizationTask, index: Tensor, draws: int = 6) -> float:
     return sum(losses) / draws
 
 
-def learn(job: CustomizationJob, task: CustomizationTask, steps: int) -> None:
-    optimizer, batches = job.make_optimizer(task), job.batches(0, 1, 0)
+def learn(config: CustomizationConfig, task: CustomizationTask, steps: int) -> None:
+    optimizer, batches = make_optimizer(task, config.loop), task.batches(0, 1, 0)
     task.train()
     for step in range(steps):
         torch.manual_seed(1000 + step)
@@ -187,12 +186,15 @@ def test_eight_bits_without_the_package(
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes.optim", None)
     work = job(tmp_path, cascade, clip, "temporal_attention", optimizer="adamw8bit")
     with pytest.raises(MissingDependencyError, match="pip install bitsandbytes, or use adamw"):
-        work.make_optimizer(made(work))
+        make_optimizer(made(work), work.loop)
 
 
-def test_several_processes_are_refused(tmp_path: Path, cascade: Path, clip: Path) -> None:
+def test_several_processes_are_refused(
+    tmp_path: Path, cascade: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="runs in one process"):
-        job(tmp_path, cascade, clip, "lora").batches(0, 2, 0)
+        customize(job(tmp_path, cascade, clip, "lora"))
 
 
 def test_a_saved_adapter_is_the_same(tmp_path: Path, cascade: Path, clip: Path) -> None:
