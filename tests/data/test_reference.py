@@ -162,7 +162,7 @@ def test_long_files_are_looked_at_for_a_minute(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mkv", frames, fps=2, codec="ffv1")
     reference = load_reference(path, options())
     assert reference.times[-1] == 59.5
-    assert reference.warnings == ("only 60 s from 0 s on were looked at",)
+    assert reference.warnings == ("only 60 s from 0 s on were used",)
     assert load_reference(path, options(duration=64.0)).times[-1] == 63.5
 
 

@@ -91,7 +91,7 @@ class ClipSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipView:
-    """Which part of a clip a task learns from, and at what size."""
+    """The part of a clip that a task learns from, and its size."""
 
     num_frames: int
     """Number of frames over the whole clip."""

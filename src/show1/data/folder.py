@@ -26,29 +26,29 @@ from show1.text.words import split_words
 
 @dataclass(frozen=True, kw_only=True)
 class ClipEntry:
-    """One line of the list of captions."""
+    """A line of the list of captions."""
 
     file: Path
-    """The video."""
+    """The video that the line names."""
 
     caption: str
-    """What it shows."""
+    """Caption of the video."""
 
     where: str
-    """Its place in the list, for messages: "captions.jsonl, line 3"."""
+    """Place of the line for messages, such as "captions.jsonl, line 3"."""
 
 
 class ClipFolder:
     """A folder of videos as a `show1.data.clips.ClipSource`.
 
-    A video longer than the clip gives a random part of it. Indices beyond the number of videos start over, with other
-    parts. Frames are resized so that they cover the asked size, and cropped at the centre.
+    A random part is taken from a video that is longer than a clip. Indices beyond the number of videos start over, with
+    other parts. Frames are resized to cover the size that is asked for, and cropped at the centre.
 
     Args:
         folder: Holds the videos and `captions.jsonl` or `captions.csv`.
-        num_frames: Frames of a clip at full frame rate.
-        fps: Frame rate of a clip.
-        seed: Picks the parts.
+        num_frames: Number of frames of a clip at full frame rate.
+        fps: Frame rate of a clip, per second.
+        seed: Picks the parts of long videos.
 
     Raises:
         InputError: The list of captions is missing or faulty, or names a video that is not there.
@@ -73,7 +73,7 @@ class ClipFolder:
 
     @property
     def duration(self) -> float:
-        """Seconds from the first frame of a clip to its last."""
+        """Time from the first frame of a clip to its last, in seconds."""
         return (self.num_frames - 1) / self.fps
 
     def caption(self, index: int, kind: Literal["clip", "image"] = "clip") -> str:
@@ -87,7 +87,7 @@ class ClipFolder:
     def clip(
         self, index: int, *, num_frames: int, height: int, width: int, frames: slice = slice(None)
     ) -> torch.Tensor:
-        """See `show1.data.clips.ClipSource.clip`.
+        """See `show1.data.clips.ClipSource.clip`: (3, F, height, width).
 
         Raises:
             MediaError: The video cannot be decoded.
@@ -105,7 +105,7 @@ class ClipFolder:
         return torch.stack([_fit(picture, height, width) for picture in pictures], dim=1)
 
     def _spare_seconds(self, container: Any, entry: ClipEntry) -> float:
-        """How much longer a video is than a clip."""
+        """Seconds by which a video is longer than a clip."""
         length = _length(container, entry)
         if length < self.duration:
             raise InputError(
@@ -119,8 +119,8 @@ def read_captions(folder: Path, *, frame_folders: bool = False) -> list[ClipEntr
     """Reads a folder's list of captions and checks that every video is there.
 
     Args:
-        folder: Of the videos.
-        frame_folders: A video may also be a folder of frames.
+        folder: Holds the videos and the list.
+        frame_folders: Whether a video may also be a folder of frames.
 
     Raises:
         InputError: The folder, the list, a field or a video is missing, or the list cannot be read.
@@ -153,7 +153,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 row = json.loads(text)
             except json.JSONDecodeError as error:
                 raise InputError(
-                    f"{path}, line {line} is not JSON ({error}); write one object a line, such as "
+                    f"{path}, line {line} is not JSON ({error}); write one object per line, such as "
                     '{"file": "a.mp4", "caption": "a dog runs"}'
                 ) from error
             if not isinstance(row, dict):
@@ -199,7 +199,7 @@ def _frame_rate(stream: Any) -> float:
 
 
 def _length(container: Any, entry: ClipEntry) -> float:
-    """Seconds that a video lasts: by its header, or, where that tells it of the whole file alone, by its packets."""
+    """Seconds that a video lasts: by its header, or by its packets where the header gives only the file's duration."""
     if not container.streams.video:
         raise _unreadable(entry, "it holds no video stream")
     stream = container.streams.video[0]
@@ -214,7 +214,7 @@ def _length(container: Any, entry: ClipEntry) -> float:
 
 @cache
 def _length_of_packets(file: Path, _size: int, _changed: int) -> float | None:
-    """From the first frame to the end of the last, in seconds."""
+    """Seconds from the first frame to the end of the last."""
     with av.open(str(file)) as container:
         stream = container.streams.video[0]
         usual = 1 / _frame_rate(stream) / float(stream.time_base)
@@ -225,10 +225,10 @@ def _length_of_packets(file: Path, _size: int, _changed: int) -> float | None:
 
 
 def _decode_at(container: Any, times: NDArray[np.float64], entry: ClipEntry) -> list[NDArray[np.uint8]]:
-    """The pictures that show at the given times, ascending, in seconds from the start of the video.
+    """Decodes the pictures that are on show at times in ascending order, in seconds from the start of the video.
 
     Returns:
-        One (H, W, 3) uint8 RGB array for each time.
+        One (H, W, 3) uint8 RGB array per time.
     """
     stream = container.streams.video[0]
     origin = float((stream.start_time or 0) * stream.time_base)

@@ -1,7 +1,7 @@
-"""Reference clips: any video file as the few frames that a motion is learned from, and folders of images for a style.
+"""Reference clips of customizations: a few frames of any video file for a motion, folders of images for a style.
 
-A file is decoded twice, frame by frame, so that a long or large one fits into little memory: first to find its shots
-(from histograms of colours), then to draw the chosen frames at the asked size.
+A file is decoded twice, frame by frame, so that long or large ones need little memory: first to find its shots (from
+colour histograms), then to draw the chosen frames at the size that is asked for.
 """
 
 import math
@@ -21,50 +21,50 @@ from show1.media.stream import Frame, open_picture, stream_video
 from show1.video import Video
 
 Fit = Literal["crop", "pad"]
-"""How a frame of another shape is fitted: its middle is cut out, or it is shown whole between black bars."""
+"""How a frame of another shape is fitted: cropped at the centre, or shown whole between black bars."""
 
 MAX_SECONDS = 60.0
-"""Seconds of a file that are looked at where no duration is given."""
+"""Seconds of a file that are used when no duration is given."""
 
 BINS = 16
-"""Bins of a colour's histogram."""
+"""Number of bins in the histogram of each colour."""
 
 CUT = 0.17
-"""Neighbouring frames whose histograms differ by more than this share belong to different shots ..."""
+"""Neighbouring frames belong to different shots if their histograms differ by more than this share ..."""
 
 CUT_RATIO = 5.0
-"""... if that is also so many times what is usual among the frames around."""
+"""... and by more than this many times the usual difference between frames around them."""
 
 MAX_STRETCH = 32
-"""A frame may be so many times as long as the part that is cut out of it."""
+"""Largest ratio of a frame's longer side to that of the part that is cut out of it."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceOptions:
-    """Which frames of a file are taken, and how they are fitted."""
+    """Selects frames of a file, and how they are fitted to a size."""
 
     num_frames: int
-    """Frames to take."""
+    """Number of frames to take."""
 
     height: int
-    """Rows of pixels."""
+    """Height of the frames in pixels."""
 
     width: int
-    """Columns of pixels."""
+    """Width of the frames in pixels."""
 
     fps: float | None = None
     """Frames per second of the file's time; None spreads the frames evenly over the whole shot."""
 
     fit: Fit = "crop"
-    """"crop" cuts the middle out of frames of another shape, "pad" shows them whole between black bars."""
+    """"crop" cuts frames of another shape at the centre, "pad" shows them whole between black bars."""
 
     start: float = 0.0
     """Seconds of the file to leave out at the beginning."""
 
     duration: float | None = None
-    """Seconds to look at from `start` on; None: all, but at most a minute."""
+    """Seconds of the file to use, from `start` on; None: all, but at most a minute."""
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "height", "width"):
@@ -85,32 +85,32 @@ class Reference:
     """The frames taken from a file."""
 
     video: Video
-    """The frames at the asked size, and their rate in the file's time."""
+    """The frames, fitted to the size, and their rate in the file's time."""
 
     source: str
-    """The file."""
+    """The file that they come from."""
 
     times: tuple[float, ...]
-    """Seconds from the start of the file, for each frame."""
+    """Time of each frame in seconds from the start of the file."""
 
     warnings: tuple[str, ...]
-    """What the user should know: cuts, damage, frames shown twice."""
+    """Messages for the user about cuts, damage, and frames that are shown twice."""
 
 
 def load_reference(path: str | Path, options: ReferenceOptions) -> Reference:
     """Takes frames from a video file.
 
-    Of a file with cuts, the longest shot is used, with a warning that names the cuts.
+    If the file has cuts, the longest shot is used, with a warning that names the cuts.
 
     Args:
-        path: What `show1.media.read_video` reads: a video, an animated image, a folder of frames.
-        options: Which frames, and their size.
+        path: Anything that `show1.media.read_video` reads: a video, an animated image, a folder of frames.
+        options: Which frames to take, and their size.
 
     Returns:
         The frames.
 
     Raises:
-        InputError: The file, or its longest shot, is too short for what is asked.
+        InputError: The file, or its longest shot, is too short.
         MediaError: The file is missing, no video, or damaged from the beginning.
     """
     path = Path(path)
@@ -133,12 +133,12 @@ def load_reference(path: str | Path, options: ReferenceOptions) -> Reference:
 
 
 def load_images(folder: str | Path, height: int, width: int) -> torch.Tensor:
-    """Reads the images of a folder, in the order of their names, cut to a size round their middle.
+    """Reads the images of a folder in the order of their names, cropped to a size at their centre.
 
     Args:
-        folder: Holds images; other files and folders in it are passed over.
-        height: Rows of pixels.
-        width: Columns of pixels.
+        folder: Holds images; other files and folders in it are ignored.
+        height: Height in pixels.
+        width: Width in pixels.
 
     Returns:
         (N, 3, height, width) float32 in [-1, 1].
@@ -151,7 +151,7 @@ def load_images(folder: str | Path, height: int, width: int) -> torch.Tensor:
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """The images of a folder, by name.
+    """Lists the images of a folder, sorted by name.
 
     Raises:
         MediaError: No such folder, or no images in it.
@@ -166,7 +166,7 @@ def image_files(folder: str | Path) -> list[Path]:
 
 
 def reference_sheet(references: Sequence[Reference]) -> Image.Image:
-    """A contact sheet of what was taken: the frames of each file, with their times and warnings below.
+    """Draws a contact sheet of the frames of each file, with their times and warnings below.
 
     Raises:
         InputError: No references.
@@ -180,7 +180,7 @@ def reference_sheet(references: Sequence[Reference]) -> Image.Image:
 
 
 def _scan(path: Path, options: ReferenceOptions) -> tuple[list[float], NDArray[np.float64], list[str]]:
-    """Times (F,) of the frames in the asked part, their histograms (F, 3 * BINS), and warnings."""
+    """Times (F,) of the frames in the part that is used, their histograms (F, 3 * BINS), and warnings."""
     end = options.start + (options.duration or MAX_SECONDS)
     times: list[float] = []
     histograms: list[NDArray[np.float64]] = []
@@ -189,7 +189,7 @@ def _scan(path: Path, options: ReferenceOptions) -> tuple[list[float], NDArray[n
         for frame in stream_video(path, start=options.start):
             if frame.time >= end - 1e-6:
                 if options.duration is None:
-                    warnings.append(f"only {MAX_SECONDS:g} s from {options.start:g} s on were looked at")
+                    warnings.append(f"only {MAX_SECONDS:g} s from {options.start:g} s on were used")
                 break
             times.append(frame.time)
             histograms.append(_histogram(frame.draw(24, 32)))
@@ -301,7 +301,7 @@ def _draw_part(frame: Frame, rows: int, columns: int, height: int, width: int) -
 
 
 def _covering(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Resizes an image to cover a size, and cuts out its middle."""
+    """Resizes an image to cover a size, and crops its centre."""
     scale = max(height / image.height, width / image.width)
     across, down = width / scale, height / scale
     left, top = (image.width - across) / 2, (image.height - down) / 2

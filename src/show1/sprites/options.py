@@ -17,7 +17,7 @@ NAME = "sprites"
 
 @dataclass(frozen=True, kw_only=True)
 class SpriteOptions(Options):
-    """Which scenes of the sprite world a training sees, written as `sprites:spins=0.3,groups=0.2`."""
+    """Selects the scenes of the sprite world for a training; written as `sprites:spins=0.3,groups=0.2`."""
 
     options_of: ClassVar[str] = NAME
 

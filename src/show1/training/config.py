@@ -14,13 +14,13 @@ class TrainingConfig:
     """Everything that decides a training."""
 
     options: TaskOptions
-    """Options of the task."""
+    """Options of what is trained."""
 
     loop: LoopOptions
-    """Options of the loop."""
+    """Options of the training loop itself."""
 
     data: str
-    """`ClipSource.spec` of the clips."""
+    """The clips, as `ClipSource.spec` names them."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the saved form, which has JSON types only."""

@@ -1,4 +1,4 @@
-"""What later stages are to repair: videos as earlier stages leave them."""
+"""Imitations of the errors that earlier stages make, for later stages to learn to repair."""
 
 from dataclasses import dataclass
 
@@ -9,53 +9,53 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Corruption:
-    """How much is corrupted."""
+    """Strength of a corruption."""
 
     scales: tuple[float, float]
-    """The detail of a reduction by a factor in this range is lost."""
+    """Range of the factor by which frames are reduced and enlarged again, which loses detail."""
 
     wobble: float
-    """Pixels by which edges are out of place, standard deviation."""
+    """Standard deviation of the displacement of edges, in pixels."""
 
     wobble_grid: int
-    """Pixels from one drawn displacement to the next."""
+    """Distance between independently drawn displacements, in pixels."""
 
     noise: float
-    """Standard deviation of the noise in the reduced video at most, of values in [-1, 1]."""
+    """Largest standard deviation of the noise in the reduced video, for values in [-1, 1]."""
 
     def resized(self, factor: float) -> "Corruption":
-        """The same in frames of another size."""
+        """Scales the corruption for frames that are larger by a factor."""
         low, high = (max(1.0, factor * scale) for scale in self.scales)
         grid = max(1, round(factor * self.wobble_grid))
         return Corruption(scales=(low, high), wobble=factor * self.wobble, wobble_grid=grid, noise=self.noise)
 
 
 HIGH = Corruption(scales=(2.0, 5.0), wobble=2.5, wobble_grid=16, noise=0.05)
-"""What super-resolution leaves, at 160x256 pixels: for the expert."""
+"""The errors of a super-resolution at 160x256 pixels, for the expert."""
 
 LOW = Corruption(scales=(1.0, 1.25), wobble=0.4, wobble_grid=4, noise=0.12)
-"""What keyframes and interpolation leave, at 20x32 pixels: for interpolation and super-resolution."""
+"""The errors of keyframes and interpolation at 20x32 pixels, for interpolation and super-resolution."""
 
 
 def left_in(height: int) -> Corruption:
-    """What the stage before super-resolution leaves in frames of so many rows: keyframes, or a super-resolution."""
+    """Chooses the corruption of frames before super-resolution by their height: small ones are keyframes."""
     return LOW if height <= 40 else left_by_super_resolution(height)
 
 
 def left_by_super_resolution(height: int) -> Corruption:
-    """What super-resolution leaves, in frames of so many rows."""
+    """Scales the corruption that super-resolution leaves to frames of a height."""
     return HIGH.resized(height / 160)
 
 
 def corrupted(video: Tensor, kind: Corruption) -> Tensor:
-    """A coarse copy in which shapes wobble from frame to frame and values are noisy.
+    """Makes a coarse copy in which shapes wobble from frame to frame and values are noisy.
 
     Args:
         video: (B, 3, F, H, W) in [-1, 1].
-        kind: How much.
+        kind: Strength of the corruption.
 
     Returns:
-        As the video; draws from the global generator, for each clip its own scale and noise.
+        (B, 3, F, H, W). Scale and noise are drawn for each clip, from the global generator.
     """
     return torch.stack([_corrupt(clip.transpose(0, 1), kind).transpose(0, 1) for clip in video])
 
@@ -66,7 +66,7 @@ def _corrupt(frames: Tensor, kind: Corruption) -> Tensor:
     low, high = kind.scales
     scale = low + (high - low) * float(torch.rand(()))
     small = (max(1, round(height / scale)), max(1, round(width / scale)))
-    # half of the displacement is the whole clip's, half each frame's own
+    # half of the displacement is common to all frames of the clip, half is drawn per frame
     grid = (height // kind.wobble_grid + 2, width // kind.wobble_grid + 2)
     drawn = (torch.randn(1, 2, *grid) + torch.randn(count, 2, *grid)) * kind.wobble / 2**0.5
     shift = F.interpolate(drawn, size=(height, width), mode="bicubic").to(frames)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class _InOrder(nn.Module):
-    """A network whose inputs come in order, as recordings take them."""
+    """A network with positional inputs only, as recordings need them."""
 
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
@@ -21,21 +21,22 @@ class _InOrder(nn.Module):
 
 
 def recorded(unet: nn.Module, *inputs: Tensor) -> Callable[..., Tensor]:
-    """Records a network in training on a CUDA device, under the autocast that is on.
+    """Records a network in training on a CUDA device, under the current autocast.
 
-    The result holds until the next call alone, and so do the gradients: a step cannot add up several calls.
+    The result and the gradients are valid only until the next call, so a step cannot add up several calls.
 
     Args:
         unet: The network.
-        inputs: Noisy sample, timesteps, text states, and a noise level if it takes one; later calls have equal shapes.
+        inputs: Noisy samples (B, C, F, H, W), timesteps (B,), text states (B, L, D), and noise levels (B,) if it takes
+            them; later calls must have the same shapes.
 
     Returns:
-        A function of as many inputs that gives what the network predicts.
+        A function of the same inputs that returns what the network predicts, (B, C, F, H, W).
     """
     samples = tuple(x.detach().clone().requires_grad_(x.requires_grad) for x in inputs)
-    # the recording holds on to the graph that it was made from; torch warns of that
+    # the recording keeps the graph that it was made from, and torch warns about that
     getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", lambda _: None)(False)
-    # a cast that autocast remembers would be left out of the recording, and weights change
+    # casts that autocast caches would be left out of the recording, although weights change
     with torch.autocast("cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), False):
         network: Any = torch.cuda.make_graphed_callables(_InOrder(unet), samples, allow_unused_input=True)
     return network.forward  # type: ignore[no-any-return]

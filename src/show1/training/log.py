@@ -15,7 +15,7 @@ from show1.files import write_atomically
 logger = logging.getLogger(__name__)
 
 Line = dict[str, float]
-"""A line of the log: "step", "loss", "grad_norm", "lr", "samples_per_second", and what else the task tells."""
+"""A line of the log: "step", "loss", "grad_norm", "lr", "samples_per_second", and the other values of the task."""
 
 
 class RunLog:
@@ -23,7 +23,7 @@ class RunLog:
 
     Args:
         folder: The run's folder.
-        start: Step that the run goes on from; later lines of a run that was killed are dropped.
+        start: Step from which the run resumes; later lines of a run that was killed are dropped.
         on_line: Called with every line.
 
     Raises:
@@ -44,7 +44,7 @@ class RunLog:
         self._on_line = on_line
 
     def write(self, line: Line) -> None:
-        """Adds a line."""
+        """Adds a line to the log and to TensorBoard."""
         text = json.dumps(line)
         self._file.write(text + "\n")
         self._file.flush()
@@ -70,7 +70,7 @@ class RunLog:
 
 
 def _step(line: str) -> float:
-    """The step of a line; a line that was cut off belongs to no step that can be gone on from."""
+    """The step of a line; infinity for a line that was cut off, which is dropped."""
     try:
         return float(json.loads(line)["step"])
     except ValueError:

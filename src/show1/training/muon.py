@@ -1,4 +1,4 @@
-"""Muon with iterations in the precision of its weights."""
+"""Muon whose iterations run in float32 on CPUs."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import torch
 
 
 def muon(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The library's Muon (arXiv:2502.16982), but on CPUs the Newton-Schulz iterations run in float32.
+    """Makes pytorch-optimizer's Muon (arXiv:2502.16982), with Newton-Schulz iterations in float32 on CPUs.
 
-    Their bfloat16 is emulated by CPUs that do not have it: 2.6 times slower there.
+    The library runs them in bfloat16, which CPUs without it emulate 2.6 times more slowly.
 
     Args:
         groups: Parameters with their options, as `pytorch_optimizer.Muon` takes them.

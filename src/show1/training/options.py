@@ -20,7 +20,7 @@ class StepOptions(Options):
     options_of: ClassVar[str] = "training"
 
     steps: int = 10_000
-    """Number of optimizer steps."""
+    """Number of optimizer steps of the whole run."""
 
     batch_size: int = 32
     """Samples per step and process, summed over accumulation."""

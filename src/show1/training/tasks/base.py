@@ -24,7 +24,7 @@ tasks "low" (B, 3, F, h, w)."""
 
 
 class Task(nn.Module, ABC):
-    """What the training loop needs of a task."""
+    """A network to train, with its loss, samples and export."""
 
     inherited_lr_scale: float = 1.0
     """Factor on the learning rate of the parameters that are not `new_parameters`."""
@@ -58,7 +58,12 @@ def make_task(options: TaskOptions, source: ClipSource) -> Task:
 
 
 def random_crop(size: tuple[int, int], *tensors: Tensor) -> list[Tensor]:
-    """Cuts the same random part of at most `size` out of tensors (..., H, W) of equal height and width."""
+    """Cuts the same random part out of tensors of equal height and width.
+
+    Args:
+        size: Height and width of the part; at most those of the tensors are used.
+        tensors: Each of shape (C, H, W), with any number of axes in front.
+    """
     full = tensors[0].shape[-2:]
     height, width = min(size[0], full[0]), min(size[1], full[1])
     top = int(torch.randint(0, full[0] - height + 1, ()))

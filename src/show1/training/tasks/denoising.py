@@ -110,7 +110,7 @@ class DenoisingTask(Task):
             self.unet.enable_gradient_checkpointing()  # type: ignore[operator]
 
     def train(self, mode: bool = True) -> Self:
-        """As for every module, but frozen parts stay in evaluation mode."""
+        """Sets the mode as for every module, but frozen parts stay in evaluation mode."""
         super().train(mode)
         for part in self.children():
             if not any(p.requires_grad for p in part.parameters()):
