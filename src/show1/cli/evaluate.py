@@ -14,7 +14,10 @@ from show1.config import StageName
 from show1.errors import InputError
 
 if TYPE_CHECKING:
+    from show1.evaluation.benchmark_protocol import Resize
+    from show1.evaluation.clips import ClipRule
     from show1.evaluation.probes import FeatureOptions
+    from show1.sprites.alignment.prompts import PromptSet
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure a model.")
 
@@ -34,6 +37,36 @@ Resamples = Annotated[
 Offline = Annotated[bool, typer.Option("--offline", help="Do not download feature networks.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress, only the result.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Sets = Annotated[
+    str,
+    typer.Option(
+        metavar="SET,SET",
+        help="Prompt sets: held_out, seen, paraphrase; relations, counts, sizes, and each of these three with "
+        "_held_out.",
+    ),
+]
+Dtype = Annotated[
+    Literal["float32", "bfloat16", "float16"] | None,
+    typer.Option(help="Precision. By default float32 on CPUs; bfloat16 is faster on those that compute in it."),
+]
+Frames = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Frames per clip, from the start of a video; by default 16, and all frames for alignment.",
+    ),
+]
+Metrics = Annotated[
+    list[str],
+    typer.Option(
+        metavar="NAME[:NETWORK]", help="fvd, fid-vid, kvd, is, clipsim or alignment; may be given several times."
+    ),
+]
+Data = Annotated[Path | None, typer.Option(metavar="PATH", help="Folder of the data set, or VBench's file of prompts.")]
+ProtocolName = Annotated[
+    str, typer.Argument(metavar="PROTOCOL", help="A name that `show1 evaluate protocols` lists, or a JSON file.")
+]
 
 
 @app.callback()
@@ -47,14 +80,7 @@ def alignment(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the evaluation; an interrupted one resumes.")
     ] = Path("evaluations/alignment"),
-    sets: Annotated[
-        str,
-        typer.Option(
-            metavar="SET,SET",
-            help="Prompt sets: held_out, seen, paraphrase; relations, counts, sizes, and each of these three with "
-            "_held_out.",
-        ),
-    ] = "held_out,seen,paraphrase",
+    sets: Sets = "held_out,seen,paraphrase",
     videos: Annotated[
         int, typer.Option(metavar="N", min=1, help="Number of videos per set; each prompt has two seeds.")
     ] = 256,
@@ -65,10 +91,7 @@ def alignment(
     batch_size: BatchSize = 4,
     memory: MemoryOption = "auto",
     device: Device = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Precision. By default float32 on CPUs; bfloat16 is faster on those that compute in it."),
-    ] = None,
+    dtype: Dtype = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -85,15 +108,10 @@ def alignment(
     """
     import torch
 
-    from show1.sprites.alignment.prompts import PROMPT_SETS
     from show1.sprites.alignment.report import markdown
     from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 
-    names = [name.strip() for name in sets.split(",") if name.strip()]
-    if wrong := [name for name in names if name not in PROMPT_SETS]:
-        raise InputError(f"--sets: there is no set {wrong[0]!r}; the sets are {', '.join(PROMPT_SETS)}")
-    chosen = tuple(s for s in PROMPT_SETS if s in names)
-    plan = AlignmentPlan(sets=chosen, videos=videos, until=until, batch_size=batch_size)
+    plan = AlignmentPlan(sets=_prompt_sets(sets), videos=videos, until=until, batch_size=batch_size)
     if quick:
         plan = replace(plan, sets=("held_out",), videos=min(videos, 8), until=until or "keyframes")
     silent = quiet or as_json
@@ -126,16 +144,12 @@ def protocols(as_json: AsJson = False) -> None:
 
 @app.command()
 def run(
-    protocol: Annotated[
-        str, typer.Argument(metavar="PROTOCOL", help="A name that `show1 evaluate protocols` lists, or a JSON file.")
-    ],
+    protocol: ProtocolName,
     model: Model = "mini",
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the benchmark; an interrupted one resumes.")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Folder of the data set, or VBench's file of prompts.")
-    ] = None,
+    data: Data = None,
     features: Features = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Generate only the I-th of N parts.")] = "1/1",
     videos: Annotated[
@@ -165,8 +179,8 @@ def run(
     from show1.evaluation.benchmark_report import markdown
     from show1.sprites.benchmark import CATALOGUE
 
-    chosen, part = CATALOGUE.load_protocol(protocol), _shard(shard)
-    folder, silent = out or Path("evaluations") / chosen.name, quiet or as_json
+    chosen, part, silent = CATALOGUE.load_protocol(protocol), _shard(shard), quiet or as_json
+    folder = out or Path("evaluations") / chosen.name
     report = run_benchmark(
         load_pipeline(parse_model(model), quiet=silent, memory=memory, device=device),
         chosen,
@@ -193,22 +207,10 @@ def run(
 @app.command()
 def score(
     fake: Annotated[Path, typer.Option(metavar="DIR", help="Folder of generated videos.")],
-    metric: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME[:NETWORK]", help="fvd, fid-vid, kvd, is, clipsim or alignment; may be given several times."
-        ),
-    ],
+    metric: Metrics,
     real: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of real videos.")] = None,
     features: Features = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Frames per clip, from the start of a video; by default 16, and all frames for alignment.",
-        ),
-    ] = None,
+    frames: Frames = None,
     stride: Annotated[int, typer.Option(metavar="N", min=1, help="Take every N-th frame.")] = 1,
     fps: Annotated[
         float | None, typer.Option(metavar="N", help="Frame rate at which videos are read; by default their own.")
@@ -232,27 +234,15 @@ def score(
       show1 evaluate score --fake made/ --metric clipsim --metric is
     """
     from show1.evaluation.benchmark_report import folders_markdown
-    from show1.evaluation.clips import ClipRule
     from show1.evaluation.folder_scores import score_folders
     from show1.sprites.benchmark import CATALOGUE
 
-    if resize not in ("squash", "crop"):
-        raise InputError(f"--resize: squash or crop, got {resize!r}")
-    width, height = _size(size)
     metrics = [CATALOGUE.parse_metric(text) for text in dict.fromkeys(metric)]
-    rule = ClipRule(
-        frames=_clip_frames(frames, [m.name for m in metrics]),
-        stride=stride,
-        fps=fps,
-        height=height,
-        width=width,
-        resize=resize,  # type: ignore[arg-type]
-    )
     result = score_folders(
         real,
         fake,
         metrics,
-        rule=rule,
+        rule=_clip_rule(_clip_frames(frames, [m.name for m in metrics]), stride, fps, size, resize),
         options=_feature_options(features, device, offline),
         resamples=resamples,
         on_progress=None if quiet or as_json else _tell_progress,
@@ -274,6 +264,25 @@ def _feature_options(folder: Path | None, device: str | None, offline: bool) -> 
 def _tell_progress(what: str, done: int, total: int) -> None:
     if done == total or done % 50 == 0 or what == "generated":
         tell(f"{what}: {done}/{total}")
+
+
+def _prompt_sets(text: str) -> "tuple[PromptSet, ...]":
+    from show1.sprites.alignment.prompts import PROMPT_SETS
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if wrong := [name for name in names if name not in PROMPT_SETS]:
+        raise InputError(f"--sets: there is no set {wrong[0]!r}; the sets are {', '.join(PROMPT_SETS)}")
+    return tuple(s for s in PROMPT_SETS if s in names)
+
+
+def _clip_rule(frames: int | None, stride: int, fps: float | None, size: str | None, resize: str) -> "ClipRule":
+    from show1.evaluation.clips import ClipRule
+
+    if resize not in ("squash", "crop"):
+        raise InputError(f"--resize: squash or crop, got {resize!r}")
+    width, height = _size(size)
+    rule: Resize = resize  # type: ignore[assignment]
+    return ClipRule(frames=frames, stride=stride, fps=fps, height=height, width=width, resize=rule)
 
 
 def _clip_frames(frames: int | None, metrics: list[str]) -> int | None:

@@ -15,6 +15,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,7 @@ def run_benchmark(
     probes = load_probes(resolved.metrics, options, catalogue.networks) if shard[1] == 1 else {}
     run = _Benchmark(pipe, Path(out), protocol, resolved, dataset, entries, items, on_progress)
 
-    def show(done: int, total: int) -> None:
-        if on_progress is not None:
-            on_progress("generated", done, total)
-
-    return Suite(
+    suite = Suite(
         out=run.out,
         kind="a benchmark",
         record="benchmark.json",
@@ -96,12 +93,11 @@ def run_benchmark(
         items=items,
         is_made=run.is_made,
         make=run.make,
-        measure=lambda: run.measure(
-            probes or load_probes(resolved.metrics, options, catalogue.networks), resamples=resamples
-        ),
+        measure=lambda: run.measure(probes or load_probes(resolved.metrics, options, catalogue.networks), resamples),
         write=lambda report: benchmark_report(run.out, report, [(run.file(i), i.prompt, i.seed) for i in items]),
         batch_size=batch_size,
-    ).run(shard=shard, on_progress=show)
+    )
+    return suite.run(shard=shard, on_progress=None if on_progress is None else partial(on_progress, "generated"))
 
 
 @dataclass(frozen=True)
@@ -151,7 +147,7 @@ class _Benchmark:
             if not self.vbench_file(item).is_file():
                 Video.load(self.file(item)).save(self.vbench_file(item))
 
-    def measure(self, probes: Mapping[str, Probe], *, resamples: int) -> dict[str, Any]:
+    def measure(self, probes: Mapping[str, Probe], resamples: int) -> dict[str, Any]:
         """The fields of the report."""
         protocol, made = self.protocol, [Entry(key=self.file(i).name, file=self.file(i)) for i in self.items]
         clips = file_clips(made, ClipRule.of_generated(protocol), prompts=[item.prompt for item in self.items])

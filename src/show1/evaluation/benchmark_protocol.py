@@ -140,7 +140,7 @@ class BenchmarkProtocol(Options):
     """Seed of the first generated video; video i has seed + i."""
 
     metrics: tuple[Metric, ...] = ()
-    """What is computed."""
+    """Metrics that are computed."""
 
     layout: Literal["plain", "vbench"] = "plain"
     """`vbench` also writes PROMPT-INDEX.mp4, as its tool reads them."""

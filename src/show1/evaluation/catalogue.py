@@ -1,6 +1,6 @@
-"""What benchmarks can name: data sets, feature networks, and frozen protocols.
+"""The names that benchmarks can use: data sets, feature networks, and frozen protocols.
 
-`STANDARD` is what evaluation knows by itself. A package that brings more (a data set, a judge of alignment) makes a
+`STANDARD` holds what evaluation itself provides. A package that brings more (a data set, a judge of alignment) makes a
 catalogue with `STANDARD.extended(...)`, and whoever calls `run_benchmark` or `score_folders` hands it in.
 """
 
@@ -115,4 +115,4 @@ def _protocol_files(folder: Traversable) -> dict[str, Traversable]:
 
 
 STANDARD = Catalogue(datasets=DATASETS, networks={}, protocols=_protocol_files(files("show1.evaluation") / "protocols"))
-"""What evaluation knows by itself."""
+"""Catalogue of what evaluation itself provides."""

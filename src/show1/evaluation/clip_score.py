@@ -1,4 +1,4 @@
-"""CLIPSIM: how near the frames of a video are to its prompt for CLIP (arXiv:2104.14806, CLIP: arXiv:2103.00020)."""
+"""CLIPSIM: similarity of the frames of a video to its prompt, by CLIP (arXiv:2104.14806, CLIP: arXiv:2103.00020)."""
 
 import hashlib
 import logging
@@ -51,10 +51,10 @@ class ClipScore:
             model: `CLIPModel`.
             tokenizer: Its tokenizer.
             image_processor: Its image processor, with Pillow: torchvision's rounds differently.
-            path: Folder that it came from.
-            sha256: Of its weights, for reports.
-            device: Where it computes.
-            frames_per_batch: Frames at a time.
+            path: Folder that it was loaded from.
+            sha256: Hash of its weights, for reports.
+            device: Device that computes.
+            frames_per_batch: Number of frames per batch.
         """
         self.path = path
         self.sha256 = sha256
@@ -78,7 +78,7 @@ class ClipScore:
         Args:
             where: A folder, `clip-vit-b-32`, or a Hub repository, also
                 repository@revision.
-            folder: Of feature networks: a CLIP there, or in its subfolder of that name, is taken first.
+            folder: Folder of feature networks; a CLIP in it, or in its subfolder of that name, takes precedence.
             device: Where it computes.
             local_files_only: Do not download.
 
@@ -98,11 +98,11 @@ class ClipScore:
         return cls(model, tokenizer, image_processor, path=found, sha256=digest, device=device)
 
     def similarity(self, videos: Videos, prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Cosine of prompt and frame, mean over the frames; give it to `MeanScore` for the mean over videos.
+        """Computes the cosine of prompt and frame, averaged over the frames; `MeanScore` averages over videos.
 
         Args:
             videos: (B, F, H, W, 3), uint8 RGB.
-            prompts: One for each video; cut to what CLIP takes (77 tokens).
+            prompts: One per video; cut to what CLIP takes (77 tokens).
 
         Returns:
             (B,) in [-1, 1], without torchmetrics' factor of 100.
@@ -157,7 +157,7 @@ class ClipScore:
 
 
 def _unit(output: Any) -> Tensor:
-    """Embeddings (N, D) at length 1, in float64; transformers gives them alone or within an output object."""
+    """Embeddings (N, D) at length 1, in float64; transformers returns them directly or within an output object."""
     embeds = (output if isinstance(output, Tensor) else output.pooler_output).double().cpu()
     unit: Tensor = embeds / embeds.norm(dim=1, keepdim=True)
     return unit

@@ -24,7 +24,7 @@ from show1.media import read_video
 from show1.video import Video
 
 Frames = NDArray[np.uint8]
-"""(F, H, W, 3), RGB."""
+"""Frames (F, H, W, 3), uint8 RGB."""
 
 _USUAL_MOST_FPS = 60
 
@@ -283,7 +283,7 @@ def choose_entries(entries: Sequence[Entry], count: int, seed: int) -> list[Entr
 
 
 def _fingerprint(entries: Sequence[Entry], with_times: bool) -> str:
-    """Of names and sizes, so that a large set is recognised without reading it."""
+    """A hash of names and sizes, so that a large set is recognised without reading it."""
     listed: list[list[Any]] = []
     for entry in entries:
         parts = sorted(entry.file.iterdir()) if entry.file.is_dir() else [entry.file]

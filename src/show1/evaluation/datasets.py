@@ -249,7 +249,7 @@ DATASETS: dict[str, Dataset] = {
     "msrvtt": VideoFiles(read_msrvtt, "one-caption", _caption_prompts),
     "prompts": PromptFile(),
 }
-"""The data sets that evaluation knows by itself."""
+"""The data sets that evaluation itself provides."""
 
 
 def _msrvtt_tables(folder: Path) -> list[dict[str, Any]]:

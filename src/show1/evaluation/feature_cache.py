@@ -36,14 +36,14 @@ class ClipFeatures:
     """Features of a set of clips."""
 
     rows: NDArray[np.float32]
-    """(clips, rows of each, D), in the order of the set."""
+    """Features of shape (clips, rows per clip, D), in the order of the set."""
 
     rejected: tuple[Rejected, ...]
     """Clips that could not be read."""
 
     @property
     def matrix(self) -> NDArray[np.float32]:
-        """(clips * rows of each, D)."""
+        """The rows of all clips, of shape (N, D)."""
         return self.rows.reshape(-1, self.rows.shape[-1])
 
 
@@ -64,8 +64,8 @@ def clip_features(
         probes: The networks.
         folder: Where features are kept.
         rule: How the clips are cut: an id that changes with it.
-        batch_size: Clips given to a network together, if they have one size.
-        chunk: Clips kept at a time.
+        batch_size: Number of clips given to a network together, if they have one size.
+        chunk: Number of clips per file that is kept while the work goes on.
         on_clip: Called with clips done and clips in all, while it computes.
 
     Returns:

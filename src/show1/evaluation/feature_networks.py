@@ -23,29 +23,29 @@ class FeatureNetwork:
     """A network whose features a metric compares."""
 
     name: str
-    """In the registry and in reports."""
+    """Name in the registry and in reports."""
     file: str
     """Name of its file, in a folder or in the cache."""
     address: str | None
     """URL, or Hub repository@commit; None: no TorchScript file is published, so a local one must be given."""
     sha256: str | None
-    """Of the file; None: no hash is published, so reports record what was computed, and nothing is verified."""
+    """Hash of the file; None: none is published, so reports record the computed one, and nothing is verified."""
     preprocessing: Preprocessing
-    """What a video goes through first; see `preprocess`."""
+    """Preprocessing of videos; see `show1.evaluation.preprocessing.preprocess`."""
     dimension: int
-    """Of a feature."""
+    """Dimension of a feature."""
     source: str
-    """Who published it, and what is to be known."""
+    """Who published it, and what a user should know about it."""
     arguments: tuple[tuple[str, bool], ...] = ()
     """Named arguments of the TorchScript call."""
     part: str | None = None
     """Submodule that is called instead of the whole."""
     per_frame: bool = False
-    """A feature for each frame instead of each video."""
+    """Whether it gives one feature per frame instead of per video."""
     min_frames: int = 1
-    """Fewest frames it takes."""
+    """Smallest number of frames that it takes."""
     max_frames: int | None = None
-    """Most frames it takes."""
+    """Largest number of frames that it takes; None: any."""
 
 
 _I3D: dict[str, Any] = {
@@ -180,7 +180,7 @@ def _read(response: Any, network: FeatureNetwork, folder: Path | None) -> bytes:
 
 
 def verified_sha256(network: FeatureNetwork, path: Path) -> str:
-    """Hash of a network's file.
+    """Returns the hash of a network's file.
 
     Raises:
         CheckpointError: Another one than the published.

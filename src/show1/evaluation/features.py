@@ -17,7 +17,7 @@ from show1.evaluation.preprocessing import Videos, check_videos, preprocess
 
 
 class FeatureExtractor:
-    """A feature network that is ready; call it with videos."""
+    """A loaded feature network, to be called with videos."""
 
     def __init__(
         self, network: FeatureNetwork, *, path: Path, sha256: str, forward: Callable[[Tensor], Tensor]

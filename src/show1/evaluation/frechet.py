@@ -58,12 +58,12 @@ class Gaussian:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """(D,)."""
+        """Mean, (D,)."""
         return self._mean
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """(D, D), unbiased.
+        """Unbiased covariance, (D, D).
 
         Raises:
             InputError: Fewer than two samples.

@@ -18,11 +18,11 @@ class Interval:
     """A score with its 95 % interval."""
 
     value: float
-    """Of all samples."""
+    """Score of all samples."""
     low: float
-    """Lower end."""
+    """Lower end of the interval."""
     high: float
-    """Upper end."""
+    """Upper end of the interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,47 +30,47 @@ class BootstrapInterval(Interval):
     """A score with its 95 % bootstrap interval."""
 
     bias: float
-    """Mean of the resamples less the score. It is taken off the ends; add it to them for the plain percentiles."""
+    """Mean of the resamples minus the score. It is subtracted from the ends; adding it gives plain percentiles."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extrapolation:
-    """A Fréchet distance at several numbers of videos, and where they lead."""
+    """A Fréchet distance at several numbers of videos, extrapolated."""
 
     value: float
-    """At infinitely many videos; may fall a little below 0."""
+    """Distance at infinitely many videos; may fall a little below 0."""
     slope: float
-    """Of the line in 1/N."""
+    """Slope of the line in 1/N."""
     sizes: tuple[int, ...]
     """Numbers of generated videos, ascending."""
     distances: tuple[float, ...]
-    """Fréchet distance at each."""
+    """Fréchet distance at each number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """How many of some videos, with a 95 % interval (Wilson, 1927)."""
+    """Share of the videos for which something holds, with a 95 % interval (Wilson, 1927)."""
 
     hits: int
-    """Videos for which it holds."""
+    """Number of videos for which it holds."""
 
     count: int
-    """Videos."""
+    """Number of videos."""
 
     @classmethod
     def of(cls, values: Iterable[bool]) -> Self:
-        """Counts."""
+        """Counts the true values."""
         listed = list(values)
         return cls(hits=sum(listed), count=len(listed))
 
     @property
     def share(self) -> float:
-        """0 to 1."""
+        """The share, 0 to 1."""
         return self.hits / self.count if self.count else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Lower and upper end."""
+        """Lower and upper end of the interval."""
         if not self.count:
             return math.nan, math.nan
         z, n, p = 1.959964, self.count, self.share
@@ -79,7 +79,7 @@ class Share:
         return max(middle - half, 0.0), min(middle + half, 1.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types."""
+        """Returns the share as JSON types."""
         low, high = self.interval
         return {"hits": self.hits, "count": self.count, "share": round(self.share, 4)} | {
             "interval": [round(low, 4), round(high, 4)]
@@ -89,17 +89,17 @@ class Share:
 def bootstrap_frechet(
     real: ArrayLike, fake: ArrayLike, *, resamples: int = 200, rows_per_video: int = 1, seed: int = 0
 ) -> BootstrapInterval:
-    """The Fréchet distance with its 95 % percentile interval, both sets drawn again with replacement.
+    """Computes the Fréchet distance with its 95 % percentile interval, drawing both sets again with replacement.
 
     A resample repeats videos, so it has fewer distinct ones and a larger distance: this bias, the mean of the
-    resamples less the distance, is taken off the percentiles, else they could exclude the distance itself.
+    resamples minus the distance, is subtracted from the percentiles, which could otherwise exclude the distance itself.
 
     Args:
         real: Features of the reference (N, D).
         fake: Features of what is scored (M, D).
         resamples: How often to draw; each costs two eigendecompositions of D x D.
         rows_per_video: Consecutive rows that are drawn together, where every frame has a row.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         InputError: Shapes do not fit, or too few rows.
@@ -128,7 +128,7 @@ def extrapolated_frechet(
     rows_per_video: int = 1,
     seed: int = 0,
 ) -> Extrapolation:
-    """The Fréchet distance at infinitely many generated videos (arXiv:1911.07023).
+    """Extrapolates the Fréchet distance to infinitely many generated videos (arXiv:1911.07023).
 
     The bias of the distance is linear in 1/N: it is measured at random subsets of `fake` against all of `real`, and a
     line is fitted. The bias from the size of `real` remains.
@@ -139,7 +139,7 @@ def extrapolated_frechet(
         points: Number of sizes, evenly spaced in N.
         smallest: Videos in the smallest subset; None: a fifth. The bias is linear only well above D rows.
         rows_per_video: Consecutive rows that belong together, where every frame has a row.
-        seed: Of the subsets.
+        seed: Seed of the subsets.
 
     Raises:
         InputError: Shapes do not fit, or too few rows.
@@ -161,12 +161,12 @@ def extrapolated_frechet(
 
 
 def sample_warnings(*, real: int, fake: int, dimension: int) -> list[str]:
-    """What to say beside a Fréchet distance of few samples.
+    """Returns warnings about a Fréchet distance of few samples.
 
     Args:
         real: Rows of the reference.
         fake: Rows of what is scored.
-        dimension: Of the features.
+        dimension: Number of features.
     """
     return [
         f"{count} {name} samples for {dimension} features: the covariance is below full rank, and the Fréchet distance "

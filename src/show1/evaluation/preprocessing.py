@@ -1,4 +1,4 @@
-"""What videos go through before a feature network sees them.
+"""The preprocessing of videos for feature networks.
 
 All videos are uint8 RGB (B, F, H, W, 3) in 0..255. The order of channels cannot be seen in the numbers: OpenCV gives
 BGR, which must be reversed first, or every score is silently wrong.
@@ -21,7 +21,7 @@ Videos = Tensor | NDArray[np.uint8]
 
 
 def check_videos(videos: Videos) -> Tensor:
-    """Refuses all but uint8 videos (B, F, H, W, 3).
+    """Checks that videos are uint8 (B, F, H, W, 3), and returns them as a tensor.
 
     Raises:
         InputError: Another type or shape.
@@ -41,7 +41,7 @@ def preprocess(videos: Videos, rule: Preprocessing) -> Tensor:
     """Makes a network's input from videos (B, F, H, W, 3), uint8 RGB.
 
     Args:
-        videos: As they are seen.
+        videos: (B, F, H, W, 3), uint8 RGB.
         rule: `as-is`: (B, 3, F, H, W) in 0..255, the network resizes. `squash`, `crop`: see there. `clean-fid`,
             `torch-fidelity`: frames (B*F, 3, 299, 299) in [-1, 1). `clip` belongs to transformers.
 

@@ -67,7 +67,7 @@ class Rows:
             self.update(batch, places.tolist() if other._placed else None)
 
     def matrix(self) -> NDArray[np.float64]:
-        """All rows (N, D), by position.
+        """Returns all rows (N, D), by position.
 
         Raises:
             InputError: There is none, or two have the same position.
@@ -121,6 +121,6 @@ class Rows:
 
 
 def check_widths(real: NDArray[np.float64], fake: NDArray[np.float64]) -> None:
-    """Raises `InputError` unless both sides, (..., D) each, have the same number of features D."""
+    """Raises `InputError` unless both sides, of shape (..., D), have the same number of features D."""
     if real.shape[-1] != fake.shape[-1]:
         raise InputError(f"both sides must have features of one network, got widths {real.shape[-1]}, {fake.shape[-1]}")

@@ -20,9 +20,9 @@ class Estimate:
     """A score computed on several splits or subsets."""
 
     mean: float
-    """Over the splits."""
+    """Mean over the splits."""
     std: float
-    """Over the splits, with N in the denominator."""
+    """Standard deviation over the splits, with N in the denominator."""
 
 
 class InceptionScore:
@@ -59,11 +59,12 @@ class InceptionScore:
         self.probabilities.merge(other.probabilities)
 
     def score(self, *, splits: int = 10, seed: int | None = None) -> Estimate:
-        """The score over consecutive splits, as torch-fidelity computes it.
+        """Computes the score over consecutive splits, as torch-fidelity does.
 
         Args:
             splits: Number of splits.
-            seed: None: in order. A number shuffles first, which samples sorted by class need (torch-fidelity: 2020).
+            seed: None keeps the order; a number shuffles first, which samples sorted by class need (torch-fidelity:
+                2020).
 
         Raises:
             InputError: Fewer samples than splits.
@@ -97,7 +98,7 @@ class KernelDistance:
         self.fake.merge(other.fake)
 
     def full(self) -> float:
-        """The unbiased estimate from all samples; may fall a little below 0.
+        """Computes the unbiased estimate from all samples, which may fall a little below 0.
 
         Raises:
             InputError: Fewer than two samples on a side, or widths differ.
@@ -105,12 +106,12 @@ class KernelDistance:
         return _mmd2(*self._pair(2))
 
     def subsets(self, *, size: int = 1000, count: int = 100, seed: int = 2020) -> Estimate:
-        """The unbiased estimate over random subsets, drawn as torch-fidelity draws them.
+        """Computes the unbiased estimate over random subsets, drawn as torch-fidelity draws them.
 
         Args:
             size: Samples of each side in a subset.
             count: Number of subsets.
-            seed: Of the draws.
+            seed: Seed of the draws.
 
         Raises:
             InputError: Fewer samples than a subset takes, or widths differ.
@@ -170,7 +171,7 @@ class MeanScore:
 
     @property
     def mean(self) -> float:
-        """Of all scores.
+        """Mean of all scores.
 
         Raises:
             InputError: There is none.
@@ -181,7 +182,7 @@ class MeanScore:
 
     @property
     def variance(self) -> float:
-        """Unbiased.
+        """Unbiased variance.
 
         Raises:
             InputError: Fewer than two scores.
@@ -191,7 +192,7 @@ class MeanScore:
         return self._scatter / (self.count - 1)
 
     def interval(self) -> Interval:
-        """The mean and its 95 % interval, of a normal distribution.
+        """Returns the mean and its 95 % interval, assuming a normal distribution.
 
         Raises:
             InputError: Fewer than two scores.

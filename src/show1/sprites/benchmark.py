@@ -106,4 +106,4 @@ CATALOGUE = STANDARD.extended(
     networks={READER: SpriteReaderSource()},
     protocols=_ROOM / "protocols",
 )
-"""What the benchmarks can name, with the sprite world."""
+"""Catalogue of the benchmarks, with the sprite world."""

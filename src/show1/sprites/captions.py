@@ -1,4 +1,4 @@
-"""Captions of sprite scenes in plain English, and their reading back.
+"""Captions of sprite scenes in plain English, and the parser that reads them back.
 
 A canonical caption is "a|an SUBJECT MOTION over BACKGROUND". Training mixes in paraphrases, so that the text encoder
 learns words and not positions. Captions of single frames leave the motion out.
@@ -79,13 +79,13 @@ PLACES: dict[str, tuple[str, ...]] = {
 """For each canonical background its wordings, the canonical one first."""
 
 TILTED = "tilted"
-"""Said of a subject that is not upright."""
+"""Word for a subject that is not upright."""
 
 TURNED: tuple[str, ...] = ("leaning", "toppled", "tumbled", "upended")
-"""Said of one that is turned by about one, two, three or four eighths of a full turn."""
+"""Words for a subject that is turned by about one, two, three or four eighths of a full turn."""
 
 DIRECTIONS: tuple[str, ...] = ("clockwise", "counterclockwise")
-"""Which way it is turned, or spins."""
+"""Directions in which a subject is turned, or spins."""
 
 CLIP_TEMPLATES: tuple[str, ...] = (
     "{a_subject} {verb} over {place}",
@@ -130,16 +130,16 @@ PLURALS: dict[str, str] = {
     "bus": "buses",
     "cactus": "cactuses",
 }
-"""Of the subjects that do not take an s."""
+"""Plurals of the subjects that do not take an s."""
 
 
 def plural(noun: str) -> str:
-    """ "pandas", "foxes"."""
+    """Returns the plural of a subject: "pandas", "foxes"."""
     return PLURALS.get(noun, f"{noun}s")
 
 
 def with_article(noun: str) -> str:
-    """ "a panda", "an owl"."""
+    """Puts the article before a noun: "a panda", "an owl"."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
@@ -170,7 +170,7 @@ def caption(scene: Scene, rng: random.Random | None = None, *, kind: Literal["cl
 
 
 def _turned(tilt: float, rng: random.Random | None) -> str:
-    """How a subject lies: half of the time the angle is told, to the nearest eighth of a turn."""
+    """How a subject lies; half of the time with the angle, to the nearest eighth of a turn."""
     if rng is None or rng.random() < 0.5:
         return TILTED
     eighths = round(8 * tilt)
@@ -280,7 +280,7 @@ def read_caption(text: str) -> CaptionFacts:
 
 
 def parse_caption(text: str) -> tuple[int, int | None, int] | None:
-    """Reads a caption strictly: what it asks for, or None unless that is clear.
+    """Reads a caption strictly: returns what it asks for only if that is unambiguous.
 
     Returns:
         Indices (subject, motion, background), the motion None where the text names none; or None where it does not
@@ -308,10 +308,10 @@ def _found(text: str, cues: list[tuple[str, ...]]) -> tuple[int, ...]:
 
 
 def vocabulary(*, groups: bool = False) -> list[str]:
-    """All words that captions can hold, sorted, in lower case and without punctuation.
+    """Lists all words that captions can hold, sorted, in lower case and without punctuation.
 
     Args:
-        groups: Also those of the captions of `show1.sprites.groups`.
+        groups: Whether to include those of the captions of `show1.sprites.groups`.
     """
     parts: list[str] = ["a", "an", TILTED, *TURNED, *DIRECTIONS, *SUBJECTS]
     parts += [wording for verbs in VERBS.values() for pair in verbs for wording in pair]

@@ -26,7 +26,7 @@ from show1.sprites.world import (
 )
 
 ARRANGEMENTS: tuple[str, ...] = (*RELATIONS, *COUNTS.values(), *SIZES)
-"""What these scenes have beyond one subject of ordinary size: where the first of two is, how many, or how large."""
+"""What distinguishes these scenes from one subject of ordinary size: a relation of two, a number, or a size."""
 
 _STILL = MOTIONS.index("stays still")
 
@@ -34,7 +34,7 @@ _SPLIT_KEYS = {"train": 3, "held_out": 4, "all": 5}
 
 
 def arrangement(scene: Scene) -> str | None:
-    """Which of `ARRANGEMENTS` a scene has; None: none."""
+    """Returns the one of `ARRANGEMENTS` that a scene has; None: none."""
     if not scene.others:
         return scene.sized
     alike = len({each.subject for each in (scene, *scene.others)}) == 1
@@ -42,7 +42,7 @@ def arrangement(scene: Scene) -> str | None:
 
 
 def holds_held_out(scene: Scene) -> bool:
-    """Whether a scene of `GroupWorld` holds a pair that training never sees."""
+    """Returns whether a scene of `GroupWorld` holds a pair that training never sees."""
     shown = (scene, *scene.others)
     if any(is_held_out(each.subject, each.motion, scene.background) for each in shown):
         return True
@@ -50,8 +50,7 @@ def holds_held_out(scene: Scene) -> bool:
 
 
 def is_arrangement_held_out(scene: Scene) -> bool:
-    """Whether that pair is the two subjects beside each other, the subject and its number, or the subject and its
-    size."""
+    """Returns whether a scene's arrangement is held out: its two subjects, or its subject with its number or size."""
     how = arrangement(scene)
     if how in SIZES:
         return is_size_held_out(scene.subject, SIZES.index(how))
@@ -62,7 +61,7 @@ def is_arrangement_held_out(scene: Scene) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupWorld:
-    """An endless, deterministic sequence of such scenes, a third of them of each kind."""
+    """An endless, deterministic sequence of scenes with relations, numbers or sizes, a third of each."""
 
     seed: int = 0
     """Picks the sequence."""

@@ -59,7 +59,7 @@ _SPLIT_KEYS = {"train": 0, "held_out": 1, "all": 2}
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """All that is to know about a clip: what it shows and how that moves. Time runs from 0 to 1 over the clip."""
+    """Everything about a clip: what it shows and how that moves. Time runs from 0 to 1 over the clip."""
 
     subject: int
     """Index into `SUBJECTS`."""
@@ -86,7 +86,7 @@ class Scene:
     """Full turns over the clip; positive is clockwise."""
 
     tilt: float = 0.0
-    """Turn that it has from the beginning, a share of a full one; positive is clockwise."""
+    """Rotation at the beginning, as a share of a full turn; positive is clockwise."""
 
     flip: bool = False
     """Whether the sprite is mirrored left to right."""
@@ -95,16 +95,16 @@ class Scene:
     """Picks the variation of the background."""
 
     others: "tuple[Scene, ...]" = ()
-    """Further subjects, drawn in front of the first: their own backgrounds are not seen."""
+    """Further subjects, drawn in front of the first; their own backgrounds are not drawn."""
 
     @property
     def count(self) -> int:
-        """Subjects."""
+        """Number of subjects."""
         return 1 + len(self.others)
 
     @property
     def relation(self) -> str:
-        """Where the first subject is at the beginning, seen from the second: one of `RELATIONS`."""
+        """Place of the first subject at the beginning, seen from the second: one of `RELATIONS`."""
         return relation(self.start, self.others[0].start)
 
     @property
@@ -115,7 +115,7 @@ class Scene:
         return SIZES[int(self.size > LARGEST)]
 
     def pose(self, time: float) -> tuple[float, float, float, float]:
-        """Centre x, centre y (fractions of the frame), scale and clockwise angle (radians) at a time in [0, 1]."""
+        """Returns centre x and y (fractions of the frame), scale and clockwise angle (radians) at a time in [0, 1]."""
         x = self.start[0] + (self.end[0] - self.start[0]) * time
         y = self.start[1] + (self.end[1] - self.start[1]) * time
         angle = 2 * math.pi * (self.tilt + self.turns * time)
@@ -123,7 +123,7 @@ class Scene:
 
 
 def relation(first: tuple[float, float], second: tuple[float, float]) -> str:
-    """Where the first of two places (x, y, in fractions of the frame) is, seen from the second: one of `RELATIONS`."""
+    """Returns where a place (x, y, in fractions of the frame) is, seen from a second one: one of `RELATIONS`."""
     right, down = (first[0] - second[0]) * ASPECT, first[1] - second[1]
     if abs(right) > abs(down):
         return RELATIONS[int(right > 0)]
@@ -131,17 +131,17 @@ def relation(first: tuple[float, float], second: tuple[float, float]) -> str:
 
 
 def check_split(split: str) -> None:
-    """Refuses what is no `Split`.
+    """Checks that a text is a `Split`.
 
     Raises:
-        InputError: It is none.
+        InputError: It is not.
     """
     if split not in _SPLIT_KEYS:
         raise InputError(f"split must be one of {', '.join(_SPLIT_KEYS)}, got {split!r}")
 
 
 def scene_generator(seed: int, key: int, index: int) -> np.random.Generator:
-    """What draws a scene: of a world's seed, a key of the world and its split, and the scene's index.
+    """Returns the random generator of a scene, for a world's seed, a key of the world and split, and an index.
 
     Raises:
         InputError: The index is negative.
@@ -193,7 +193,7 @@ class SpriteWorld:
         return scene
 
     def compose(self, subject: int, motion: int, background: int, index: int = 0) -> Scene:
-        """A scene of a given combination; the index picks its trajectory and paint.
+        """Makes a scene of a given combination; the index picks its trajectory and paint.
 
         Raises:
             InputError: This split does not show the combination, or there is no such subject, motion or background.
@@ -208,7 +208,7 @@ class SpriteWorld:
         return self._lay_out(subject, motion, background, self._rng(index))
 
     def sibling(self, index: int, member: int) -> Scene:
-        """One of several scenes that show a subject at one size over one painted background, in different motions.
+        """Makes one of several scenes of one subject at one size over one painted background, in different motions.
 
         Args:
             index: From 0 up: the subject and the background are those of `scene(index)`.
@@ -221,7 +221,7 @@ class SpriteWorld:
         return replace(scene, paint_seed=drawn.paint_seed)
 
     def _preferred(self, rng: np.random.Generator) -> int | None:
-        """One of the subjects that are shown more often, or None: any."""
+        """One of the subjects that are shown more often; None: any."""
         if not self.subject_shares:
             return None
         shares = np.cumsum([share for _, share in self.subject_shares])
@@ -307,7 +307,7 @@ def _mip_levels() -> list[torch.Tensor]:
 
 
 def sprite_texture(subject: int) -> torch.Tensor:
-    """A subject's cell of the sprite sheet: (4, 256, 256) float32 in [0, 1], colour multiplied by alpha, then alpha."""
+    """Returns a subject's sprite: (4, 256, 256) float32 in [0, 1], colour multiplied by alpha, then alpha."""
     return _mip_levels()[0][subject]
 
 
@@ -336,7 +336,7 @@ def _draw_sprite(scene: Scene, time: float, height: int, width: int) -> tuple[in
 
 
 def sprite_layer(scene: Scene, time: float, height: int, width: int) -> torch.Tensor:
-    """The sprite alone: (4, height, width) float32, colour multiplied by alpha, then alpha; all in [0, 1]."""
+    """Draws only the sprite: (4, height, width) float32, colour multiplied by alpha, then alpha; all in [0, 1]."""
     layer = torch.zeros(4, height, width)
     top, left, patch = _draw_sprite(scene, time, height, width)
     layer[:, top : top + patch.shape[1], left : left + patch.shape[2]] = patch

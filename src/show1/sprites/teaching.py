@@ -24,13 +24,13 @@ class TeachingMotion:
     """A motion to be taught."""
 
     verb: str
-    """What its captions say."""
+    """Verb of its captions."""
 
     pose: Callable[[float], Pose]
-    """Where the subject is at a time from 0 to 1."""
+    """Pose of the subject at a time from 0 to 1."""
 
     measured: Literal["position", "scale"] = "position"
-    """What changes, and so is compared with the teaching clip."""
+    """The quantity that changes, and so is compared with the teaching clip."""
 
     subject: str
     """The subject of its teaching clip, one of `SUBJECTS`."""
@@ -87,7 +87,7 @@ class TeachingScene(Scene):
     """Name of the motion."""
 
     def pose(self, time: float) -> Pose:
-        """See `Scene.pose`."""
+        """Returns the pose at a time in [0, 1]; see `Scene.pose`."""
         x, y, scale, angle = TEACHING_MOTIONS[self.path].pose(time)
         return x + self.start[0] - 0.5, y + self.start[1] - 0.5, scale, angle
 
@@ -95,10 +95,10 @@ class TeachingScene(Scene):
 def teaching_scene(
     name: str, subject: str | None = None, background: str | None = None, *, size: float = 0.5, paint_seed: int = 0
 ) -> TeachingScene:
-    """A scene with a motion of `TEACHING_MOTIONS`.
+    """Makes a scene with a motion of `TEACHING_MOTIONS`.
 
     Args:
-        name: Of the motion.
+        name: Name of the motion.
         subject: One of `SUBJECTS`; None: that of the motion's teaching clip.
         background: One of `BACKGROUNDS`; None: that of the teaching clip.
         size: Side of the sprite's box at scale 1, in fractions of the height.
@@ -125,7 +125,7 @@ def teaching_scene(
 
 
 def teaching_caption(name: str, subject: str | None = None, background: str | None = None) -> str:
-    """What a scene shows, as the sprite world's captions put it: "a panda circles over the sea".
+    """Describes a scene as the sprite world's captions do: "a panda circles over the sea".
 
     Args:
         name: Of the motion.
@@ -142,7 +142,7 @@ def teaching_caption(name: str, subject: str | None = None, background: str | No
 
 
 def teaching_clip(name: str, *, num_frames: int = 29, height: int = 160, width: int = 256, fps: float = 8.0) -> Video:
-    """The clip that a motion is taught from: one subject over one background.
+    """Renders the clip that a motion is taught from: one subject over one background.
 
     Args:
         name: Of the motion.

@@ -28,22 +28,22 @@ BACKGROUNDS: tuple[str, ...] = tuple(_WORLD["backgrounds"])
 """Canonical phrases of the 8 backgrounds, such as "the snow"."""
 
 RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
-"""Where the first of two subjects is, seen from the second."""
+"""Places of the first of two subjects, seen from the second."""
 
 COUNTS: dict[int, str] = {2: "two", 3: "three"}
-"""How many of a subject there may be, but for one."""
+"""Numbers of a subject beyond one, with their words."""
 
 SIZES: tuple[str, ...] = ("small", "big")
-"""Sizes beyond the ordinary."""
+"""Sizes other than the ordinary one."""
 
 
 def is_held_out(subject: int, motion: int | None, background: int | None) -> bool:
-    """Whether a scene holds a pair that is kept for measuring composition and never shown in training.
+    """Returns whether a scene holds a pair that is kept for measuring composition and never shown in training.
 
     Args:
         subject: Index into `SUBJECTS`.
-        motion: Index into `MOTIONS`; None asks about the background alone.
-        background: Index into `BACKGROUNDS`; None asks about the motion alone.
+        motion: Index into `MOTIONS`; None asks about the background only.
+        background: Index into `BACKGROUNDS`; None asks about the motion only.
     """
     by_motion = motion is not None and (subject + motion) % 8 == 5
     by_background = background is not None and (subject + 3 * background) % 8 == 2
@@ -51,22 +51,22 @@ def is_held_out(subject: int, motion: int | None, background: int | None) -> boo
 
 
 def is_pair_held_out(first: int, second: int) -> bool:
-    """The same for two subjects beside each other, in either order: indices into `SUBJECTS`."""
+    """Returns whether two subjects (indices into `SUBJECTS`), in either order, are held out beside each other."""
     return (first + second) % 8 == 5
 
 
 def is_count_held_out(subject: int, count: int) -> bool:
-    """The same for a subject and how many there are of it, a key of `COUNTS`."""
+    """Returns whether a subject is held out in a number, which is a key of `COUNTS`."""
     return (subject + count) % 8 == 0
 
 
 def is_size_held_out(subject: int, size: int) -> bool:
-    """The same for a subject and an index into `SIZES`."""
+    """Returns whether a subject is held out at a size, which is an index into `SIZES`."""
     return (subject + 3 * size) % 8 == 4
 
 
 def combinations(split: Split) -> list[tuple[int, int, int]]:
-    """All (subject, motion, background) that a split may show, in lexicographic order."""
+    """Lists all (subject, motion, background) that a split may show, in lexicographic order."""
     everything = [
         (subject, motion, background)
         for subject in range(len(SUBJECTS))
@@ -79,7 +79,7 @@ def combinations(split: Split) -> list[tuple[int, int, int]]:
 
 
 def check_subject_shares(shares: Iterable[tuple[str, float]]) -> None:
-    """Checks how often a world shows some subjects.
+    """Checks the shares with which a world shows some subjects.
 
     Args:
         shares: Names of subjects, each with its share of all scenes, 0 to 1.

@@ -26,7 +26,7 @@ _WEIGHTS = files("show1.sprites") / "assets" / "group_reader.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Detection:
-    """A subject in a frame."""
+    """A subject that is found in a frame."""
 
     subject: int
     """Index into `SUBJECTS`."""
@@ -35,7 +35,7 @@ class Detection:
     """Middle of its box, share of the frame's width."""
 
     y: float
-    """The same, share of the frame's height."""
+    """Middle of its box, share of the frame's height."""
 
     size: float
     """Side of its box, share of the frame's height."""
@@ -46,7 +46,7 @@ class GroupReading:
     """What a video shows, frame by frame."""
 
     detections: tuple[tuple[Detection, ...], ...]
-    """For each frame, the largest first."""
+    """Detections of each frame, the largest first."""
 
     backgrounds: Tensor
     """(F, 8) probabilities."""
@@ -77,7 +77,7 @@ class GroupReader(UNetTrunk):
 
     @classmethod
     def trained(cls) -> Self:
-        """The reader that comes with the package."""
+        """Loads the reader that comes with the package."""
         return with_weights(cls(), _WEIGHTS)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -134,5 +134,5 @@ def _detections(middles: Tensor, sides: Tensor, names: Tensor) -> tuple[Detectio
 
 
 def group_reader_sha256() -> str:
-    """Hash of the trained reader's weights, which every report names."""
+    """Returns the hash of the trained reader's weights, which every report names."""
     return hashlib.sha256(_WEIGHTS.read_bytes()).hexdigest()

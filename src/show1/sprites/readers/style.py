@@ -17,7 +17,7 @@ from show1.sprites.readers.subject import ContentReading, SpriteReader, resize, 
 from show1.sprites.styles import STYLES
 
 KINDS: tuple[str, ...] = ("plain", *STYLES)
-"""What the reader tells apart: no style, and each of `STYLES`."""
+"""Classes of the reader: no style, and each of `STYLES`."""
 
 _WEIGHTS = files("show1.sprites") / "assets" / "style_reader.safetensors"
 
@@ -49,7 +49,7 @@ class StyleReader(nn.Module):
 
     @classmethod
     def trained(cls) -> Self:
-        """The reader that comes with the package."""
+        """Loads the reader that comes with the package."""
         return with_weights(cls(), _WEIGHTS)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -77,7 +77,7 @@ class StyleReader(nn.Module):
 
 
 def style_reader_sha256() -> str:
-    """Hash of the trained reader's weights, which every report names."""
+    """Returns the hash of the trained reader's weights, which every report names."""
     return hashlib.sha256(_WEIGHTS.read_bytes()).hexdigest()
 
 

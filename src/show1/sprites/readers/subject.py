@@ -1,8 +1,7 @@
 """A network that reads frames of the sprite world: which subject, which background, and where the subject is.
 
-It is trained on ground-truth renders alone (`scripts/train_reader.py`) and knows nothing of what made the frames that
-it reads. It decides subject and background and draws a mask; motion is measured from the masks by
-`show1.sprites.readers.tracking`.
+It is trained only on ground-truth renders (`scripts/train_reader.py`), never on a model's frames. It decides subject
+and background and draws a mask; motion is measured from the masks by `show1.sprites.readers.tracking`.
 """
 
 import hashlib
@@ -77,7 +76,7 @@ class UNetTrunk(nn.Module):
         self.up = nn.ModuleList([_layer(c + b, b), _layer(b + a, a)])
 
     def levels(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features at three sizes.
+        """Computes features at three sizes.
 
         Args:
             frames: (N, 3, 40, 64) in [-1, 1].
@@ -106,7 +105,7 @@ class SpriteReader(UNetTrunk):
 
     @classmethod
     def trained(cls) -> Self:
-        """The reader that comes with the package."""
+        """Loads the reader that comes with the package."""
         return with_weights(cls(), _WEIGHTS)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -142,7 +141,7 @@ class SpriteReader(UNetTrunk):
 
 
 def with_weights(reader: Reader, file: Traversable) -> Reader:
-    """A reader with the weights of a file of the package, in float32, ready to read."""
+    """Loads the weights of a file of the package into a reader, in float32, ready to read."""
     from safetensors.torch import load_file
 
     weights = load_file(str(file))
@@ -151,7 +150,7 @@ def with_weights(reader: Reader, file: Traversable) -> Reader:
 
 
 def resize(frames: Tensor) -> Tensor:
-    """Brings frames (N, 3, H, W) to the reader's size: area averages of larger ones, bilinear for smaller ones."""
+    """Resizes frames (N, 3, H, W) to (N, 3, 40, 64): area averages of larger ones, bilinear for smaller ones."""
     if frames.shape[-2:] == (HEIGHT, WIDTH):
         return frames
     shrink = frames.shape[-2] >= HEIGHT and frames.shape[-1] >= WIDTH
@@ -171,10 +170,10 @@ def _double(x: Tensor) -> Tensor:
 
 
 def weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
-    """Mean over the pixels of (N, C, h, w), weighted by (N, 1, h, w): (N, C)."""
+    """Averages (N, C, h, w) over the pixels, weighted by (N, 1, h, w): (N, C)."""
     return (x * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-3)
 
 
 def reader_sha256() -> str:
-    """Hash of the trained reader's weights, which every report names."""
+    """Returns the hash of the trained reader's weights, which every report names."""
     return hashlib.sha256(_WEIGHTS.read_bytes()).hexdigest()

@@ -64,7 +64,7 @@ MIN_TURNS, MAX_TURNS = 0.6, 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """Where the subject is in each frame, and what that amounts to."""
+    """The subject's place in each frame, and measures of its motion."""
 
     x: Array
     """(F,) centre of its box, share of the frame's width."""
@@ -83,12 +83,12 @@ class Track:
 
     @property
     def travel(self) -> float:
-        """From the first frame to the last, to the right; share of the width. From a line fitted to the track."""
+        """Displacement to the right from first to last frame, share of the width; from a line fitted to the track."""
         return _rise(self.x)
 
     @property
     def fall(self) -> float:
-        """Downwards; share of the height."""
+        """Displacement downwards, share of the height."""
         return _rise(self.y)
 
     @property
@@ -98,12 +98,12 @@ class Track:
 
     @property
     def strays(self) -> float:
-        """How far the subject leaves the fitted line at most; share of the width or height."""
+        """Largest distance of the subject from the fitted line, share of the width or height."""
         return max(float(np.abs(_from_line(values)).max()) for values in (self.x, self.y))
 
     @property
     def leaps(self) -> float:
-        """The largest step between frames less that of a steady motion; share of the width or height."""
+        """Largest step between frames minus that of a steady motion, share of the width or height."""
         if len(self.x) < 2:
             return 0.0
         return max(
@@ -120,7 +120,7 @@ class Track:
         return np.log(np.maximum(self.size, 1e-3))
 
     def motion(self) -> int | None:
-        """The index of the motion of `MOTIONS` that the subject does; None: none of them."""
+        """Returns the motion that the subject does, an index into `MOTIONS`; None: none of them."""
         if self.strays > MAX_STRAY or self.leaps > MAX_LEAP:
             return None
         as_large = max(self.scaling, 1 / self.scaling) <= MAX_SCALE
@@ -164,13 +164,13 @@ def track(video: Tensor, masks: Tensor, subject: int) -> Track:
 
 
 def fitted(path: Track, video: Tensor, masks: Tensor, subject: int) -> Track:
-    """The track near one of `track` on which the sprite's shape agrees best with the masks, frame by frame.
+    """Refines a track so that the sprite's shape agrees best with the masks, frame by frame.
 
     Agreement is the correlation over all pixels, which a mask that is fainter than it should be, or has holes, changes
     less than it changes the mask's area. Turns are measured again from the centres that are found.
 
     Args:
-        path: What `track` gives.
+        path: The track that `track` returns.
         video: (3, F, H, W) in [-1, 1].
         masks: (F, h, w) coverage of each pixel by the subject, 0 to 1.
         subject: Index into `SUBJECTS`: what is followed.
@@ -203,7 +203,7 @@ def _middle(path: Track, subject: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _offset(frames: int, turns: float, mirrored: bool, subject: int) -> tuple[Tensor, Tensor]:
-    """Of the drawn part's middle from the box's centre, in sides of the box: x, y, (F,) each."""
+    """Offset of the drawn part's middle from the box's centre, in sides of the box: x, y, (F,) each."""
     angle = 2 * math.pi * turns * torch.linspace(0, 1, frames, dtype=torch.float64)
     return _turned(_shape(subject)[1], angle, mirrored)
 
