@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from show1.errors import MediaError
+from show1.generation.request import with_numerics
 from show1.options import Options, require
 
 if TYPE_CHECKING:
@@ -149,4 +150,4 @@ def _holds(file: str, video: "Video") -> bool:
         known = read_metadata(file)
     except MediaError:
         return False
-    return bool(known) and known == json.loads(json.dumps(video.metadata))
+    return bool(known) and with_numerics(known) == json.loads(json.dumps(video.metadata))
