@@ -143,7 +143,7 @@ def main() -> None:
         print(f"| {name} | {' | '.join(scored(videos, full, judge))} |", flush=True)
     print(f"\n{len(captions)} clips, {platform.machine()}, torch {torch.__version__}, {datetime.date.today()}.")
     if arguments.sheet:
-        shown = [(name, Video.from_tensor(videos[0], fps=8.0)) for name, videos in rows.items()]
+        shown = [(name, Video.from_tensor(videos[0], fps=8.0).frames) for name, videos in rows.items()]
         sheet = contact_sheet([v for _, v in shown], labels=[n for n, _ in shown], columns=5, max_width=1500)
         save_sheet(sheet, arguments.sheet, overwrite=True)
 

@@ -15,8 +15,10 @@ clip at noise level 980, over 16 noises. A motion whose direction they do not kn
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import SchedulerMixin
+from numpy.typing import NDArray
 from torch import Tensor
 
 from show1.checkpoints.loading import load_unet, read_scheduler_config
@@ -96,7 +98,7 @@ def main() -> None:
     swapped = [
         text.replace(MOTIONS[s.motion], MOTIONS[opposite(s.motion)]) for text, s in zip(right, scenes, strict=True)
     ]
-    pictures: dict[str, Video] = {}
+    pictures: dict[str, NDArray[np.uint8]] = {}
     for export in arguments.exports:
         unet = load_unet(export / "unet", dtype=torch.float32, device="cpu")
         schedule = build_scheduler(read_scheduler_config(export / "scheduler"), "ddpm")
@@ -112,7 +114,7 @@ def main() -> None:
         if arguments.expected:
             for motion in MOTIONS:
                 clip = expected(unet, schedule, read([f"a frog {motion} over the snow"]))
-                pictures[f"{export}: {motion}"] = Video.from_tensor(clip, fps=2.0)
+                pictures[f"{export}: {motion}"] = Video.from_tensor(clip, fps=2.0).frames
     if arguments.expected:
         sheet = contact_sheet(list(pictures.values()), labels=list(pictures))
         save_sheet(sheet, arguments.expected, overwrite=True)

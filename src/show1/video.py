@@ -19,13 +19,13 @@ class Video:
     """A finished video."""
 
     frames: NDArray[np.uint8]
-    """(F, H, W, 3) uint8, RGB, 0 to 255."""
+    """(F, H, W, 3), RGB, 0 to 255."""
 
     fps: float
     """Frames per second."""
 
     metadata: dict[str, Any] = field(default_factory=dict)
-    """JSON-serialisable record of how the video was made: prompt, seed, model, settings. Travels in the file."""
+    """Record, in JSON types, of how the video was made: prompt, seed, model, settings. It travels in the file."""
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
@@ -40,12 +40,12 @@ class Video:
 
     @classmethod
     def from_tensor(cls, video: "torch.Tensor", *, fps: float, metadata: dict[str, Any] | None = None) -> "Video":
-        """Quantises a float tensor to frames.
+        """Makes a video from a float tensor, whose values are clipped and rounded.
 
         Args:
-            video: (3, F, H, W), values in [-1, 1] (clipped).
+            video: (3, F, H, W), values in [-1, 1].
             fps: Frames per second.
-            metadata: Record to carry along.
+            metadata: Record of how the video was made.
         """
         pixels = ((video.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
         frames = pixels.permute(1, 2, 3, 0).contiguous().numpy()
@@ -58,20 +58,43 @@ class Video:
         return torch.from_numpy(self.frames.copy()).permute(3, 0, 1, 2).float() / 127.5 - 1
 
     def to_pil(self) -> "list[Image.Image]":
-        """Returns the frames as a list of RGB images."""
+        """Returns the frames, (H, W) each, as RGB images."""
         from PIL import Image
 
         return [Image.fromarray(frame) for frame in self.frames]
 
-    def save(self, path: str | Path, *, overwrite: bool = False, **options: Any) -> Path:
-        """Writes the video; the suffix picks the format. See `show1.media.write_video`."""
+    @property
+    def label(self) -> str:
+        """Caption for contact sheets: the prompt and the seed, if the metadata has them."""
+        prompt, seed = self.metadata.get("prompt"), self.metadata.get("seed")
+        parts = [str(prompt) if prompt else "", f"(seed {seed})" if seed is not None else ""]
+        return " ".join(part for part in parts if part)
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        overwrite: bool = False,
+        codec: str | None = None,
+        quality: int | None = None,
+    ) -> Path:
+        """Writes the video with its metadata; the suffix picks the format, as `show1.media.write_video` explains."""
         from show1.media import write_video
 
-        return write_video(self, path, overwrite=overwrite, **options)
+        return write_video(
+            self.frames,
+            path,
+            fps=self.fps,
+            metadata=self.metadata,
+            overwrite=overwrite,
+            codec=codec,
+            quality=quality,
+        )
 
     @classmethod
-    def load(cls, path: str | Path, **options: Any) -> "Video":
-        """Reads a video file with its metadata. See `show1.media.read_video`."""
+    def load(cls, path: str | Path, *, max_frames: int | None = None) -> "Video":
+        """Reads a video file with its metadata. Arguments and errors are those of `show1.media.read_video`."""
         from show1.media import read_video
 
-        return read_video(path, **options)
+        frames, fps, metadata = read_video(path, max_frames=max_frames)
+        return cls(frames=frames, fps=fps, metadata=metadata)

@@ -12,7 +12,6 @@ import pytest
 from cli.conftest import Show1
 
 from show1.cli import env as show1_env
-from show1.media import output, read_video
 from show1.video import Video
 
 BAD_OPTIONS = {
@@ -130,17 +129,21 @@ def test_a_full_disk_in_the_middle_and_the_resumption(show1: Show1, cascade: Pat
     assert "translation.safetensors cannot be written" in failed.err and "show1 resume run" in failed.err
     assert not Path("panda.mkv").exists() and not list(tmp_path.rglob("*.partial"))
     assert show1("resume", "run").code == 0
-    assert (read_video("panda.mkv").frames == read_video(whole).frames).all()
+    assert (Video.load("panda.mkv").frames == Video.load(whole).frames).all()
 
 
 def test_a_full_disk_at_the_end_loses_nothing(
     show1: Show1, cascade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if Path(target).name == "panda.mp4":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(output, "_flush_to_disk", full)
+        patch.setattr(os, "replace", full)
         failed = show1("generate", "a panda", "-m", cascade, "--until", "keyframes", "-o", "panda.mp4", "--run", "run")
     assert failed.code == 1 and "no room left on the disk" in failed.err and "show1 resume run" in failed.err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]

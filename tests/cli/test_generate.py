@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from show1.cli.progress import StageLines
 from show1.generation.run import Run
-from show1.media import read_video
+from show1.video import Video
 
 PROMPT = "a panda spins over the snow"
 STAGES = ["keyframes", "interpolation", "super_resolution", "translation"]
@@ -30,7 +30,7 @@ def test_a_video_its_record_and_its_repetition(show1: Show1, cascade: Path, tmp_
     assert all(cost["seconds"] > 0 and cost["peak_memory_bytes"] > 0 for cost in result["stages"].values())
     assert Path(result["run"], "manifest.json").is_file()
     assert (tmp_path / "sheet.png").stat().st_size > 0
-    video = read_video(file)
+    video = Video.load(file)
     assert video.frames.shape == (5, 24, 40, 3) and video.fps == 4
 
     seen = show1("inspect", file, "--json").json
@@ -59,14 +59,14 @@ def test_drafts_then_one_of_them_carried_on(
     assert drafts.code == 0, drafts.err
     assert drafts.out.split() == ["panda-1.mkv", "panda-2.mkv"]
     assert "show1 resume run --pick N" in drafts.err
-    assert len(read_video("panda-2.mkv")) == 3 and Path("drafts.png").is_file()
+    assert len(Video.load("panda-2.mkv")) == 3 and Path("drafts.png").is_file()
 
     picked = show1("resume", "run", "--pick", 2, "--json")
     assert picked.code == 0, picked.err
     assert picked.json["file"] == str(tmp_path / "panda.mkv") and picked.json["seed"] == 1
     assert torch.equal(Run.open("run/pick-2").load("keyframes"), Run.open("run").load("keyframes")[1:])
     # two keyframes at once round otherwise than one, and random networks make more of that, here and there
-    difference = read_video("panda.mkv").frames.astype(int) - read_video(whole).frames
+    difference = Video.load("panda.mkv").frames.astype(int) - Video.load(whole).frames
     assert np.median(np.abs(difference)) <= 1
 
     def stop(self: StageLines, name: str) -> None:
@@ -103,7 +103,7 @@ def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(
     assert resumed.code == 0, resumed.err
     assert torch.get_num_threads() == threads
     assert "keyframes" not in resumed.err and "super_resolution: done" in resumed.err
-    assert (read_video(tmp_path / "panda.mkv").frames == read_video(whole).frames).all()
+    assert (Video.load(tmp_path / "panda.mkv").frames == Video.load(whole).frames).all()
 
     once_more = show1("resume", tmp_path / "my run")
     assert once_more.code == 0 and once_more.out == f"{tmp_path / 'panda.mkv'}\n"

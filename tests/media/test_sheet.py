@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from show1.errors import InputError
@@ -10,10 +11,10 @@ from show1.media.sheet import BACKGROUND, GAP
 from show1.video import Video
 
 
-def gray_ramp(frames: int, height: int = 20, width: int = 32, **metadata: object) -> Video:
-    """A video whose frame number n has the brightness n."""
+def gray_ramp(frames: int, height: int = 20, width: int = 32) -> NDArray[np.uint8]:
+    """A clip whose frame number n has the brightness n."""
     levels = np.arange(frames, dtype=np.uint8)[:, None, None, None]
-    return Video(frames=np.broadcast_to(levels, (frames, height, width, 3)).copy(), fps=8, metadata=dict(metadata))
+    return np.broadcast_to(levels, (frames, height, width, 3)).copy()
 
 
 def shown(sheet: Image.Image, columns: int, cell: tuple[int, int], row: int = 0) -> list[int]:
@@ -25,51 +26,61 @@ def shown(sheet: Image.Image, columns: int, cell: tuple[int, int], row: int = 0)
 
 
 def test_evenly_spaced_frames_from_first_to_last() -> None:
-    sheet = contact_sheet(gray_ramp(29), columns=8)
+    sheet = contact_sheet([gray_ramp(29)], labels=[""], columns=8)
     assert sheet.width <= 2100
     assert shown(sheet, 8, (160, 256)) == [0, 4, 8, 12, 16, 20, 24, 28]
 
 
 def test_small_frames_grow_by_a_whole_factor_without_smoothing() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (8, 20, 32, 3), dtype=np.uint8)
-    sheet = contact_sheet(Video(frames=frames, fps=8), columns=8, labels=[""])
+    sheet = contact_sheet([frames], columns=8, labels=[""])
     first = np.asarray(sheet)[GAP : GAP + 160, GAP : GAP + 256]
     np.testing.assert_array_equal(first[::8, ::8], frames[0])
     np.testing.assert_array_equal(first[7::8, 7::8], frames[0])
 
 
 def test_large_frames_shrink_to_fit() -> None:
-    sheet = contact_sheet(gray_ramp(3, 320, 576), columns=8, max_width=400)
+    sheet = contact_sheet([gray_ramp(3, 320, 576)], labels=[""], columns=8, max_width=400)
     assert sheet.width <= 400
     assert sheet.height < 120
 
 
 def test_more_rows_show_more_frames() -> None:
-    sheet = contact_sheet(gray_ramp(29), columns=4, rows=2, max_width=4 * (32 + GAP) + GAP)
+    sheet = contact_sheet([gray_ramp(29)], labels=[""], columns=4, rows=2, max_width=4 * (32 + GAP) + GAP)
     assert shown(sheet, 4, (20, 32), row=0) + shown(sheet, 4, (20, 32), row=1) == [0, 4, 8, 12, 16, 20, 24, 28]
 
 
 def test_short_video_shows_each_frame_once() -> None:
-    sheet = contact_sheet(gray_ramp(2), columns=8, max_width=8 * (32 + GAP) + GAP)
+    sheet = contact_sheet([gray_ramp(2)], labels=[""], columns=8, max_width=8 * (32 + GAP) + GAP)
     assert shown(sheet, 2, (20, 32)) == [0, 1]
     assert sheet.width == 2 * (32 + GAP) + GAP
 
 
-def test_one_row_a_video_with_captions() -> None:
+def test_one_row_per_video_with_captions() -> None:
     prompt = "a panda spins over the snow " * 12
     bare = contact_sheet([gray_ramp(8), gray_ramp(8)], labels=["", ""])
-    told = contact_sheet([gray_ramp(8, prompt=prompt, seed=3), gray_ramp(8, prompt="été 熊猫")])
+    long = contact_sheet([gray_ramp(8), gray_ramp(8)], labels=[prompt, "été 熊猫"])
     labelled = contact_sheet([gray_ramp(8), gray_ramp(8)], labels=["first", "second"])
-    assert bare.height < labelled.height < told.height
-    caption = np.asarray(told)[GAP + 160 + 2 : GAP + 160 + 22]
+    assert bare.height < labelled.height < long.height
+    caption = np.asarray(long)[GAP + 160 + 2 : GAP + 160 + 22]
     assert (caption != BACKGROUND).any()
     assert (np.asarray(bare)[GAP + 160 : GAP + 168] == BACKGROUND).all()
+
+
+def test_the_label_of_a_video_is_its_prompt_and_seed() -> None:
+    for metadata, label in [
+        ({"prompt": "a panda", "seed": 3}, "a panda (seed 3)"),
+        ({"prompt": "a panda"}, "a panda"),
+        ({"seed": 0}, "(seed 0)"),
+        ({}, ""),
+    ]:
+        assert Video(frames=gray_ramp(1), fps=8, metadata=metadata).label == label
 
 
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"videos": []}, "at least one video"),
+        ({"clips": []}, "at least one video"),
         ({"columns": 0}, "columns 0"),
         ({"rows": 0}, "rows 0"),
         ({"max_width": 10}, "max_width 10"),
@@ -78,4 +89,4 @@ def test_one_row_a_video_with_captions() -> None:
 )
 def test_impossible_sheets(options: dict[str, object], match: str) -> None:
     with pytest.raises(InputError, match=match):
-        contact_sheet(**{"videos": gray_ramp(2), **options})  # type: ignore[arg-type]
+        contact_sheet(**{"clips": [gray_ramp(2)], "labels": [""], **options})  # type: ignore[arg-type]

@@ -39,14 +39,15 @@ def inspect(
 
 def _inspect_video(path: Path, *, as_json: bool) -> None:
     from show1.generation.metadata import VideoRecord
-    from show1.media import read_metadata, read_video
+    from show1.media import read_metadata
+    from show1.video import Video
 
     metadata = read_metadata(path)
     if not metadata:
         raise InputError(
             f"{path} holds no record of how it was made: it is not by show1, or another program re-wrote it"
         )
-    video = read_video(path)
+    video = Video.load(path)
     frames, height, width = video.frames.shape[:3]
     if as_json:
         facts = {"file": str(path), "frames": frames, "height": height, "width": width, "fps": video.fps}

@@ -176,7 +176,7 @@ def reference_sheet(references: Sequence[Reference]) -> Image.Image:
         + " ".join(f"Warning: {warning}." for warning in reference.warnings)
         for reference in references
     ]
-    return contact_sheet([reference.video for reference in references], labels=labels)
+    return contact_sheet([reference.video.frames for reference in references], labels=labels)
 
 
 def _scan(path: Path, options: ReferenceOptions) -> tuple[list[float], NDArray[np.float64], list[str]]:

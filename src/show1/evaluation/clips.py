@@ -20,7 +20,6 @@ from PIL import Image
 
 from show1.errors import InputError, MediaError
 from show1.evaluation.benchmark_protocol import BenchmarkProtocol, Resize, Start, draw
-from show1.media import read_video
 from show1.video import Video
 
 Frames = NDArray[np.uint8]
@@ -232,9 +231,9 @@ def read_clip(entry: Entry, rule: ClipRule) -> Frames:
         last = (rule.frames - 1) * rule.stride
         most = last + 1 if rule.fps is None else math.ceil(last * _USUAL_MOST_FPS / rule.fps) + 1
     try:
-        video = read_video(entry.file, max_frames=most)
+        video = Video.load(entry.file, max_frames=most)
         if most is not None and rule.fps is not None and len(video) == most and video.fps > _USUAL_MOST_FPS:
-            video = read_video(entry.file)
+            video = Video.load(entry.file)
         return cut_clip(video, rule, entry.key)
     except MediaError as error:
         raise MediaError(

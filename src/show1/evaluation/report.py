@@ -126,5 +126,5 @@ def save_contact_sheet(file: Path, videos: Sequence[Path], labels: Sequence[str]
         options: `columns` and `max_width` of `show1.media.contact_sheet`.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    sheet = contact_sheet([Video.load(video) for video in videos], labels=labels, **options)
+    sheet = contact_sheet([Video.load(video).frames for video in videos], labels=labels, **options)
     save_sheet(sheet, file, overwrite=True)

@@ -105,7 +105,8 @@ class OutputFile(Options):
             if not (keep_same and _holds(file, video)):
                 video.save(file, overwrite=self.overwrite, codec=self.codec, quality=self.quality)
         if self.sheet is not None and not (keep_same and Path(self.sheet).exists() and not self.overwrite):
-            save_sheet(contact_sheet(videos), self.sheet, overwrite=self.overwrite)
+            sheet = contact_sheet([v.frames for v in videos], labels=[v.label for v in videos])
+            save_sheet(sheet, self.sheet, overwrite=self.overwrite)
         return files
 
 

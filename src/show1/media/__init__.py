@@ -1,6 +1,9 @@
-"""Reading and writing video files with their metadata, and contact sheets."""
+"""Reading and writing video files with their metadata, and contact sheets.
 
-from show1.media.output import probe_output, probe_sheet
+The functions take and give arrays of frames; `show1.Video` holds them together with frame rate and metadata.
+"""
+
+from show1.media.destination import probe_output, probe_sheet
 from show1.media.read import read_metadata, read_video
 from show1.media.sheet import contact_sheet, save_sheet
 from show1.media.write import write_video

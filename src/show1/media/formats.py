@@ -1,7 +1,7 @@
-"""Which file formats can be written: containers, their codecs, and what each codec needs.
+"""The file formats that can be written: containers, their codecs, and what each codec needs.
 
 The suffix of the output path picks the container. A path that ends in ``/``, that is an existing folder, or that has no
-suffix stands for a folder of numbered PNG frames.
+suffix means a folder of numbered PNG frames.
 """
 
 from dataclasses import dataclass, field
@@ -18,10 +18,11 @@ class Encoder:
     """Name of the encoder in FFmpeg."""
 
     crf: int | None = None
-    """Constant rate factor when no quality is asked for (lower is better); None for a lossless encoder."""
+    """Constant rate factor if no quality is asked for (lower is better); None for a lossless encoder."""
 
     best_crf: int = 0
-    """Of quality 100."""
+    """The constant rate factor of quality 100."""
+
     worst_crf: int = 51
     """The constant rate factor of quality 0."""
 
@@ -35,7 +36,7 @@ class Encoder:
     """Pixel format when the height or the width is odd: some encoders halve the chroma planes of even sizes only."""
 
     chroma_location: str = "left"
-    """Where the samples of halved chroma planes lie: what decoders assume when the stream does not tell."""
+    """Where the samples of halved chroma planes lie: what decoders assume if the stream does not say."""
 
     min_side: int = 2
     """Least height and width in pixels. Below 64, x265 and SVT-AV1 corrupt memory and crash the process."""
@@ -52,7 +53,7 @@ class Container:
     """Name of the muxer in FFmpeg; None for formats that have a writer of their own."""
 
     codecs: tuple[str, ...] = ()
-    """Codecs that fit in, the default one first; empty where there is nothing to choose."""
+    """Codecs that the container holds, the default one first; empty if there is nothing to choose."""
 
     options: dict[str, str] = field(default_factory=dict)
     """Options of the muxer."""
@@ -106,23 +107,25 @@ MAX_GIF_FPS = 50.0
 
 @dataclass(frozen=True, kw_only=True)
 class OutputFormat:
-    """How a video is going to be written: the result of `choose_format`."""
+    """How a video will be written, as `choose_format` decides."""
 
     suffix: str
     """Key of `CONTAINERS`; empty for a folder of PNG frames."""
 
     codec: str | None = None
-    """Key of `ENCODERS`, or None where the container has a writer of its own."""
+    """Key of `ENCODERS`, or None if the container has a writer of its own."""
 
     quality: int | None = None
     """0 (worst) to 100 (best), or None for the default of the codec."""
 
     @property
     def container(self) -> Container:
+        """The container."""
         return CONTAINERS[self.suffix]
 
     @property
     def encoder(self) -> Encoder:
+        """The encoder of the codec."""
         assert self.codec is not None, "this container has a writer of its own"
         return ENCODERS[self.codec]
 
@@ -135,14 +138,14 @@ class OutputFormat:
                 "choose codec h264, or a larger size"
             )
         if self.suffix == ".gif" and fps > MAX_GIF_FPS:
-            raise InputError(f"GIF holds at most {MAX_GIF_FPS:g} frames a second, the video has {fps:g}: write .mp4")
+            raise InputError(f"GIF holds at most {MAX_GIF_FPS:g} frames per second, the video has {fps:g}: write .mp4")
 
 
 def choose_format(path: str | Path, *, codec: str | None = None, quality: int | None = None) -> OutputFormat:
     """Returns the format that the path, the codec and the quality ask for.
 
     Raises:
-        InputError: The suffix is unknown, the codec does not fit in the container, or the quality is not one.
+        InputError: The suffix is unknown, the codec does not fit the container, or the quality is out of range.
     """
     suffix = _container_suffix(path)
     container = CONTAINERS[suffix]
@@ -177,6 +180,6 @@ def _container_suffix(path: str | Path) -> str:
 def _check_quality(quality: int, suffix: str, codec: str | None) -> None:
     lossy = suffix == ".webp" or (codec is not None and ENCODERS[codec].crf is not None)
     if not lossy:
-        raise InputError(f"quality has no meaning for {codec or CONTAINERS[suffix].label}: leave it out")
+        raise InputError(f"quality does not apply to {codec or CONTAINERS[suffix].label}: leave it out")
     if not 0 <= quality <= 100:
         raise InputError(f"quality must be 0 (worst) to 100 (best), got {quality}")

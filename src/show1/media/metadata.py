@@ -1,4 +1,4 @@
-"""A video's metadata inside its file.
+"""The metadata of a video inside its file.
 
 =============  ==========================================================================================
 file           place
@@ -21,14 +21,17 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from show1.errors import InputError, MediaError
 
 KEY = "show1"
+"""Name of the entry that holds the metadata."""
+
 EXIF_IMAGE_DESCRIPTION = 0x010E
+"""Number of the EXIF tag that holds the metadata of a WebP."""
 
 
 def dump_metadata(metadata: dict[str, Any]) -> str:
     """Returns the metadata as ASCII JSON.
 
     Raises:
-        InputError: It holds something that JSON cannot hold.
+        InputError: A value has no JSON type.
     """
     try:
         return json.dumps(metadata, allow_nan=False)
@@ -83,10 +86,10 @@ def image_record(path: Path) -> tuple[dict[str, Any], float | None]:
     """Reads metadata and frame rate from a PNG, GIF or WebP file of ours.
 
     Returns:
-        The metadata (empty if there is none) and the frame rate (None if it is not told).
+        The metadata (empty if there is none) and the frame rate (None if it is not stated).
 
     Raises:
-        MediaError: The file is no readable image.
+        MediaError: The file cannot be read as an image.
     """
     try:
         with Image.open(path) as image:
@@ -99,7 +102,7 @@ def image_record(path: Path) -> tuple[dict[str, Any], float | None]:
             else:
                 record = parse_metadata(str(image.getexif().get(EXIF_IMAGE_DESCRIPTION, "")))
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise MediaError(f"cannot read {path}: it is no image, or damaged ({error})") from error
+        raise MediaError(f"cannot read {path}: it is not an image, or it is damaged ({error})") from error
     metadata = record.get(KEY)
     return (metadata if isinstance(metadata, dict) else {}), _rate(record.get("fps"))
 

@@ -15,14 +15,17 @@ from PIL import Image
 
 from show1.errors import InputError, MediaError
 from show1.media.metadata import KEY, image_record, parse_metadata
-from show1.video import Video
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_FPS = 8.0
-"""Frame rate of images in a folder that do not tell theirs: the published one."""
+"""Frame rate of images in a folder that do not state theirs: the published one."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+"""Suffixes of the images that a folder of frames may hold."""
+
+Recording = tuple[NDArray[np.uint8], float, dict[str, Any]]
+"""Frames of (F, H, W, 3), RGB; frames per second; metadata."""
 
 # Playlists, which open other files and addresses, and text, which FFmpeg draws as a video, are left out.
 _DEMUXERS = (
@@ -31,17 +34,17 @@ _DEMUXERS = (
 )
 
 
-def read_video(path: str | Path, *, max_frames: int | None = None) -> Video:
+def read_video(path: str | Path, *, max_frames: int | None = None) -> Recording:
     """Reads a video file, an animated image, or a folder of images in the order of their names.
 
     Colours follow the file's tags; a stored rotation (phones) is applied.
 
     Args:
         path: A video that FFmpeg decodes (MP4, WebM, Matroska, MOV, AVI, GIF, ...), WebP, or a folder of PNG or JPEG.
-        max_frames: Read only so many frames from the start.
+        max_frames: Read only this number of frames from the start.
 
     Returns:
-        The video with the metadata that show1 put into the file, if any.
+        The frames, (F, H, W, 3), RGB; the frames per second; the metadata that show1 put into the file, if any.
 
     Raises:
         InputError: `max_frames` is less than one.
@@ -77,7 +80,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         return _container_metadata(container)
 
 
-def _read_container(path: Path, max_frames: int | None) -> Video:
+def _read_container(path: Path, max_frames: int | None) -> Recording:
     with opened(path) as container:
         stream = container.streams.video[0]
         frames, times = [], []
@@ -92,14 +95,14 @@ def _read_container(path: Path, max_frames: int | None) -> Video:
     if max_frames is None and not is_gif:
         _check_complete(path, len(frames), announced, ours=bool(metadata))
     if is_gif:
-        metadata, told = image_record(path)
-        rate = told or _steady_rate(times, tick=0.01) or rate
+        metadata, stated_rate = image_record(path)
+        rate = stated_rate or _steady_rate(times, tick=0.01) or rate
     frames = [frame for frame in frames if frame.shape == frames[0].shape]
-    return Video(frames=np.stack(frames), fps=rate, metadata=metadata)
+    return np.stack(frames), rate, metadata
 
 
 def _check_complete(path: Path, frames: int, announced: int, *, ours: bool) -> None:
-    """A file cut off in the middle reads without an error. Other programs' files may announce more than they show."""
+    """Refuses a file of ours that is cut off, which reads without an error; other programs may announce too much."""
     if frames >= announced:
         return
     message = f"{path} is incomplete: {frames} of {announced} frames could be read"
@@ -110,7 +113,7 @@ def _check_complete(path: Path, frames: int, announced: int, *, ours: bool) -> N
 
 @contextmanager
 def opened(path: Path) -> Iterator[av.container.InputContainer]:
-    """Opens a file that has a video stream; errors of FFmpeg, within the block too, become MediaError."""
+    """Opens a file that has a video stream; errors of FFmpeg become MediaError, also those within the block."""
     options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
     try:
         with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
@@ -135,8 +138,8 @@ def _pixels(frame: av.VideoFrame) -> NDArray[np.uint8]:
     return np.rot90(pixels, k=round(frame.rotation / 90) % 4)
 
 
-def _read_webp(path: Path, max_frames: int | None) -> Video:
-    """Reads a WebP; its encoder merges equal frames into one that lasts longer, they are repeated here."""
+def _read_webp(path: Path, max_frames: int | None) -> Recording:
+    """Reads a WebP; its encoder merges equal frames into one that lasts longer, which is repeated here."""
     metadata, fps = image_record(path)
     images: list[NDArray[np.uint8]] = []
     durations: list[int] = []
@@ -152,10 +155,10 @@ def _read_webp(path: Path, max_frames: int | None) -> Video:
     fps = fps or 1000 / min(durations)
     repeats = [max(1, round(duration * fps / 1000)) for duration in durations]
     frames = [image for image, count in zip(images, repeats, strict=True) for _ in range(count)]
-    return Video(frames=np.stack(frames[:max_frames]), fps=fps, metadata=metadata)
+    return np.stack(frames[:max_frames]), fps, metadata
 
 
-def _read_folder(folder: Path, max_frames: int | None) -> Video:
+def _read_folder(folder: Path, max_frames: int | None) -> Recording:
     files = frame_files(folder)
     metadata, fps = image_record(files[0])
     frames: list[NDArray[np.uint8]] = []
@@ -167,11 +170,11 @@ def _read_folder(folder: Path, max_frames: int | None) -> Video:
             raise MediaError(f"cannot read the frame {file}: no image, or damaged ({error})") from error
         if frames[-1].shape != frames[0].shape:
             raise MediaError(f"the images of {folder} differ in size: {files[0].name} and {file.name}; make them equal")
-    return Video(frames=np.stack(frames), fps=fps or DEFAULT_FPS, metadata=metadata)
+    return np.stack(frames), fps or DEFAULT_FPS, metadata
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """The images of a folder, in the order of their names; MediaError if it holds none."""
+    """Returns the images of a folder in the order of their names; raises MediaError if it holds none."""
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise MediaError(f"the folder {folder} holds no PNG or JPEG images: give a video file or a folder of frames")
@@ -179,7 +182,7 @@ def frame_files(folder: Path) -> list[Path]:
 
 
 def opaque(image: Image.Image) -> NDArray[np.uint8]:
-    """Returns (H, W, 3) RGB; what is transparent becomes white."""
+    """Returns an image as (H, W, 3) RGB; transparent parts become white."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -193,7 +196,7 @@ def check_exists(path: Path) -> None:
 
 
 def is_webp(path: Path) -> bool:
-    """Whether a file begins as WebP does."""
+    """Tells whether the file is a WebP, by its first bytes."""
     try:
         with path.open("rb") as file:
             head = file.read(12)

@@ -4,65 +4,69 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from show1.errors import InputError
-from show1.media.output import probe_sheet, replacing
-from show1.video import Video
+from show1.media.destination import probe_sheet, replacing
 
 GAP = 4
 """Pixels between cells."""
 
 FONT_SIZE = 16
+"""Height of the captions' letters in pixels."""
+
 MAX_CAPTION_LINES = 3
+"""Lines after which a caption is cut."""
+
 BACKGROUND = (24, 24, 27)
+"""Colour between the cells, RGB."""
+
 INK = (228, 228, 231)
+"""Colour of the captions, RGB."""
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def contact_sheet(
-    videos: Video | Sequence[Video],
+    clips: Sequence[NDArray[np.uint8]],
     *,
+    labels: Sequence[str],
     columns: int = 8,
     rows: int = 1,
-    labels: Sequence[str] | None = None,
     max_width: int = 2100,
 ) -> Image.Image:
-    """Draws evenly spaced frames of each video in rows, with a caption below them.
+    """Draws evenly spaced frames of each clip in rows, with a caption below them.
 
     Small frames are enlarged by a whole factor without smoothing, so that the pixels of a 20x32 video can be judged;
     large ones are reduced to fit.
 
     Args:
-        videos: One video or several; of each, `columns * rows` frames are shown (all, if it has fewer).
-        columns: Frames in a row.
-        rows: Rows of a video.
-        labels: A caption for each video; by default its prompt and seed, if its metadata has them.
+        clips: Frames of (F, H, W, 3), RGB; of each clip, `columns * rows` are shown (all, if it has fewer).
+        labels: A caption per clip, such as `Video.label`.
+        columns: Frames per row.
+        rows: Rows per clip.
         max_width: Greatest width of the image in pixels.
 
     Raises:
-        InputError: No video, or numbers that make no sheet.
+        InputError: There is no clip, or the numbers leave no room.
     """
-    videos = [videos] if isinstance(videos, Video) else list(videos)
-    if not videos or any(len(video) == 0 for video in videos):
+    if not clips or any(len(clip) == 0 for clip in clips):
         raise InputError("a contact sheet needs at least one video, each with at least one frame")
     if columns < 1 or rows < 1 or max_width < columns * (GAP + 1) + GAP:
         raise InputError(f"columns {columns}, rows {rows}, max_width {max_width} leave no room for frames")
-    if labels is not None and len(labels) != len(videos):
-        raise InputError(f"{len(videos)} videos need as many labels, got {len(labels)}")
+    if len(labels) != len(clips):
+        raise InputError(f"{len(clips)} videos need as many labels, got {len(labels)}")
     cell_width = (max_width - GAP) // columns - GAP
-    strips = [_strip(video, columns, rows, cell_width) for video in videos]
-    width = max(strip.width for strip in strips)
-    captions = list(labels) if labels is not None else [_default_label(video) for video in videos]
-    return _stack(strips, captions, width)
+    strips = [_strip(clip, columns, rows, cell_width) for clip in clips]
+    return _stack(strips, labels, max(strip.width for strip in strips))
 
 
 def save_sheet(image: Image.Image, path: str | Path, *, overwrite: bool = False) -> Path:
     """Saves a contact sheet as PNG, JPEG or WebP; the file appears when it is whole.
 
     Raises:
-        InputError: Another suffix.
+        InputError: The suffix is another one.
         OutputError: The file exists, or cannot be written.
     """
     path = Path(path)
@@ -74,11 +78,11 @@ def save_sheet(image: Image.Image, path: str | Path, *, overwrite: bool = False)
     return path
 
 
-def _strip(video: Video, columns: int, rows: int, cell_width: int) -> Image.Image:
-    """Returns the frames of one video in rows."""
-    count = min(len(video), columns * rows)
-    picked = np.linspace(0, len(video) - 1, count).round().astype(int)
-    cells = [_fit(Image.fromarray(video.frames[index]), cell_width) for index in picked]
+def _strip(clip: NDArray[np.uint8], columns: int, rows: int, cell_width: int) -> Image.Image:
+    """Draws the frames of one clip in rows."""
+    count = min(len(clip), columns * rows)
+    picked = np.linspace(0, len(clip) - 1, count).round().astype(int)
+    cells = [_fit(Image.fromarray(clip[index]), cell_width) for index in picked]
     width, height = cells[0].size
     used_rows = -(-count // columns)
     strip = Image.new("RGB", (min(count, columns) * (width + GAP) - GAP, used_rows * (height + GAP) - GAP), BACKGROUND)
@@ -94,13 +98,7 @@ def _fit(image: Image.Image, width: int) -> Image.Image:
     return image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
 
 
-def _default_label(video: Video) -> str:
-    prompt, seed = video.metadata.get("prompt"), video.metadata.get("seed")
-    parts = [str(prompt) if prompt else "", f"(seed {seed})" if seed is not None else ""]
-    return " ".join(part for part in parts if part)
-
-
-def _stack(strips: list[Image.Image], captions: list[str], width: int) -> Image.Image:
+def _stack(strips: list[Image.Image], captions: Sequence[str], width: int) -> Image.Image:
     font = ImageFont.load_default(size=FONT_SIZE)
     line_height = round(FONT_SIZE * 1.4)
     texts = [_wrap(caption, font, width) for caption in captions]
@@ -118,7 +116,7 @@ def _stack(strips: list[Image.Image], captions: list[str], width: int) -> Image.
 
 
 def _wrap(text: str, font: _Font, width: int) -> list[str]:
-    """Breaks a caption between words; what is over `MAX_CAPTION_LINES` ends in dots."""
+    """Breaks a caption between words; after `MAX_CAPTION_LINES` lines it ends in dots."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word

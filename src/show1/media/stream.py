@@ -1,4 +1,4 @@
-"""Videos read frame by frame, each drawn at the size that is asked for: long and large ones fit into little memory."""
+"""Videos read frame by frame, each at the size that is asked for, so that long and large ones need little memory."""
 
 import functools
 import logging
@@ -20,10 +20,10 @@ from show1.media.read import DEFAULT_FPS, check_exists, frame_files, is_webp, op
 logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 2**26
-"""Pixels of a frame that are decoded at most: twice 8K."""
+"""Most pixels of a frame that is decoded: twice 8K."""
 
 SEEK_FROM = 5.0
-"""Seconds from which on a start is sought rather than decoded up to."""
+"""Start in seconds from which on it is sought, rather than decoding everything before it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,25 +40,25 @@ class Frame:
     """Columns, upright and of square pixels."""
 
     draw: Callable[[int, int], NDArray[np.uint8]]
-    """Gives the frame at a height and a width: (H, W, 3) uint8 RGB."""
+    """Function of a height and a width that returns the frame: (H, W, 3), RGB."""
 
 
 def stream_video(path: str | Path, *, start: float = 0.0) -> Iterator[Frame]:
     """Reads what `show1.media.read_video` reads, one frame at a time.
 
-    Nothing is taken from the file's header but a frame rate where frames have no times, so files that do not tell
-    their length are read too.
+    From the file's header only the frame rate is read, and only if frames have no times, so that files that do not
+    state their length can be read too.
 
     Args:
         path: A video, an animated image, or a folder of PNG or JPEG.
-        start: Seconds; frames before it are left out.
+        start: Time in seconds; frames before it are left out.
 
     Yields:
         The frames, their times ascending.
 
     Raises:
-        MediaError: The file is missing, too large, no video, or damaged; if it is damaged further on, after the frames
-            before that.
+        MediaError: The file is missing, too large, not a video, or damaged. If it is damaged further on, the frames
+            before come first.
     """
     path = Path(path)
     check_exists(path)
@@ -71,22 +71,24 @@ def stream_video(path: str | Path, *, start: float = 0.0) -> Iterator[Frame]:
 
 
 def picture(image: Image.Image) -> NDArray[np.uint8]:
-    """A picture as it is shown, turned upright: (H, W, 3) uint8 RGB."""
+    """Returns an image turned upright: (H, W, 3), RGB."""
     return opaque(ImageOps.exif_transpose(image))
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Reads an image file, upright, RGB.
+    """Reads an image file, turned upright and in RGB.
 
     Raises:
-        MediaError: It is no image, too large, or damaged.
+        MediaError: The file is not an image, too large, or damaged.
     """
     try:
         with Image.open(path) as image:
             _check_size(path, image.height, image.width)
             return Image.fromarray(picture(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise MediaError(f"cannot read {path}: it is no image, or damaged ({error}); get a fresh copy") from error
+        raise MediaError(
+            f"cannot read {path}: it is not an image, or it is damaged ({error}); get a fresh copy"
+        ) from error
 
 
 def _check_size(path: Path, height: int, width: int) -> None:
@@ -149,7 +151,7 @@ def _images(folder: Path) -> Iterator[Frame]:
 
 
 def _webp(path: Path) -> Iterator[Frame]:
-    """Frames of a WebP; one that lasts longer (its encoder merges equal ones) is shown again."""
+    """Reads the frames of a WebP; one that lasts longer (its encoder merges equal ones) is repeated."""
     fps = image_record(path)[1]
     try:
         with Image.open(path) as image:

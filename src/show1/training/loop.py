@@ -185,8 +185,8 @@ def _preview_and_export(task: Task, batch: Batch, folder: Path, name: str, step:
     task.eval()
     samples = task.preview(batch)
     if samples:
-        videos = [Video.from_tensor(video, fps=2.0) for _, video in samples]
-        sheet = contact_sheet(videos, labels=[caption for caption, _ in samples])
+        clips = [Video.from_tensor(video, fps=2.0).frames for _, video in samples]
+        sheet = contact_sheet(clips, labels=[caption for caption, _ in samples])
         (folder / "samples").mkdir(exist_ok=True)
         save_sheet(sheet, folder / "samples" / f"step-{step:07d}.png", overwrite=True)
         log.show(sheet, step)

@@ -283,7 +283,7 @@ def save_reference_sheet(config: CustomizationConfig, clips: Clips, file: Path) 
         sheet = reference_sheet(clips.references)
     else:
         images = Video.from_tensor(clips.video[:, :, 0].transpose(0, 1), fps=1.0)
-        sheet = contact_sheet(images, rows=8, labels=[config.name])
+        sheet = contact_sheet([images.frames], rows=8, labels=[config.name])
     save_sheet(sheet, file, overwrite=True)
 
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the check that one can be written before the work begins."""
+"""The place of an output: checked before the work begins, and filled whole or not at all."""
 
 import errno
 import os
@@ -33,7 +33,7 @@ def probe_output(
     size: tuple[int, int] | None = None,
     fps: float = 8.0,
 ) -> None:
-    """Raises now what `write_video` would raise after the work: call it before a generation begins.
+    """Raises now what `write_video` would raise later; call it before a generation begins.
 
     Args:
         path: Where the video will be written.
@@ -41,7 +41,7 @@ def probe_output(
         codec: As for `write_video`.
         quality: As for `write_video`.
         size: (height, width) of the video in pixels, if known.
-        fps: Frames a second of the video.
+        fps: Frames per second of the video.
 
     Raises:
         InputError: The suffix, codec, quality or size cannot be used.
@@ -55,7 +55,16 @@ def probe_output(
 
 
 def probe_sheet(path: str | Path, overwrite: bool = False) -> None:
-    """Does for `save_sheet` what `probe_output` does for `write_video`."""
+    """Raises now what `save_sheet` would raise later.
+
+    Args:
+        path: Where the sheet will be saved.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        InputError: The suffix cannot be used.
+        OutputError: The file exists, or its folder cannot be written.
+    """
     path = Path(path)
     if path.suffix.lower() not in SHEET_SUFFIXES:
         raise InputError(
@@ -91,10 +100,10 @@ def check_free(path: Path, *, overwrite: bool, folder: bool = False) -> None:
 
 @contextmanager
 def replacing(path: Path, *, overwrite: bool, folder: bool = False) -> Iterator[Path]:
-    """Gives a temporary path beside `path`, which takes the place of `path` when the block ends without an error.
+    """Gives a temporary path beside `path`, which replaces `path` when the block ends without an error.
 
     Missing parent folders are created. Whatever goes wrong, Ctrl-C included, the temporary file is removed and `path`
-    is as it was.
+    stays as it was.
 
     Args:
         path: The output.
@@ -158,13 +167,13 @@ def _check_folder(path: Path) -> None:
 
 
 def _flush_to_disk(path: Path) -> None:
-    """Some disks tell that they are full only here."""
+    """Makes the file durable; some disks report only here that they are full."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def _replace_folder(partial: Path, path: Path) -> None:
-    """Puts the folder `partial` in the place of `path`, and back what was there if that fails."""
+    """Moves the folder `partial` to `path`; if that fails, what was at `path` comes back."""
     if not path.exists():
         os.replace(partial, path)
         return

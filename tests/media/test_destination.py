@@ -4,16 +4,15 @@ import errno
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
-import show1.media.output as output
-import show1.media.write as write
 from show1.errors import InputError, OutputError
-from show1.media import probe_output, probe_sheet, read_video, save_sheet, write_video
+from show1.media import probe_output, probe_sheet, save_sheet
 from show1.video import Video
 
 NAMES = ["v.mp4", "v.webm", "v.mkv", "v.gif", "v.webp", "frames"]
@@ -31,7 +30,7 @@ def entries(folder: Path) -> list[str]:
 @pytest.mark.parametrize("name", ["v.xyz", "v.png", "v.mp4.bak", ""])
 def test_unknown_suffix(tmp_path: Path, name: str) -> None:
     path = tmp_path / name if name else ""
-    for call in (lambda: write_video(make(), path), lambda: probe_output(path)):
+    for call in (lambda: make().save(path), lambda: probe_output(path)):
         with pytest.raises(InputError, match=r"\.mp4"):
             call()
 
@@ -44,42 +43,42 @@ def test_codec_and_quality_must_fit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="0 .worst. to 100"):
         probe_output(tmp_path / "v.mp4", quality=101)
     with pytest.raises(InputError, match="ffv1"):
-        write_video(make(), tmp_path / "v.mkv", quality=80)
+        make().save(tmp_path / "v.mkv", quality=80)
     for codec in ("h265", "av1"):
         with pytest.raises(InputError, match="at least 64 pixels a side.*32x48"):
-            write_video(make(), tmp_path / "v.mp4", codec=codec)
+            make().save(tmp_path / "v.mp4", codec=codec)
         with pytest.raises(InputError, match="at least 64"):
             probe_output(tmp_path / "v.mp4", codec=codec, size=(80, 48))
     with pytest.raises(InputError, match="GIF holds at most 50"):
-        write_video(make(fps=60), tmp_path / "v.gif")
+        make(fps=60).save(tmp_path / "v.gif")
     assert entries(tmp_path) == []
 
 
 def test_empty_video_and_unusable_metadata(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no frames"):
-        write_video(make(0), tmp_path / "v.mp4")
+        make(0).save(tmp_path / "v.mp4")
     for value in (Path("x"), float("nan")):
         with pytest.raises(InputError, match="JSON"):
-            write_video(Video(frames=make().frames, fps=8, metadata={"a": value}), tmp_path / "v.mp4")
+            Video(frames=make().frames, fps=8, metadata={"a": value}).save(tmp_path / "v.mp4")
     assert entries(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_existing_output_is_kept_or_replaced(tmp_path: Path, name: str) -> None:
-    path = write_video(make(3), tmp_path / name)
-    for call in (lambda: write_video(make(2), path), lambda: probe_output(path)):
+    path = make(3).save(tmp_path / name)
+    for call in (lambda: make(2).save(path), lambda: probe_output(path)):
         with pytest.raises(OutputError, match="already.*--overwrite"):
             call()
-    assert len(read_video(path)) == 3
+    assert len(Video.load(path)) == 3
     probe_output(path, True)
-    write_video(make(2), path, overwrite=True)
-    assert len(read_video(path)) == 2
+    make(2).save(path, overwrite=True)
+    assert len(Video.load(path)) == 2
     assert entries(tmp_path) == [name]
 
 
 def test_folders_with_other_files_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    for call in (lambda: write_video(make(), tmp_path, overwrite=True), lambda: probe_output(tmp_path, True)):
+    for call in (lambda: make().save(tmp_path, overwrite=True), lambda: probe_output(tmp_path, True)):
         with pytest.raises(OutputError, match="other files"):
             call()
     assert entries(tmp_path) == ["thesis.txt"]
@@ -88,7 +87,7 @@ def test_folders_with_other_files_are_never_replaced(tmp_path: Path) -> None:
 def test_empty_folder_is_filled(tmp_path: Path) -> None:
     folder = tmp_path / "clip.mp4"
     folder.mkdir()
-    write_video(make(2), folder)
+    make(2).save(folder)
     assert entries(folder) == ["00000.png", "00001.png"]
 
 
@@ -96,7 +95,7 @@ def test_parents_are_created(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "v.mkv"
     probe_output(path)
     assert entries(tmp_path) == []
-    assert write_video(make(), path).is_file()
+    assert make().save(path).is_file()
 
 
 def test_devices_and_files_in_the_way(tmp_path: Path) -> None:
@@ -108,7 +107,7 @@ def test_devices_and_files_in_the_way(tmp_path: Path) -> None:
         (tmp_path / "pipe.mp4", "not a file"),
     ]:
         for call in (
-            lambda path=path: write_video(make(), path, overwrite=True),
+            lambda path=path: make().save(path, overwrite=True),
             lambda path=path: probe_output(path, True),
         ):
             with pytest.raises(OutputError, match=match):
@@ -138,7 +137,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may write everywhere")
 def test_folder_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    for call in (lambda: write_video(make(), tmp_path / "v.mp4"), lambda: probe_output(tmp_path / "v.mp4")):
+    for call in (lambda: make().save(tmp_path / "v.mp4"), lambda: probe_output(tmp_path / "v.mp4")):
         with pytest.raises(OutputError, match="no permission"):
             call()
 
@@ -151,7 +150,7 @@ def test_full_disk_leaves_nothing(tmp_path: Path, name: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, former[1]))
     try:
         with pytest.raises(OutputError, match="no room left"):
-            write_video(video, tmp_path / name)
+            video.save(tmp_path / name)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, former)
     assert entries(tmp_path) == []
@@ -159,23 +158,23 @@ def test_full_disk_leaves_nothing(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["v.mp4", "frames"])
 def test_disk_that_tells_late_that_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    path = write_video(make(2), tmp_path / name)
+    path = make(2).save(tmp_path / name)
 
     def refuse(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(output.os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OutputError, match="no room left"):
-        write_video(make(3), path, overwrite=True)
+        make(3).save(path, overwrite=True)
     monkeypatch.undo()
-    assert len(read_video(path)) == 2
+    assert len(Video.load(path)) == 2
     assert entries(tmp_path) == [name]
 
 
 def test_folder_of_frames_comes_back_if_its_successor_cannot_move(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_video(make(2), tmp_path / "frames")
+    path = make(2).save(tmp_path / "frames")
     real = os.replace
 
     def refuse_new(source: Path, target: Path) -> None:
@@ -183,10 +182,10 @@ def test_folder_of_frames_comes_back_if_its_successor_cannot_move(
             raise OSError(errno.EIO, "input/output error")
         real(source, target)
 
-    monkeypatch.setattr(output.os, "replace", refuse_new)
+    monkeypatch.setattr(os, "replace", refuse_new)
     with pytest.raises(OutputError, match="input/output error"):
-        write_video(make(3), path, overwrite=True)
-    assert len(read_video(path)) == 2
+        make(3).save(path, overwrite=True)
+    assert len(Video.load(path)) == 2
     assert entries(tmp_path) == ["frames"]
 
 
@@ -196,33 +195,33 @@ def test_folder_of_frames_comes_back_if_its_successor_cannot_move(
 def test_failing_encoder_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
-    path = write_video(make(2), tmp_path / "v.mp4")
+    path = make(2).save(tmp_path / "v.mp4")
     before = path.read_bytes()
 
-    def fail(video: Video, partial: Path, output: object) -> None:
-        partial.write_bytes(b"half of a video")
+    def fail(partial: str, *args: object, **options: object) -> None:
+        Path(partial).write_bytes(b"half of a video")
         raise failure
 
-    monkeypatch.setattr(write, "_encode", fail)
+    monkeypatch.setattr(av, "open", fail)
     expected = OutputError if isinstance(failure, av.error.FFmpegError) else type(failure)
     for target in (path, tmp_path / "other.mp4"):
         with pytest.raises(expected):
-            write_video(make(3), target, overwrite=True)
+            make(3).save(target, overwrite=True)
     assert path.read_bytes() == before
     assert entries(tmp_path) == ["v.mp4"]
 
 
 def test_file_that_appears_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "v.mp4"
-    real = write._encode
+    real = av.open
 
-    def encode_slowly(*args: object) -> None:
-        real(*args)  # type: ignore[arg-type]
+    def open_slowly(*args: Any, **options: Any) -> Any:
         path.write_text("another program was faster")
+        return real(*args, **options)
 
-    monkeypatch.setattr(write, "_encode", encode_slowly)
+    monkeypatch.setattr(av, "open", open_slowly)
     with pytest.raises(OutputError, match="already"):
-        write_video(make(), path)
+        make().save(path)
     assert path.read_text() == "another program was faster"
     assert entries(tmp_path) == ["v.mp4"]
 
@@ -231,7 +230,7 @@ def test_mode_follows_the_umask(tmp_path: Path) -> None:
     former = os.umask(0o022)
     try:
         for name in ("v.mp4", "v.webp"):
-            assert write_video(make(), tmp_path / name).stat().st_mode & 0o777 == 0o644
+            assert make().save(tmp_path / name).stat().st_mode & 0o777 == 0o644
     finally:
         os.umask(former)
 
