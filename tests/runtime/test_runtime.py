@@ -61,7 +61,7 @@ def test_devices_and_precisions() -> None:
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="'cuda' is not there.*use cpu"):
+    with pytest.raises(InputError, match="'cuda' is not available.*use cpu"):
         choose_device("cuda")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_device() == CPU

@@ -161,7 +161,7 @@ def test_a_tokenizer_of_another_model_is_found_out(base: Path, tmp_path: Path) -
     config = folder / "tokenizer" / "tokenizer_config.json"
     config.write_text(config.read_text().replace("100", "500"))
     encoder = PromptEncoder.from_folder(folder)
-    with pytest.raises(CheckpointError, match="not of the same model"):
+    with pytest.raises(CheckpointError, match="do not belong to the same model"):
         encoder.encode(["<extra_id_0>"], 8)
 
 
@@ -169,7 +169,7 @@ def test_a_tokenizer_of_another_model_is_found_out(base: Path, tmp_path: Path) -
 def test_a_damaged_tokenizer_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{")
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    with pytest.raises(CheckpointError, match=f"{name} is no readable tokenizer"):
+    with pytest.raises(CheckpointError, match=f"{name} is not a readable tokenizer"):
         load_tokenizer(tmp_path)
 
 

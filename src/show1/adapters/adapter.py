@@ -1,8 +1,8 @@
 """Adapters: small files that change the weights of one stage's UNet, so that it follows a motion or a style.
 
-A file is safetensors. Its tensors are `unet.<module>.lora_A.weight` and `unet.<module>.lora_B.weight` (LoRA, as
-diffusers and peft write it) or `unet.<parameter>.diff` (tuned minus base), and `lora_start_noise` where there is one
-(diffusers' loaders refuse a file with names that lack the word). The header's `show1` is the rest as JSON.
+The format is safetensors. The tensors are `unet.<module>.lora_A.weight` and `unet.<module>.lora_B.weight` (LoRA, as
+diffusers and peft write it) or `unet.<parameter>.diff` (tuned minus base), and `lora_start_noise` if there is one
+(diffusers' loaders refuse a file with names that lack the word "lora"). The header's `show1` holds the rest as JSON.
 """
 
 import json
@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from show1.adapters.lora import (
     DIFFUSERS_KEY,
@@ -32,8 +31,11 @@ from show1.errors import CheckpointError, InputError, OutputError
 from show1.files import cached_sha256, sha256_of_text, write_tensors
 
 FORMAT = "show1-adapter-1"
+"""Version of the file format."""
 SUFFIX = ".safetensors"
+"""Suffix of an adapter's file."""
 DIFF = ".diff"
+"""End of the name of a tensor that is a difference: tuned minus base."""
 _HEADER = "show1"
 _START_NOISE = "lora_start_noise"
 
@@ -42,30 +44,30 @@ AdapterKind = Literal["motion", "style"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter:
-    """A change of one stage's UNet, and where it comes from."""
+    """A change of the weights of one stage's UNet, and its origin."""
 
     stage: StageName
-    """Whose UNet it changes."""
+    """The stage whose UNet it changes."""
     kind: AdapterKind
-    """What it was made to follow."""
+    """Whether it follows a motion or a style."""
     method: str
-    """How it was trained: `temporal_attention`, `residual_vector`, `lora`, `spatial_lora`; `unknown`: by others."""
+    """Training method: `temporal_attention`, `residual_vector`, `lora`, `spatial_lora`; `unknown` for foreign files."""
     base_name: str
-    """Name of the model it was trained on; empty: not known."""
+    """Name of the model it was trained on; empty if unknown."""
     base_sha256: str
-    """`unet_sha256` of that model's UNet; empty: not known."""
+    """`unet_sha256` of that model's UNet; empty if unknown."""
     prompt: str
-    """Trigger words; empty: not known."""
+    """Trigger words; empty if unknown."""
     tensors: dict[str, Tensor]
-    """`<module>.lora_A.weight` and `<module>.lora_B.weight`, or `<parameter>.diff`; names inside the UNet."""
+    """Tensors by name inside the UNet: `<module>.lora_A.weight` and `<module>.lora_B.weight`, or `<parameter>.diff`."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Of the training; JSON types."""
+    """Settings of the training, in JSON types."""
     lora_alpha: float | None = None
-    """LoRA's scale times its rank; None: the rank (scale 1)."""
+    """LoRA's alpha, its scale times its rank; None for the rank itself (scale 1)."""
     start_noise: Tensor | None = None
-    """Inverted reference clips, (N, 3, F, H, W)."""
+    """Noise that leads to the reference clips, (N, 3, F, H, W)."""
     noise_weight: float = 0.0
-    """Advised share of the start noise's variance that comes from `start_noise`, 0 to 1."""
+    """Recommended share of the start noise's variance that comes from `start_noise`, 0 to 1."""
 
     def __post_init__(self) -> None:
         for name, value, known in (("stage", self.stage, STAGES), ("kind", self.kind, get_args(AdapterKind))):
@@ -85,11 +87,11 @@ class Adapter:
 
     @property
     def num_parameters(self) -> int:
-        """Numbers in the tensors, without the start noise."""
+        """Total size of the tensors, without the start noise."""
         return sum(tensor.numel() for tensor in self.tensors.values())
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each parameter that changes."""
+        """Returns the shape of each parameter that changes."""
         out = {n.removesuffix(DIFF): tuple(t.shape) for n, t in self.tensors.items() if n.endswith(DIFF)}
         for module in lora_modules(self.tensors):
             down, up = self.tensors[module + DOWN], self.tensors[module + UP]
@@ -97,7 +99,7 @@ class Adapter:
         return out
 
     def deltas(self) -> dict[str, Tensor]:
-        """The change of each parameter at weight 1, float32."""
+        """Returns the change of each parameter at weight 1, in float32 and of the parameter's shape."""
         out = {n.removesuffix(DIFF): t.float() for n, t in self.tensors.items() if n.endswith(DIFF)}
         for module in lora_modules(self.tensors):
             name = f"{module}.weight"
@@ -106,7 +108,7 @@ class Adapter:
         return out
 
     def describe(self) -> dict[str, Any]:
-        """All but the tensors; JSON types."""
+        """Returns everything except the tensors, in JSON types."""
         return {
             "format": FORMAT,
             "stage": self.stage,
@@ -122,6 +124,13 @@ class Adapter:
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the file, whole or not at all.
+
+        Args:
+            path: The file, `*.safetensors`.
+            overwrite: Whether an existing file may be replaced.
+
+        Returns:
+            The file.
 
         Raises:
             OutputError: The file exists, or cannot be written.
@@ -147,11 +156,11 @@ class Adapter:
 
         Args:
             path: The file.
-            stage: Whose UNet it changes: needed of a file by another program, which does not say; None: as it says.
+            stage: The stage whose UNet it changes; only needed for files of other programs, which do not state it.
 
         Raises:
-            InputError: No such file, or a file by another program and no stage.
-            CheckpointError: It is damaged, no adapter, or one of another stage.
+            InputError: There is no such file, or it is of another program and `stage` is missing.
+            CheckpointError: The file is damaged, not an adapter, or one of another stage.
         """
         file = Path(path).expanduser()
         header, tensors = _read_file(file)
@@ -190,7 +199,7 @@ class Adapter:
     def _from_foreign(cls, file: Path, header: Mapping[str, str], tensors: dict[str, Tensor], stage: StageName) -> Self:
         config = read_config(header)
         beside = file.with_name("adapter_config.json")
-        if not config and file.name == "adapter_model.safetensors" and beside.is_file():  # of peft's save_pretrained
+        if not config and file.name == "adapter_model.safetensors" and beside.is_file():  # by peft's save_pretrained
             config = read_json(beside)
         return cls(
             stage=stage,
@@ -204,7 +213,7 @@ class Adapter:
 
 
 def is_adapter_file(path: Path) -> bool:
-    """Whether the file says that it is an adapter by show1."""
+    """Tells whether a file is an adapter by show1, from its header."""
     try:
         with safe_open(path, framework="pt") as opened:
             return _HEADER in (opened.metadata() or {})
@@ -213,7 +222,14 @@ def is_adapter_file(path: Path) -> bool:
 
 
 def sum_deltas(adapters: Iterable[tuple[Adapter, float]]) -> dict[str, Tensor]:
-    """The weighted sum of the adapters' changes, float32; adapters of weight 0 are left out."""
+    """Adds up the changes of adapters.
+
+    Args:
+        adapters: Adapters with their weights; those of weight 0 are left out.
+
+    Returns:
+        The change of each parameter, in float32 and of the parameter's shape.
+    """
     out: dict[str, Tensor] = {}
     for adapter, weight in adapters:
         if weight != 0:
@@ -222,35 +238,16 @@ def sum_deltas(adapters: Iterable[tuple[Adapter, float]]) -> dict[str, Tensor]:
     return out
 
 
-@torch.no_grad()
-def apply_adapters(unet: nn.Module, adapters: Sequence[tuple[Adapter, float]]) -> None:
-    """Changes a network's weights: the sum is in float32, and is cast to their precision once.
-
-    Args:
-        unet: Its parameters that change get new memory; the others are not touched.
-        adapters: With their weights.
-
-    Raises:
-        CheckpointError: A parameter is not there, or has another shape.
-    """
-    parameters = dict(unet.named_parameters())
-    for adapter, _ in adapters:
-        check_shapes(adapter, {name: tuple(p.shape) for name, p in parameters.items()}, "the network")
-    for name, delta in sum_deltas(adapters).items():
-        parameter = parameters[name]
-        parameter.data = (parameter.data.float() + delta.to(parameter.device)).to(parameter.dtype)
-
-
 def check_shapes(adapter: Adapter, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Makes sure that a network has all parameters that the adapter changes.
+    """Makes sure that a network has all parameters that an adapter changes.
 
     Args:
         adapter: The adapter.
-        shapes: Of the network's parameters.
+        shapes: The shapes of the network's parameters by name.
         where: What the message calls the network.
 
     Raises:
-        CheckpointError: A parameter is not there, or has another shape.
+        CheckpointError: A parameter is missing, or has another shape.
     """
     for name, shape in adapter.shapes().items():
         if name not in shapes:
@@ -263,10 +260,14 @@ def check_shapes(adapter: Adapter, shapes: Mapping[str, tuple[int, ...]], where:
 
 
 def check_noise_weight(weight: float, start_noise: Tensor | None) -> None:
-    """Makes sure that the start noise can be used with this weight.
+    """Makes sure that start noise can be used with a weight.
+
+    Args:
+        weight: Share of the variance, 0 to 1.
+        start_noise: (N, 3, F, H, W), or None.
 
     Raises:
-        InputError: It is not from 0 to 1, or there is no start noise.
+        InputError: The weight is not from 0 to 1, or there is no start noise.
     """
     if not 0 <= weight <= 1:
         raise InputError(f"noise_weight must be from 0 to 1, got {weight!r}")
@@ -275,7 +276,7 @@ def check_noise_weight(weight: float, start_noise: Tensor | None) -> None:
 
 
 def unet_sha256(folder: str | Path, variant: str | None = None) -> str:
-    """Hash of the weights in a UNet's folder: that of the file, or of the list of the shards' hashes.
+    """Returns the hash of the weights in a UNet's folder: that of the file, or of the list of the shards' hashes.
 
     Raises:
         CheckpointError: The weights are missing.
@@ -284,7 +285,7 @@ def unet_sha256(folder: str | Path, variant: str | None = None) -> str:
 
 
 def unet_hashes(folder: Path) -> list[str]:
-    """`unet_sha256` of all variants (precisions) of the weights in a UNet's folder."""
+    """Returns `unet_sha256` of every variant (precision) of the weights in a UNet's folder."""
     groups = weight_variants([f.name for f in folder.iterdir()])
     files = [[folder / name for name in names] for names in groups.values()]
     return [_hash_files(group) for group in files if all(f.is_file() for f in group)]

@@ -1,6 +1,6 @@
-"""LoRA weights (arXiv:2106.09685): their change of a parameter, and their names in files of diffusers, peft and others.
+"""LoRA weights (arXiv:2106.09685): how they change a parameter, and how other programs name them in files.
 
-Inside show1 a module's pair is `<module>.lora_A.weight` (r, in, ...) and `<module>.lora_B.weight` (out, r, ...), and
+Inside show1, a module's pair is `<module>.lora_A.weight` (r, in, ...) and `<module>.lora_B.weight` (out, r, ...), and
 the module's weight changes by (alpha / r) * B A, as in peft.
 """
 
@@ -16,14 +16,16 @@ from torch import Tensor
 from show1.errors import InputError
 
 DOWN = ".lora_A.weight"
+"""End of the name of the projection to the rank, (r, in, ...)."""
 UP = ".lora_B.weight"
+"""End of the name of the projection from the rank, (out, r, ...)."""
 DIFFUSERS_KEY = "lora_adapter_metadata"
-"""Where diffusers keeps peft's config in a safetensors header."""
+"""Entry of a safetensors header in which diffusers keeps peft's config."""
 PREFIX = "unet."
-"""Before the names (and the config's keys) of a UNet's LoRA in a file of diffusers."""
+"""Prefix of the names, and of the config's keys, of a UNet's LoRA in a file of diffusers."""
 
 _PREFIXES = ("base_model.model.", PREFIX)
-# of peft with and without an adapter's name, of diffusers before peft, of kohya's tools
+# peft with and without an adapter's name, diffusers before it used peft, kohya's tools
 _PAIR = re.compile(
     r"(?P<module>.+)\.(?:"
     r"(?P<peft>lora_[AB])(?:\.(?!weight$)\w+)?\.weight|lora\.(?P<old>down|up)\.weight|lora_(?P<kohya>down|up)\.weight)"
@@ -31,12 +33,15 @@ _PAIR = re.compile(
 
 
 def lora_delta(down: Tensor, up: Tensor, alpha: float | None) -> Tensor:
-    """The change of a linear layer's or a convolution's weight, (out, in, ...) float32.
+    """Computes how a LoRA pair changes the weight of a linear layer or a convolution.
 
     Args:
         down: (r, in, ...).
-        up: (out, r, ...), of kernel 1 where it is a convolution.
-        alpha: None: r.
+        up: (out, r, ...), with a kernel of 1 for a convolution.
+        alpha: Scale times rank; None for the rank, r.
+
+    Returns:
+        (out, in, ...), float32.
     """
     rank = down.shape[0]
     product = up.float().flatten(1) @ down.float().flatten(1)
@@ -45,12 +50,20 @@ def lora_delta(down: Tensor, up: Tensor, alpha: float | None) -> Tensor:
 
 
 def lora_modules(names: Mapping[str, Any]) -> list[str]:
-    """Modules that have a `lora_A` among the names."""
+    """Lists the modules that have a `lora_A` among the names."""
     return [name.removesuffix(DOWN) for name in names if name.endswith(DOWN)]
 
 
 def diffusers_config(tensors: Mapping[str, Tensor], alpha: float | None) -> dict[str, Any]:
-    """peft's config of these pairs, as diffusers writes it into a header: every key begins with `unet.`."""
+    """Returns peft's config of LoRA pairs, as diffusers writes it into a header.
+
+    Args:
+        tensors: The pairs, (r, in, ...) and (out, r, ...), by name.
+        alpha: Scale times rank; None for the rank.
+
+    Returns:
+        The config; every key begins with `unet.`.
+    """
     ranks = {module: tensors[module + DOWN].shape[0] for module in lora_modules(tensors)}
     rank = Counter(ranks.values()).most_common(1)[0][0]
     pattern = {f"^{module}": r for module, r in ranks.items() if r != rank}
@@ -65,14 +78,18 @@ def diffusers_config(tensors: Mapping[str, Tensor], alpha: float | None) -> dict
 
 
 def read_foreign(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """LoRA tensors of another program under show1's names, scaled so that alpha is the rank.
+    """Renames LoRA tensors of another program, and scales them so that alpha is the rank.
 
     Args:
-        tensors: As in the file.
+        tensors: The tensors of the file, by name.
         config: peft's config; may be empty.
 
+    Returns:
+        Pairs of (r, in, ...) and (out, r, ...), by show1's names.
+
     Raises:
-        InputError: No LoRA of a UNet, a kind of it that show1 cannot use, or a damaged config.
+        InputError: The tensors are not the LoRA of a UNet, or of a kind that show1 cannot use, or the config is
+            damaged.
     """
     out: dict[str, Tensor] = {}
     alphas: dict[str, float] = {}
@@ -84,7 +101,7 @@ def read_foreign(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> di
         match = _PAIR.fullmatch(bare)
         if match is None or name.startswith("text_encoder"):
             raise InputError(
-                f"the tensor {name} is none of a UNet's LoRA; show1 reads pairs such as "
+                f"the tensor {name} is not part of a UNet's LoRA; show1 reads pairs such as "
                 f"unet.<module>{DOWN} and unet.<module>{UP}"
             )
         is_down = (match["peft"] or match["old"] or match["kohya"]) in ("lora_A", "down")
@@ -101,10 +118,13 @@ def read_foreign(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> di
 
 
 def read_config(header: Mapping[str, str]) -> dict[str, Any]:
-    """peft's config from a safetensors header, its keys without `unet.`; empty if there is none.
+    """Reads peft's config from a safetensors header.
+
+    Returns:
+        The config, its keys without `unet.`; empty if there is none.
 
     Raises:
-        InputError: It is no JSON.
+        InputError: The config is not JSON.
     """
     try:
         config = json.loads(header.get(DIFFUSERS_KEY) or "{}")

@@ -1,4 +1,4 @@
-"""Where weights live and how they compute: device, precision, memory, cost."""
+"""Device, precision, memory and cost of a computation."""
 
 from show1.runtime.accounting import Cost, measure
 from show1.runtime.placement import (

@@ -1,4 +1,4 @@
-"""What a part of a run costs: seconds and peak memory."""
+"""Measurement of seconds and peak memory."""
 
 import contextlib
 import sys
@@ -12,21 +12,21 @@ import torch
 
 @dataclass
 class Cost:
-    """Filled in when `measure` ends."""
+    """What a block of code cost; `measure` fills it in when the block ends."""
 
     seconds: float = 0.0
     """Wall-clock time."""
     peak_memory: int = 0
-    """Bytes: on CUDA the most that was allocated, else the process's largest resident set."""
+    """Peak memory in bytes: allocations on CUDA, otherwise the process's resident set."""
 
     def to_dict(self) -> dict[str, float | int]:
-        """The saved form."""
+        """Returns the saved form."""
         return {"seconds": round(self.seconds, 3), "peak_memory_bytes": self.peak_memory}
 
 
 @contextlib.contextmanager
 def measure(device: torch.device) -> Iterator[Cost]:
-    """Measures the time and the peak memory of the block's run."""
+    """Measures the time and the peak memory of a block of code."""
     cost = Cost()
     _reset_peak(device)
     start = time.perf_counter()
@@ -43,7 +43,7 @@ def _reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    with contextlib.suppress(OSError):  # Linux alone can reset it; elsewhere the peak is that of the process so far
+    with contextlib.suppress(OSError):  # only Linux can reset it; elsewhere the peak is that of the process so far
         Path("/proc/self/clear_refs").write_text("5")
 
 

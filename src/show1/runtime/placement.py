@@ -1,4 +1,4 @@
-"""On which device and in which precision to compute, and how much to keep in memory."""
+"""Choice of device, precision and memory policy, and the stages that are held in memory."""
 
 import contextlib
 import gc
@@ -15,11 +15,13 @@ from show1.errors import InputError, Show1Error
 logger = logging.getLogger(__name__)
 
 MemoryPolicy = Literal["auto", "low", "high"]
+"""`low` holds one stage at a time, `high` all of them; `auto` decides by the free memory."""
+
 T = TypeVar("T")
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for; else CUDA, else MPS, else the CPU.
+    """Chooses the device that is asked for; otherwise CUDA, MPS or the CPU, whichever comes first.
 
     Raises:
         InputError: There is no such device.
@@ -34,16 +36,16 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
         raise InputError(f"unknown device {device!r}; use cpu, cuda, cuda:1 or mps") from error
     there: dict[str, Callable[[], bool]] = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if chosen.type in there and not there[chosen.type]():
-        raise InputError(f"the device {device!r} is not there: torch {torch.__version__} sees none; use cpu")
+        raise InputError(f"the device {device!r} is not available: torch {torch.__version__} finds none; use cpu")
     if chosen.type == "cuda" and chosen.index is not None and chosen.index >= torch.cuda.device_count():
         raise InputError(
-            f"the device {device!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices"
+            f"the device {device!r} is not available: this machine has {torch.cuda.device_count()} CUDA devices"
         )
     return chosen
 
 
 def choose_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The precision asked for; else bfloat16 on CUDA (float16 on cards without it), float32 elsewhere."""
+    """Chooses the precision asked for; otherwise bfloat16 on CUDA (float16 on cards without it), float32 elsewhere."""
     if dtype is not None:
         return dtype
     if device.type != "cuda":
@@ -52,11 +54,11 @@ def choose_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype
 
 
 def choose_memory(policy: MemoryPolicy, device: torch.device, needed: int) -> Literal["low", "high"]:
-    """`auto` keeps all networks if their weights fill at most half of the free memory.
+    """Resolves `auto`, which keeps all networks if their weights fill at most half of the free memory.
 
     Args:
-        policy: What was asked for.
-        device: Where the weights go.
+        policy: The policy that is asked for.
+        device: The device of the weights.
         needed: Bytes of all weights.
     """
     if policy != "auto":
@@ -66,7 +68,7 @@ def choose_memory(policy: MemoryPolicy, device: torch.device, needed: int) -> Li
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be allocated, or None where that is unknown."""
+    """Returns the bytes that can still be allocated, or None if that is unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     limits = [value for value in (_memory_available(), _cgroup_available()) if value is not None]
@@ -74,7 +76,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 class Residency(Generic[T]):
-    """Holds loaded stages: with `low` at most one, with `high` all."""
+    """Holds loaded stages: at most one with `low`, all with `high`."""
 
     def __init__(self, policy: Literal["low", "high"], device: torch.device) -> None:
         """Starts empty."""
@@ -84,28 +86,24 @@ class Residency(Generic[T]):
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """Names of what is in memory."""
+        """Names of the stages in memory."""
         return tuple(self._loaded)
 
     def get(self, name: str, load: Callable[[], T]) -> T:
-        """The thing called `name`, loaded by `load` if it is not there; frees the others first with `low`."""
+        """Returns a stage, which `load` loads if it is not in memory; with `low`, the others are freed first."""
         if name not in self._loaded:
             if self.policy == "low":
                 self.clear()
             self._loaded[name] = load()
         return self._loaded[name]
 
-    def peek(self, name: str) -> T | None:
-        """The thing called `name` if it is in memory."""
-        return self._loaded.get(name)
-
     def release(self, name: str) -> None:
-        """Frees one thing if the policy is `low`; the caller must not hold it any more."""
+        """Frees a stage if the policy is `low`; the caller must not hold it any more."""
         if self.policy == "low" and self._loaded.pop(name, None) is not None:
             empty_cache(self.device)
 
     def discard(self, name: str) -> None:
-        """Frees one thing whatever the policy is: it is to be loaded anew."""
+        """Frees a stage under any policy, so that it is loaded again."""
         if self._loaded.pop(name, None) is not None:
             empty_cache(self.device)
 
@@ -129,11 +127,11 @@ def empty_cache(device: torch.device) -> None:
 def explained_memory(
     where: str, smaller: str = "memory='low', max_batch=1, fewer frames or a smaller size"
 ) -> Iterator[None]:
-    """Says what to do when memory runs out, as a `Show1Error`.
+    """Turns running out of memory into a `Show1Error` that says what to do.
 
     Args:
-        where: Such as "in the stage 'keyframes'".
-        smaller: What needs less.
+        where: The place for the message, such as "in the stage 'keyframes'".
+        smaller: What would need less memory.
     """
     try:
         yield
@@ -161,7 +159,7 @@ def _memory_available() -> int | None:
 
 
 def _cgroup_available() -> int | None:
-    """What a container's limit leaves (cgroup v2, then v1)."""
+    """Returns what a container's limit leaves (cgroup v2, then v1)."""
     root = Path("/sys/fs/cgroup")
     for limit, used in (
         (root / "memory.max", root / "memory.current"),

@@ -1,4 +1,4 @@
-"""Text states on disk, by content: the same prompt and the same text encoder are never computed twice."""
+"""Text states on disk by content hash, so that no text encoder computes the same prompt twice."""
 
 import contextlib
 import hashlib
@@ -17,28 +17,34 @@ logger = logging.getLogger(__name__)
 
 
 class EmbeddingCache:
-    """Embeddings of single prompts. A damaged entry counts as absent; a folder that cannot be written is no error."""
+    """Embeddings of single prompts in a folder.
+
+    A damaged entry counts as absent, and a folder that cannot be written is not an error.
+    """
 
     def __init__(self, folder: Path | None = None, *, limit: int = 2000) -> None:
-        """Keeps them in a folder.
+        """Opens a cache.
 
         Args:
-            folder: None: in the cache folder of show1 (`SHOW1_CACHE`).
-            limit: Entries that are kept from one process to the next (of T5-XXL, 0.6 MB each in half precision).
+            folder: Folder of the entries; None for one in show1's cache folder (`SHOW1_CACHE`).
+            limit: Most entries that are kept from one process to the next (0.6 MB each for T5-XXL in half precision).
         """
         self.limit = limit
         self._pruned = False
         self.folder = folder if folder is not None else cache_dir() / "embeddings"
 
     def key(self, *, encoder: str, prompt: str, max_tokens: int, dtype: torch.dtype, device: str) -> str:
-        """Names an entry by all that its content depends on.
+        """Hashes everything that an entry depends on.
 
         Args:
             encoder: Identity of text encoder and tokenizer.
-            prompt: As the tokenizer gets it.
+            prompt: The prompt as the tokenizer gets it.
             max_tokens: Length to pad to.
-            dtype: Of the computation.
-            device: Kind of device, since kinds differ in the last digits.
+            dtype: Precision of the computation.
+            device: Kind of device, because results of different kinds differ in the last digits.
+
+        Returns:
+            The name of the entry.
         """
         parts = [encoder, prompt, max_tokens, str(dtype), device]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -52,7 +58,7 @@ class EmbeddingCache:
         except FileNotFoundError:
             return None
         except (SafetensorError, OSError, KeyError) as error:
-            logger.debug("cache entry %s is damaged and is made again: %s", file, error)
+            logger.debug("cache entry %s is damaged and will be computed again: %s", file, error)
             return None
 
     def put(self, key: str, embeds: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Prompts to the text states that the networks are conditioned on."""
+"""Text encoders: from prompts to the text states that the networks are conditioned on."""
 
 import gc
 import hashlib
@@ -25,7 +25,7 @@ _TIED = frozenset({"shared.weight", "encoder.embed_tokens.weight"})
 class PromptEncoder:
     """A tokenizer and a text encoder: T5 (pixel stages) or CLIP's text model (the expert).
 
-    From a folder, the text encoder is read when the first prompt is not in the cache, so perhaps never.
+    An encoder from a folder reads its network when the first prompt is not in the cache, so possibly never.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class PromptEncoder:
         """Takes the parts; see `from_folder`.
 
         Args:
-            tokenizer: Of transformers.
-            text_encoder: Of transformers; None: read from `folder` when needed.
-            cache: Embeddings on disk; only used with `folder`, whose files tell the encoder's identity.
-            folder: Holds `tokenizer/` and `text_encoder/`.
-            dtype: Of a text encoder that is read.
-            device: Of a text encoder that is read.
+            tokenizer: A tokenizer of transformers.
+            text_encoder: A text encoder of transformers; None to read it from `folder` when it is needed.
+            cache: Embeddings on disk; only used with `folder`, whose files identify the encoder.
+            folder: Folder of `tokenizer/` and `text_encoder/`.
+            dtype: Precision of a text encoder that is read.
+            device: Device of a text encoder that is read.
             variant: Weight files to prefer.
         """
         self.tokenizer = tokenizer
@@ -69,14 +69,14 @@ class PromptEncoder:
         variant: str | None = None,
         cache: EmbeddingCache | None = None,
     ) -> Self:
-        """Reads `tokenizer/`, and `text_encoder/` when it is needed.
+        """Reads `tokenizer/` now, and `text_encoder/` when it is needed.
 
         Args:
-            path: Holds both.
-            dtype: Of the text encoder.
-            device: Of the text encoder.
+            path: Folder that holds both.
+            dtype: Precision of the text encoder.
+            device: Device of the text encoder.
             variant: Weight files to prefer.
-            cache: Embeddings on disk; None: none are kept.
+            cache: Embeddings on disk; None to keep none.
 
         Raises:
             CheckpointError: A file is missing or damaged.
@@ -87,7 +87,7 @@ class PromptEncoder:
 
     @property
     def text_encoder(self) -> nn.Module:
-        """The network, read now if it was not yet."""
+        """The network, which is read now unless it was already."""
         if self._text_encoder is None:
             assert self._folder is not None, "a text encoder or a folder"
             self._text_encoder = load_text_encoder(
@@ -121,11 +121,11 @@ class PromptEncoder:
                 torch.cuda.empty_cache()
 
     def encode(self, prompts: Sequence[str], max_tokens: int | None = None) -> Tensor:
-        """Encodes prompts, padded; each alone, so that its states do not depend on its neighbours.
+        """Encodes prompts with padding, one at a time, so that the states of one do not depend on the others.
 
         Args:
-            prompts: B texts (cleaned; may be empty for the unconditional half of guidance).
-            max_tokens: L, the length to pad or cut to; None: the tokenizer's own limit.
+            prompts: B cleaned texts; empty ones serve the unconditional half of guidance.
+            max_tokens: L, the length to pad or cut to; None for the tokenizer's own limit.
 
         Returns:
             (B, L, D), in the text encoder's dtype, on its device.
@@ -136,12 +136,12 @@ class PromptEncoder:
 
     @property
     def max_tokens(self) -> int:
-        """The tokenizer's own limit, 77 where it names none."""
+        """The tokenizer's own limit, or 77 if it names none."""
         limit = int(self.tokenizer.model_max_length)
         return limit if limit <= 4096 else 77
 
     def truncated(self, prompt: str, max_tokens: int | None = None) -> str | None:
-        """The end of the prompt that does not fit in `max_tokens`, or None if all fits."""
+        """Returns the end of the prompt that does not fit in `max_tokens`, or None if everything fits."""
         length = max_tokens or self.max_tokens
         special = self.tokenizer.num_special_tokens_to_add()
         tokens = self.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -152,7 +152,7 @@ class PromptEncoder:
         return prompt[prompt.rfind(" ", 0, start) + 1 :].strip()  # from the word that is cut
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """Words that hold something outside of the tokenizer's vocabulary."""
+        """Lists the words that are not fully in the tokenizer's vocabulary."""
         unknown = self.tokenizer.unk_token_id
         words = dict.fromkeys(re.findall(r"[^\s.,;:!?]+", prompt))
         return [w for w in words if unknown in self.tokenizer(w, add_special_tokens=False)["input_ids"]]
@@ -185,9 +185,9 @@ class PromptEncoder:
         if int(tokens["input_ids"].max()) >= config.vocab_size:
             raise CheckpointError(
                 f"the tokenizer has token {int(tokens['input_ids'].max())}, the text encoder knows "
-                f"{config.vocab_size} tokens: they are not of the same model; correct {self._folder or 'them'}"
+                f"{config.vocab_size} tokens: they do not belong to the same model; correct {self._folder or 'them'}"
             )
-        # CLIP's padding is seen by the published expert (diffusers passes no mask either), T5's is masked
+        # the published expert attends to CLIP's padding (diffusers passes no mask either); T5's is masked
         mask = None if "CLIP" in type(model).__name__ else tokens["attention_mask"].to(device)
         states: Tensor = model(input_ids=tokens["input_ids"].to(device), attention_mask=mask)[0]
         return states[0]
@@ -197,7 +197,7 @@ def load_tokenizer(folder: Path) -> Any:
     """Reads a tokenizer: `tokenizer.json`, SentencePiece `spiece.model` (T5), or `vocab.json` and `merges.txt` (CLIP).
 
     Raises:
-        CheckpointError: None of these is there, or they are damaged.
+        CheckpointError: None of these files exists, or one is damaged.
     """
     from transformers import CLIPTokenizer, PreTrainedTokenizerFast, T5Tokenizer
 
@@ -216,15 +216,15 @@ def load_tokenizer(folder: Path) -> Any:
         return choices[file].from_pretrained(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises bare exceptions
         raise CheckpointError(
-            f"{folder / file} is no readable tokenizer ({str(error).splitlines()[0]}); delete it and download it again "
-            "(`show1 models download`)"
+            f"{folder / file} is not a readable tokenizer ({str(error).splitlines()[0]}); delete it and download it "
+            "again (`show1 models download`)"
         ) from error
 
 
 def load_text_encoder(
     folder: Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
 ) -> nn.Module:
-    """Reads a text encoder: `T5EncoderModel`, or `CLIPTextModel`.
+    """Loads a text encoder: `T5EncoderModel` or `CLIPTextModel`.
 
     Raises:
         CheckpointError: A file is missing, partial, corrupt, or does not fit the config.
@@ -250,7 +250,7 @@ def build_empty_text_encoder(folder: Path) -> nn.Module:
     """Makes a text encoder from `config.json` on the meta device, without weights.
 
     Raises:
-        CheckpointError: The config is missing, no JSON, or of another kind of model.
+        CheckpointError: The config is missing, not JSON, or that of another kind of model.
     """
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
@@ -272,19 +272,23 @@ def build_empty_text_encoder(folder: Path) -> nn.Module:
 
 
 def rename_text(name: str) -> str | None:
-    """A tensor's name in published files -> in today's transformers."""
+    """Returns the name that a tensor of a published file has in today's transformers; None to leave the tensor out."""
     if name.endswith("position_ids") or name.startswith("decoder."):
         return None
     return name.removeprefix("text_model.")
 
 
 def optional_text(model: nn.Module) -> frozenset[str]:
-    """Names that a file may lack: T5's word embedding is one tensor under two names."""
+    """Returns the names that a file may lack: T5's word embedding is one tensor under two names."""
     return _TIED if "T5" in type(model).__name__ else frozenset()
 
 
 def finish_text_encoder(model: nn.Module, device: torch.device | str) -> None:
-    """Sets what no file holds: tied weights and position numbers."""
+    """Sets what no file holds: tied weights and position numbers.
+
+    Raises:
+        CheckpointError: The word embedding is missing.
+    """
     if "T5" in type(model).__name__:
         embedding: Any = model
         named = (embedding.shared, embedding.encoder.embed_tokens)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from show1.adapters.adapter import Adapter, apply_adapters
+from show1.adapters.adapter import Adapter
 from show1.checkpoints.loading import load_unet
 from show1.errors import InputError, MissingDependencyError
 from show1.training.customization import CustomizationConfig, customize
@@ -91,12 +91,13 @@ def test_a_method_learns_by_its_own_weights(tmp_path: Path, cascade: Path, clip:
 def check_adapter(task: CustomizationTask, cascade: Path) -> None:
     """The base network with the adapter computes what the network that learned does (without its spatial path)."""
     task.eval()
-    plain = load_unet(cascade / "keyframes" / "unet", dtype=torch.float32, device="cpu")
+    folder = cascade / "keyframes" / "unet"
+    plain = load_unet(folder, dtype=torch.float32, device="cpu")
+    adapted = load_unet(folder, dtype=torch.float32, device="cpu", deltas=task.adapter().deltas())
     x, t, text = torch.randn(1, 3, 3, 8, 16), torch.tensor([500]), task._held("text")[:1]
     with torch.no_grad():
         wanted, untouched = task.unet(x, t, text).sample, plain(x, t, text).sample
-        apply_adapters(plain, [(task.adapter(), 1.0)])
-        assert_close(plain(x, t, text).sample, wanted, atol=1e-4, rtol=1e-4)
+        assert_close(adapted(x, t, text).sample, wanted, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(wanted, untouched, atol=1e-3)
 
 
