@@ -61,9 +61,11 @@ class StageLines(Reporter):
         self._began = self._last_line = time.monotonic()
 
     def stage_start(self, name: str) -> None:
+        """Notes when the stage began."""
         self._began = self._last_line = time.monotonic()
 
     def step_end(self, stage: StageName, done: int, total: int, samples: "Tensor") -> None:
+        """Writes a line if the last one is long ago; the samples (N, C, F, H, W) are not shown."""
         now = time.monotonic()
         if done < total and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
@@ -71,6 +73,7 @@ class StageLines(Reporter):
             tell(f"{stage}: step {done} of {total}, about {duration(left)} left")
 
     def stage_end(self, stage: StageName, videos: "list[Video]") -> None:
+        """Writes how long the stage took."""
         tell(f"{stage}: done in {duration(time.monotonic() - self._began)}")
 
 
@@ -99,14 +102,17 @@ class StageBars(Reporter):
         self._progress.stop()
 
     def stage_start(self, name: str) -> None:
+        """Begins a bar."""
         self._finish()
         self._task = self._progress.add_task("prompt" if name == "text" else name, total=None)
 
     def step_end(self, stage: StageName, done: int, total: int, samples: "Tensor") -> None:
+        """Moves the bar; the samples (N, C, F, H, W) are not shown."""
         if self._task is not None:
             self._progress.update(self._task, completed=done, total=total)
 
     def stage_end(self, stage: StageName, videos: "list[Video]") -> None:
+        """Completes the bar."""
         self._finish()
 
     def _finish(self) -> None:

@@ -72,6 +72,7 @@ class Clock:
 
     @property
     def seconds(self) -> float:
+        """Seconds since the clock was made."""
         return round(time.monotonic() - self._start, 3)
 
 
