@@ -11,11 +11,13 @@ from show1.errors import InputError
 from show1.options import Options
 
 StageName = Literal["keyframes", "interpolation", "super_resolution", "translation"]
+"""The stages that a generation runs, in this order."""
 SchedulerName = Literal["checkpoint", "dpmsolver++", "unipc", "ddim", "ddpm"]
+"""Samplers; `checkpoint` is the one that the model's folder names."""
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 """What a network predicts: the noise, v (arXiv:2202.00512), or the clean sample."""
 Numerics = Literal["default", "published"]
-"""`published`: random draws and rounding of networks and solvers are those of the published run, which is slower."""
+"""`published` repeats the random draws and the rounding of the published run, which is slower."""
 
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
@@ -27,22 +29,22 @@ class StageSettings(Options):
     options_of: ClassVar[str] = "stage"
 
     num_inference_steps: int
-    """Network evaluations of one sampling run, 1 or more."""
+    """Steps of one sampling run, 1 to 1000."""
 
     guidance_scale: float
-    """Classifier-free guidance: uncond + scale * (cond - uncond). 1.0 turns it off (and halves the work)."""
+    """Scale of classifier-free guidance, uncond + scale * (cond - uncond). 1.0 turns it off and halves the work."""
 
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Guide only where timestep / num_train_timesteps lies in this closed interval (arXiv:2404.07724)."""
+    """Guidance applies only while timestep / num_train_timesteps is in this closed interval (arXiv:2404.07724)."""
 
     scheduler: SchedulerName = "checkpoint"
-    """`checkpoint`: as the model's folder says; else that sampler on the model's noise schedule."""
+    """Sampler on the model's noise schedule; `checkpoint` is the sampler that the model's folder names."""
 
     negative_prompt: str = ""
-    """Text of the unconditional half of guidance."""
+    """Prompt of the unconditional half of guidance."""
 
     max_batch: int | None = None
-    """Most samples (prompts, segments) of one network call; None: as many as there are."""
+    """Most samples (prompts or segments) per network call; None for no limit."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,16 +57,16 @@ class StageSettings(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class KeyframesSettings(StageSettings):
-    """Text to a few frames in pixel space."""
+    """Settings of the keyframes: text to a few frames in pixel space."""
 
     options_of: ClassVar[str] = "keyframes"
 
     num_frames: int = 8
-    """Keyframes. The paper's network was trained on 8."""
+    """Number of keyframes. The paper's network was trained on 8."""
     height: int = 40
-    """Pixels."""
+    """Height of the keyframes in pixels."""
     width: int = 64
-    """Pixels."""
+    """Width of the keyframes in pixels."""
     fps: float = 2.0
     """Frames per second of the keyframes."""
 
@@ -77,15 +79,15 @@ class KeyframesSettings(StageSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolationSettings(StageSettings):
-    """Keyframes to a smooth video: n frames become (n - 1) * factor + 1."""
+    """Settings of the interpolation: n keyframes become (n - 1) * factor + 1 frames."""
 
     options_of: ClassVar[str] = "interpolation"
 
     factor: int = 4
-    """Frames from one keyframe to the next; a segment has factor + 1 frames."""
+    """Frames per keyframe; a segment from one keyframe to the next has factor + 1 frames."""
 
     keep_keyframes: bool = False
-    """Whether keyframes stay as they are. As published, the network draws them again with the frames between them."""
+    """Whether keyframes stay as they are. In the published run, the network draws them again with the other frames."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,12 +96,12 @@ class InterpolationSettings(StageSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class FirstFrameSettings(StageSettings):
-    """The image super-resolution of frame 0 (DeepFloyd IF-II, or the video network on one frame)."""
+    """Settings of the first frame's super-resolution by an image network (DeepFloyd IF-II)."""
 
     options_of: ClassVar[str] = "first_frame"
 
     noise_level: int = 150
-    """Timestep at which the upsampled frame is noised, 0 to 999."""
+    """Timestep whose noise the upsampled frame gets, 0 to 999."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,22 +110,22 @@ class FirstFrameSettings(StageSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SuperResolutionSettings(StageSettings):
-    """Pixel-space super-resolution over windows of frames."""
+    """Settings of the super-resolution in pixel space, over windows of frames."""
 
     options_of: ClassVar[str] = "super_resolution"
 
     height: int = 160
-    """Pixels of the output."""
+    """Height of the output in pixels."""
     width: int = 256
-    """Pixels of the output."""
+    """Width of the output in pixels."""
     noise_level: int = 250
-    """Timestep at which the upsampled window is noised, 0 to 999."""
+    """Timestep whose noise the upsampled window gets, 0 to 999."""
     window: int = 8
-    """Frames of one window."""
+    """Frames per window."""
     stride: int = 7
-    """Frames from one window's start to the next; less than `window`, so that windows share a frame."""
+    """Frames from the start of one window to that of the next; less than `window`, so that windows overlap."""
     first_frame: FirstFrameSettings | None = None
-    """How frame 0 is made; None: by the video network on one frame, with this stage's own steps and guidance."""
+    """Settings of the image network for frame 0; None if the video network makes it with this stage's settings."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,18 +137,18 @@ class SuperResolutionSettings(StageSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationSettings(StageSettings):
-    """Expert translation: low-resolution video to high resolution in latent space."""
+    """Settings of the expert translation: low-resolution video to high resolution in latent space."""
 
     options_of: ClassVar[str] = "translation"
 
     height: int = 320
-    """Pixels of the output, a multiple of 8."""
+    """Height of the output in pixels, a multiple of 8."""
     width: int = 576
-    """Pixels of the output, a multiple of 8."""
+    """Width of the output in pixels, a multiple of 8."""
     strength: float = 0.8
     """Fraction of the noise schedule at which the translation starts (SDEdit), in (0, 1]."""
     max_timestep: int = 900
-    """Highest noise level that the expert was trained on; no step begins above it."""
+    """Highest timestep that the expert was trained on; no step starts above it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,7 @@
     ├── OutputError (OSError)            the result cannot be written (permission, disk full, file exists)
     ├── ModelNotFoundError               no such model, or it is not on this disk and the Hub cannot be reached
     │   └── GatedModelError              the Hub asks for a licence to be accepted first
-    ├── CheckpointError                  a checkpoint's file is missing, partial, corrupt or of the wrong shape
+    ├── CheckpointError                  a file of a checkpoint is missing, partial, corrupt or of the wrong shape
     ├── MediaError                       a video or image file cannot be read
     ├── RunError                         a run folder is damaged, or belongs to other settings
     ├── MissingDependencyError (ImportError)  an optional package is not installed
@@ -26,11 +26,11 @@ class InputError(Show1Error, ValueError):
 
 
 class OutputError(Show1Error, OSError):
-    """The result cannot be written: no permission, disk full, or the file exists already."""
+    """The result cannot be written: no permission, disk full, or the file already exists."""
 
 
 class ModelNotFoundError(Show1Error):
-    """No such model, or it is not on this disk and the Hub cannot be reached."""
+    """There is no such model, or it is not on this disk and the Hub cannot be reached."""
 
 
 class GatedModelError(ModelNotFoundError):
@@ -46,7 +46,7 @@ class MediaError(Show1Error):
 
 
 class RunError(Show1Error):
-    """A run folder is damaged, or belongs to other settings."""
+    """A run folder is damaged, or belongs to a run with other settings."""
 
 
 class MissingDependencyError(Show1Error, ImportError):
@@ -54,4 +54,4 @@ class MissingDependencyError(Show1Error, ImportError):
 
 
 class Cancelled(Show1Error):
-    """The caller asked the generation to stop; a run folder keeps the finished stages."""
+    """The caller stopped the generation; its run folder keeps the finished stages."""

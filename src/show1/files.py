@@ -1,4 +1,4 @@
-"""Files written whole or not at all, their hashes, and the cache folder."""
+"""Files that are written whole or not at all, their hashes, and the cache folder."""
 
 import contextlib
 import hashlib
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def cache_dir() -> Path:
-    """Where show1 keeps what it can compute again: `SHOW1_CACHE`, else the system's folder for caches."""
+    """Returns the folder for what can be computed again: `SHOW1_CACHE`, otherwise in the system's folder for caches."""
     if chosen := os.environ.get("SHOW1_CACHE"):
         return Path(chosen).expanduser()
     if sys.platform == "darwin":
@@ -29,9 +29,9 @@ def cache_dir() -> Path:
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a file beside `path`, makes it durable and moves it into place.
+    """Lets `write` fill a temporary file beside `path`, makes it durable and moves it into place.
 
-    A crash at any moment leaves the old file or the new one, never a part.
+    A crash at any moment leaves the old file or the new one, never a part of it.
 
     Raises:
         OutputError: No permission, or the disk is full; nothing is left behind.
@@ -56,7 +56,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, readable and atomically.
+    """Writes indented JSON atomically.
 
     Raises:
         OutputError: No permission, or the disk is full.
@@ -77,7 +77,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-        ValueError: The file holds no JSON, or another kind of value.
+        ValueError: The file does not hold a JSON object.
         OSError: The file cannot be read.
     """
     value = json.loads(path.read_text(encoding="utf-8"))
@@ -88,6 +88,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
     """Writes a safetensors file atomically, with metadata in its header.
+
+    Args:
+        path: The file.
+        tensors: Tensors of any shape, by name.
+        metadata: Texts for the header.
 
     Raises:
         OutputError: No permission, or the disk is full.
@@ -100,27 +105,27 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, 
             save_file(tensors, partial, metadata)
             if metadata:
                 _sort_header(partial)
-        except SafetensorError as error:  # what its writer makes of a full disk
+        except SafetensorError as error:  # how the library reports a full disk
             raise OSError(str(error)) from error
 
     write_atomically(path, write)
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes, in hex."""
+    """Returns the hash of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_text(text: str) -> str:
-    """Hash of a text in UTF-8, in hex."""
+    """Returns the hash of a text in UTF-8, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def cached_sha256(path: Path) -> str:
-    """Hash of a large file's bytes, remembered by path, size and time of change.
+    """Returns the hash of a large file's bytes, which is remembered by path, size and time of change.
 
-    A file in the Hugging Face cache is named by its hash already.
+    In the Hugging Face cache, the name of a file is its hash already.
     """
     real = path.resolve()
     if real.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", real.name):
@@ -141,7 +146,7 @@ def cached_sha256(path: Path) -> str:
 
 
 def _sort_header(file: Path) -> None:
-    """Same tensors and metadata, same bytes: safetensors writes metadata in random order."""
+    """Sorts the header, which safetensors writes in random order, so that the same content gives the same bytes."""
     with file.open("rb+") as opened:
         size = int.from_bytes(opened.read(8), "little")
         header = json.loads(opened.read(size))

@@ -188,7 +188,7 @@ def test_ctrl_c_twice_stops_at_once(show1: Show1, tmp_path: Path, monkeypatch: p
 
 
 def test_the_module_that_launchers_start() -> None:
-    told = subprocess.run([sys.executable, "-m", "show1.cli.main", "--version"], capture_output=True, text=True)
+    told = subprocess.run([sys.executable, "-m", "show1", "--version"], capture_output=True, text=True)
     assert told.returncode == 0 and told.stdout.startswith("show1 ")
 
 

@@ -1,4 +1,4 @@
-"""Pickled weights to safetensors, and a cascade's files to a folder of its own."""
+"""Conversion of pickled weights to safetensors, and of a cascade's files to a folder of its own."""
 
 import json
 import re
@@ -20,21 +20,21 @@ from show1.stage_table import SHARED_TEXT, STAGE_TABLE, TEXT, Component
 def convert_to_safetensors(folder: str | Path) -> list[Path]:
     """Writes a safetensors file beside every pickled weight file (`.bin`) in a folder and its subfolders.
 
-    Pickles are read with `weights_only=True` alone, so no code in them is run. They are left where they are.
+    Pickles are read only with `weights_only=True`, so that no code in them runs. They stay where they are.
 
     Args:
-        folder: A model's or a component's folder.
+        folder: Folder of a model or of a component.
 
     Returns:
         The files written; empty if all weights are safetensors already.
 
     Raises:
-        CheckpointError: No such folder, or a pickle is damaged or holds more than tensors.
+        CheckpointError: There is no such folder, or a pickle is damaged or holds more than tensors.
         OutputError: No permission, or the disk is full.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise CheckpointError(f"{root} is no folder; name the folder of a model or of one of its components")
+        raise CheckpointError(f"{root} is not a folder; name the folder of a model or of one of its components")
     written: list[Path] = []
     for inside in sorted({f.parent for f in root.rglob("*.bin")}):
         groups = weight_variants([f.name for f in inside.iterdir()])
@@ -47,13 +47,16 @@ def convert_to_safetensors(folder: str | Path) -> list[Path]:
 def save_cascade(
     cascade: Cascade, folder: Path, *, deltas: Mapping[StageName, Mapping[str, Tensor]] | None = None
 ) -> Path:
-    """Copies a cascade's files to a folder that has them all: `show1.json` and a subfolder a stage.
+    """Copies all files of a cascade to one folder: `show1.json` and a subfolder per stage.
 
     Args:
         cascade: The files.
-        folder: New, or empty.
-        deltas: Changes of weights, float32, by stage and by the parameter's name in its UNet; those weights are
-            written in float32.
+        folder: A new or empty folder.
+        deltas: Changes of weights, float32 and of the parameter's shape, by stage and by the parameter's name in its
+            UNet; those weights are written in float32.
+
+    Returns:
+        The folder.
 
     Raises:
         OutputError: The folder exists, or cannot be written; nothing is left behind.
@@ -130,10 +133,10 @@ def _safe_name(name: str) -> str:
 
 
 def _is_converted(folder: Path, pickles: Sequence[str], safe: Sequence[str]) -> bool:
-    """Whether safetensors are there that do not come from a conversion that was stopped half-way."""
+    """Tells whether there are safetensors other than those of a conversion that was stopped half-way."""
     begun = {_safe_name(name) for name in pickles}
     if not begun & set(safe):
-        return bool(safe)  # of another origin: their names differ
+        return bool(safe)  # other names, so they are of another origin
     index = folder / _index_name(sorted(begun)[0])
     return begun <= set(safe) and (len(begun) == 1 or index.is_file())
 
@@ -160,7 +163,7 @@ def _convert_files(files: list[Path]) -> list[Path]:
 
 
 def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Safetensors hold no two names of one memory, as a pickle of tied weights does."""
+    """Copies tied weights, because safetensors cannot hold one memory under two names."""
     seen: set[int] = set()
     out = {}
     for name, tensor in tensors.items():

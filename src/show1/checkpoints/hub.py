@@ -1,4 +1,4 @@
-"""Downloads from the Hugging Face Hub, and its errors as ours."""
+"""Downloads from the Hugging Face Hub, with its errors turned into show1's."""
 
 import difflib
 import errno
@@ -14,30 +14,30 @@ KNOWN_MODELS: dict[str, str] = {
     "mini": "the embedded cascade of the sprite world: 29x160x256, runs on any laptop, Apache-2.0",
     "showlab/show-1": "the published cascade of arXiv:2309.15818: 29x320x576, about 40 GB, CC BY-NC 4.0",
 }
-"""Names for `from_pretrained`, with a line on each."""
+"""Names for `from_pretrained`, with a line of description each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubOptions:
-    """What to take from the Hub."""
+    """Which version of a model to take from the Hub."""
 
     variant: str | None = None
     """Weight files to prefer, such as `fp16`."""
     revision: str | None = None
     """Branch, tag or commit."""
     local_files_only: bool = False
-    """Look in the Hub's cache alone."""
+    """Whether to look only in the Hub's cache."""
 
 
 def near_name(name: str) -> str:
-    """A question to add to a message, if some known name is near."""
+    """Returns "; did you mean ...?" for a message if a known name is similar, otherwise an empty text."""
     candidates = {k.lower(): k for k in (*KNOWN_MODELS, *(row.repository for row in STAGE_TABLE.values()))}
     near = difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=0.6)
     return f"; did you mean {candidates[near[0]]!r}?" if near else ""
 
 
 def download_advice(repo: str) -> str:
-    """How to get a repository's files onto a machine without a connection."""
+    """Returns advice on how to get a repository's files onto a machine without a connection."""
     return (
         f"download it ahead where there is a connection (`show1 models download {repo}`, or `hf download {repo}`) and "
         "copy the Hub's cache (HF_HOME, by default ~/.cache/huggingface), or give a local folder"
@@ -47,7 +47,17 @@ def download_advice(repo: str) -> str:
 def select_files(
     names: Sequence[str], components: Sequence[str], variant: str | None, extra: Sequence[str] = ()
 ) -> list[str]:
-    """Chooses which files of a repository to download: all small files of the components, one set of weights each."""
+    """Chooses the files of a repository to download: all small files of the components, and one set of weights each.
+
+    Args:
+        names: All files of the repository.
+        components: Subfolders.
+        variant: Weight files to prefer, such as `fp16`.
+        extra: Files beside the components.
+
+    Returns:
+        The files to download.
+    """
     chosen = [n for n in names if n in ("model_index.json", *extra)]
     for component in components:
         inside = [n[len(component) + 1 :] for n in names if n.startswith(f"{component}/")]
@@ -61,16 +71,16 @@ def fetch(repo: str, components: Sequence[str], options: HubOptions, extra: Sequ
     """Downloads a repository's components, or finds them in the Hub's cache.
 
     Args:
-        repo: Such as `showlab/show-1-base`.
+        repo: Name of the repository, such as `showlab/show-1-base`.
         components: Subfolders.
-        options: See `HubOptions`.
-        extra: Files beside them.
+        options: Version of the model.
+        extra: Files beside the components.
 
     Returns:
         The folder that holds them, and repo@commit.
 
     Raises:
-        ModelNotFoundError: No such repository, no access, or it is neither in the cache nor reachable.
+        ModelNotFoundError: There is no such repository, no access to it, or it is neither in the cache nor reachable.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -81,9 +91,9 @@ def fetch(repo: str, components: Sequence[str], options: HubOptions, extra: Sequ
             info = HfApi().model_info(repo, revision=options.revision, timeout=20)
             names = [s.rfilename for s in info.siblings or []]
             patterns = select_files(names, components, options.variant, extra)
-        except Exception as error:  # the transport's own errors are of no fixed class
-            offline_reason = error  # no access, or no connection: the cache may have it nevertheless
-    if patterns is None:  # what is in the cache, without a list of what there should be
+        except Exception as error:  # the transport raises errors of many classes
+            offline_reason = error  # without access or connection, the cache may still have it
+    if patterns is None:  # without a list of the files, take those in the cache
         patterns = ["model_index.json", *extra, *(f"{c}/*.json" for c in components)]
     elif not patterns:
         return _not_a_model(repo)
@@ -104,7 +114,7 @@ def _not_a_model(repo: str) -> tuple[Path, str]:
 
 
 def _explain(error: Exception, repo: str) -> Show1Error:
-    """One of our errors for whatever the Hub's client raised."""
+    """Turns an error of the Hub's client into one of show1's."""
     from huggingface_hub.errors import (
         GatedRepoError,
         LocalEntryNotFoundError,

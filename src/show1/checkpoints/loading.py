@@ -1,7 +1,7 @@
-"""Networks and scheduler configs from a component's folder, with every tensor checked against the config.
+"""Loading of networks and scheduler configs from a component's folder, with every tensor checked against the config.
 
-A network is made on the meta device and its weights are put in one after another, so loading needs no memory beyond the
-weights themselves, and a wrong file is found before any work is done.
+A network is made on the meta device and its weights are put in one after another, so that loading needs no memory
+beyond the weights themselves, and a wrong file is found before any work is done.
 """
 
 import contextlib
@@ -23,17 +23,17 @@ from show1.networks.layers import use_frame_convolutions
 from show1.networks.unet_3d_condition import UNet3DConditionModel
 
 Rename = Callable[[str], str | None]
-"""A tensor's name in the file -> its name in the network, or None for a tensor to leave out."""
+"""Maps a tensor's name in the file to its name in the network, or to None for a tensor to leave out."""
 
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with one file."""
+    """A problem with one file."""
 
     file: Path
-    """The file (or folder)."""
+    """The file or folder."""
     message: str
     """What is wrong, and what to do."""
 
@@ -49,14 +49,14 @@ def load_unet(
     variant: str | None = None,
     deltas: Mapping[str, Tensor] | None = None,
 ) -> UNet3DConditionModel:
-    """Loads a pixel stage's network from its own folder (such as `show-1-base/unet`).
+    """Loads the network of a pixel stage from its own folder, such as `show-1-base/unet`.
 
     Args:
-        folder: Holds `config.json` and the weights.
-        dtype: Of the weights.
-        device: Where they go.
+        folder: Folder of `config.json` and the weights.
+        dtype: Precision of the weights.
+        device: Device of the weights.
         variant: Weight files to prefer.
-        deltas: See `load_weights`.
+        deltas: Changes of the weights; see `load_weights`.
 
     Raises:
         CheckpointError: A file is missing, partial, corrupt, or does not fit the config.
@@ -73,7 +73,7 @@ def load_latent_unet(
     variant: str | None = None,
     deltas: Mapping[str, Tensor] | None = None,
 ) -> LatentUNet3DConditionModel:
-    """Loads the translation expert's network (diffusers' class). Arguments and errors as `load_unet`."""
+    """Loads the translation expert's network, of diffusers' class; arguments and errors are those of `load_unet`."""
     model: LatentUNet3DConditionModel = _load(LatentUNet3DConditionModel, Path(folder), dtype, device, variant, deltas)
     use_frame_convolutions(model)
     return model
@@ -88,15 +88,21 @@ def read_unet_weights(
     variant: str | None = None,
     deltas: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Reads some weights as `load_unet` and `load_latent_unet` put them into a network. Arguments and errors as there.
+    """Reads some weights as `load_unet` and `load_latent_unet` put them into a network.
 
     Args:
-        folder: See `load_unet`.
-        names: Of the parameters.
-        dtype: See `load_unet`.
-        device: See `load_unet`.
-        variant: See `load_unet`.
-        deltas: See `load_weights`.
+        folder: Folder of the weights.
+        names: Names of the parameters.
+        dtype: Precision of the weights.
+        device: Device of the weights.
+        variant: Weight files to prefer.
+        deltas: Changes of the weights; see `load_weights`.
+
+    Returns:
+        The weights by name, in the parameters' shapes.
+
+    Raises:
+        CheckpointError: A file is missing, partial or corrupt.
     """
     out: dict[str, Tensor] = {}
     for file in find_weights(Path(folder), variant):
@@ -107,14 +113,14 @@ def read_unet_weights(
 def load_image_unet(
     folder: str | Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
 ) -> UNet2DConditionModel:
-    """Loads the first frame's image network (DeepFloyd IF-II). Raises `CheckpointError` as `load_unet`."""
+    """Loads the image network of the first frame (DeepFloyd IF-II); see `load_unet`."""
     return _load(UNet2DConditionModel, Path(folder), dtype, device, variant)
 
 
 def load_vae(
     folder: str | Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
 ) -> AutoencoderKL:
-    """Loads the expert's autoencoder. Raises `CheckpointError` as `load_unet`."""
+    """Loads the autoencoder of the expert; see `load_unet`."""
     return _load(AutoencoderKL, Path(folder), dtype, device, variant)
 
 
@@ -122,7 +128,7 @@ def read_scheduler_config(folder: str | Path) -> dict[str, Any]:
     """Reads `scheduler_config.json` from a scheduler's folder.
 
     Raises:
-        CheckpointError: The file is missing or no JSON.
+        CheckpointError: The file is missing or not JSON.
     """
     return read_json(Path(folder) / "scheduler_config.json")
 
@@ -131,7 +137,7 @@ def build_empty(cls: type[ModelMixin], folder: Path) -> ModelMixin:
     """Makes a diffusers network from `config.json` on the meta device, without weights.
 
     Raises:
-        CheckpointError: The config is missing, no JSON, or not for this class.
+        CheckpointError: The config is missing, not JSON, or not for this class.
     """
     file = folder / "config.json"
     config = {k: v for k, v in read_json(file).items() if k != "_class_name"}
@@ -156,14 +162,15 @@ def load_weights(
     """Fills a network that was made on the meta device.
 
     Args:
-        model: Changed in place.
+        model: The network; it is changed in place.
         files: All shards.
-        dtype: Of floating-point weights.
-        device: Where they go.
-        rename: See `Rename`.
-        optional: Names that no file needs to hold (tied to others).
+        dtype: Precision of floating-point weights.
+        device: Device of the weights.
+        rename: Translates the names in the files.
+        optional: Names that no file needs to hold, because they are tied to others.
         float32_modules: Modules that stay in float32 whatever `dtype` is.
-        deltas: Changes of weights by name, float32: added before the cast to `dtype`.
+        deltas: Changes by parameter name, float32 and of the parameter's shape; they are added before the cast to
+            `dtype`.
 
     Raises:
         CheckpointError: The first problem of `check_weights`, or a file that cannot be read.
@@ -184,10 +191,16 @@ def check_weights(
     rename: Rename = lambda name: name,
     optional: frozenset[str] = frozenset(),
 ) -> list[Problem]:
-    """Compares names and shapes in weight files with a network, reading no weights from safetensors.
+    """Compares names and shapes in weight files with those of a network; of safetensors, no weights are read.
+
+    Args:
+        model: The network.
+        files: All shards.
+        rename: Translates the names in the files.
+        optional: Names that no file needs to hold.
 
     Returns:
-        Wrong shapes, missing tensors and tensors that do not belong there; empty if all is well.
+        Wrong shapes, missing tensors and tensors that do not belong there.
 
     Raises:
         CheckpointError: A file cannot be read.
@@ -212,11 +225,11 @@ def check_weights(
     return problems + [Problem(where, f"lacks {name}; {_OTHER}") for name in missing]
 
 
-_OTHER = "weights and config.json are not of the same network: download both again, or correct the folder"
+_OTHER = "weights and config.json do not belong to the same network: download both again, or correct the folder"
 
 
 def rename_old_attention(name: str) -> str | None:
-    """Names of attention layers as saved by diffusers before 0.14, which published autoencoders still have."""
+    """Translates names of attention layers that diffusers wrote before 0.14; published autoencoders still have them."""
     return re.sub(
         r"(?<=mid_block\.attentions\.0\.)(query|key|value|proj_attn)(?=\.)", lambda m: _OLD_ATTENTION[m[1]], name
     )
@@ -232,7 +245,7 @@ def _read(
     deltas: Mapping[str, Tensor] | None = None,
     names: Collection[str] | None = None,
 ) -> dict[str, Tensor]:
-    """A file's weights by their names in the network, all or those of `names`. Arguments: see `load_weights`."""
+    """Reads the weights of a file by their names in the network, all or those of `names`; see `load_weights`."""
     state = {}
     for name, tensor in read_tensors(file):
         target = rename(name)
@@ -261,7 +274,7 @@ def _load(
 
 @contextlib.contextmanager
 def _quiet_config() -> Iterator[None]:
-    """diffusers warns of config keys that a class does not know; published configs have such keys."""
+    """Silences diffusers' warnings about config keys that a class does not know, which published configs have."""
     logger = logging.getLogger("diffusers.configuration_utils")
     level = logger.level
     logger.setLevel(logging.ERROR)

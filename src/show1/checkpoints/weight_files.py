@@ -1,4 +1,4 @@
-"""The weight files of one component: which to read, what is in them, and what is wrong with them."""
+"""The weight files of a component: choosing them, reading them, and saying what is wrong with them."""
 
 import math
 import pickle
@@ -22,14 +22,14 @@ _NAME = re.compile(
     r"\.(?P<kind>safetensors|bin)"
 )
 _INT8, _SCALE = ".int8", ".int8_scale"
-"""Ends of the names of a weight that is kept as int8, and of its scales, (C_out,) float32."""
+"""Ends of the names of a weight that is stored as int8, and of its scales, (C_out,) float32."""
 
 _AGAIN = "delete it and download it again (`show1 models download`)"
 
 
 @dataclass(frozen=True)
 class _WeightName:
-    """A weight file's name taken apart: `diffusion_pytorch_model.fp16-00001-of-00002.safetensors`."""
+    """The parts of a weight file's name, such as `diffusion_pytorch_model.fp16-00001-of-00002.safetensors`."""
 
     name: str
     stem: str
@@ -41,7 +41,7 @@ class _WeightName:
 def weight_variants(names: Collection[str]) -> dict[tuple[str, str | None], list[str]]:
     """Groups the weight files among `names` by kind (`safetensors`, `bin`) and variant.
 
-    Of a group of shards, all that belong to it are listed, also those that are not among `names`.
+    All shards of a group are listed, including those that are not among `names`.
     """
     groups: dict[tuple[str, str | None], list[str]] = {}
     for item in (parsed for name in sorted(names) if (parsed := _parse(name)) is not None):
@@ -56,14 +56,14 @@ def weight_variants(names: Collection[str]) -> dict[tuple[str, str | None], list
 def pick_weights(names: Collection[str], variant: str | None = None) -> list[str]:
     """Chooses which weight files of a component to use.
 
-    Safetensors come before pickles; among them the variant asked for, then the plain files, then any other variant.
+    Safetensors come before pickles; of each, the variant asked for, then the plain files, then any other variant.
 
     Args:
         names: File names in the component's folder, on this disk or on the Hub.
         variant: Variant to prefer, such as `fp16`.
 
     Returns:
-        The file, or all shards (also those that are missing); empty if there are none.
+        The file, or all shards (including missing ones); empty if there are none.
     """
     groups = weight_variants(names)
 
@@ -92,20 +92,23 @@ def find_weights(folder: Path, variant: str | None = None) -> list[Path]:
     for file in files + _indexed(folder, files):
         if not file.exists():
             raise CheckpointError(
-                f"{file} is missing: {folder.name} is only partly there; download the model again "
-                "(`show1 models download`)"
+                f"{file} is missing: {folder.name} is incomplete; download the model again (`show1 models download`)"
             )
     return files
 
 
 def pack_int8(tensors: Mapping[str, Tensor], *, min_size: int = 4096) -> dict[str, Tensor]:
-    """Rounds large weights to int8 with a scale for each output channel, for files of a quarter of float32's size.
+    """Rounds large weights to int8 with a scale per output channel, which quarters the size of float32 files.
 
-    `read_tensors` and `read_shapes` give such a file's weights under their own names, as float32.
+    The embedded cascade is stored so. `read_tensors` and `read_shapes` undo it: they give the weights of such a file
+    under their own names, as float32.
 
     Args:
-        tensors: Weights by name.
-        min_size: Weights of fewer numbers, and vectors, stay as they are.
+        tensors: Weights of any shape, by name.
+        min_size: Weights with fewer elements, and vectors, stay as they are.
+
+    Returns:
+        Weights of the same shapes and scales of (C_out,), by their names in the file.
     """
     packed: dict[str, Tensor] = {}
     for name, weight in tensors.items():
@@ -119,10 +122,10 @@ def pack_int8(tensors: Mapping[str, Tensor], *, min_size: int = 4096) -> dict[st
 
 
 def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Reads the names and shapes of a file's tensors, without the tensors where it is a safetensors file.
+    """Reads the names and shapes of a file's tensors; of a safetensors file, without the tensors.
 
     Raises:
-        CheckpointError: The file is truncated, corrupt or no weight file.
+        CheckpointError: The file is truncated, corrupt or not a weight file.
     """
     if file.suffix == ".bin":
         return {name: tuple(t.shape) for name, t in _read_pickle(file).items()}
@@ -132,7 +135,7 @@ def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
 
 
 def count_parameters(files: Iterable[Path]) -> int:
-    """Numbers in all tensors of the files.
+    """Counts the elements of all tensors in the files.
 
     Raises:
         CheckpointError: A file is truncated, corrupt or no weight file.
@@ -143,8 +146,11 @@ def count_parameters(files: Iterable[Path]) -> int:
 def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     """Reads a file's tensors one after another.
 
+    Yields:
+        The name and the tensor, in its saved shape.
+
     Raises:
-        CheckpointError: The file is truncated, corrupt or no weight file.
+        CheckpointError: The file is truncated, corrupt or not a weight file.
     """
     if file.suffix == ".bin":
         yield from _read_pickle(file).items()
@@ -166,7 +172,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """Reads a component's JSON file.
 
     Raises:
-        CheckpointError: The file is missing or no JSON object.
+        CheckpointError: The file is missing or not a JSON object.
     """
     try:
         return read_json_object(file)
@@ -175,7 +181,7 @@ def read_json(file: Path) -> dict[str, Any]:
             f"{file} is missing; download the model again (`show1 models download`), or correct the folder"
         ) from error
     except (ValueError, OSError) as error:
-        raise CheckpointError(f"{file} is no readable JSON ({error}); {_AGAIN}") from error
+        raise CheckpointError(f"{file} is not readable JSON ({error}); {_AGAIN}") from error
 
 
 def _per_row(scale: Tensor, weight: Tensor) -> Tensor:
@@ -196,7 +202,7 @@ def _parts_of(item: _WeightName) -> list[str]:
 
 
 def _indexed(folder: Path, files: list[Path]) -> list[Path]:
-    """The files that the shards' index names; an index may list shards whose absence the names do not show."""
+    """Lists the files that the shards' index names, which may be more than the names of the shards imply."""
     if len(files) < 2:
         return []
     chosen = {f.name for f in files}

@@ -1,7 +1,5 @@
 """The command `show1`."""
 
-import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +16,7 @@ from show1.cli.generate import generate
 from show1.cli.inspect import inspect
 from show1.cli.models import models
 from show1.cli.resume import resume
+from show1.cli.train import app as train
 
 app = typer.Typer(
     name="show1",
@@ -34,8 +33,7 @@ app.add_typer(models, name="models")
 app.command()(env)
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(customize, name="customize")
-if importlib.util.find_spec("show1.cli.train") is not None:
-    app.add_typer(importlib.import_module("show1.cli.train").app, name="train")
+app.add_typer(train, name="train")
 
 
 def _show_version(wanted: bool) -> None:
@@ -70,22 +68,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line.
 
     Args:
-        arguments: Words after `show1`; None: those of the process.
+        arguments: Words after `show1`; None for those of the process.
 
     Returns:
-        The exit code. Errors have been told on stderr.
+        The exit code. Errors have been reported on stderr.
     """
     try:
         with own_messages_only():
             try:
                 code = app(args=arguments, prog_name="show1", standalone_mode=False)
                 sys.stdout.flush()
-                if code == STOPPED:  # before there was anything to keep
+                if code == STOPPED:  # stopped before there was anything to keep
                     tell("show1: stopped: by Ctrl-C", style="bold red")
                 return code if isinstance(code, int) else 0
             except BrokenPipeError:
                 return _broken_pipe()
-            except SystemExit as error:  # of rich or typer, when the reader of a pipe went away
+            except SystemExit as error:  # by rich or typer, when the reader of a pipe has gone away
                 return error.code if isinstance(error.code, int) else RUNTIME
             except BaseException as error:
                 return report(error)
@@ -94,10 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _broken_pipe() -> int:
-    """The reader went away (`show1 ... | head`): no message, and none from Python at its end either."""
+    """Ends without a message, also from Python itself, because the reader has gone away (`show1 ... | head`)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return RUNTIME
-
-
-if __name__ == "__main__":  # `accelerate launch -m show1.cli.main`
-    sys.exit(main())
