@@ -1,12 +1,11 @@
 """Scores against closed forms and formulas written out."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from show1.errors import CheckpointError, InputError
+from show1.errors import InputError
 from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.evaluation.intervals import bootstrap_frechet, extrapolated_frechet, sample_warnings
 from show1.evaluation.rows import Rows
@@ -188,19 +187,6 @@ def test_a_video_scored_by_two_shards_is_noticed() -> None:
         gathered.matrix()
     with pytest.raises(InputError, match="no rows"):
         Rows().matrix()
-
-
-def test_rows_on_disk(tmp_path: Path) -> None:
-    rows = Rows()
-    rows.update(normal(0, 3, 2), [4, 0, 2])
-    rows.save(tmp_path / "shard.safetensors")
-    loaded = Rows.load(tmp_path / "shard.safetensors")
-    loaded.update(normal(1, 1, 2), [1])
-    np.testing.assert_array_equal(loaded.matrix()[[3, 0, 2]], normal(0, 3, 2))
-    (tmp_path / "damaged").write_bytes(b"no tensors")
-    for name in ("damaged", "missing"):
-        with pytest.raises(CheckpointError, match="holds no saved rows"):
-            Rows.load(tmp_path / name)
 
 
 def test_bootstrap_interval_of_a_frechet_distance() -> None:

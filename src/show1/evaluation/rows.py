@@ -4,14 +4,11 @@ They are kept in float32: 10,000 videos of 400 features are 16 MB.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from show1.errors import CheckpointError, InputError
-from show1.files import write_tensors
+from show1.errors import InputError
 
 
 class Rows:
@@ -80,39 +77,6 @@ class Rows:
         if len(twice):
             raise InputError(f"position {twice[0]} came twice: two shards scored the same video")
         return np.concatenate(self._batches)[order].astype(np.float64)
-
-    def save(self, path: Path) -> None:
-        """Writes a safetensors file, whole or not at all.
-
-        Raises:
-            InputError: There are no rows.
-            OutputError: No permission, or the disk is full.
-        """
-        import torch
-
-        tensors = {"rows": torch.from_numpy(self.matrix().astype(np.float32))}
-        if self._placed:
-            tensors["positions"] = torch.from_numpy(np.sort(np.concatenate(self._positions)))
-        write_tensors(path, tensors)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Reads what `save` wrote.
-
-        Raises:
-            CheckpointError: The file is missing or damaged.
-        """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        try:
-            tensors = load_file(path)
-            rows, positions = tensors["rows"], tensors.get("positions")
-        except (OSError, KeyError, SafetensorError) as error:
-            raise CheckpointError(f"{path} holds no saved rows ({error}); compute them again") from error
-        loaded = cls()
-        loaded.update(rows, None if positions is None else positions.tolist())
-        return loaded
 
     def _place(self, placed: bool) -> None:
         if self._placed not in (None, placed):
