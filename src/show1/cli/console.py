@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
-"""Everything for people to read while they wait."""
+"""The console for progress, warnings and errors."""
 
 _QUIET_LIBRARIES = {
     "TRANSFORMERS_VERBOSITY": "error",

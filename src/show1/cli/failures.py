@@ -62,7 +62,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def describe(error: BaseException) -> str:
-    """What to tell people of an error."""
+    """The message that a user sees for an error."""
     if is_usage_error(error):
         usage: Any = error
         command = getattr(getattr(usage, "ctx", None), "command_path", "show1")

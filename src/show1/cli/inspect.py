@@ -8,7 +8,7 @@ import typer
 from show1.cli.console import say, say_json
 from show1.cli.generate import say_adapters, say_settings
 from show1.cli.progress import duration
-from show1.cli.session import quoted, quoted_text
+from show1.cli.session import quoted
 from show1.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _inspect_adapter(path: Path, *, as_json: bool) -> None:
     for key, value in adapter.settings.items() if ours else ():
         _say("", f"{key}={value}")
     given = quoted(path) if ours else f"STAGE={quoted(path)}"
-    _say("use", f"show1 generate {quoted_text(adapter.prompt or '...')} --adapter {given}")
+    _say("use", f"show1 generate {quoted(adapter.prompt or '...')} --adapter {given}")
 
 
 def _inspect_run(path: Path, *, as_json: bool) -> None:

@@ -76,7 +76,7 @@ def download(
 
 
 def _model_or_stage(model: str) -> Any:
-    """What is asked for; a published repository holds one stage."""
+    """The model that `from_pretrained` takes; a published repository is one stage of it."""
     from show1.stage_table import STAGE_TABLE
 
     of_stage = {row.repository: name for name, row in STAGE_TABLE.items()}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def resume(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder, such as runs/20261122-101502-3f2a.")],
     pick: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Take only draft N, through the model's other stages.")
+        int | None, typer.Option(metavar="N", min=1, help="Take only draft N through the model's other stages.")
     ] = None,
     output: Annotated[
         str | None,
@@ -68,7 +68,7 @@ def resume(
 
 
 def _placement(run: "Run", device: str | None) -> dict[str, Any]:
-    """Device, precision and threads: those of the run's beginning, for the same result to the last bit."""
+    """Device, precision and threads as when the run began, so that the result is the same to the last bit."""
     import torch
 
     if device is not None:
@@ -95,7 +95,7 @@ def _pick(run: "Run", number: int, output: str | None, stages: tuple[Any, ...]) 
 
 
 def _target(run: "Run", *, output: str | None, sheet: str | None, overwrite: bool) -> OutputFile:
-    """What the run was asked for, with this command's changes."""
+    """The output file that the run was asked for, with this command's changes."""
     assert run.request is not None, "checked by the caller"
     asked = run.output
     if asked is None:

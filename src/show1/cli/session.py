@@ -108,17 +108,12 @@ def tell_result(
 
 
 def _short(file: str) -> str:
-    """Relative to the current folder if it lies there."""
+    """The path relative to the current folder if it is inside."""
     path = Path(file)
     relative = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
     return f"{relative}/" if file.endswith("/") else relative
 
 
-def quoted(path: Path) -> str:
-    """For a shell."""
-    return quoted_text(str(path))
-
-
-def quoted_text(text: str) -> str:
-    """For a shell."""
-    return shlex.quote(text)
+def quoted(text: str | Path) -> str:
+    """A path or text as a word for a shell."""
+    return shlex.quote(str(text))

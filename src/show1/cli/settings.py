@@ -24,9 +24,9 @@ class Change:
     """One `--set`."""
 
     path: tuple[str, ...]
-    """Such as ("keyframes", "guidance_scale")."""
+    """The option, such as ("keyframes", "guidance_scale")."""
     value: Any
-    """Of the option's type, in its JSON form."""
+    """The new value, in its JSON form."""
 
 
 class AdapterChoice(TypedDict):
@@ -73,7 +73,7 @@ def _parse_adapter(text: str) -> AdapterChoice:
 
 
 def _ends_in_weight(path: str) -> bool:
-    """Whether what follows the last colon is no part of a path: `C:/walk.safetensors`, `clips:1/walk.safetensors`."""
+    """Whether a weight follows the last colon, and not a part of the path (`C:/walk.safetensors`, `clips:1/walk`)."""
     _, colon, tail = path.rpartition(":")
     goes_on = "/" in tail or "\\" in tail or tail.endswith(".safetensors")
     return bool(colon) and not Path(path).expanduser().is_file() and not goes_on
