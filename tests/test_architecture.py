@@ -154,12 +154,10 @@ def test_every_module_is_in_a_room(trees: dict[str, ast.Module]) -> None:
     assert len(trees) > 50
 
 
-@pytest.mark.xfail(reason="the rooms are being rebuilt")
 def test_imports_go_down(imports: Imports) -> None:
     assert upward_imports(imports) == []
 
 
-@pytest.mark.xfail(reason="the rooms are being rebuilt")
 def test_no_module_imports_itself_by_way_of_others(imports: Imports) -> None:
     assert circles(imports) == []
 
@@ -170,7 +168,6 @@ def test_stages_do_not_import_one_another(imports: Imports) -> None:
     assert {stage: imports[stage] & stages for stage in stages} == {stage: set() for stage in stages}
 
 
-@pytest.mark.xfail(reason="the rooms are being rebuilt")
 def test_only_the_table_asks_what_a_stage_is_called(trees: dict[str, ast.Module]) -> None:
     found = [
         f"{name}:{line}"

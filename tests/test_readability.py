@@ -66,7 +66,6 @@ def found() -> list[Definition]:
     return list(definitions())
 
 
-@pytest.mark.xfail(reason="the rooms are being rebuilt")
 def test_files_fit_a_sitting() -> None:
     lengths = {
         str(f.relative_to(PACKAGE)): len(f.read_text(encoding="utf-8").splitlines()) for f in PACKAGE.rglob("*.py")
@@ -74,7 +73,6 @@ def test_files_fit_a_sitting() -> None:
     assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
 
 
-@pytest.mark.xfail(reason="the rooms are being rebuilt")
 def test_functions_fit_a_screen(found: list[Definition]) -> None:
     functions = [d for d in found if not isinstance(d.node, ast.ClassDef)]
     long = {d.name: (d.node.end_lineno or 0) - d.node.lineno + 1 for d in functions}
@@ -83,14 +81,12 @@ def test_functions_fit_a_screen(found: list[Definition]) -> None:
     assert len(LONG_ON_PURPOSE) <= 1
 
 
-@pytest.mark.xfail(reason="the rooms are being rebuilt")
 def test_public_names_have_docstrings(found: list[Definition]) -> None:
     public = [d for d in found if d.is_public]
     bare = [d.name for d in public if not d.docstring]
     assert len(bare) <= 0.05 * len(public), f"{len(bare)} of {len(public)}: {bare}"
 
 
-@pytest.mark.xfail(reason="the rooms are being rebuilt")
 def test_public_functions_of_tensors_state_shapes(found: list[Definition]) -> None:
     public = [
         d for d in found if d.is_public and not isinstance(d.node, ast.ClassDef) and takes_or_gives_tensors(d.node)

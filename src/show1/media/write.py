@@ -81,16 +81,23 @@ def write_video(
     with replacing(path, overwrite=overwrite, folder=not output.suffix) as partial:
         if output.codec:
             _encode(frames, partial, fps, tags, output)
-        elif output.suffix == ".gif":
-            _write_gif(frames, partial, fps)
-            add_gif_comment(partial, dump_record(metadata, fps))
-        elif output.suffix == ".webp":
-            record = dump_record(metadata, fps)
-            _write_webp(frames, partial, fps, record, WEBP_QUALITY if quality is None else quality)
         else:
-            _write_png_frames(frames, partial, png_text(metadata, fps))
+            _write_images(frames, partial, fps, metadata, output, WEBP_QUALITY if quality is None else quality)
     logger.debug("wrote %d frames to %s", len(frames), path)
     return path
+
+
+def _write_images(
+    frames: Frames, path: Path, fps: float, metadata: dict[str, Any], output: OutputFormat, quality: int
+) -> None:
+    """Writes an animated image, or a folder of PNG frames."""
+    if output.suffix == ".gif":
+        _write_gif(frames, path, fps)
+        add_gif_comment(path, dump_record(metadata, fps))
+    elif output.suffix == ".webp":
+        _write_webp(frames, path, fps, dump_record(metadata, fps), quality)
+    else:
+        _write_png_frames(frames, path, png_text(metadata, fps))
 
 
 def _encode(frames: Frames, path: Path, fps: float, tags: dict[str, str], output: OutputFormat) -> None:
