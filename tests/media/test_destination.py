@@ -45,7 +45,7 @@ def test_codec_and_quality_must_fit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="ffv1"):
         make().save(tmp_path / "v.mkv", quality=80)
     for codec in ("h265", "av1"):
-        with pytest.raises(InputError, match="at least 64 pixels a side.*32x48"):
+        with pytest.raises(InputError, match="at least 64 pixels per side.*32x48"):
             make().save(tmp_path / "v.mp4", codec=codec)
         with pytest.raises(InputError, match="at least 64"):
             probe_output(tmp_path / "v.mp4", codec=codec, size=(80, 48))
