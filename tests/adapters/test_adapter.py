@@ -162,7 +162,7 @@ def test_files_of_diffusers_and_peft_are_read(tmp_path: Path) -> None:
     arguments = inputs(reference)
     expected = run(reference, arguments)
     for name in ("theirs.safetensors", "adapter_model.safetensors"):
-        with pytest.raises(InputError, match="say it"):
+        with pytest.raises(InputError, match="name the stage"):
             Adapter.load(tmp_path / name)
         theirs = Adapter.load(tmp_path / name, stage="keyframes")
         model = changed(plain, tmp_path / "base", (theirs, 1.0))

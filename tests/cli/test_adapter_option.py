@@ -88,7 +88,7 @@ def test_generate_inspect_repeat_and_resume(show1: Show1, cascade: Path, tmp_pat
     file.unlink()
     for command in (("resume", "walk"), ("generate", "--from", "walk.mkv", "-o", "x.mkv")):
         failed = show1(*command)
-        assert failed.code == 2 and "'walk' is not where it was" in failed.err
+        assert failed.code == 2 and "'walk' is no longer at" in failed.err
     failed = show1(*asked, "-o", "x.mkv", "--adapter", file)
     assert failed.code == 2 and "there is no adapter" in failed.err
     assert not (tmp_path / "x.mkv").exists()

@@ -19,7 +19,7 @@ BAD_OPTIONS = {
     "blank prompt": (["  ", "-m", "{tiny}"], "the prompt is empty"),
     "no prompt": (["-m", "{tiny}"], "there is no prompt"),
     "unknown model": (["x", "-m", "minni"], "did you mean 'mini'"),
-    "no cascade": (["x", "-m", "/usr"], "is no cascade"),
+    "no cascade": (["x", "-m", "/usr"], "is not a cascade"),
     "offline": (["x", "-m", "someone/something"], "show1 models download"),
     "unknown part": (["x", "-m", "keyframes=mini,interpolatoin=mini"], "did you mean 'interpolation'"),
     "no keyframes": (["x", "-m", "{tiny}", "--keyframes", "0"], "num_frames must be from 1 to 1024"),

@@ -83,7 +83,7 @@ def test_another_run_in_the_same_folder_is_refused(show1: Show1) -> None:
     other = show1("train", "text", "--out", "run", "--seed", 5)
     assert other.code == 2 and "run holds a run with another seed (0, now 5)" in other.err
     task = show1("train", "vae", "--out", "run")
-    assert task.code == 2 and "run/config.json is of the task 'text', not 'vae'" in task.err
+    assert task.code == 2 and "run/config.json holds options for the task 'text', not for 'vae'" in task.err
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint(show1: Show1, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_options_from_a_file(show1: Show1, tmp_path: Path) -> None:
     told = show1("train", "text", "--config", "options.json", "--seed", 4, "--dry-run").json["config"]
     assert (told["out"], told["steps"], told["seed"]) == ("run", 7, 4)
     other = show1("train", "vae", "--config", "options.json")
-    assert other.code == 2 and "options.json is of the task 'text', not 'vae'" in other.err
+    assert other.code == 2 and "options.json holds options for the task 'text', not for 'vae'" in other.err
 
 
 @pytest.mark.parametrize(

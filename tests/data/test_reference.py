@@ -81,9 +81,9 @@ def test_a_start_that_is_sought(tmp_path: Path) -> None:
 
 def test_too_short_for_the_rate(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", greys(8))
-    with pytest.raises(InputError, match=r"shows 1\.00 s there, but 8 frames at 2 frames per second need 3\.50 s"):
+    with pytest.raises(InputError, match=r"1\.00 s in this part, but 8 frames at 2 frames per second need 3\.50 s"):
         load_reference(path, options(8, fps=2))
-    with pytest.raises(InputError, match="start is 7 s, but .* has no frame from there on"):
+    with pytest.raises(InputError, match="start is 7 s, but .* has no frame after that"):
         load_reference(path, options(start=7.0))
 
 
@@ -95,7 +95,7 @@ def test_few_frames_are_repeated_with_a_warning(tmp_path: Path) -> None:
 
 def test_one_frame(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", greys(1))
-    with pytest.raises(InputError, match="shows a single frame there, but 8 frames are to be taken"):
+    with pytest.raises(InputError, match="has a single frame in this part, but 8 frames are needed"):
         load_reference(path, options())
     assert len(load_reference(path, options(1)).video) == 1
 
@@ -162,7 +162,7 @@ def test_long_files_are_looked_at_for_a_minute(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mkv", frames, fps=2, codec="ffv1")
     reference = load_reference(path, options())
     assert reference.times[-1] == 59.5
-    assert reference.warnings == ("only 60 s from 0 s on were used",)
+    assert reference.warnings == ("only 60 s were used, beginning at 0 s",)
     assert load_reference(path, options(duration=64.0)).times[-1] == 63.5
 
 

@@ -233,7 +233,7 @@ def test_start_noise_is_blended_for_its_size_alone(
     pipe.adapters.unload()
     pipe.adapters.load(file)
     assert torch.equal(keyframes(pipe, **options), longer)
-    assert "3x16x24 (frames x height x width), the keyframes asked for are 4x16x24: it is left out" in caplog.text
+    assert "3x16x24 (frames x height x width), but the keyframes have 4x16x24: it is not used" in caplog.text
     pipe.adapters.set_weight("walk", 0)
     keyframes(pipe, **options)
 
@@ -302,7 +302,7 @@ def test_runs_and_videos_name_their_adapters(
         ("between", 1.0, str(files["fill"])),
     ]
     plain = load(published)
-    with pytest.raises(RunError, match="was made with the adapters walk .*now there is no adapter"):
+    with pytest.raises(RunError, match="was made with the adapters walk .*but now there is no adapter"):
         plain.resume(tmp_path / "run")
     plain.adapters.load_recorded(recorded)
     assert plain.model_record == pipe.model_record
@@ -315,7 +315,7 @@ def test_runs_and_videos_name_their_adapters(
         plain.resume(tmp_path / "run")
 
     files["walk"].rename(tmp_path / "moved.safetensors")
-    with pytest.raises(InputError, match="'walk' is not where it was"):
+    with pytest.raises(InputError, match="'walk' is no longer at"):
         load(published).adapters.load_recorded(recorded)
     shutil.copy(files["jump"], files["walk"])
     with pytest.raises(InputError, match="has changed since the adapter 'walk' was used"):

@@ -446,7 +446,9 @@ def test_new_place_embeddings_change_nothing_at_first() -> None:
 
 
 def test_a_network_of_other_layers_is_refused(exports: Exports) -> None:
-    with pytest.raises(InputError, match=r"init: the network cannot become one with .*, \S+, \S+ and \d+ more$"):
+    with pytest.raises(
+        InputError, match=r"init: the network cannot be converted to one with .*, \S+, \S+ and \d+ more$"
+    ):
         networks.adapt_pixel_unet(unet_of(exports["keyframe_images"]), layers_per_block=2)
 
 
@@ -460,7 +462,7 @@ def test_a_network_of_other_layers_is_refused(exports: Exports) -> None:
         ),
         ("super_resolution", {"init": "keyframes", "text": "text"}, "in_channels 3, super_resolution needs 6"),
         ("interpolation", {"init": "super_resolution", "text": "text"}, "of another stage"),
-        ("keyframes", {"text": "wide"}, "text: its states have 48 channels, the network of .* reads 32"),
+        ("keyframes", {"text": "wide"}, "text: its states have 48 channels, but the network of .* reads 32"),
     ],
 )
 def test_folders_that_do_not_fit(

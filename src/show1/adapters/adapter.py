@@ -138,9 +138,9 @@ class Adapter:
         """
         file = Path(path)
         if file.suffix != SUFFIX:
-            raise InputError(f"an adapter's file is named *{SUFFIX}, got {str(path)!r}")
+            raise InputError(f"the file of an adapter must be named *{SUFFIX}, got {str(path)!r}")
         if file.exists() and not overwrite:
-            raise OutputError(f"{file} exists already; name another file, or say overwrite=True")
+            raise OutputError(f"{file} exists already; name another file, or pass overwrite=True")
         tensors = {PREFIX + name: t.detach().cpu().contiguous() for name, t in self.tensors.items()}
         if self.start_noise is not None:
             tensors[_START_NOISE] = self.start_noise.detach().cpu().contiguous()
@@ -169,7 +169,7 @@ class Adapter:
                 return cls._from_file(header, tensors, stage)
             if stage is None:
                 raise InputError(
-                    "was not made by show1 and does not say which stage it is for; say it: "
+                    "was not made by show1 and does not say which stage it is for; name the stage: "
                     "pipe.adapters.load(..., stage='keyframes'), or --adapter keyframes=FILE"
                 )
             return cls._from_foreign(file, header, tensors, stage)
@@ -299,7 +299,7 @@ def _hash_files(files: Sequence[Path]) -> str:
 
 def _check_names(tensors: Mapping[str, Tensor]) -> None:
     if not tensors:
-        raise InputError("an adapter must change something, it holds no tensors")
+        raise InputError("an adapter must change something, but this one holds no tensors")
     for name, tensor in tensors.items():
         if not name.endswith((DIFF, DOWN, UP)):
             raise InputError(f"an adapter's tensors are named *{DOWN}, *{UP} or *{DIFF}, got {name!r}")
@@ -307,10 +307,10 @@ def _check_names(tensors: Mapping[str, Tensor]) -> None:
             raise InputError(f"{name} holds numbers that are not finite; make the adapter again")
         other = name.removesuffix(DOWN) + UP if name.endswith(DOWN) else name.removesuffix(UP) + DOWN
         if name.endswith((DOWN, UP)) and other not in tensors:
-            raise InputError(f"{name} is there without {other}; make the adapter again")
+            raise InputError(f"{name} is present without {other}; make the adapter again")
         if name.endswith(DOWN) and (tensor.ndim < 2 or tensors[other].ndim < 2 or not _fit(tensor, tensors[other])):
             shapes = f"{list(tensor.shape)} and {list(tensors[other].shape)}"
-            raise InputError(f"{name} and {other} of shapes {shapes} are no pair; make the adapter again")
+            raise InputError(f"{name} and {other} of shapes {shapes} do not form a pair; make the adapter again")
 
 
 def _fit(down: Tensor, up: Tensor) -> bool:
@@ -326,5 +326,5 @@ def _read_file(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             return opened.metadata() or {}, tensors
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{file} is truncated, corrupt or no safetensors file ({error}); copy or make the adapter again"
+            f"{file} is truncated, corrupt or not a safetensors file ({error}); copy or make the adapter again"
         ) from error

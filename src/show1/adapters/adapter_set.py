@@ -165,8 +165,9 @@ class AdapterSet:
         """
         for record in (a.record for a in self if a.record.weight != a.record.detail_weight):
             raise InputError(
-                f"the adapter {record.name!r} has the weight {record.weight:g} and in details {record.detail_weight:g},"
-                f" a model has one; give it one weight first (set_weight({record.name!r}, {record.weight:g}))"
+                f"the adapter {record.name!r} has the weight {record.weight:g}, and {record.detail_weight:g} in "
+                "details, but a model has only one; give it one weight first "
+                f"(set_weight({record.name!r}, {record.weight:g}))"
             )
         self._loaded = {name: replace(a, fused=True) for name, a in self._loaded.items()}
 
@@ -201,15 +202,15 @@ class AdapterSet:
         if base and base != unet_sha256(folder, variant) and base not in unet_hashes(folder):
             raise CheckpointError(
                 f"the adapter was made for the {adapter.stage} network of {adapter.base_name!r} (sha256 {base[:12]}), "
-                f"the model here is {self._cascade.name!r} (sha256 {unet_sha256(folder, variant)[:12]}); use the model "
-                "it was made for, or make the adapter again (`show1 customize`)"
+                f"but the model here is {self._cascade.name!r} (sha256 {unet_sha256(folder, variant)[:12]}); use the "
+                "model it was made for, or make the adapter again (`show1 customize`)"
             )
         shapes = {name: shape for file in find_weights(folder, variant) for name, shape in read_shapes(file).items()}
         check_shapes(adapter, shapes, f"the {adapter.stage} network of {self._cascade.name!r}")
 
     def _changeable(self, name: str) -> LoadedAdapter:
         if name not in self._loaded:
-            raise InputError(f"no adapter {name!r} is loaded; there are {', '.join(self._loaded) or 'none'}")
+            raise InputError(f"no adapter {name!r} is loaded; the loaded ones are {', '.join(self._loaded) or 'none'}")
         if self._loaded[name].fused:
             raise InputError(f"the adapter {name!r} is fused: it is a part of the model; load the model again")
         return self._loaded[name]

@@ -80,7 +80,7 @@ class AdapterRecord(Record):
         file = Path(self.path)
         if not file.is_file():
             raise InputError(
-                f"the adapter {self.name!r} is not where it was, in {self.path}; put it back, or load it from where it "
+                f"the adapter {self.name!r} is no longer at {self.path}; put it back, or load it from where it "
                 f"is now (`show1 generate --adapter FILE:{self.weight:g}:{self.detail_weight:g}`)"
             )
         if sha256(file) != self.sha256:

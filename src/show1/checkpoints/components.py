@@ -119,8 +119,8 @@ def check_channels(row: StageRow, folder: Path, networks: Mapping[str, Any]) -> 
     other = next((r.name for r in STAGE_TABLE.values() if r.in_channels == got), None)
     as_other = f" (as one of the stage {other!r} does)" if other is not None else ""
     raise CheckpointError(
-        f"{folder / 'unet'} takes {got} channels{as_other}, a network of the stage {row.name!r} takes {expected}; give "
-        "the folder of that stage"
+        f"{folder / 'unet'} takes {got} channels{as_other}, but a network of the stage {row.name!r} takes {expected}; "
+        "give the folder of that stage"
     )
 
 
@@ -143,6 +143,6 @@ def check_text_width(folder: Path, expected: int | None, got: int) -> None:
     """
     if expected is not None and expected != got:
         raise CheckpointError(
-            f"{folder} takes text states of width {expected}, the text encoder gives {got}: they are not of the same "
-            "model; give the stage's folder its own text_encoder/ and tokenizer/"
+            f"{folder} takes text states of width {expected}, but the text encoder gives {got}: they do not belong to "
+            "the same model; give the stage's folder its own text_encoder/ and tokenizer/"
         )

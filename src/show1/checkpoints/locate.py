@@ -167,7 +167,7 @@ def _resolve_folder(folder: Path, options: _Options) -> Cascade:
             f"{folder} holds a single stage; say which: Show1Pipeline.from_pretrained({{'keyframes': {str(folder)!r}}})"
         )
     raise ModelNotFoundError(
-        f"{folder} is no cascade: it holds neither {INDEX} nor any of the published repositories "
+        f"{folder} is not a cascade: it holds neither {INDEX} nor any of the published repositories "
         f"({', '.join(row.repository.split('/')[1] for row in STAGE_TABLE.values())})"
     )
 
@@ -197,7 +197,7 @@ def _read_index(file: Path) -> tuple[dict[str, str], CascadeSettings]:
     for stage, subfolder in subfolders.items():
         inside = isinstance(subfolder, str) and not Path(subfolder).is_absolute() and ".." not in Path(subfolder).parts
         if stage not in STAGE_TABLE or not inside:
-            raise CheckpointError(f"{file}: stage {stage!r} in {subfolder!r} is no stage in a subfolder; correct it")
+            raise CheckpointError(f"{file}: {subfolder!r} is not a subfolder for the stage {stage!r}; correct it")
     try:
         settings = CascadeSettings.from_dict(index["settings"]) if "settings" in index else PUBLISHED
     except (Show1Error, KeyError, TypeError, AttributeError) as error:
@@ -281,7 +281,7 @@ def _cascade_on_hub(repo: str, options: _Options) -> Cascade:
     path, source = fetch(repo, (), options, extra=(INDEX,))
     if not (path / INDEX).is_file():
         raise ModelNotFoundError(
-            f"{repo} is no cascade: it has no {INDEX}; if it is a stage, say which: "
+            f"{repo} is not a cascade: it has no {INDEX}; if it is a stage, say which: "
             f"Show1Pipeline.from_pretrained({{'keyframes': {repo!r}}})"
         )
     subfolders, _ = _read_index(path / INDEX)

@@ -197,7 +197,7 @@ def run(
     if as_json:
         say_json(report)
     elif not report["complete"]:
-        say(f"{report['videos']} of {report['of']} videos are there; the shard that finishes last scores them")
+        say(f"{report['videos']} of {report['of']} videos are finished; the shard that finishes last scores them")
     else:
         say(markdown(report))
         if not quiet:

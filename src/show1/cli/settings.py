@@ -63,7 +63,7 @@ def _parse_adapter(text: str) -> AdapterChoice:
         path, _, last = path.rpartition(":")
         weights.insert(0, _adapter_weight(text, last))
     if not path.strip():
-        raise InputError(f"--adapter {text!r}: there is no file; expected FILE:WEIGHT, such as walk.safetensors:0.8")
+        raise InputError(f"--adapter {text!r}: no such file; expected FILE:WEIGHT, such as walk.safetensors:0.8")
     return AdapterChoice(
         path=path,
         weight=weights[0] if weights else 1.0,
@@ -86,7 +86,8 @@ def _adapter_weight(text: str, weight: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise InputError(
-            f"--adapter {text}: the weight {weight!r} is no number; expected FILE:WEIGHT, such as walk.safetensors:0.8"
+            f"--adapter {text}: the weight {weight!r} is not a number; expected FILE:WEIGHT, such as "
+            "walk.safetensors:0.8"
         )
     return value
 
@@ -175,7 +176,10 @@ def _convert(pair: str, text: str, hint: Any) -> Any:
         return None
     kind = next(k for k in kinds if k is not types.NoneType)
     if kind in _OPTIONS.values():
-        raise InputError(f"--set {pair}: set its options, such as super_resolution.first_frame.noise_level, or none")
+        raise InputError(
+            f"--set {pair}: it takes only none; its options are set one by one, such as "
+            "super_resolution.first_frame.noise_level"
+        )
     if get_origin(kind) is Literal:
         if text not in get_args(kind):
             raise InputError(f"--set {pair}: expected one of {', '.join(get_args(kind))}")

@@ -74,7 +74,7 @@ def read_saved(file: Path, key: str, expected: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read as a JSON object with training options: {error}") from error
     if values.get(key, expected) != expected:
-        raise InputError(f"{file} is of the {key} {values[key]!r}, not {expected!r}")
+        raise InputError(f"{file} holds options for the {key} {values[key]!r}, not for {expected!r}")
     return values
 
 

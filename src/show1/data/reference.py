@@ -116,7 +116,7 @@ def load_reference(path: str | Path, options: ReferenceOptions) -> Reference:
     path = Path(path)
     times, histograms, warnings = _scan(path, options)
     if not times:
-        raise InputError(f"start is {options.start:g} s, but {path} has no frame from there on; give an earlier start")
+        raise InputError(f"start is {options.start:g} s, but {path} has no frame after that; give an earlier start")
     shots = _shots(histograms)
     if len(shots) > 1:
         first, last = max(shots, key=lambda shot: times[shot[1]] - times[shot[0]])
@@ -189,14 +189,14 @@ def _scan(path: Path, options: ReferenceOptions) -> tuple[list[float], NDArray[n
         for frame in stream_video(path, start=options.start):
             if frame.time >= end - 1e-6:
                 if options.duration is None:
-                    warnings.append(f"only {MAX_SECONDS:g} s from {options.start:g} s on were used")
+                    warnings.append(f"only {MAX_SECONDS:g} s were used, beginning at {options.start:g} s")
                 break
             times.append(frame.time)
             histograms.append(_histogram(frame.draw(24, 32)))
     except MediaError as error:
         if not times:
             raise
-        warnings.append(f"the file is damaged after {times[-1]:.2f} s, what comes before is used ({error})")
+        warnings.append(f"the file is damaged after {times[-1]:.2f} s; only the frames before that are used ({error})")
     return times, np.array(histograms), warnings
 
 
@@ -244,7 +244,7 @@ def _pick(path: Path, times: list[float], options: ReferenceOptions, warnings: l
     count, span = options.num_frames, times[-1] - times[0]
     if count > 1 and len(times) < 2:
         raise InputError(
-            f"{path} shows a single frame there, but {count} frames are to be taken: give a video, or a longer part"
+            f"{path} has a single frame in this part, but {count} frames are needed: give a video, or a longer part"
         )
     if options.fps is None:
         wanted = np.linspace(times[0], times[-1], count)
@@ -253,14 +253,15 @@ def _pick(path: Path, times: list[float], options: ReferenceOptions, warnings: l
         step = span / max(len(times) - 1, 1)
         if wanted[-1] > times[-1] + step:  # the last frame shows for a step
             raise InputError(
-                f"{path} shows {span + step:.2f} s there, but {count} frames at {options.fps:g} frames per second need "
-                f"{(count - 1) / options.fps:.2f} s; use a higher fps, a longer video, or no fps, which spreads them"
+                f"{path} lasts {span + step:.2f} s in this part, but {count} frames at {options.fps:g} frames per "
+                f"second need {(count - 1) / options.fps:.2f} s; use a higher fps, a longer video, or no fps, which "
+                "spreads the frames over the part"
             )
     known = np.array(times)
     nearest = np.abs(known[None] - wanted[:, None]).argmin(1)
     used = len(set(nearest.tolist()))
     if used < count:
-        warnings.append(f"only {used} different frames for {count}, some are shown more than once")
+        warnings.append(f"there are only {used} different frames for {count}; some are used more than once")
     return [times[i] for i in nearest]
 
 
@@ -283,7 +284,9 @@ def _fitted(frame: Frame, options: ReferenceOptions) -> NDArray[np.uint8]:
     scale = pick(height / frame.height, width / frame.width)
     rows, columns = max(round(frame.height * scale), 1), max(round(frame.width * scale), 1)
     if max(rows, columns) > MAX_STRETCH * max(height, width):
-        raise InputError(f"a frame is {frame.width} pixels wide and {frame.height} high, too narrow to cut: pad it")
+        raise InputError(
+            f"a frame is {frame.width} pixels wide and {frame.height} high, too narrow to be cropped; pad it"
+        )
     if options.fit == "crop":
         rows, columns = max(rows, height), max(columns, width)
         drawn = _draw_part(frame, rows, columns, height, width)

@@ -181,7 +181,7 @@ def _find(where: str, folder: Path | None, local_files_only: bool) -> Path:
     except ModelNotFoundError as error:
         ahead = f"put {', '.join(_SMALL_FILES)} and {choices[0]} into a folder and give it"
         raise ModelNotFoundError(f"CLIP {where}: {error}; or {ahead}") from error
-    raise CheckpointError(f"{repo} holds no weights of a CLIP here (looked for {', '.join(choices)})")
+    raise CheckpointError(f"{repo} holds no weights of a CLIP model (looked for {', '.join(choices)})")
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -189,7 +189,7 @@ def _weights(folder: Path) -> list[Path]:
     for pattern in ("model*.safetensors", "pytorch_model*.bin"):
         if files := sorted(folder.glob(pattern)):
             return files
-    raise CheckpointError(f"{folder} holds no weights of a CLIP (model.safetensors or pytorch_model.bin)")
+    raise CheckpointError(f"{folder} holds no weights of a CLIP model (model.safetensors or pytorch_model.bin)")
 
 
 def _joined_sha256(files: list[Path]) -> str:
@@ -209,4 +209,4 @@ def _load(folder: Path) -> tuple[Any, Any]:
         return model, with_pillow.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers and safetensors raise errors of many classes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{folder} is no CLIP as transformers saves it ({reason})") from error
+        raise CheckpointError(f"{folder} is not a CLIP model as transformers saves it ({reason})") from error

@@ -197,7 +197,7 @@ def cut_clip(video: Video, rule: ClipRule, key: str = "") -> Frames:
     spare = len(video) - 1 - offsets[-1]
     if spare < 0:
         raise InputError(
-            f"it has {len(video)} frames, and {count} with stride {rule.stride} at {rate:g} frames per second "
+            f"it has {len(video)} frames, but {count} with stride {rule.stride} at {rate:g} frames per second "
             f"need {offsets[-1] + 1}"
         )
     first = draw("start", rule.seed, key) % (spare + 1) if rule.start == "hash" else 0
@@ -276,7 +276,7 @@ def choose_entries(entries: Sequence[Entry], count: int, seed: int) -> list[Entr
     if count == 0 or count == len(entries):
         return list(entries)
     if count > len(entries):
-        raise InputError(f"references: {count} real videos are asked for, the split has {len(entries)}")
+        raise InputError(f"references: {count} real videos are asked for, but the split has {len(entries)}")
     kept = {entry.key for entry in sorted(entries, key=lambda entry: draw("reference", seed, entry.key))[:count]}
     return [entry for entry in entries if entry.key in kept]
 

@@ -166,7 +166,7 @@ def _download(network: FeatureNetwork, folder: Path | None, partial: Path) -> No
             size += file.write(chunk)
         announced = response.headers.get("Content-Length")
     if announced is not None and size != int(announced):
-        raise _unreachable(network, folder, OSError(f"{size} of {announced} bytes came"))
+        raise _unreachable(network, folder, OSError(f"{size} of {announced} bytes arrived"))
     if network.sha256 not in (None, digest.hexdigest()):
         raise _wrong_hash(network, str(network.address), digest.hexdigest())
 
@@ -195,7 +195,7 @@ def verified_sha256(network: FeatureNetwork, path: Path) -> str:
 
 def _missing(network: FeatureNetwork, folder: Path | None, what: str) -> ModelNotFoundError:
     place = cache_dir() / "features" if folder is None else folder
-    origin = "there is no address" if network.address is None else f"it comes from {network.address}"
+    origin = "no address of it is known" if network.address is None else f"it comes from {network.address}"
     known = f", sha256 {network.sha256}" if network.sha256 else ""
     return ModelNotFoundError(
         f"{network.file} of the feature network {network.name} {what}: put it into {place}; {origin}{known}; "

@@ -55,7 +55,9 @@ class FeatureExtractor:
             features = self._forward(checked).flatten(1).float().cpu().numpy()
         wanted = (len(checked) * (frames if self.network.per_frame else 1), self.network.dimension)
         if features.shape != wanted:
-            raise CheckpointError(f"{self.path} gives features {features.shape}, expected {wanted}: another network?")
+            raise CheckpointError(
+                f"{self.path} gives features {features.shape}, expected {wanted}; it belongs to another network"
+            )
         return np.ascontiguousarray(features)
 
 

@@ -27,8 +27,8 @@ def check_request(path: Path, known: Manifest, before: GenerationRequest, asked:
 
     def refuse(key: str, known_value: object, value: object) -> None:
         raise RunError(
-            f"{path} belongs to another request: its {key} is {_short(known_value)}, asked for was {_short(value)}; "
-            f"name another folder, or finish the run in it with `show1 resume {path}`"
+            f"{path} belongs to another request: its {key} is {_short(known_value)}, not {_short(value)}; name another "
+            f"folder, or finish the run in it with `show1 resume {path}`"
         )
 
     for key in ("prompts", "seeds", "numerics", "fps"):
@@ -66,7 +66,7 @@ def check_model(path: Path, known: ModelRecord, now: ModelRecord, stages: Sequen
         )
     if _effects(known.adapters, stages) != _effects(now.adapters, stages):
         raise RunError(
-            f"{path} was made with {_named(known.adapters)}, now there is {_named(now.adapters)}; load those it "
+            f"{path} was made with {_named(known.adapters)}, but now there is {_named(now.adapters)}; load those it "
             "began with (pipe.adapters.load_recorded(run.adapters), `show1 resume`), or begin a new run"
         )
 

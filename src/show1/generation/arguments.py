@@ -82,7 +82,7 @@ def make_request(
     """
     prompts = _prompts(prompt)
     if count is not None and (not is_whole(count) or count < 1):
-        raise InputError(f"count must be a whole number from 1 up, got {count!r}")
+        raise InputError(f"count must be a whole number of 1 or more, got {count!r}")
     stages = _stages(model.stages, start_from, until)
     if (video is not None) != STAGE_TABLE[stages[0]].needs_video:
         raise InputError(

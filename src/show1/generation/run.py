@@ -187,7 +187,7 @@ class Run:
         """
         record = self._manifest.stages.get(stage)
         if record is None:
-            raise RunError(f"{self.path} has not finished {stage}; `show1 resume {self.path}` does")
+            raise RunError(f"{self.path} has not finished {stage}; `show1 resume {self.path}` finishes it")
         return FinishedStage(
             stage=stage,
             path=self._file(stage),

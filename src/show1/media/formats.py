@@ -134,8 +134,8 @@ class OutputFormat:
         if self.codec and min(height, width) < self.encoder.min_side:
             least = self.encoder.min_side
             raise InputError(
-                f"{self.codec} needs at least {least} pixels per side, the video has {height}x{width} (height x width): "
-                "choose codec h264, or a larger size"
+                f"{self.codec} needs at least {least} pixels per side, but the video has {height}x{width} (height x "
+                "width): choose codec h264, or a larger size"
             )
         if self.suffix == ".gif" and fps > MAX_GIF_FPS:
             raise InputError(f"GIF holds at most {MAX_GIF_FPS:g} frames per second, the video has {fps:g}: write .mp4")

@@ -137,7 +137,7 @@ class UNetConfig:
     temporal_head_dim: int | None = None
     """Our own: channels per head of the temporal transformers; None for the published number of heads."""
     patch_size: int = 1
-    """Our own: the network sees patches of this many pixels per side as channels, which costs less at high resolution."""
+    """Our own: the network sees patches of this many pixels per side as channels, which costs less for large frames."""
     embed_frames: bool = False
     """Our own: whether the time embedding also says where in the clip a frame is."""
     embed_places: bool = False

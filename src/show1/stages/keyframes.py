@@ -110,8 +110,8 @@ def fitting_start_noise(start_noise: Sequence[StartNoise], settings: KeyframesSe
             fitting.append(given)
         else:
             logger.warning(
-                "an adapter's start noise is of %s (frames x height x width), the keyframes asked for are %s: it is "
-                "left out",
+                "The start noise of an adapter is for %s (frames x height x width), but the keyframes have %s: it is "
+                "not used.",
                 _times(size),
                 _times(asked),
             )

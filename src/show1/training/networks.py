@@ -64,7 +64,7 @@ def adapt_pixel_unet(
     new |= {name for name in missing if name.startswith("place_embeddings.")}  # also the identity at first
     if odd := sorted(set(missing) - new) or sorted(unexpected):
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-        raise InputError(f"init: the network cannot become one with {changes}: {', '.join(odd[:3])}{more}")
+        raise InputError(f"init: the network cannot be converted to one with {changes}: {', '.join(odd[:3])}{more}")
     if add_condition and not adds:
         _start_as_the_condition(model)
     return model

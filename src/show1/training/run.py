@@ -91,7 +91,7 @@ def _check(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> None:
         if not torch.cuda.is_available():
             raise InputError("cuda_graphs needs a CUDA device, and there is none; leave it out (--no-cuda-graphs)")
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise InputError("cuda_graphs is for one process; leave it out, or train in one")
+            raise InputError("cuda_graphs works only in a single process; leave it out, or train in one")
     if source.clips_per_scene > 1 and not options.shares_noise:
         raise InputError(f"data: {source.spec} shows scenes in several motions, which is only for keyframes")
     if loop.part_size % source.clips_per_scene:

@@ -107,7 +107,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     assert json.loads((tmp_path / "walk.run/report.json").read_text())["steps"] == 2
     log = (tmp_path / "walk.run/log.jsonl").read_bytes()
     assert customize(config(options)) == parts
-    assert "had its 5 steps already: nothing more was learned" in caplog.text
+    assert "has all its 5 steps already; nothing more was learned" in caplog.text
     assert (tmp_path / "walk.run/log.jsonl").read_bytes() == log and parts.read_bytes() == whole.read_bytes()
     with pytest.raises(RunError, match="another rank .4, now 8.*choose another folder"):
         customize(config(options, rank=8), overwrite=True)
@@ -265,7 +265,7 @@ def test_super_resolution_starts_from_what_lacks_the_style(
 
     short = Video.from_tensor(Video.load(clip).to_tensor()[:, :4], fps=8.0).save(tmp_path / "short.mkv")
     for change, message in (
-        ({"source": [str(short)]}, "do not show the same at the same times"),
+        ({"source": [str(short)]}, "do not have the same frames"),
         ({**folder, "source": [str(plain_copies(tmp_path / "other", ("a.png", "c.png")))]}, "see b, c"),
     ):
         with pytest.raises(InputError, match=message):
@@ -324,8 +324,8 @@ def test_dry_run_leaves_nothing(tmp_path: Path, options: dict[str, Any]) -> None
         ({"method": "spatial_lora"}, "a motion is learned by one of temporal_attention"),
         ({"method": "magic"}, "method must be one of temporal_attention, .*got 'magic'"),
         ({"kind": "style"}, "name: say what the style is called"),
-        ({"kind": "style", "name": "x", "images": "d"}, "name one of both"),
-        ({"kind": "style", "name": "x", "images": "d", "video": [], "stage": "interpolation"}, "from videos alone"),
+        ({"kind": "style", "name": "x", "images": "d"}, "give one of the two"),
+        ({"kind": "style", "name": "x", "images": "d", "video": [], "stage": "interpolation"}, "only from videos"),
         ({"noise_weight": 0.5, "inversion_steps": 0}, "leave noise_weight out"),
         ({"noise_weight": 2.0}, "noise_weight must be from 0 to 1"),
         ({"timestep_logit": [0.0, 0.0]}, "timestep_logit must be MEAN STD with STD above 0"),
@@ -337,12 +337,12 @@ def test_dry_run_leaves_nothing(tmp_path: Path, options: dict[str, Any]) -> None
         ({"kind": "style", "name": "x", "random_hue": 0.5}, "random_hue: it is for motions"),
         ({"random_hue": 1.5}, "random_hue must be from 0 to 1"),
         ({"accumulate": 3}, "accumulate must be a divisor"),
-        ({"source": ["a.mkv"]}, "source: styles of super_resolution alone"),
+        ({"source": ["a.mkv"]}, "source: only styles of super_resolution"),
         (
             {"kind": "style", "name": "x", "stage": "super_resolution", "source": ["a.mkv", "b.mkv"]},
             "source: give one for each of the 1 clips, got 2",
         ),
-        ({"convolutions": True}, "learn by spatial_lora alone, got the method temporal_attention"),
+        ({"convolutions": True}, "only spatial_lora trains them, got the method temporal_attention"),
         ({"speed": 1}, "unknown customization option 'speed'"),
     ],
 )
@@ -358,6 +358,6 @@ def test_what_cannot_be_learned_from(tmp_path: Path, options: dict[str, Any]) ->
         customize(config(options, num_frames=2, stage="interpolation"))
     with pytest.raises(ModelNotFoundError):
         customize(config(options, model=str(tmp_path / "nowhere")))
-    with pytest.raises(InputError, match="the expert's network cannot do it"):
+    with pytest.raises(InputError, match="the expert's network does not support it"):
         style = {"kind": "style", "name": "x", "stage": "translation", "num_frames": 1, "inversion_steps": 0}
         customize(config(options, **style, gradient_checkpointing=True))

@@ -160,7 +160,7 @@ class CustomizationConfig(StepOptions):
             raise InputError(f"method: a {self.kind} is learned by one of {known}, got {self.method!r}")
         if self.convolutions and self.resolved_method != "spatial_lora":
             raise InputError(
-                f"convolutions: they learn by spatial_lora alone, got the method {self.resolved_method}; leave it out"
+                f"convolutions: only spatial_lora trains them, got the method {self.resolved_method}; leave it out"
             )
         if self.layers != _DEFAULTS["layers"] and self.resolved_method == "spatial_lora":
             raise InputError("layers: spatial_lora learns nothing over frames; leave it out, or choose another method")
@@ -181,17 +181,17 @@ class CustomizationConfig(StepOptions):
             if not self.prompt:
                 raise InputError("prompt: say what the clip shows, such as 'a cat walks'")
         elif bool(self.video) == (self.images is not None):
-            raise InputError("images: a style is learned from a folder of images, or from videos; name one of both")
+            raise InputError("images: a style is learned from a folder of images, or from videos; give one of the two")
         elif not self.name.strip():
             raise InputError("name: say what the style is called, such as 'pencil sketch'")
         elif self.images is not None and self.stage in VIDEO_STAGES:
-            raise InputError("images: interpolation learns from videos alone; name videos, or another stage")
+            raise InputError("images: interpolation learns only from videos; name videos, or another stage")
         if self.images is not None:
             for name in ("num_frames", "fps", "fit", "start", "duration"):
                 if getattr(self, name) != _DEFAULTS[name]:
-                    raise InputError(f"{name}: it is for videos, and images have no use for it; leave it out")
+                    raise InputError(f"{name}: it applies only to videos; leave it out")
         if self.source and not (self.kind == "style" and self.stage in PAIR_STAGES):
-            raise InputError("source: styles of super_resolution alone learn from pairs; leave it out")
+            raise InputError("source: only styles of super_resolution are learned from pairs; leave it out")
         if self.source and len(self.source) != (len(self.video) or 1):
             wanted = "one folder" if self.images is not None else f"one for each of the {len(self.video)} clips"
             raise InputError(f"source: give {wanted}, got {len(self.source)}")

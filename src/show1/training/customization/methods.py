@@ -105,7 +105,7 @@ class TemporalAttention(Method):
         self._tuned = temporal_parameters(unet, attention_only=config.layers == "attention")
         if not self._tuned:
             raise InputError(
-                "method: this network has no transformers over frames, so it cannot learn by them; choose another stage"
+                "method: this network has no transformers over frames that could be trained; choose another stage"
             )
         self._before = {name: parameter.detach().float().cpu().clone() for name, parameter in self._tuned.items()}
         for parameter in self._tuned.values():
@@ -142,7 +142,9 @@ class _Lora(Method):
         except ImportError as error:
             raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
         if not names:
-            raise InputError("method: this network has no layers that could learn so; choose another stage or method")
+            raise InputError(
+                "method: this network has no layers that this method can train; choose another stage or method"
+            )
         unet.requires_grad_(False)
         self.lora_alpha = float(config.rank)
         options = LoraConfig(r=config.rank, lora_alpha=config.rank, target_modules=names, bias="none")

@@ -191,8 +191,8 @@ def _source_clips(references: Sequence[Reference], files: Sequence[str], options
     for source, reference in zip(sources, references, strict=True):
         if not np.allclose(source.times, reference.times, atol=0.02):
             raise InputError(
-                f"source: {source.source} and {reference.source} do not show the same at the same times (frames were "
-                f"taken from {source.times[0]:.2f} and {reference.times[0]:.2f} s on); give clips of one length and cut"
+                f"source: {source.source} and {reference.source} do not have the same frames (those that were taken "
+                f"begin at {source.times[0]:.2f} s and {reference.times[0]:.2f} s); give clips of equal length and cuts"
             )
     return _stack(sources)
 
@@ -202,7 +202,7 @@ def _source_images(folder: Path, source: Path, height: int, width: int) -> Tenso
     names, wanted = ([file.stem for file in image_files(f)] for f in (source, folder))
     if names != wanted:
         odd = ", ".join(sorted(set(wanted) ^ set(names))[:3])
-        raise InputError(f"source: {source} must hold an image for each one in {folder}, of the same name; see {odd}")
+        raise InputError(f"source: {source} must hold an image of the same name for each one in {folder}; see {odd}")
     return load_images(source, height, width)[:, :, None]
 
 

@@ -72,7 +72,7 @@ def customize(
     known += [sha256(made)] if made.is_file() else []
     ours = output.is_file() and sha256(output) in known
     if output.exists() and not (overwrite or ours):
-        raise OutputError(f"{output} exists already; name another file, or say overwrite=True (--overwrite)")
+        raise OutputError(f"{output} exists already; name another file, or pass overwrite=True (--overwrite)")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("a customization runs in one process; start it without a launcher")
     _check_folder(config)
@@ -90,7 +90,7 @@ def customize(
         write_json(config.folder / REPORT, {"steps": steps_done, **cost.to_dict()})
         logger.info("%d steps took %.1f s, peak memory %.2f GB", steps_done, cost.seconds, cost.peak_memory / 1e9)
     else:
-        logger.warning("%s had its %d steps already: nothing more was learned", config.folder, config.steps)
+        logger.warning("%s has all its %d steps already; nothing more was learned", config.folder, config.steps)
     data = made.read_bytes()
     write_atomically(output, lambda partial: _write_bytes(partial, data))
     write_json(written, {"sha256": sha256(output)})

@@ -66,7 +66,7 @@ class CustomizationTask(Task):
             hold_frozen_in(self.unet, torch.bfloat16)
         if config.gradient_checkpointing:
             if network.kind != "pixel_unet":
-                raise InputError("gradient_checkpointing: the expert's network cannot do it; leave it out")
+                raise InputError("gradient_checkpointing: the expert's network does not support it; leave it out")
             self.unet.enable_gradient_checkpointing()
         self._learning = {name: p for name, p in self.named_parameters() if p.requires_grad}
         schedule: Any = build_scheduler(read_scheduler_config(self._part / "scheduler"), "ddpm")

@@ -98,11 +98,11 @@ class DenoisingTask(Task):
         if found.in_channels != in_channels or (found.get("class_embed_type") is not None) != noise_level:
             raise InputError(
                 f"init: {options.init} holds a network of another stage (in_channels {found.in_channels}, "
-                f"{options.task} needs {in_channels}); name an export of the stage before, or of this one"
+                f"{options.task} needs {in_channels}); name an export of the previous stage, or of this one"
             )
         if width != self.text.width:
             raise InputError(
-                f"text: its states have {self.text.width} channels, the network of {options.init} reads {width}; "
+                f"text: its states have {self.text.width} channels, but the network of {options.init} reads {width}; "
                 "name the text encoder that it was trained with"
             )
         set_temporal_dropout(self.unet, options.temporal_dropout)
