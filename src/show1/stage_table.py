@@ -32,7 +32,7 @@ class Component:
     name: str
     """The subfolder's name, as in the published repositories."""
     kind: ComponentKind
-    """What is in it."""
+    """What the subfolder holds."""
     optional: bool = False
     """Whether the stage works without it."""
 
@@ -57,15 +57,15 @@ class StageRow:
     text: Literal["own", "shared", "none"]
     """Whether its published repository holds its text encoder, it shares that of `SHARED_TEXT`, or it has none."""
     prompt: Callable[[str, CascadeSettings], tuple[str, int | None]]
-    """From a prompt to the text for its encoder, and the limit in tokens (None: the tokenizer's)."""
+    """Turns a prompt into the text for its encoder, and the limit in tokens (None: the tokenizer's)."""
     output_shape: Callable[[int | None, CascadeSettings], Shape]
-    """From the number of frames of its input (None: unknown, or no input) to its output."""
+    """Computes the shape of its output from the number of frames of its input (None: unknown, or no input)."""
     repository: str
     """Published repository on the Hugging Face Hub."""
     needs_video: bool = True
     """Whether it works on a video; if not, it begins from a prompt alone."""
     fps_factor: Callable[[CascadeSettings], int] = lambda settings: 1
-    """From settings to output frames per second divided by input frames per second."""
+    """Computes output frames per second divided by input frames per second, from the settings."""
     part_of: StageName | None = None
     """The stage that it is an optional part of; None: it is a stage of the cascade."""
 

@@ -181,7 +181,7 @@ class AdapterSet:
         return sum_deltas((a.adapter, a.record.weight) for a in chosen)
 
     def detail_deltas(self, stage: StageName) -> dict[str, Tensor]:
-        """As `deltas` (same shapes), at low noise levels."""
+        """Like `deltas` (same shapes), but for low noise levels."""
         return sum_deltas((a.adapter, a.record.detail_weight) for a in self.active((stage,)))
 
     def has_detail_weights(self, stage: StageName) -> bool:

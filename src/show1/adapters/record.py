@@ -23,12 +23,12 @@ class Record(BaseModel):
 
 
 class AdapterRecord(Record):
-    """What finds an adapter again, and its effect."""
+    """Where an adapter's file is, and the weights that it is used with."""
 
     name: Annotated[str, Field(min_length=1)]
     """Its name in the pipeline."""
     path: str
-    """Its file, absolute."""
+    """Absolute path of its file."""
     sha256: Sha256
     """Hash of the file."""
     stage: StageName

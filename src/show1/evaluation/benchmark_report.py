@@ -153,7 +153,7 @@ def distance_plot(figure: Mapping[str, Any]) -> str:
 
 
 def _usage(what: str, counted: Mapping[str, Any]) -> str:
-    """How many videos were used, and each that was not."""
+    """Says how many videos were used, and lists those that were not."""
     lines = [f"{counted['used']} of {counted['listed']} {what} were used."]
     if counted["rejected"]:
         lines += ["Left out:\n", *(f"- {r['key']}: {r['reason']}" for r in counted["rejected"])]

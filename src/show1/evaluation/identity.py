@@ -1,4 +1,4 @@
-"""What the figures of an evaluation depend on: the folder of an evaluation takes no other one."""
+"""The identity of an evaluation, which is what its figures depend on: a folder holds only one evaluation."""
 
 import hashlib
 import json

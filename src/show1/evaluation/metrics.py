@@ -1,4 +1,4 @@
-"""From clips to features, and from features to the figures of a report."""
+"""Turns clips into features, and features into the figures of a report."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

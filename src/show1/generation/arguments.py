@@ -1,4 +1,4 @@
-"""From a caller's arguments to a request."""
+"""Turns a caller's arguments into a request."""
 
 import secrets
 from collections.abc import Mapping, Sequence

@@ -50,13 +50,13 @@ class Environment(Record):
     """Threads of the computation, on a CPU."""
 
     def differences(self, now: "Environment") -> list[tuple[str, object, object]]:
-        """What is other now and changes the last digits: (name, known, now)."""
+        """Lists what differs now and changes the last digits, as (name, known, now)."""
         pairs = [(name, getattr(self, name), getattr(now, name)) for name in ("device", "dtype", "threads")]
         return [(name, known, other) for name, known, other in pairs if known is not None and known != other]
 
 
 class CostRecord(Record):
-    """What a part of a run cost."""
+    """Time and memory that a part of a run took."""
 
     seconds: Annotated[float, Field(ge=0, le=1e12)] | None = None
     """Wall-clock time."""
@@ -90,14 +90,14 @@ class PickedFrom(Record):
     run: str
     """Folder of the run with all drafts."""
     index: Annotated[int, Field(ge=0)]
-    """The draft, from 0."""
+    """Index of the draft, from 0."""
 
 
 class ModelRecord(Record):
     """A model's identity."""
 
     name: str
-    """Name for people."""
+    """Name shown to people."""
     model: Text | Annotated[dict[str, Text], Field(min_length=1)]
     """What `Show1Pipeline.from_pretrained` takes: a name, a folder, or a mapping of stage to one of these."""
     stages: Annotated[tuple[StageName, ...], Field(strict=False)]  # JSON has lists only
@@ -120,11 +120,11 @@ class Manifest(Environment):
     """The record of one generation."""
 
     format: Literal[1] = 1
-    """Version of this form."""
+    """Version of the manifest's format."""
     created: str
     """When the run began."""
     output: Output | None = None
-    """The file asked for."""
+    """The file to write."""
     request: Request | None = None
     """What was asked for; None until the pipeline has recorded it."""
     input: InputRecord | None = None

@@ -1,4 +1,4 @@
-"""What travels inside a video file: how it was made, and what makes it again."""
+"""The record inside a video file, which says how the video was made and is enough to make it again."""
 
 import importlib.metadata
 import platform
@@ -26,7 +26,7 @@ class VideoModel(Record):
     """The model that made a video."""
 
     name: str
-    """Name for people."""
+    """Name shown to people."""
     model: str | dict[str, str]
     """What `Show1Pipeline.from_pretrained` takes."""
     sha256: Sha256

@@ -151,7 +151,7 @@ class CascadeModel:
     def prompt_warnings(
         self, prompt: str, settings: CascadeSettings | None = None, stages: Sequence[StageName] | None = None
     ) -> list[str]:
-        """What the user should know of a prompt: words that do not fit, words that neither model nor adapters know.
+        """Lists what the user should know about a prompt: words that do not fit, and words that nothing here knows.
 
         Args:
             prompt: As the user wrote it.

@@ -29,9 +29,9 @@ class OutputFile(Options):
     overwrite: bool = False
     """Whether existing files may be replaced."""
     codec: str | None = None
-    """As for `write_video`."""
+    """See `write_video`."""
     quality: int | None = None
-    """As for `write_video`, 0 to 100."""
+    """See `write_video`; 0 to 100."""
     sheet: str | None = None
     """Path of a contact sheet to write as well."""
 

@@ -1,4 +1,4 @@
-"""From prompts to text states, and what a user should know of a prompt."""
+"""Encodes prompts, and finds what a user should know about them."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ def find_warnings(
     stages: Sequence[StageName],
     loader: CascadeLoader,
 ) -> Iterable[str]:
-    """What the user should know of a prompt: words that do not fit, words that neither model nor adapters know.
+    """Lists what the user should know about a prompt: words that do not fit, and words that nothing here knows.
 
     Args:
         prompt: As the user wrote it.

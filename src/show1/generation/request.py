@@ -25,9 +25,9 @@ class GenerationRequest(Options):
     prompts: tuple[str, ...]
     """One per sample (a prompt with several drafts is repeated)."""
     seeds: tuple[int, ...]
-    """One per sample."""
+    """One seed per sample."""
     settings: CascadeSettings
-    """With every override applied."""
+    """The settings, with every override applied."""
     stages: tuple[StageName, ...]
     """The stages to run, in order."""
     numerics: Numerics = "default"

@@ -1,4 +1,4 @@
-"""What came out of a generation, for people and programs."""
+"""The result of a generation, as text for people and as JSON for programs."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

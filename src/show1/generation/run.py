@@ -140,7 +140,7 @@ class Run:
 
     @property
     def manifest(self) -> Manifest:
-        """What is recorded."""
+        """Everything that is recorded about the run."""
         return self._manifest
 
     @property
@@ -160,7 +160,7 @@ class Run:
 
     @property
     def output(self) -> OutputFile | None:
-        """The file asked for."""
+        """The file to write."""
         return self._manifest.output
 
     @property

@@ -34,7 +34,7 @@ class Frame:
     """Seconds from the start of the video."""
 
     height: int
-    """Rows, upright."""
+    """Number of rows, with the frame upright."""
 
     width: int
     """Columns, upright and of square pixels."""

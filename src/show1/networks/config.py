@@ -76,7 +76,7 @@ class UNetConfig:
     mid_block_scale_factor: float = 1.0
     """Divisor of a resnet's sum in the middle block."""
     act_fn: str = "silu"
-    """Activation."""
+    """Activation function."""
     norm_num_groups: int = 32
     """Groups of the group normalisations."""
     norm_eps: float = 1e-5

@@ -12,7 +12,7 @@ import torch
 
 @dataclass
 class Cost:
-    """What a block of code cost; `measure` fills it in when the block ends."""
+    """Time and memory that a block of code took; `measure` fills it in when the block ends."""
 
     seconds: float = 0.0
     """Wall-clock time."""

@@ -36,7 +36,7 @@ class Canvas:
         return self.rng.uniform(low, high, (count, 1, 1)).astype(np.float32)
 
     def across(self, margin: float) -> tuple[float, float]:
-        """Where things may stand from left to right, that far from both edges, or else in the middle."""
+        """Range of places from left to right that are this far from both edges; only the middle if there are none."""
         low = min(margin, self.aspect / 2)
         return low, self.aspect - low
 

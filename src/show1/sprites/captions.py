@@ -170,7 +170,7 @@ def caption(scene: Scene, rng: random.Random | None = None, *, kind: Literal["cl
 
 
 def _turned(tilt: float, rng: random.Random | None) -> str:
-    """How a subject lies; half of the time with the angle, to the nearest eighth of a turn."""
+    """Describes how a subject lies, half of the time with the angle, to the nearest eighth of a turn."""
     if rng is None or rng.random() < 0.5:
         return TILTED
     eighths = round(8 * tilt)

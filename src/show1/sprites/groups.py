@@ -64,7 +64,7 @@ class GroupWorld:
     """An endless, deterministic sequence of scenes with relations, numbers or sizes, a third of each."""
 
     seed: int = 0
-    """Picks the sequence."""
+    """Seed of the sequence of scenes."""
 
     split: Split = "train"
     """"train" never shows a held-out pair, "held_out" shows only scenes with at least one, "all" shows every scene."""

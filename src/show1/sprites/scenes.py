@@ -156,7 +156,7 @@ class SpriteWorld:
     """An endless, deterministic sequence of scenes."""
 
     seed: int = 0
-    """Picks the sequence."""
+    """Seed of the sequence of scenes."""
 
     split: Split = "train"
     """"train" never shows a held-out pair, "held_out" shows only scenes with at least one, "all" shows every scene."""

@@ -35,7 +35,7 @@ class Score(Protocol):
 
     @property
     def sharpness(self) -> float | None:
-        """How abrupt the subject's outline is, over that of a render; None: not known."""
+        """How abrupt the subject's outline is, divided by that of a render; None: not known."""
 
     @property
     def flicker(self) -> float | None:

@@ -246,7 +246,7 @@ def _rise(values: Array) -> float:
 
 
 def _from_line(values: Array) -> Array:
-    """What a line fitted to the values leaves."""
+    """Residuals of a line that is fitted to the values."""
     rest: Array = values - np.polyval(_line(values), np.linspace(0, 1, len(values)))
     return rest
 

@@ -39,7 +39,7 @@ from show1.video import Video
 logger = logging.getLogger(__name__)
 
 FILE = "prepared.safetensors"
-"""In the run's folder."""
+"""Name of the file in the run's folder."""
 
 _HEADER = ("prompts", "learned_from")
 

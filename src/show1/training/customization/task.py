@@ -103,7 +103,7 @@ class CustomizationTask(Task):
         return list(self._learning.values())
 
     def train(self, mode: bool = True) -> Self:
-        """As for every module; going to evaluation makes the network what it will be with the adapter."""
+        """See `nn.Module.train`; on changing to evaluation, the network becomes what it will be with the adapter."""
         super().train(mode)
         if not mode:
             self.method.show()
