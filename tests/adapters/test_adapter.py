@@ -237,7 +237,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         ({"tensors": {}}, "no tensors"),
         ({"tensors": {"m.weight": torch.ones(1)}}, "are named"),
         ({"tensors": {"m.lora_A.weight": torch.ones(1, 1)}}, "without m.lora_B.weight"),
-        ({"tensors": {"m.lora_A.weight": torch.ones(1, 1), "m.lora_B.weight": torch.ones(1, 2)}}, "no pair"),
+        ({"tensors": {"m.lora_A.weight": torch.ones(1, 1), "m.lora_B.weight": torch.ones(1, 2)}}, "do not form a pair"),
         ({"tensors": {"m.diff": torch.tensor([float("nan")])}}, "not finite"),
         ({"start_noise": torch.ones(3, 4, 5, 6)}, r"must be \(N, 3, F, H, W\)"),
         ({"noise_weight": 0.5}, "no start noise"),

@@ -381,7 +381,7 @@ def test_a_folder_without_one_of_the_repositories(tmp_path: Path, published: Pat
     assert resolve(root, stages=["keyframes"]).stages == ("keyframes",)
     with pytest.raises(ModelNotFoundError, match="single stage"):
         resolve(root / "show-1-base")
-    with pytest.raises(ModelNotFoundError, match="no cascade"):
+    with pytest.raises(ModelNotFoundError, match="is not a cascade"):
         resolve(root / "show-1-base" / "unet")
 
 

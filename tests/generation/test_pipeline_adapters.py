@@ -168,7 +168,7 @@ def test_the_weight_in_details_is_set_recorded_and_not_fused(
     pipe.adapters.set_weight("walk", 0.9, 0.4)
     video = keyframes(pipe, run=tmp_path / "run", output_type="video")
     assert pipe.model_record.sha256 != identity.sha256
-    with pytest.raises(InputError, match=r"'walk' has the weight 0.9 and in details 0.4.*set_weight"):
+    with pytest.raises(InputError, match=r"'walk' has the weight 0.9, and 0.4 in details.*set_weight"):
         pipe.adapters.fuse()
     again = load(published)
     again.adapters.load_recorded(Run.open(tmp_path / "run").adapters)
@@ -274,7 +274,7 @@ def test_what_cannot_be_used(pipe: Show1Pipeline, files: dict[str, Path], tmp_pa
         with pytest.raises(kind, match=message):
             pipe.adapters.load(**arguments)
     for change in (pipe.adapters.unload, lambda name: pipe.adapters.set_weight(name, 1)):
-        with pytest.raises(InputError, match="no adapter 'jmp' is loaded; there are walk"):
+        with pytest.raises(InputError, match="no adapter 'jmp' is loaded; the loaded ones are walk"):
             change("jmp")
     assert [a.record.name for a in pipe.adapters] == ["walk"]
     alone = Show1Pipeline.from_pretrained(published, stages=["keyframes"], device="cpu")
