@@ -151,7 +151,7 @@ def test_a_draw_of_references_is_stable() -> None:
     assert some == [entry for entry in entries if entry in choose_entries(list(reversed(entries)), 10, 0)]
     assert some != choose_entries(entries, 10, 1) and choose_entries(entries, 0, 0) == entries
     assert set(e.key for e in some) < set(e.key for e in choose_entries(entries, 11, 0))
-    with pytest.raises(InputError, match="51 real videos are asked for, the split has 50"):
+    with pytest.raises(InputError, match="51 real videos are asked for, but the split has 50"):
         choose_entries(entries, 51, 0)
 
 
