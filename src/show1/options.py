@@ -17,7 +17,7 @@ class Options:
     """
 
     options_of: ClassVar[str]
-    """What the options belong to, as messages name it, such as "training"."""
+    """Owner of the options in messages, such as "training"."""
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Video:
-    """A finished video."""
+    """A finished video: frames, frame rate and metadata."""
 
     frames: NDArray[np.uint8]
     """(F, H, W, 3), RGB, 0 to 255."""

@@ -43,11 +43,11 @@ def load_network(
 
     Args:
         component: The network.
-        folder: Of the stage: holds the components' subfolders.
+        folder: Folder of the stage, with the components' subfolders.
         dtype: Precision of the weights.
-        device: Where they go.
+        device: Device of the weights.
         variant: Weight files to prefer.
-        deltas: For a UNet: changes of its weights by name, float32, added before the cast to `dtype`.
+        deltas: Changes of a UNet's weights by name, float32, added before the cast to `dtype`.
 
     Raises:
         CheckpointError: A file is missing, partial, corrupt or of the wrong shape.
@@ -71,9 +71,9 @@ def load_components(
 
     Args:
         row: The stage.
-        folder: Holds the components' subfolders.
+        folder: Folder of the stage, with the components' subfolders.
         dtype: Precision of the weights.
-        device: Where they go.
+        device: Device of the weights.
         variant: Weight files to prefer.
         deltas: Changes of the UNet's weights by name, float32, added before the cast to `dtype`.
         unet: The UNet, if it is loaded already.
@@ -102,11 +102,11 @@ def load_components(
 
 
 def check_channels(row: StageRow, folder: Path, networks: Mapping[str, Any]) -> None:
-    """Makes sure that a network is one of its stage.
+    """Makes sure that a network belongs to its stage.
 
     Args:
         row: The stage.
-        folder: Holds the components' subfolders.
+        folder: Folder of the stage, with the components' subfolders.
         networks: The stage's networks by the component's name, on any device.
 
     Raises:
@@ -125,7 +125,7 @@ def check_channels(row: StageRow, folder: Path, networks: Mapping[str, Any]) -> 
 
 
 def text_width(config: Any) -> int | None:
-    """Channels of the text states that a network with this config reads; None: they differ from layer to layer."""
+    """Returns the channels of the text states that a network reads; None if they differ from layer to layer."""
     width = getattr(config, "encoder_hid_dim", None) or config.cross_attention_dim
     return width if isinstance(width, int) else None
 
@@ -134,8 +134,8 @@ def check_text_width(folder: Path, expected: int | None, got: int) -> None:
     """Makes sure that a network takes what its text encoder gives.
 
     Args:
-        folder: Of the network.
-        expected: See `text_width`.
+        folder: Folder of the network.
+        expected: Channels that the network reads; None if they differ from layer to layer.
         got: Channels of the text encoder's states.
 
     Raises:

@@ -19,7 +19,7 @@ KNOWN_MODELS: dict[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class HubOptions:
-    """Which version of a model to take from the Hub."""
+    """Version of a model on the Hub, and whether to download it."""
 
     variant: str | None = None
     """Weight files to prefer, such as `fp16`."""

@@ -49,7 +49,7 @@ def load_unet(
     variant: str | None = None,
     deltas: Mapping[str, Tensor] | None = None,
 ) -> UNet3DConditionModel:
-    """Loads the network of a pixel stage from its own folder, such as `show-1-base/unet`.
+    """Loads the network of a pixel stage, for (B, C, F, H, W), from its own folder, such as `show-1-base/unet`.
 
     Args:
         folder: Folder of `config.json` and the weights.
@@ -73,7 +73,7 @@ def load_latent_unet(
     variant: str | None = None,
     deltas: Mapping[str, Tensor] | None = None,
 ) -> LatentUNet3DConditionModel:
-    """Loads the translation expert's network, of diffusers' class; arguments and errors are those of `load_unet`."""
+    """Loads the translation expert's network, for (B, C, F, H, W) latents; see `load_unet`."""
     model: LatentUNet3DConditionModel = _load(LatentUNet3DConditionModel, Path(folder), dtype, device, variant, deltas)
     use_frame_convolutions(model)
     return model

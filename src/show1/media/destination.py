@@ -36,10 +36,10 @@ def probe_output(
     """Raises now what `write_video` would raise later; call it before a generation begins.
 
     Args:
-        path: Where the video will be written.
+        path: The video to be written.
         overwrite: Whether an existing file may be replaced.
-        codec: As for `write_video`.
-        quality: As for `write_video`.
+        codec: One of the codecs of the container.
+        quality: 0 (worst) to 100 (best).
         size: (height, width) of the video in pixels, if known.
         fps: Frames per second of the video.
 
@@ -58,7 +58,7 @@ def probe_sheet(path: str | Path, overwrite: bool = False) -> None:
     """Raises now what `save_sheet` would raise later.
 
     Args:
-        path: Where the sheet will be saved.
+        path: The sheet to be saved.
         overwrite: Whether an existing file may be replaced.
 
     Raises:

@@ -36,7 +36,7 @@ class Encoder:
     """Pixel format when the height or the width is odd: some encoders halve the chroma planes of even sizes only."""
 
     chroma_location: str = "left"
-    """Where the samples of halved chroma planes lie: what decoders assume if the stream does not say."""
+    """Position of the samples in halved chroma planes that decoders assume if the stream does not state it."""
 
     min_side: int = 2
     """Least height and width in pixels. Below 64, x265 and SVT-AV1 corrupt memory and crash the process."""
@@ -47,7 +47,7 @@ class Container:
     """A kind of output file."""
 
     label: str
-    """Name for messages."""
+    """Name of the format in messages."""
 
     muxer: str | None = None
     """Name of the muxer in FFmpeg; None for formats that have a writer of their own."""
@@ -107,7 +107,7 @@ MAX_GIF_FPS = 50.0
 
 @dataclass(frozen=True, kw_only=True)
 class OutputFormat:
-    """How a video will be written, as `choose_format` decides."""
+    """Format, codec and quality of an output, as `choose_format` picks them."""
 
     suffix: str
     """Key of `CONTAINERS`; empty for a folder of PNG frames."""
@@ -120,7 +120,7 @@ class OutputFormat:
 
     @property
     def container(self) -> Container:
-        """The container."""
+        """The container of this suffix."""
         return CONTAINERS[self.suffix]
 
     @property
@@ -171,7 +171,7 @@ def _container_suffix(path: str | Path) -> str:
     if suffix not in CONTAINERS:
         known = ", ".join(name for name in CONTAINERS if name)
         raise InputError(
-            f"cannot write {path.name}: the suffix {path.suffix!r} is none of {known}; "
+            f"cannot write {path.name}: the suffix {path.suffix!r} is not one of {known}; "
             "for a folder of PNG frames give a name that ends in '/'"
         )
     return suffix

@@ -11,7 +11,7 @@ from show1.errors import InputError
 from show1.media.destination import probe_sheet, replacing
 
 GAP = 4
-"""Pixels between cells."""
+"""Space between cells in pixels."""
 
 FONT_SIZE = 16
 """Height of the captions' letters in pixels."""

@@ -79,7 +79,7 @@ class AddedTextAttention(nn.Module):
     """One attention over a frame's pixels and over the text (DeepFloyd IF: added keys and values)."""
 
     published_order = False
-    """See `UNet3DConditionModel.use_published_order`."""
+    """Set by `UNet3DConditionModel.use_published_order`."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class TemporalTransformer(nn.Module):
     """Transformer over the frames at each pixel, without text or position embedding; the identity at initialisation."""
 
     published_order = False
-    """See `UNet3DConditionModel.use_published_order`."""
+    """Set by `UNet3DConditionModel.use_published_order`."""
 
     def __init__(self, channels: int, *, heads: int, head_dim: int, groups: int) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ LayerText = KeyValue | list[BlockText]
 """The text's keys and values for one layer, in the form that its spatial attention takes."""
 
 Spatial = Literal["added", "transformer"] | None
-"""Kind of spatial attention."""
+"""Kind of spatial attention; None for a block without attention."""
 
 DOWN_BLOCKS: dict[str, tuple[Spatial, bool]] = {
     "ResnetDownsampleBlock3D": (None, True),
@@ -48,7 +48,7 @@ UP_BLOCKS: dict[str, tuple[Spatial, bool]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec:
-    """How the layers of a block are made; see the keys of the same names in `UNetConfig`."""
+    """Plan of the layers of a block; the fields are named after the keys of `UNetConfig`."""
 
     spatial: Spatial
     time_embed_dim: int

@@ -51,7 +51,7 @@ class TemporalConvLayer(nn.Module):
     """
 
     published_order = False
-    """See `UNet3DConditionModel.use_published_order`."""
+    """Set by `UNet3DConditionModel.use_published_order`."""
 
     def __init__(self, channels: int, dropout: float = 0.1) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """UNet over videos with text, of two families of blocks (`show1.networks.blocks`)."""
 
     published_order = False
-    """See `use_published_order`."""
+    """Set by `use_published_order`."""
 
     _supports_gradient_checkpointing = True
     _no_split_modules = ["DownBlock", "MidBlock", "UpBlock"]

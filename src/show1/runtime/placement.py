@@ -79,7 +79,7 @@ class Residency(Generic[T]):
     """Holds loaded stages: at most one with `low`, all with `high`."""
 
     def __init__(self, policy: Literal["low", "high"], device: torch.device) -> None:
-        """Starts empty."""
+        """Starts with no stage in memory."""
         self.policy = policy
         self.device = device
         self._loaded: dict[str, T] = {}
@@ -108,7 +108,7 @@ class Residency(Generic[T]):
             empty_cache(self.device)
 
     def clear(self) -> None:
-        """Frees everything."""
+        """Frees all stages."""
         if self._loaded:
             self._loaded.clear()
             empty_cache(self.device)

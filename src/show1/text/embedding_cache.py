@@ -50,7 +50,7 @@ class EmbeddingCache:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def get(self, key: str) -> Tensor | None:
-        """Returns the embeddings (L, D), or None."""
+        """Returns the embeddings of an entry, (L, D), or None if there is none."""
         file = self._file(key)
         try:
             embeds: Tensor = load_file(file)["embeds"]
@@ -62,7 +62,7 @@ class EmbeddingCache:
             return None
 
     def put(self, key: str, embeds: Tensor) -> None:
-        """Keeps embeddings (L, D)."""
+        """Writes the embeddings of a prompt, (L, D), to the cache."""
         tensors = {"embeds": embeds.detach().cpu().contiguous()}
         with contextlib.suppress(OSError):
             if not self._pruned:
