@@ -78,9 +78,9 @@ def main() -> int:
             traceback.print_exc()
             failed.append(name)
     if failed:
-        print(f"not importable with the core dependencies alone: {', '.join(failed)}", file=sys.stderr)
+        print(f"not importable with the only the core dependencies: {', '.join(failed)}", file=sys.stderr)
         return 1
-    print(f"{len(names)} modules import with the core dependencies alone")
+    print(f"{len(names)} modules import with only the core dependencies")
     return 0
 
 

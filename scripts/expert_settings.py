@@ -121,8 +121,8 @@ def main() -> None:
     parser.add_argument("export", type=Path)
     parser.add_argument("pairs", type=_pair, nargs="*", metavar="STRENGTH:STEPS")
     parser.add_argument("--videos", type=int, default=4)
-    parser.add_argument("--low", type=Path, help="keeps the low-resolution clips here, and takes them from here")
-    parser.add_argument("--sheet", type=Path, help="PNG: ground truth, upscaled, then what each pair gives")
+    parser.add_argument("--low", type=Path, help="file that keeps the low-resolution clips from one call to the next")
+    parser.add_argument("--sheet", type=Path, help="PNG to draw: ground truth, upscaled, then the result of each pair")
     arguments = parser.parse_args()
     captions, tiny, full = scenes(arguments.videos)
     if arguments.low and arguments.low.is_file():

@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("steps", type=int, nargs="+")
     parser.add_argument("--text", type=Path, default=Path("src/show1/weights/mini/keyframes"))
     parser.add_argument("--videos", type=int, default=6)
-    parser.add_argument("--noise-level", type=int, default=0, help="of the condition of super-resolution")
+    parser.add_argument("--noise-level", type=int, default=0, help="noise level of the condition of super-resolution")
     arguments = parser.parse_args()
     captions, tiny, large = scenes(arguments.videos, HIGH, seed=78)
     text_states = encoded(TextConditioner.from_folder(arguments.text), captions)

@@ -1,8 +1,8 @@
 """Trains the network that groups are judged with in `show1 evaluate alignment`, on ground-truth renders.
 
-    python scripts/train_group_reader.py            # into the package; about 17 minutes on a core
-    python scripts/train_group_reader.py --more --steps 600 --rate 2e-3     # goes on with what is there
-    python scripts/train_group_reader.py --check    # accuracy of the weights that are there
+    python scripts/train_group_reader.py            # into the package; about 17 minutes on one core
+    python scripts/train_group_reader.py --more --steps 600 --rate 2e-3     # trains the present weights further
+    python scripts/train_group_reader.py --check    # accuracy of the present weights
 
 Half of the frames show groups, small and big subjects, two fifths single subjects of ordinary size, a tenth none. All
 combinations are shown, as in `train_reader.py`, whose blur, noise and shifts of colour are used.
@@ -119,8 +119,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
-    parser.add_argument("--more", action="store_true", help="go on from the weights that are there")
-    parser.add_argument("--check", action="store_true", help="train nothing")
+    parser.add_argument("--more", action="store_true", help="train the present weights further")
+    parser.add_argument("--check", action="store_true", help="measure the present weights, and train nothing")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
     if arguments.check:

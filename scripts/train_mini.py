@@ -1,6 +1,6 @@
-"""Trains the embedded cascade `mini` from nothing, and puts it into the package.
+"""Trains the embedded cascade `mini` from scratch, and puts it into the package.
 
-    python scripts/train_mini.py train --out training-runs            # every run, one after another; goes on if killed
+    python scripts/train_mini.py train --out training-runs            # every run in order; resumes
     python scripts/train_mini.py train --out training-runs --only keyframes --steps 4000
     python scripts/train_mini.py assemble --out training-runs --weights src/show1/weights/mini
     python scripts/train_mini.py report --out training-runs           # the tables of the model card
@@ -355,7 +355,7 @@ def with_data(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_runs(out: Path, only: list[str], steps: int | None, minutes: float | None) -> None:
-    """Does runs in turn, each for at most so many minutes; one that was stopped goes on in the next call.
+    """Does runs in turn, each for at most `minutes`; the next call resumes one that was stopped.
 
     Ctrl-C, or SIGTERM, stops at the next step, with a checkpoint and an export.
     """
@@ -446,8 +446,8 @@ def main() -> None:
         command.add_argument("--out", type=Path, default=Path("training-runs"))
         if name == "train":
             command.add_argument("--only", action="append", default=[], choices=list(RECIPE))
-            command.add_argument("--steps", type=int, help="instead of the recipe's")
-            command.add_argument("--minutes", type=float, help="stop each run after so long, and export it")
+            command.add_argument("--steps", type=int, help="number of steps instead of the recipe's")
+            command.add_argument("--minutes", type=float, help="stop each run after this many minutes, and export it")
         elif name == "assemble":
             command.add_argument("--weights", type=Path, default=Path("src/show1/weights/mini"))
     arguments = parser.parse_args()

@@ -1,7 +1,7 @@
 """Trains the network that `show1 evaluate alignment` reads frames with, on ground-truth renders.
 
     python scripts/train_reader.py                                     # into the package
-    python scripts/train_reader.py --more --steps 400 --rate 2e-3      # goes on with what is there
+    python scripts/train_reader.py --more --steps 400 --rate 2e-3      # trains the present weights further
 
 All combinations are shown, the held-out ones too: a reader that never saw a bicycle over the sea would not call
 anything there a bicycle, and could not judge a model that composes the two. Frames are rendered at several sizes; some
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
-    parser.add_argument("--more", action="store_true", help="go on from the weights that are there")
+    parser.add_argument("--more", action="store_true", help="train the present weights further")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
     torch.manual_seed(0)

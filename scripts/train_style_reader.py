@@ -1,9 +1,9 @@
 """Trains the network that styled videos are judged with, on ground-truth renders in every style and in none.
 
-    python scripts/train_style_reader.py            # into the package; a few minutes on a core
-    python scripts/train_style_reader.py --more --seed 6 --frames 20000 --rate 1e-3     # goes on with what is there
-    python scripts/train_style_reader.py --more --seed 8 --frames 40000 --epochs 5 --rate 3e-3  # and on, 17 minutes
-    python scripts/train_style_reader.py --check    # accuracy of the weights that are there, by style and size
+    python scripts/train_style_reader.py            # into the package; a few minutes on one core
+    python scripts/train_style_reader.py --more --seed 6 --frames 20000 --rate 1e-3  # trains the present weights further
+    python scripts/train_style_reader.py --more --seed 8 --frames 40000 --epochs 5 --rate 3e-3  # further, 17 minutes
+    python scripts/train_style_reader.py --check    # accuracy of the present weights, by style and size
 
 The part that reads the content starts from the sprite reader. A pool of frames is drawn once and shown several times,
 blurred, noised and shifted in colour, since generated frames are not clean.
@@ -87,12 +87,12 @@ def show(rows: list[tuple[str, float, float, float]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=6000, help="size of the pool")
+    parser.add_argument("--frames", type=int, default=6000, help="number of frames in the pool")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
-    parser.add_argument("--seed", type=int, default=5, help="picks the scenes")
-    parser.add_argument("--more", action="store_true", help="go on from the weights that are there")
-    parser.add_argument("--check", action="store_true", help="measure the weights that are there, train nothing")
+    parser.add_argument("--seed", type=int, default=5, help="seed of the scenes")
+    parser.add_argument("--more", action="store_true", help="train the present weights further")
+    parser.add_argument("--check", action="store_true", help="measure the present weights, and train nothing")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
     torch.manual_seed(0)

@@ -190,7 +190,7 @@ def measured(part: Part) -> tuple[int, int, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", action="store_true", help="on a CUDA device")
+    parser.add_argument("--measure", action="store_true", help="measure on a CUDA device instead")
     arguments = parser.parse_args()
     costs = {name: (measured if arguments.measure else traced)(part) for name, part in PARTS.items()}
     print("| network | weights, GB | peak of a call, GB | ms of a call |\n|---|---:|---:|---:|")

@@ -183,16 +183,32 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, argparse.Nam
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--videos", type=int, default=64)
-    parser.add_argument("--share", type=float, default=1.0, help="of the hybrid's training compute, for latent only")
-    parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="arithmetic of the trainings")
-    parser.add_argument("--workers", type=int, default=0, help="processes that render clips in the trainings")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="share of the hybrid's training compute that latent only gets"
+    )
+    parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="number format of the trainings' arithmetic")
+    parser.add_argument("--workers", type=int, default=0, help="number of processes that render clips in the trainings")
     parser.add_argument("--processes", type=int, default=1, help="number of prompts whose videos are made at once")
     parser.add_argument("--cuda-graphs", action="store_true", help="replay networks as CUDA graphs in the trainings")
-    parser.add_argument("--only", action="append", default=[], choices=tuple(PLANS), help="train this and end; repeat")
-    parser.add_argument("--way", action="append", default=[], choices=ARMS, help="compare this; repeat (default: all)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        choices=tuple(PLANS),
+        help="train only this network and end; may be given several times",
+    )
+    parser.add_argument(
+        "--way",
+        action="append",
+        default=[],
+        choices=ARMS,
+        help="compare only this way; may be given several times (default: all)",
+    )
     parser.add_argument("--earlier-keyframes", type=Path, help="stage folder of keyframes of a shorter training")
-    parser.add_argument("--quick", action="store_true", help="2 prompts, 2 optimizer steps")
-    parser.add_argument("--cost-of", choices=(LOW, *ARMS, EARLIER), help="only the seconds and bytes of a way, as JSON")
+    parser.add_argument("--quick", action="store_true", help="use only 2 prompts and 2 optimizer steps")
+    parser.add_argument(
+        "--cost-of", choices=(LOW, *ARMS, EARLIER), help="print only the seconds and bytes of a way, as JSON"
+    )
     given = parser.parse_args(arguments)
     for name, least in (("videos", 1), ("processes", 1)):
         if getattr(given, name) < least:

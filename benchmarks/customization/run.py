@@ -192,23 +192,29 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Path, Plan]:
     parser.add_argument("--styles", nargs="*", choices=STYLES)
     parser.add_argument("--methods", nargs="*", choices=Plan().methods)
     parser.add_argument(
-        "--style-stages", nargs="*", choices=("keyframes", "super_resolution"), help="what is taught styles"
+        "--style-stages", nargs="*", choices=("keyframes", "super_resolution"), help="stages that are taught styles"
     )
-    parser.add_argument("--style-images", type=int, help="images that a style is taught from")
-    parser.add_argument("--steps", type=int, help="steps of each customization")
-    parser.add_argument("--learning-rate", type=float, help="of each customization")
-    parser.add_argument("--lr-schedule", choices=("constant", "linear", "cosine"), help="of each customization")
-    parser.add_argument("--ema-decay", type=float, help="of each customization")
-    parser.add_argument("--weight", type=float, help="with which adapters are used")
-    parser.add_argument("--detail-weight", type=float, help="the same at low noise levels")
-    parser.add_argument("--timestep-logit", type=float, nargs=2, metavar=("MEAN", "STD"), help="of motions")
-    parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="arithmetic of each customization")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the networks that generate")
-    parser.add_argument("--videos", type=int, help="videos of each cell")
-    parser.add_argument("--batch-size", type=int, help="videos generated together")
+    parser.add_argument("--style-images", type=int, help="number of images that a style is taught from")
+    parser.add_argument("--steps", type=int, help="number of steps of each customization")
+    parser.add_argument("--learning-rate", type=float, help="see `show1 customize motion --help`")
+    parser.add_argument(
+        "--lr-schedule", choices=("constant", "linear", "cosine"), help="see `show1 customize motion --help`"
+    )
+    parser.add_argument("--ema-decay", type=float, help="see `show1 customize motion --help`")
+    parser.add_argument("--weight", type=float, help="weight that adapters are used with")
+    parser.add_argument("--detail-weight", type=float, help="weight at low noise levels")
+    parser.add_argument(
+        "--timestep-logit", type=float, nargs=2, metavar=("MEAN", "STD"), help="drawn noise levels of motions"
+    )
+    parser.add_argument(
+        "--mixed-precision", choices=("no", "bf16"), help="number format of each customization's arithmetic"
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="precision of the networks that generate")
+    parser.add_argument("--videos", type=int, help="number of videos of each cell")
+    parser.add_argument("--batch-size", type=int, help="number of videos generated together")
     parser.add_argument("--noise-weight", type=float, help="share of the inverted clip in a motion's start noise")
-    parser.add_argument("--guidance-scale", type=float, help="with which videos of motions are generated")
-    parser.add_argument("--quick", action="store_true", help="a few steps and videos")
+    parser.add_argument("--guidance-scale", type=float, help="guidance scale that videos of motions are generated with")
+    parser.add_argument("--quick", action="store_true", help="only a few steps and videos")
     given = vars(parser.parse_args(arguments))
     out, quick = given.pop("out"), given.pop("quick")
     chosen = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if v is not None}

@@ -142,7 +142,7 @@ def measured(config: CustomizationConfig) -> tuple[int, int, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", action="store_true", help="on a CUDA device")
+    parser.add_argument("--measure", action="store_true", help="measure on a CUDA device instead")
     arguments = parser.parse_args()
     print("| method | clips | gradient checkpointing | millions learn | peak, GB | s |\n|---|---:|---|---:|---:|---:|")
     for method, clips, checkpointing in product(METHODS["motion"], (4, 1), (False, True)):
