@@ -1,7 +1,7 @@
 """Trains the network that styled videos are judged with, on ground-truth renders in every style and in none.
 
     python scripts/train_style_reader.py            # into the package; a few minutes on one core
-    python scripts/train_style_reader.py --more --seed 6 --frames 20000 --rate 1e-3  # trains the present weights further
+    python scripts/train_style_reader.py --more --seed 6 --frames 20000 --rate 1e-3  # trains further
     python scripts/train_style_reader.py --more --seed 8 --frames 40000 --epochs 5 --rate 3e-3  # further, 17 minutes
     python scripts/train_style_reader.py --check    # accuracy of the present weights, by style and size
 

@@ -22,11 +22,11 @@ app = typer.Typer(
 
 ABOUT: dict[Kind, tuple[str, tuple[str, ...]]] = {
     "motion": (
-        "A motion, from one clip or a few, for any subject.",
+        "Learn a motion from one clip or a few, to move any subject in the same way.",
         ("--video clip.mp4", '--prompt "a cat walks"', "-o walk.safetensors"),
     ),
     "style": (
-        "A style, from a folder of images or from clips.",
+        "Learn a style from a folder of images, or from clips.",
         ("--images drawings", '--name "pencil sketch"', "-o sketch.safetensors"),
     ),
 }

@@ -33,8 +33,8 @@ _PACKAGES = (
 _VARIABLES = ("SHOW1_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 
 
-def env(as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False) -> None:
-    """Show versions, devices, memory and caches: what a bug report needs.
+def env(as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False) -> None:
+    """Show versions, devices, memory and caches, which a bug report needs.
 
     Example:
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from show1.evaluation.probes import FeatureOptions
     from show1.sprites.alignment.prompts import PromptSet
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure a model.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure how good a model's videos are.")
 
 Model = Annotated[
     str, typer.Option("--model", "-m", metavar="MODEL", help="mini, a folder, or STAGE=WHERE,STAGE=WHERE.")
 ]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.")]
-MemoryOption = Annotated[Memory, typer.Option(help="low holds one network at a time, high keeps all.")]
+MemoryOption = Annotated[Memory, typer.Option(help="low keeps one network in memory at a time, high keeps all.")]
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Number of videos generated together.")]
 Features = Annotated[
     Path | None,
@@ -71,7 +71,7 @@ ProtocolName = Annotated[
 
 @app.callback()
 def group() -> None:
-    """Measure a model."""
+    """Measure how good a model's videos are."""
 
 
 @app.command()
@@ -216,9 +216,12 @@ def score(
         float | None, typer.Option(metavar="N", help="Frame rate at which videos are read; by default their own.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Resize clips, such as 256x256; by default unchanged.")
+        str | None,
+        typer.Option(metavar="WIDTHxHEIGHT", help="Size to resize clips to, such as 256x256; by default their own."),
     ] = None,
-    resize: Annotated[str, typer.Option(metavar="RULE", help="squash or crop, where proportions differ.")] = "squash",
+    resize: Annotated[
+        str, typer.Option(metavar="RULE", help="What to do where proportions differ: squash or crop.")
+    ] = "squash",
     resamples: Resamples = 200,
     offline: Offline = False,
     device: Device = None,

@@ -51,12 +51,12 @@ def generate(
         list[str] | None,
         typer.Option(
             metavar="FILE[:WEIGHT[:DETAILS]]",
-            help="Motion or style by `show1 customize` (or a LoRA: STAGE=FILE); can be repeated. DETAILS: its weight "
-            "at low noise levels. none: leave out those of --from.",
+            help="Adapter: a motion or style by `show1 customize`, or a LoRA (STAGE=FILE); can be repeated. DETAILS is "
+            "its weight at low noise levels. none leaves out the adapters of --from.",
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Whole number; the same seed gives the same video. By default random.")
+        int | None, typer.Option(help="Whole number; the same seed gives the same video. By default a random one.")
     ] = None,
     negative_prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="What to avoid, in every stage.")] = None,
     run: Annotated[
@@ -65,48 +65,58 @@ def generate(
     ] = None,
     until: Annotated[
         StageName | None,
-        typer.Option(metavar="STAGE", help="Last stage: keyframes, interpolation, super_resolution or translation."),
+        typer.Option(
+            metavar="STAGE", help="Last stage to run: keyframes, interpolation, super_resolution or translation."
+        ),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Videos of this prompt, with the seeds seed, seed + 1, ...")] = 1,
+    count: Annotated[
+        int, typer.Option(min=1, help="Number of videos of this prompt, with the seeds seed, seed + 1, ...")
+    ] = 1,
     from_file: Annotated[
         Path | None,
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Repeat a video by show1: prompt, seed, model and settings are read from it; options given here win.",
+            help="Repeat a video by show1: prompt, seed, model and settings are read from it; options given here take "
+            "precedence.",
         ),
     ] = None,
     memory: Annotated[
-        Memory, typer.Option(help="low holds one network at a time, high keeps all; auto looks at the machine.")
+        Memory,
+        typer.Option(help="low keeps one network in memory at a time, high keeps all; auto decides by the machine."),
     ] = "auto",
     device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default the fastest there is.")
+        str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default the fastest device.")
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a stage; can be repeated."),
     ] = None,
     keyframes: Annotated[
-        int | None, typer.Option(metavar="N", help="Keyframes: N give (N - 1) * 4 + 1 frames.", show_default=False)
+        int | None,
+        typer.Option(
+            metavar="N", help="Number of keyframes; N keyframes give (N - 1) * 4 + 1 frames.", show_default=False
+        ),
     ] = None,
     numerics: Annotated[
         Numerics | None,
-        typer.Option(help="published: repeat the random draws and the rounding of the published run (slower)."),
+        typer.Option(help="published repeats the random draws and the rounding of the published run (slower)."),
     ] = None,
     sheet: Annotated[
         str | None, typer.Option(metavar="FILE.png", help="Also write a contact sheet: frames side by side.")
     ] = None,
     codec: Annotated[
-        str | None, typer.Option(help="h264, h265 or av1 in .mp4; vp9 or av1 in .webm; ffv1 and all these in .mkv.")
+        str | None,
+        typer.Option(help="Codec: h264, h265 or av1 in .mp4; vp9 or av1 in .webm; ffv1 or any of these in .mkv."),
     ] = None,
-    quality: Annotated[int | None, typer.Option(help="0 (worst) to 100 (best), for lossy formats.")] = None,
+    quality: Annotated[int | None, typer.Option(help="Quality of lossy formats, from 0 (worst) to 100 (best).")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the file's name.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress, only the file's name.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="JSON on stdout: file, run, seed, timings, peak memory.")
+        bool, typer.Option("--json", help="Print JSON on stdout: file, run, seed, timings, peak memory.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and show the resolved settings; make nothing.")
+        bool, typer.Option("--dry-run", help="Check everything and show the resolved settings, but generate nothing.")
     ] = False,
 ) -> None:
     """Make a video from a prompt.

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="FILE|RUN", help="A video by show1, an adapter, or a run folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """Show how a video was made: prompt, seed, model, settings; or what is in a run folder or an adapter.
+    """Show how a video was made (prompt, seed, model, settings), or what is in a run folder or an adapter.
 
     Examples:
 

@@ -50,7 +50,7 @@ def root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Text to video by the four stages of Show-1, on any laptop.
+    """Make videos from text by the four stages of Show-1, on any laptop.
 
     Examples:
 

@@ -29,7 +29,7 @@ _Variant = Annotated[
 
 
 @models.command("list")
-def list_models(as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False) -> None:
+def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False) -> None:
     """List the known models, and whether they are on this disk.
 
     Example:
@@ -89,9 +89,9 @@ def verify(
     stage: _Stages = None,
     variant: _Variant = None,
     deep: Annotated[bool, typer.Option("--deep", help="Also read every weight, and check the Hub's hashes.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
-    """Check a model's files on this disk: all there, readable, of the right shapes. Exit code 1 if not.
+    """Check that a model's files on this disk are complete, readable, and of the right shapes. If not, exit with 1.
 
     Examples:
 

@@ -23,16 +23,21 @@ def resume(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Video to write. By default the one first asked for."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Video to write. By default the one that the run was begun for."
+        ),
     ] = None,
     sheet: Annotated[str | None, typer.Option(metavar="FILE.png", help="Also write a contact sheet.")] = None,
-    memory: Annotated[Memory, typer.Option(help="low holds one network at a time, high keeps all.")] = "auto",
+    memory: Annotated[Memory, typer.Option(help="low keeps one network in memory at a time, high keeps all.")] = "auto",
     device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default as the run began.")
+        str | None,
+        typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default the one that the run began with."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the file's name.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, as `show1 generate --json`.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress, only the file's name.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON on stdout, as `show1 generate --json` does.")
+    ] = False,
 ) -> None:
     """Finish a run that was stopped, or take one of its drafts through the other stages.
 

@@ -23,7 +23,11 @@ SECONDS_BETWEEN_LINES = 5.0
 """Least time between two lines of progress."""
 
 DRY_RUN = keyword(
-    "dry_run", Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be learned.")], False
+    "dry_run",
+    Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and say what would be learned, but train nothing.")
+    ],
+    False,
 )
 QUIET = keyword("quiet", Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")], False)
 
