@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,14 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from published_layout import build_published
 
     return build_published(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture(params=["squaredcos_cap_v2", "scaled_linear"])
+def scheduler(request: pytest.FixtureRequest) -> Any:
+    """The noise schedule of the pixel stages, and that of the latent stage."""
+    from diffusers import DDPMScheduler
+
+    return DDPMScheduler(beta_schedule=request.param, variance_type="learned_range")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
+from noisy_samples import PREDICTIONS, T, clean_and_noise, draw
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
@@ -14,22 +15,6 @@ from show1.config import Prediction
 from show1.diffusion import add_noise, noise_scales, predicted_x0, target
 from show1.training import objective
 from show1.training.objective import draw_timesteps
-
-PREDICTIONS: list[Prediction] = ["epsilon", "v_prediction", "sample"]
-T = torch.tensor([0, 1, 40, 500, 980])
-
-
-@pytest.fixture(params=["squaredcos_cap_v2", "scaled_linear"])
-def scheduler(request: pytest.FixtureRequest) -> DDPMScheduler:
-    return DDPMScheduler(beta_schedule=request.param, variance_type="learned_range")
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def clean_and_noise() -> tuple[Tensor, Tensor]:
-    return draw(len(T), 3, 2, 4, 4).clamp(-1, 1), draw(len(T), 3, 2, 4, 4, seed=1)
 
 
 def test_corruption_as_noise(scheduler: DDPMScheduler) -> None:
