@@ -31,11 +31,22 @@ class Options:
         require(ok, name, getattr(self, name), expected)
 
     def check_range(self, *names: str, least: float, most: float | None = None) -> None:
-        """Raises `InputError` for the first of these options that is below `least` or above `most`; None passes."""
+        """Raises `InputError` for the first of these options that is below `least` or above `most`.
+
+        None passes; of a tuple, every value has to be in the range.
+        """
         expected = f"{least} or more" if most is None else f"from {least} to {most}"
         for name in names:
-            value = getattr(self, name)
-            self.check(name, value is None or (least <= value and (most is None or value <= most)), expected)
+            self.check(name, all(least <= x and (most is None or x <= most) for x in self._values(name)), expected)
+
+    def check_positive(self, *names: str) -> None:
+        """Raises `InputError` for the first of these options that is not above 0; None passes."""
+        for name in names:
+            self.check(name, all(x > 0 for x in self._values(name)), "more than 0")
+
+    def _values(self, name: str) -> tuple[Any, ...]:
+        value = getattr(self, name)
+        return () if value is None else value if isinstance(value, tuple) else (value,)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the saved form, which has JSON types only."""

@@ -287,10 +287,10 @@ def test_folders_without_images(tmp_path: Path) -> None:
     [
         ("num_frames", 0, "num_frames must be 1 or more, got 0"),
         ("width", -4, "width must be 1 or more"),
-        ("fps", 0.0, "fps must be positive"),
-        ("duration", float("nan"), "duration must be positive"),
+        ("fps", 0.0, "fps must be more than 0"),
+        ("duration", float("nan"), "duration must be a finite number"),
         ("start", -1.0, "start must be 0 or more"),
-        ("fit", "stretch", "fit must be crop or pad, got 'stretch'"),
+        ("fit", "stretch", "fit must be one of crop, pad, got 'stretch'"),
     ],
 )
 def test_options_are_checked(name: str, value: object, message: str) -> None:

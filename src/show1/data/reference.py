@@ -4,11 +4,10 @@ A file is decoded twice, frame by frame, so that long or large ones need little 
 colour histograms), then to draw the chosen frames at the size that is asked for.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from PIL import Image
 from show1.errors import InputError, MediaError
 from show1.media import contact_sheet
 from show1.media.stream import Frame, open_picture, stream_video
+from show1.options import Options
 from show1.video import Video
 
 Fit = Literal["crop", "pad"]
@@ -42,8 +42,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ti
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceOptions:
+class ReferenceOptions(Options):
     """Selects frames of a file, and how they are fitted to a size."""
+
+    options_of: ClassVar[str] = "reference"
 
     num_frames: int
     """Number of frames to take."""
@@ -67,17 +69,10 @@ class ReferenceOptions:
     """Seconds of the file to use, from `start` on; None: all, but at most a minute."""
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "height", "width"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        if self.fit not in get_args(Fit):
-            raise InputError(f"fit must be crop or pad, got {self.fit!r}")
-        if not (math.isfinite(self.start) and self.start >= 0):
-            raise InputError(f"start must be 0 or more seconds, got {self.start}")
-        for name in ("fps", "duration"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name} must be positive, got {value}")
+        super().__post_init__()
+        self.check_range("num_frames", "height", "width", least=1)
+        self.check_range("start", least=0)
+        self.check_positive("fps", "duration")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,18 +284,14 @@ def _fitted(frame: Frame, options: ReferenceOptions) -> NDArray[np.uint8]:
         )
     if options.fit == "crop":
         rows, columns = max(rows, height), max(columns, width)
-        drawn = _draw_part(frame, rows, columns, height, width)
+        top, left = (rows - height) // 2, (columns - width) // 2
+        drawn = np.ascontiguousarray(frame.draw(rows, columns)[top : top + height, left : left + width])
     else:
         rows, columns = min(rows, height), min(columns, width)
         drawn = np.zeros((height, width, 3), dtype=np.uint8)
         top, left = (height - rows) // 2, (width - columns) // 2
         drawn[top : top + rows, left : left + columns] = frame.draw(rows, columns)
     return drawn
-
-
-def _draw_part(frame: Frame, rows: int, columns: int, height: int, width: int) -> NDArray[np.uint8]:
-    top, left = (rows - height) // 2, (columns - width) // 2
-    return np.ascontiguousarray(frame.draw(rows, columns)[top : top + height, left : left + width])
 
 
 def _covering(image: Image.Image, height: int, width: int) -> Image.Image:
