@@ -28,7 +28,8 @@ from show1.diffusion import add_noise
 from show1.networks import UNet3DConditionModel
 from show1.networks.layers import set_temporal_dropout
 from show1.training.customization import METHODS, CustomizationConfig
-from show1.training.customization.methods import METHOD_CLASSES, Inputs, Method, MotionLora, Predicted
+from show1.training.customization.methods import METHOD_CLASSES, Method, MotionLora
+from show1.training.objective import Inputs, Predicted
 
 FRAMES, HEIGHT, WIDTH = 8, 40, 64
 

@@ -35,9 +35,9 @@ from show1.training import TASKS, TrainingConfig, networks
 from show1.training.batches import clip_batches
 from show1.training.objective import prediction_loss
 from show1.training.presets import PRESETS, preset
+from show1.training.tasks import super_resolution
 from show1.training.tasks.base import Batch, Task
 from show1.training.tasks.denoising import corrupted_share
-from show1.training.tasks.super_resolution import SuperResolutionTask
 from show1.training.tasks.text_conditioner import TextConditioner
 from show1.training.tasks.translation import TranslationTask
 
@@ -304,7 +304,7 @@ def test_stages_after_the_keyframes_can_learn_to_repair(
     name: str, exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The condition is corrupted; what the network should find is clean."""
-    monkeypatch.setattr(SuperResolutionTask, "SINGLE_FRAMES", 0.0)
+    monkeypatch.setattr(super_resolution, "SINGLE_FRAMES", 0.0)
     level = {} if name == "interpolation" else {"noise_level": [0, 0]}
     shown = {}
     for share in (0.0, 1.0):
@@ -333,11 +333,11 @@ def test_super_resolution_sees_a_clean_first_frame_and_noised_others(
     exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, batch = build_with_batch("super_resolution", exports, noise_level=[150, 150])
-    monkeypatch.setattr(SuperResolutionTask, "SINGLE_FRAMES", 0.0)
+    monkeypatch.setattr(super_resolution, "SINGLE_FRAMES", 0.0)
     seen = Seen(task, batch)
     assert_close(seen.sample[:, 3:, 0], batch["video"][:, :, 0])
     assert seen.noise_level.tolist() == [150, 150]
-    monkeypatch.setattr(SuperResolutionTask, "SINGLE_FRAMES", 1.0)
+    monkeypatch.setattr(super_resolution, "SINGLE_FRAMES", 1.0)
     seen = Seen(task, batch)
     assert seen.sample.shape == (2 * 3, 6, 1, 16, 16) and seen.noise_level.tolist() == [150] * 6
 
@@ -415,7 +415,7 @@ def test_networks_that_add_their_condition_begin_with_it(
     name: str, source: str | None, exports: Exports, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     options = {"add_condition": True, "prediction_type": "sample", "text": str(exports["text"])}
-    monkeypatch.setattr(SuperResolutionTask, "SINGLE_FRAMES", 0.0)
+    monkeypatch.setattr(super_resolution, "SINGLE_FRAMES", 0.0)
     task, batch = build_with_batch(name, exports, **options, init=str(exports[source]) if source else None)
     seen = Seen(task.eval(), batch)
     assert_close(seen.predicted, seen.sample[:, 3:6], atol=0, rtol=0)

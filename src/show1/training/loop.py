@@ -92,6 +92,17 @@ def fit(
     return loop.folder / "export"
 
 
+def describe_task(task: Task, folder: Path) -> dict[str, Any]:
+    """Says how many parameters a run would train, and from which checkpoint in its folder it would resume."""
+    trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    checkpoint = last_checkpoint(folder)
+    return {
+        "trained_parameters": trained,
+        "frozen_parameters": sum(p.numel() for p in task.parameters()) - trained,
+        "resumes_from": checkpoint.name if checkpoint else None,
+    }
+
+
 class _Run:
     """The training of one process."""
 

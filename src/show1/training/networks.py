@@ -15,18 +15,18 @@ from show1.networks.layers import use_frame_convolutions
 
 
 def fresh_pixel_unet(
-    config: Mapping[str, Any], text_width: int, *, temporal: bool, add_condition: bool = False
+    config: Mapping[str, Any], text_width: int, *, add_condition: bool = False, **changes: Any
 ) -> UNet3DConditionModel:
     """Makes a pixel UNet with random weights.
 
     Args:
         config: Its config, of a preset.
         text_width: Channels of the text states.
-        temporal: Whether it has layers over frames.
         add_condition: Whether it adds its condition to its output; it then starts as that condition.
+        changes: Config keys that differ, such as `temporal=True`: layers over frames.
     """
-    options = {**config, "encoder_hid_dim": text_width, "add_condition": add_condition}
-    model: UNet3DConditionModel = UNet3DConditionModel(**options, temporal=temporal)
+    options = {**config, **changes, "encoder_hid_dim": text_width, "add_condition": add_condition}
+    model: UNet3DConditionModel = UNet3DConditionModel(**options)
     if add_condition:
         _start_as_the_condition(model)
     return model

@@ -1,9 +1,12 @@
-"""Training objective of diffusion models: noise levels and losses. Functions of tensors.
+"""Training objective of diffusion models: what a network is given, its prediction, and the losses.
 
 Tensors are (B, C, F, H, W); `t` is (B,) integer timesteps; `alphas_cumprod` is (T,).
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,6 +23,105 @@ from show1.diffusion.predictions import (
 
 VLB_WEIGHT = 1e-3
 """Weight of the variational bound in the hybrid loss (Eq. 16 of arXiv:2102.09672)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inputs:
+    """A batch that a network is to denoise, before noise is added."""
+
+    x0: Tensor
+    """(B, C, F, H, W) clean pixels or latents, which the network is to find."""
+    text: Tensor
+    """(B, L, D) text states."""
+    condition: Tensor | None = None
+    """(B, C', F, H, W) channels beside the noisy ones."""
+    noise_level: Tensor | None = None
+    """(B,) timesteps at which the condition is noised."""
+    noised: Tensor | None = None
+    """(B, C, F, H, W) samples that noise is added to instead of `x0`, at all but low noise levels."""
+    noise_from: Tensor | None = None
+    """(B,) index of the sample whose noise and noise level each sample gets; None: its own."""
+
+    def frame(self, index: int) -> Self:
+        """One frame of the batch, as videos (B, C, 1, H, W)."""
+        kept = slice(index, index + 1)
+        condition = None if self.condition is None else self.condition[:, :, kept]
+        return replace(self, x0=self.x0[:, :, kept], condition=condition)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predicted:
+    """A network's prediction for a noisy batch."""
+
+    out: Tensor
+    """(B, C, F, H, W), or (B, 2C, F, H, W) with the learned variance."""
+    x0: Tensor
+    """(B, C, F, H, W) clean."""
+    noise: Tensor
+    """(B, C, F, H, W)."""
+    t: Tensor
+    """(B,) timesteps."""
+    alphas_cumprod: Tensor
+    """(T,) of the noise schedule."""
+    prediction: Prediction
+    """What the network predicts."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The prediction without variance channels, (B, C, F, H, W)."""
+        return self.out[:, : self.x0.shape[1]]
+
+    @property
+    def wanted(self) -> Tensor:
+        """The prediction that would be right, (B, C, F, H, W)."""
+        return target(self.x0, self.noise, self.t, self.alphas_cumprod, self.prediction)
+
+    def loss(self, **options: Any) -> Tensor:
+        """The loss of a stage's training, a scalar; the options are those of `prediction_loss`."""
+        given = (self.out, self.x0, self.noise, self.t, self.alphas_cumprod)
+        return prediction_loss(*given, prediction=self.prediction, **options)
+
+
+def predict(
+    network: Callable[..., Tensor],
+    inputs: Inputs,
+    alphas_cumprod: Tensor,
+    prediction: Prediction,
+    *,
+    max_timestep: int,
+    logit: tuple[float, float] | None,
+) -> Predicted:
+    """Adds noise of a random level and asks the network. Draws from the global generator.
+
+    Args:
+        network: A function of noisy samples (B, C + C', F, H, W), timesteps (B,), text states (B, L, D) and, where the
+            condition is noised, its noise levels (B,); see `ask`.
+        inputs: The batch.
+        alphas_cumprod: (T,) of the noise schedule.
+        prediction: What the network predicts.
+        max_timestep: See `draw_timesteps`.
+        logit: See `draw_timesteps`.
+    """
+    x0 = inputs.x0
+    noise = moved(torch.randn(x0.shape), x0.device)
+    t = moved(draw_timesteps(len(x0), max_timestep, logit), x0.device)
+    if inputs.noise_from is not None:
+        noise, t = noise[inputs.noise_from], t[inputs.noise_from]
+    if inputs.noised is not None:
+        noise = noise + noise_of(inputs.noised - x0, t, alphas_cumprod)
+    sample = add_noise(x0, noise, t, alphas_cumprod)
+    if inputs.condition is not None:
+        sample = torch.cat([sample, inputs.condition], dim=1)
+    levels = () if inputs.noise_level is None else (inputs.noise_level,)
+    out = network(sample, t, inputs.text, *levels)
+    return Predicted(out=out, x0=x0, noise=noise, t=t, alphas_cumprod=alphas_cumprod, prediction=prediction)
+
+
+def ask(unet: Callable[..., Any], sample: Tensor, t: Tensor, text: Tensor, *noise_level: Tensor) -> Tensor:
+    """Runs a UNet on noisy samples (B, C, F, H, W); returns what it predicts, (B, C', F, H, W)."""
+    labels = {"class_labels": noise_level[0]} if noise_level else {}
+    out: Tensor = unet(sample, t, encoder_hidden_states=text, return_dict=False, **labels)[0]
+    return out
 
 
 def draw_timesteps(count: int, max_timestep: int, logit: tuple[float, float] | None = None) -> Tensor:

@@ -19,7 +19,7 @@ from show1.errors import Cancelled, InputError, ModelNotFoundError, OutputError,
 from show1.training.checkpoint import last_checkpoint
 from show1.training.customization import CustomizationConfig, customize, describe, task
 from show1.training.customization.methods import MotionLora
-from show1.training.customization.prepare import FILE, Prepared, find_cascade
+from show1.training.customization.prepare import FILE, Prepared
 from show1.training.customization.run import make_task
 from show1.video import Video
 
@@ -135,7 +135,7 @@ def test_clips_are_read_again_until_there_is_a_checkpoint(tmp_path: Path, option
     run.mkdir()
     (run / FILE).write_bytes(b"of a run that was killed")
     customize(config(options, steps=1))
-    assert Prepared.load(run / FILE).clips.shape == (1, 3, 3, 8, 16)
+    assert Prepared.load(run / FILE).tensors["clips"].shape == (1, 3, 3, 8, 16)
     (run / FILE).write_bytes(b"damaged")
     with pytest.raises(RunError, match="is damaged"):
         customize(config(options, steps=2))
@@ -230,7 +230,7 @@ def test_what_is_frozen_is_cast_once_and_nothing_changes(
 
 def test_what_learns_is_not_cast(options: dict[str, Any]) -> None:
     asked = config(options, mixed_precision="bf16", method="lora")
-    network = make_task(asked, find_cascade(asked), torch.device("cpu")).unet
+    network = make_task(asked, resolve(asked.model, stages=(asked.stage,)), torch.device("cpu")).unet
     kinds = {(parameter.requires_grad, parameter.dtype) for parameter in network.parameters()}
     assert kinds == {(True, torch.float32), (False, torch.bfloat16), (False, torch.float32)}  # norms stay
 
@@ -250,18 +250,17 @@ def test_super_resolution_starts_from_what_lacks_the_style(
     folder = {"images": str(drawings(tmp_path / "drawings")), "video": [], "source": source}
     adapter = Adapter.load(customize(config(options, **style, **folder)))
     assert adapter.settings["source"] == ["plain"]
-    found = Prepared.load(tmp_path / "walk.run" / FILE)
-    assert found.low is not None and found.clips[0, 0].mean() > 0.9
+    found = Prepared.load(tmp_path / "walk.run" / FILE).tensors
+    assert found["clips"][0, 0].mean() > 0.9
     expected = torch.tensor([10.0, 20.0, 30.0]) / 127.5 - 1
-    assert torch.allclose(found.low, expected.view(1, 3, 1, 1, 1).expand_as(found.low), atol=1e-3)
+    assert torch.allclose(found["low"], expected.view(1, 3, 1, 1, 1).expand_as(found["low"]), atol=1e-3)
 
     dark = Video.from_tensor(Video.load(clip).to_tensor() * 0.5 - 0.5, fps=8.0).save(tmp_path / "dark.mkv")
     again = {"output": str(tmp_path / "clips.safetensors"), "source": [str(dark)]}
     customize(config(options, **style, **again))
-    found = Prepared.load(tmp_path / "clips.run" / FILE)
-    assert found.low is not None
-    small = F.interpolate(found.clips.transpose(1, 2).flatten(0, 1), size=found.low.shape[-2:], mode="area")
-    assert (found.low - (small[None].transpose(1, 2) * 0.5 - 0.5)).abs().max() < 0.03
+    found = Prepared.load(tmp_path / "clips.run" / FILE).tensors
+    small = F.interpolate(found["clips"].transpose(1, 2).flatten(0, 1), size=found["low"].shape[-2:], mode="area")
+    assert (found["low"] - (small[None].transpose(1, 2) * 0.5 - 0.5)).abs().max() < 0.03
 
     short = Video.from_tensor(Video.load(clip).to_tensor()[:, :4], fps=8.0).save(tmp_path / "short.mkv")
     for change, message in (

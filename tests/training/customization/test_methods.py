@@ -11,10 +11,10 @@ from torch.testing import assert_close
 
 from show1.adapters.adapter import Adapter
 from show1.checkpoints.loading import load_unet
+from show1.checkpoints.locate import resolve
 from show1.errors import InputError, MissingDependencyError
 from show1.training.customization import CustomizationConfig, customize
 from show1.training.customization.augment import random_hue
-from show1.training.customization.prepare import find_cascade
 from show1.training.customization.run import make_task
 from show1.training.customization.task import CustomizationTask
 from show1.training.optimizer import make_optimizer
@@ -47,7 +47,7 @@ def job(tmp_path: Path, cascade: Path, clip: Path, method: str, **options: Any) 
 
 
 def made(config: CustomizationConfig) -> CustomizationTask:
-    return make_task(config, find_cascade(config), torch.device("cpu"))
+    return make_task(config, resolve(config.model, stages=(config.stage,)), torch.device("cpu"))
 
 
 def mean_loss(task: CustomizationTask, index: Tensor, draws: int = 6) -> float:
@@ -175,7 +175,7 @@ def test_gradient_checkpointing_changes_nothing(tmp_path: Path, cascade: Path, c
         for seed in range(3):  # spatial and temporal steps
             torch.manual_seed(seed)
             task({"index": torch.tensor([0])})["loss"].backward()
-        gradients.append([p.grad for p in task.learning_parameters() if p.grad is not None])
+        gradients.append([p.grad for p in task.parameters() if p.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 0
     for plain, checkpointed in zip(*gradients, strict=True):
         assert_close(plain, checkpointed, rtol=1e-4, atol=1e-6)

@@ -1,7 +1,6 @@
 """How each stage is customized: what its network learns from, and what a sample sheet starts from."""
 
 import dataclasses
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,10 +12,8 @@ from show1.checkpoints.loading import load_vae, read_scheduler_config
 from show1.config import CascadeSettings, StageName, StageSettings
 from show1.diffusion import fold_frames, unfold_frames
 from show1.stages import interpolation, super_resolution, translation
-from show1.training.customization.methods import Inputs
-from show1.training.objective import moved
-from show1.training.tasks.base import random_crop
-from show1.training.tasks.super_resolution import SuperResolutionTask
+from show1.training.objective import Inputs
+from show1.training.tasks.super_resolution import windows_or_frames
 
 TRANSLATION_FRAMES = 8
 """Frames of a clip for the expert, if the options do not say."""
@@ -25,8 +22,11 @@ HIGHEST_NOISE_LEVEL = 400
 """Highest noise level of super-resolution's small clips, as in the stage's own training; 0 if it samples without."""
 
 
-class StageLearner(ABC):
-    """One stage as it is customized. All its randomness comes from the global generator."""
+class StageLearner:
+    """One stage as it is customized: it learns whole clips, or the latents of clips.
+
+    All its randomness comes from the global generator.
+    """
 
     input_frames: int | None = None
     """Frames that the stage is given to make one clip of the usual length; None: it is given no video."""
@@ -54,11 +54,10 @@ class StageLearner(ABC):
             device: Where to compute.
 
         Returns:
-            Fields of `Prepared` by name, each (N, ...) on the CPU.
+            Tensors of `Prepared` by name, each (N, ...) on the CPU.
         """
         return {}
 
-    @abstractmethod
     def inputs(self, clips: Mapping[str, Tensor], text: Tensor) -> Inputs:
         """What the network is to denoise.
 
@@ -66,23 +65,14 @@ class StageLearner(ABC):
             clips: Of the chosen clips: "clips" (B, 3, F, H, W), and what `prepare` computed.
             text: (B, L, D) text states of the chosen clips.
         """
+        return Inputs(x0=clips.get("latents", clips["clips"]), text=text)
 
-    @abstractmethod
     def preview(self, clips: Mapping[str, Tensor]) -> tuple[Tensor | None, StageSettings]:
         """The input (1, 3, F, h, w) and the settings with which a sample sheet is made.
 
         Args:
             clips: As for `inputs`, of the first clip and on the CPU.
         """
-
-
-class _Keyframes(StageLearner):
-    """Learns whole clips."""
-
-    def inputs(self, clips: Mapping[str, Tensor], text: Tensor) -> Inputs:
-        return Inputs(x0=clips["clips"], text=text)
-
-    def preview(self, clips: Mapping[str, Tensor]) -> tuple[Tensor | None, StageSettings]:
         frames, height, width = clips["clips"].shape[2:]
         return None, dataclasses.replace(self.settings.keyframes, num_frames=frames, height=height, width=width)
 
@@ -123,23 +113,12 @@ class _SuperResolution(StageLearner):
 
     def inputs(self, clips: Mapping[str, Tensor], text: Tensor) -> Inputs:
         video, low = clips["clips"], clips["low"]
-        frames = video.shape[2]
-        if frames > 1 and float(torch.rand(())) < SuperResolutionTask.SINGLE_FRAMES:
-            video, low = (fold_frames(x)[:, :, None] for x in (video, low))
-            text = text.repeat_interleave(frames, dim=0)
         low = super_resolution.upsample(low, *video.shape[-2:])
-        video, low = random_crop(SuperResolutionTask.CROP, video, low)
-        highest = HIGHEST_NOISE_LEVEL if self.settings.super_resolution.noise_level > 0 else 0
-        levels = moved(torch.randint(highest + 1, (len(video),)), video.device)
-        self._noising_alphas = self._noising_alphas.to(video.device)
-        condition = super_resolution.inputs(
-            low,
-            noise=moved(torch.randn(low.shape), low.device),
-            noise_level=levels,
-            alphas_cumprod=self._noising_alphas,
-            clean=video[:, :, :1] if video.shape[2] > 1 else None,
-        )
-        return Inputs(x0=video, text=text, condition=condition, noise_level=levels)
+        noise_level = (0, HIGHEST_NOISE_LEVEL if self.settings.super_resolution.noise_level > 0 else 0)
+        alphas = self._noising_alphas.to(video.device)
+        x0, condition, levels = windows_or_frames(video, low, noise_level, alphas, draw_kind_first=True)
+        text = text.repeat_interleave(len(x0) // len(text), dim=0)
+        return Inputs(x0=x0, text=text, condition=condition, noise_level=levels)
 
     def preview(self, clips: Mapping[str, Tensor]) -> tuple[Tensor | None, StageSettings]:
         height, width = clips["clips"].shape[-2:]
@@ -162,9 +141,6 @@ class _Translation(StageLearner):
         latents = translation.encode(vae, fold_frames(clips), draw=None, frames_per_slice=1)
         return {"latents": unfold_frames(latents, len(clips)).cpu()}
 
-    def inputs(self, clips: Mapping[str, Tensor], text: Tensor) -> Inputs:
-        return Inputs(x0=clips["latents"], text=text)
-
     def preview(self, clips: Mapping[str, Tensor]) -> tuple[Tensor | None, StageSettings]:
         frames, height, width = clips["clips"].shape[2:]
         small = F.interpolate(clips["clips"], size=(frames, height // 2, width // 2), mode="area")
@@ -172,7 +148,7 @@ class _Translation(StageLearner):
 
 
 LEARNERS: dict[StageName, type[StageLearner]] = {
-    "keyframes": _Keyframes,
+    "keyframes": StageLearner,
     "interpolation": _Interpolation,
     "super_resolution": _SuperResolution,
     "translation": _Translation,

@@ -2,14 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from show1.config import Prediction
-from show1.diffusion import target
 from show1.errors import InputError, MissingDependencyError
 from show1.training.customization.config import CustomizationConfig, MethodName
 from show1.training.customization.layers import (
@@ -19,61 +16,7 @@ from show1.training.customization.layers import (
     temporal_parameters,
 )
 from show1.training.customization.losses import appearance_debiased_loss, residual_vector_loss
-from show1.training.objective import prediction_loss
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Inputs:
-    """A batch that a network is to denoise, before noise is added."""
-
-    x0: Tensor
-    """(B, C, F, H, W) clean pixels or latents."""
-    text: Tensor
-    """(B, L, D) text states."""
-    condition: Tensor | None = None
-    """(B, C', F, H, W) channels beside the noisy ones."""
-    noise_level: Tensor | None = None
-    """(B,) timesteps at which the condition is noised."""
-
-    def frame(self, index: int) -> Self:
-        """One frame of the batch, as videos (B, C, 1, H, W)."""
-        kept = slice(index, index + 1)
-        condition = None if self.condition is None else self.condition[:, :, kept]
-        return replace(self, x0=self.x0[:, :, kept], condition=condition)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Predicted:
-    """A network's prediction for a noisy batch."""
-
-    out: Tensor
-    """(B, C, F, H, W), or (B, 2C, F, H, W) with the learned variance."""
-    x0: Tensor
-    """(B, C, F, H, W) clean."""
-    noise: Tensor
-    """(B, C, F, H, W)."""
-    t: Tensor
-    """(B,) timesteps."""
-    alphas_cumprod: Tensor
-    """(T,) of the noise schedule."""
-    prediction: Prediction
-    """What the network predicts."""
-
-    @property
-    def mean(self) -> Tensor:
-        """The prediction without variance channels, (B, C, F, H, W)."""
-        return self.out[:, : self.x0.shape[1]]
-
-    @property
-    def wanted(self) -> Tensor:
-        """The prediction that would be right, (B, C, F, H, W)."""
-        return target(self.x0, self.noise, self.t, self.alphas_cumprod, self.prediction)
-
-    @property
-    def loss(self) -> Tensor:
-        """The loss of the stage's own training, a scalar."""
-        return prediction_loss(self.out, self.x0, self.noise, self.t, self.alphas_cumprod, prediction=self.prediction)
-
+from show1.training.objective import Inputs, Predicted
 
 Predict = Callable[[Inputs], Predicted]
 """Adds noise of a random level and asks the network. Draws from the global generator."""
@@ -85,9 +28,9 @@ class Method(ABC):
     lora_alpha: float | None = None
     """LoRA's scale times its rank, for the adapter; None: not a LoRA."""
 
-    @abstractmethod
     def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
-        """The loss of a batch, a scalar with a graph to the weights that learn."""
+        """The loss of a batch, a scalar with a graph to the weights that learn: that of the stage's own training."""
+        return predict(inputs).loss()
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -110,10 +53,6 @@ class TemporalAttention(Method):
         self._before = {name: parameter.detach().float().cpu().clone() for name, parameter in self._tuned.items()}
         for parameter in self._tuned.values():
             parameter.requires_grad_(True)
-
-    def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
-        """See `Method.loss`; a scalar."""
-        return predict(inputs).loss
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Method.tensors`, also for their shapes."""
@@ -195,14 +134,14 @@ class MotionLora(_Lora):
         """The loss, a scalar, of a step that learns this frame as a single one."""
         self._set(self._spatial, active=True, learning=True)
         self._set(self._temporal, active=False, learning=False)
-        return predict(inputs.frame(frame)).loss
+        return predict(inputs.frame(frame)).loss()
 
     def temporal_loss(self, predict: Predict, inputs: Inputs, frame: int) -> Tensor:
         """The loss, a scalar, of a step that learns how clips move; this frame stands for their appearance."""
         self._set(self._spatial, active=True, learning=False)
         self._set(self._temporal, active=True, learning=True)
         predicted = predict(inputs)
-        return predicted.loss + appearance_debiased_loss(predicted.mean, predicted.wanted, frame)
+        return predicted.loss() + appearance_debiased_loss(predicted.mean, predicted.wanted, frame)
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Method.tensors`, also for their shapes."""
@@ -220,10 +159,6 @@ class SpatialLora(_Lora):
     def __init__(self, unet: nn.Module, config: CustomizationConfig) -> None:
         convolutions = spatial_convolutions(unet) if config.convolutions else []
         super().__init__(unet, config, [*spatial_linears(unet, text=True), *convolutions])
-
-    def loss(self, predict: Predict, inputs: Inputs) -> Tensor:
-        """See `Method.loss`; a scalar."""
-        return predict(inputs).loss
 
     def tensors(self) -> dict[str, Tensor]:
         """See `Method.tensors`, also for their shapes."""

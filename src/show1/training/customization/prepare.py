@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from show1.adapters.adapter import unet_sha256
 from show1.checkpoints.loading import load_unet, read_scheduler_config
-from show1.checkpoints.locate import Cascade, resolve
+from show1.checkpoints.locate import Cascade
 from show1.data.folder import read_captions
 from show1.data.reference import (
     Reference,
@@ -46,36 +46,21 @@ _HEADER = ("prompts", "learned_from")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """Tensors of the reference clips, on the CPU in float32."""
+    """What a customization learns from."""
 
-    clips: Tensor
-    """(N, 3, F, H, W) in [-1, 1]."""
-    text: Tensor
-    """(N, L, D) text states of what they show."""
-    empty: Tensor
-    """(L, D) of the empty prompt."""
-    preview: Tensor
-    """(P, L, D) of the prompts of the sample sheets."""
+    tensors: dict[str, Tensor]
+    """On the CPU in float32, by name: "clips" (N, 3, F, H, W) in [-1, 1]; their text states "text" (N, L, D), those of
+    the empty prompt "empty" (L, D), and those of the sample sheets "preview" (P, L, D). For some stages small clips
+    "low" (N, 3, F, h, w), scaled "latents" (N, C, F, H/8, W/8), or the clips' "start_noise" (N, 3, F, H, W)."""
     prompts: tuple[str, ...]
     """The prompts of the sample sheets."""
-    low: Tensor | None = None
-    """(N, 3, F, h, w) small clips (super-resolution)."""
-    latents: Tensor | None = None
-    """(N, C, F, H/8, W/8) scaled latents (translation)."""
-    start_noise: Tensor | None = None
-    """(N, 3, F, H, W) noise that gives the clips."""
-    learned_from: Mapping[str, str] = field(default_factory=dict)
+    learned_from: dict[str, str]
     """Hash of the network, and of each file that was read."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors that there are, by name; shapes as above."""
-        named = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {name: value.contiguous() for name, value in named.items() if isinstance(value, Tensor)}
 
     def save(self, file: Path) -> None:
         """Writes the tensors, with prompts and hashes in the header."""
         header = {"prompts": json.dumps(self.prompts), "learned_from": json.dumps(self.learned_from)}
-        write_tensors(file, self.tensors(), header)
+        write_tensors(file, self.tensors, header)
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -89,7 +74,7 @@ class Prepared:
                 header = {name: json.loads(text) for name, text in opened.metadata().items() if name in _HEADER}
                 prompts, learned_from = tuple(header["prompts"]), dict(header.get("learned_from", {}))
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-                return cls(**tensors, prompts=prompts, learned_from=learned_from)
+                return cls(tensors=tensors, prompts=prompts, learned_from=learned_from)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{file} is damaged ({error}); begin the run again in another folder") from error
 
@@ -106,16 +91,6 @@ class Clips:
     """The videos' files and times; none for images."""
     source: Tensor | None = None
     """(N, 3, F, H, W) the same clips without the style."""
-
-
-def find_cascade(config: CustomizationConfig) -> Cascade:
-    """The files of the stage that learns.
-
-    Raises:
-        ModelNotFoundError: There is no such model, or it lacks the stage.
-        CheckpointError: A file is missing or damaged.
-    """
-    return resolve(config.model, stages=(config.stage,))
 
 
 def make_learner(config: CustomizationConfig, cascade: Cascade) -> StageLearner:
@@ -154,15 +129,8 @@ def read_clips(config: CustomizationConfig, learner: StageLearner) -> Clips:
             prompts=_image_prompts(config, folder),
             source=_source_images(folder, Path(config.source[0]), height, width) if config.source else None,
         )
-    options = ReferenceOptions(
-        num_frames=frames,
-        height=height,
-        width=width,
-        fps=config.fps,
-        fit=config.fit,
-        start=config.start,
-        duration=config.duration,
-    )
+    part: dict[str, Any] = {name: getattr(config, name) for name in ("fps", "fit", "start", "duration")}
+    options = ReferenceOptions(num_frames=frames, height=height, width=width, **part)
     references = _load_references(config.video, options)
     prompts = config.prompt if len(config.prompt) == len(references) else (config.prompt or ("",)) * len(references)
     return Clips(
@@ -211,11 +179,6 @@ def with_style(prompt: str, name: str) -> str:
     return ", ".join(part for part in (prompt.strip(), name.strip()) if part)
 
 
-def preview_prompts(config: CustomizationConfig, clips: Clips) -> tuple[str, ...]:
-    """The prompts of the sample sheets: those that were given, or those of two clips."""
-    return config.preview or tuple(dict.fromkeys(clips.prompts))[:2]
-
-
 def prepare(config: CustomizationConfig, cascade: Cascade, device: torch.device) -> Prepared:
     """Reads what the run's folder already holds, or computes and keeps it.
 
@@ -233,12 +196,13 @@ def prepare(config: CustomizationConfig, cascade: Cascade, device: torch.device)
     learner = make_learner(config, cascade)
     clips = read_clips(config, learner)
     save_reference_sheet(config, clips, config.folder / "reference.png")
-    prompts = preview_prompts(config, clips)
-    texts = _encode(config, cascade, clips.prompts, prompts, device)
-    extra = learner.prepare(clips.video, clips.source, device)
+    prompts = config.preview or tuple(dict.fromkeys(clips.prompts))[:2]
+    tensors = {"clips": clips.video, **_encode(config, cascade, clips.prompts, prompts, device)}
+    tensors |= learner.prepare(clips.video, clips.source, device)
     if config.inverts:
-        extra["start_noise"] = _invert(part, clips.video, texts["text"], config.inversion_steps, device)
-    prepared = Prepared(clips=clips.video, prompts=prompts, learned_from=learned_from, **texts, **extra)
+        tensors["start_noise"] = _invert(part, clips.video, tensors["text"], config.inversion_steps, device)
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    prepared = Prepared(tensors=tensors, prompts=prompts, learned_from=learned_from)
     prepared.save(config.folder / FILE)
     return prepared
 
@@ -294,7 +258,7 @@ def _encode(
     previewed: Sequence[str],
     device: torch.device,
 ) -> dict[str, Tensor]:
-    """Text states (N, L, D) by their field in `Prepared`, encoded as for sampling."""
+    """Text states by their name in `Prepared`, encoded as for sampling."""
     folder = cascade.parts[config.stage].text
     assert folder is not None, "a resolved cascade gives every stage a text encoder"
     encoder = PromptEncoder.from_folder(folder, device=device, variant=cascade.variant)

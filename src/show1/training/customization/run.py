@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from show1.checkpoints.locate import Cascade
+from show1.checkpoints.locate import Cascade, resolve
 from show1.errors import InputError, OutputError
 from show1.files import read_json_object, sha256, write_atomically, write_json
 from show1.runtime import choose_device, explained_memory, measure
@@ -16,7 +16,6 @@ from show1.training.checkpoint import check_folder, last_checkpoint, step_of
 from show1.training.customization.config import CustomizationConfig
 from show1.training.customization.prepare import (
     FILE,
-    find_cascade,
     make_learner,
     prepare,
     read_clips,
@@ -24,7 +23,7 @@ from show1.training.customization.prepare import (
 )
 from show1.training.customization.task import ADAPTER, CustomizationTask
 from show1.training.log import Line
-from show1.training.loop import SMALLER, fit
+from show1.training.loop import SMALLER, describe_task, fit
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ def customize(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("a customization runs in one process; start it without a launcher")
     _check_folder(config)
-    cascade, device = find_cascade(config), choose_device()
+    cascade, device = resolve(config.model, stages=(config.stage,)), choose_device()
     checkpoint = last_checkpoint(config.folder)
     if checkpoint is None:  # of another run that got nowhere, or of clips that have changed
         (config.folder / FILE).unlink(missing_ok=True)
@@ -105,13 +104,10 @@ def describe(config: CustomizationConfig, sheet: Path | None = None) -> dict[str
         sheet: Where the frames that it would learn from are drawn, *.png; None: nowhere.
     """
     _check_folder(config)
-    cascade = find_cascade(config)
+    cascade = resolve(config.model, stages=(config.stage,))
     clips = read_clips(config, make_learner(config, cascade))
     if sheet is not None:
         save_reference_sheet(config, clips, sheet)
-    task = CustomizationTask(config, cascade, None)
-    trained = sum(p.numel() for p in task.learning_parameters())
-    checkpoint = last_checkpoint(config.folder)
     return {
         "config": config.to_dict(),
         "method": config.resolved_method,
@@ -120,9 +116,7 @@ def describe(config: CustomizationConfig, sheet: Path | None = None) -> dict[str
         "clips": [{"source": r.source, "times": list(r.times), "warnings": list(r.warnings)} for r in clips.references],
         "clip_shape": list(clips.video.shape),
         "prompts": list(clips.prompts),
-        "trained_parameters": trained,
-        "frozen_parameters": sum(p.numel() for p in task.parameters()) - trained,
-        "resumes_from": checkpoint.name if checkpoint else None,
+        **describe_task(CustomizationTask(config, cascade, None), config.folder),
     }
 
 

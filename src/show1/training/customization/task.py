@@ -3,28 +3,30 @@
 import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from show1.adapters.adapter import Adapter, unet_sha256
 from show1.checkpoints.components import load_network
 from show1.checkpoints.loading import read_scheduler_config
 from show1.checkpoints.locate import Cascade
-from show1.diffusion import IndependentSeeds, add_noise, build_scheduler
+from show1.diffusion import build_scheduler
 from show1.errors import InputError
 from show1.networks.layers import set_temporal_dropout
 from show1.stage_table import STAGE_TABLE
-from show1.stages import PromptEmbeddings, load_stage
+from show1.stages import load_stage
 from show1.training.customization.augment import random_hue
 from show1.training.customization.config import CustomizationConfig
 from show1.training.customization.layers import hold_frozen_in
-from show1.training.customization.methods import METHOD_CLASSES, Inputs, Predicted
+from show1.training.customization.methods import METHOD_CLASSES
 from show1.training.customization.prepare import Prepared, make_learner
-from show1.training.objective import draw_timesteps, moved
+from show1.training.objective import Inputs, Predicted, ask, predict
 from show1.training.tasks.base import Batch, Sample, Task
+from show1.training.tasks.denoising import sample_stage
 
 logger = logging.getLogger(__name__)
 
@@ -71,19 +73,13 @@ class CustomizationTask(Task):
         self._learning = {name: p for name, p in self.named_parameters() if p.requires_grad}
         schedule: Any = build_scheduler(read_scheduler_config(self._part / "scheduler"), "ddpm")
         self._prediction = schedule.config.prediction_type
-        self._hold("alphas_cumprod", schedule.alphas_cumprod)
         self._prompts = prepared.prompts if prepared is not None else ()
-        for name, tensor in prepared.tensors().items() if prepared is not None else ():
-            self._hold(name, tensor)
-
-    def _hold(self, name: str, tensor: Tensor) -> None:
-        """Keeps a tensor on the network's device and out of checkpoints."""
-        self.register_buffer(f"_{name}", tensor, persistent=False)
+        tensors = {"alphas_cumprod": schedule.alphas_cumprod, **(prepared.tensors if prepared is not None else {})}
+        for name, tensor in tensors.items():
+            self.register_buffer(f"_{name}", tensor, persistent=False)
 
     def _held(self, name: str) -> Tensor:
-        tensor = getattr(self, f"_{name}")
-        assert isinstance(tensor, Tensor), f"{name} was not prepared"
-        return tensor
+        return self.get_buffer(f"_{name}")
 
     # checkpoints hold only what learns
 
@@ -97,10 +93,6 @@ class CustomizationTask(Task):
         assert set(state_dict) == set(self._learning), "a checkpoint of another method"
         for name, parameter in self._learning.items():
             parameter.copy_(state_dict[name])
-
-    def learning_parameters(self) -> list[nn.Parameter]:
-        """The parameters that learn."""
-        return list(self._learning.values())
 
     def train(self, mode: bool = True) -> Self:
         """See `nn.Module.train`; on changing to evaluation, the network becomes what it will be with the adapter."""
@@ -141,41 +133,28 @@ class CustomizationTask(Task):
 
     def predict(self, inputs: Inputs) -> Predicted:
         """Adds noise of a random level to x0 (B, C, F, H, W), and asks the network."""
-        x0, alphas = inputs.x0, self._held("alphas_cumprod")
+        alphas = self._held("alphas_cumprod")
         last = len(alphas) - 1
         highest = last if self._learner.max_timestep is None else min(self._learner.max_timestep, last)
-        noise = moved(torch.randn(x0.shape), x0.device)
-        t = moved(draw_timesteps(len(x0), highest, self._config.timestep_logit), x0.device)
-        sample = add_noise(x0, noise, t, alphas)
-        if inputs.condition is not None:
-            sample = torch.cat([sample, inputs.condition], dim=1)
-        labels = {} if inputs.noise_level is None else {"class_labels": inputs.noise_level}
-        out = self.unet(sample, t, encoder_hidden_states=inputs.text, return_dict=False, **labels)[0]
-        return Predicted(out=out, x0=x0, noise=noise, t=t, alphas_cumprod=alphas, prediction=self._prediction)
+        logit = self._config.timestep_logit
+        network = partial(ask, self.unet)
+        return predict(network, inputs, alphas, self._prediction, max_timestep=highest, logit=logit)
 
     def preview(self, batch: Batch) -> list[Sample]:
         """The first clip, and what the network makes of the sheet's prompts (from that clip, in later stages)."""
         texts = self._prompts
         with torch.autocast(self.unet.device.type, torch.bfloat16, enabled=self._config.mixed_precision == "bf16"):
-            made = self._sample(len(texts))
+            made = self._sample()
         rows = [("the clip that is learned", self._held("clips")[0].cpu())]
         return [*rows, *zip(texts, made, strict=True)]
 
-    def _sample(self, count: int) -> Tensor:
+    def _sample(self) -> Tensor:
         """Runs the stage from the first clip for each of the sheet's P prompts: (P, 3, F, H, W)."""
-        empty = self._held("empty").expand(count, -1, -1)
-        prompts = PromptEmbeddings(prompt_embeds=self._held("preview"), negative_prompt_embeds=empty)
         clips = {name: tensor.cpu() for name, tensor in self._chosen(torch.zeros(1, dtype=torch.long)).items()}
         video, settings = self._learner.preview(clips)
+        settings = dataclasses.replace(settings, num_inference_steps=min(settings.num_inference_steps, PREVIEW_STEPS))
         stage = load_stage(self._config.stage, self._part, device=self.unet.device, unet=self.unet)
-        return stage(
-            None if video is None else video.expand(count, -1, -1, -1, -1),
-            prompts,
-            seeds=IndependentSeeds(list(range(count))),
-            settings=dataclasses.replace(
-                settings, num_inference_steps=min(settings.num_inference_steps, PREVIEW_STEPS)
-            ),
-        )
+        return sample_stage(stage, video, self._held("preview"), self._held("empty")[None], settings)
 
     def adapter(self) -> Adapter:
         """The adapter of the weights as they are now."""

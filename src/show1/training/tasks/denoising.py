@@ -1,5 +1,7 @@
 """The common part of the tasks that train a denoising network with text."""
 
+import os
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -7,18 +9,21 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from show1.checkpoints.loading import read_scheduler_config
+from show1.checkpoints.components import text_width
+from show1.checkpoints.loading import load_unet, read_scheduler_config
 from show1.data.clips import ClipSource
-from show1.diffusion import IndependentSeeds, add_noise, build_scheduler
+from show1.diffusion import IndependentSeeds, build_scheduler
 from show1.errors import InputError
 from show1.files import write_json
+from show1.networks import UNet3DConditionModel
 from show1.networks.layers import set_temporal_dropout
+from show1.stage_table import STAGE_TABLE
 from show1.stages import PromptEmbeddings
 from show1.training.corruption import corrupted, left_in
-from show1.training.graphs import recorded
-from show1.training.objective import draw_timesteps, moved, noise_of, prediction_loss
+from show1.training.networks import adapt_pixel_unet, fresh_pixel_unet
+from show1.training.objective import Inputs, ask, predict
 from show1.training.presets import preset
-from show1.training.tasks.base import Task
+from show1.training.tasks.base import Batch, Task
 from show1.training.tasks.options import DenoisingOptions
 from show1.training.tasks.text_conditioner import TextConditioner
 
@@ -46,13 +51,16 @@ SAMPLING: dict[str, Any] = {
 class DenoisingTask(Task):
     """A task with text, a noise schedule and a denoising network.
 
-    A subclass makes `self.unet` and then calls `_complete`.
+    A subclass makes `self.unet`, most by `_make_pixel_unet`.
 
     Args:
         options: Options of the task.
         source: Where the clips come from; it knows the words of the captions.
         schedule: Noise schedule of a fresh network.
         add_condition: Whether the network is to add its condition to its output.
+
+    Raises:
+        InputError: CUDA graphs are asked for where there can be none, or a folder does not fit the task.
     """
 
     unet: nn.Module
@@ -61,6 +69,10 @@ class DenoisingTask(Task):
     def __init__(
         self, options: DenoisingOptions, source: ClipSource, schedule: dict[str, Any], *, add_condition: bool = False
     ) -> None:
+        if options.cuda_graphs and not torch.cuda.is_available():
+            raise InputError("cuda_graphs needs a CUDA device, and there is none; leave it out (--no-cuda-graphs)")
+        if options.cuda_graphs and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise InputError("cuda_graphs works only in a single process; leave it out, or train in one")
         super().__init__()
         self.options = options
         self.inherited_lr_scale = options.inherited_lr_scale
@@ -86,7 +98,26 @@ class DenoisingTask(Task):
         self.alphas_cumprod: Tensor
         self.register_buffer("alphas_cumprod", noise_schedule.alphas_cumprod, persistent=False)
 
-    def _complete(self, in_channels: int, *, noise_level: bool = False) -> None:
+    def _make_pixel_unet(self, stage: str, *, noise_level: bool = False, **changes: Any) -> UNet3DConditionModel:
+        """Makes the network of a stage: with random weights, or one that starts as that of `init`.
+
+        Args:
+            stage: Row of the stage table, and name of the network in the preset.
+            noise_level: Whether the network is told how noisy its condition is.
+            changes: Config keys that differ from those of the preset or of `init`.
+        """
+        if self.options.init is None:
+            config = preset(self.options.network).network(stage)
+            unet = fresh_pixel_unet(config, self.text.width, **changes)
+        else:
+            initial = load_unet(Path(self.options.init) / "unet", dtype=torch.float32, device="cpu")
+            unet = adapt_pixel_unet(initial, **changes)
+            self._inherited = {f"unet.{name}" for name in initial.state_dict()}
+        self.unet = unet
+        self._complete(STAGE_TABLE[stage].in_channels, noise_level=noise_level)
+        return unet
+
+    def _complete(self, in_channels: int | None, *, noise_level: bool = False) -> None:
         """Checks the network against the task and its text, and sets its dropout and checkpointing.
 
         Raises:
@@ -94,7 +125,7 @@ class DenoisingTask(Task):
         """
         options = self.options
         found: Any = self.unet.config
-        width = found.get("encoder_hid_dim") or found.get("cross_attention_dim")
+        width = text_width(found)
         if found.in_channels != in_channels or (found.get("class_embed_type") is not None) != noise_level:
             raise InputError(
                 f"init: {options.init} holds a network of another stage (in_channels {found.in_channels}, "
@@ -129,57 +160,24 @@ class DenoisingTask(Task):
             states: Tensor = self.text(kept)
         return states
 
-    def denoising_loss(
-        self,
-        x0: Tensor,
-        captions: list[str],
-        condition: Tensor | None = None,
-        noise_level: Tensor | None = None,
-        *,
-        noised: Tensor | None = None,
-        noise_from: Tensor | None = None,
-    ) -> Tensor:
-        """Gives the loss on clean samples, a scalar.
+    @abstractmethod
+    def inputs(self, batch: Batch) -> Inputs:
+        """Makes what the network is to denoise, with text states from `encode_captions`."""
 
-        Args:
-            x0: (B, C, F, H, W) clean samples, which the network is to find.
-            captions: What they show.
-            condition: (B, C', F, H, W) channels beside the noisy ones.
-            noise_level: (B,) noise level of the condition.
-            noised: (B, C, F, H, W) samples that noise is added to instead, at all but low noise levels.
-            noise_from: (B,) index of the sample whose noise and noise level each sample gets; None: its own.
-        """
-        options, alphas = self.options, self.alphas_cumprod
-        text = self.encode_captions(captions)
-        noise = moved(torch.randn(x0.shape), x0.device)
-        t = moved(draw_timesteps(len(x0), options.max_timestep, options.timestep_logit), x0.device)
-        if noise_from is not None:
-            noise, t = noise[noise_from], t[noise_from]
-        if noised is not None:
-            noise = noise + noise_of(noised - x0, t, alphas)
-        x_t = add_noise(x0, noise, t, alphas)
-        inputs = x_t if condition is None else torch.cat([x_t, condition], dim=1)
-        return prediction_loss(
-            self.predict(inputs, t, text, noise_level),
-            x0,
-            noise,
-            t,
-            alphas,
-            prediction=self.prediction,
-            min_snr_gamma=options.min_snr_gamma,
-            absolute=options.loss == "absolute",
-        )
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Task.forward`: a scalar."""
+        options = self.options
+        noise: dict[str, Any] = {"max_timestep": options.max_timestep, "logit": options.timestep_logit}
+        predicted = predict(self._ask, self.inputs(batch), self.alphas_cumprod, self.prediction, **noise)
+        return {"loss": predicted.loss(min_snr_gamma=options.min_snr_gamma, absolute=options.loss == "absolute")}
 
-    def predict(self, inputs: Tensor, t: Tensor, text: Tensor, noise_level: Tensor | None) -> Tensor:
-        """Runs the network on noisy samples (B, C, F, H, W) at timesteps (B,) with text states (B, L, D)."""
-        if self.options.cuda_graphs and self.training:
-            given = (inputs, t, text) if noise_level is None else (inputs, t, text, noise_level)
-            if self._replay is None:
-                self._replay = recorded(self.unet, *given)
-            return self._replay(*given)
-        labels = {} if noise_level is None else {"class_labels": noise_level}
-        out: Tensor = self.unet(inputs, t, encoder_hidden_states=text, return_dict=False, **labels)[0]
-        return out
+    def _ask(self, *given: Tensor) -> Tensor:
+        """Runs the network; see `show1.training.objective.ask`."""
+        if not (self.options.cuda_graphs and self.training):
+            return ask(self.unet, *given)
+        if self._replay is None:
+            self._replay = recorded(self.unet, *given)
+        return self._replay(*given)
 
     def export(self, folder: Path) -> None:
         """See `Task.export`."""
@@ -187,22 +185,31 @@ class DenoisingTask(Task):
         (folder / "scheduler").mkdir(parents=True, exist_ok=True)
         write_json(folder / "scheduler" / "scheduler_config.json", self.scheduler_config)
 
+    @torch.no_grad()
     def sample(self, stage: Callable[..., Tensor], video: Tensor | None, captions: list[str], settings: Any) -> Tensor:
-        """Runs a stage with the task's network for a preview.
+        """Runs a stage with the task's network for a preview; arguments and result as for `sample_stage`."""
+        return sample_stage(stage, video, self.text(captions), self.text([""]), settings)
 
-        Args:
-            stage: The stage.
-            video: (B, 3, F, H, W) its input; None for keyframes.
-            captions: B captions.
-            settings: The stage's settings.
 
-        Returns:
-            (B, 3, F, H, W).
-        """
-        with torch.no_grad():
-            empty = self.text([""]).expand(len(captions), -1, -1)
-            prompts = PromptEmbeddings(prompt_embeds=self.text(captions), negative_prompt_embeds=empty)
-        return stage(video, prompts, seeds=IndependentSeeds(list(range(len(captions)))), settings=settings)
+def sample_stage(
+    stage: Callable[..., Tensor], video: Tensor | None, text: Tensor, empty: Tensor, settings: Any
+) -> Tensor:
+    """Runs a stage for a sheet of samples, with seeds that are always the same.
+
+    Args:
+        stage: The stage.
+        video: (B, 3, F, H, W) its input, or (1, 3, F, H, W) for all samples; None for keyframes.
+        text: (B, L, D) text states of the prompts.
+        empty: (1, L, D) text states of the empty prompt.
+        settings: The stage's settings.
+
+    Returns:
+        (B, 3, F', H', W').
+    """
+    count = len(text)
+    prompts = PromptEmbeddings(prompt_embeds=text, negative_prompt_embeds=empty.expand(count, -1, -1))
+    given = None if video is None else video.expand(count, -1, -1, -1, -1)
+    return stage(given, prompts, seeds=IndependentSeeds(range(count)), settings=settings)
 
 
 def draw_clips(count: int, share: float) -> Tensor:
@@ -216,3 +223,36 @@ def corrupted_share(frames: Tensor, share: float) -> Tensor:
     if not len(chosen):
         return frames
     return frames.index_copy(0, chosen, corrupted(frames[chosen], left_in(frames.shape[-2])))
+
+
+class _InOrder(nn.Module):
+    """A network with positional inputs only, as CUDA graphs need them."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, *noise_level: Tensor) -> Tensor:
+        return ask(self.unet, sample, timestep, text, *noise_level)
+
+
+def recorded(unet: nn.Module, *inputs: Tensor) -> Callable[..., Tensor]:
+    """Records a network in training as CUDA graphs, under the current autocast: two calls replay all its kernels.
+
+    The result and the gradients are valid only until the next call, so a step cannot add up several calls.
+
+    Args:
+        unet: The network.
+        inputs: Noisy samples (B, C, F, H, W), timesteps (B,), text states (B, L, D), and noise levels (B,) if it takes
+            them; later calls must have the same shapes.
+
+    Returns:
+        A function of the same inputs that returns what the network predicts, (B, C, F, H, W).
+    """
+    samples = tuple(x.detach().clone().requires_grad_(x.requires_grad) for x in inputs)
+    # the recording keeps the graph that it was made from, and torch warns about that
+    getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", lambda _: None)(False)
+    # casts that autocast caches would be left out of the recording, although weights change
+    with torch.autocast("cuda", torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda"), False):
+        network: Any = torch.cuda.make_graphed_callables(_InOrder(unet), samples, allow_unused_input=True)
+    return network.forward  # type: ignore[no-any-return]

@@ -3,14 +3,11 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from show1.checkpoints.loading import load_unet
 from show1.config import KeyframesSettings
 from show1.data.clips import ClipSource
 from show1.stages import KeyframesStage
-from show1.training import networks
-from show1.training.presets import preset
+from show1.training.objective import Inputs
 from show1.training.tasks.base import Batch, Sample
 from show1.training.tasks.denoising import PIXEL_SCHEDULE, DenoisingTask
 from show1.training.tasks.options import KeyframesOptions
@@ -22,22 +19,16 @@ class KeyframesTask(DenoisingTask):
     def __init__(self, options: KeyframesOptions, source: ClipSource) -> None:
         super().__init__(options, source, PIXEL_SCHEDULE)
         self._clips_per_scene = source.clips_per_scene
-        if options.init is None:
-            config = preset(options.network).network("keyframes")
-            self.unet = networks.fresh_pixel_unet(config, self.text.width, temporal=options.temporal)
-        else:
-            initial = load_unet(Path(options.init) / "unet", dtype=torch.float32, device="cpu")
-            self.unet = networks.adapt_pixel_unet(initial, temporal=options.temporal)
-            text = {name for name, _ in self.named_parameters() if name.startswith("text.")}
-            self._inherited = {f"unet.{name}" for name in initial.state_dict()} | text
-        self._complete(3)
+        self._make_pixel_unet("keyframes", temporal=options.temporal)
+        if options.init is not None:
+            self._inherited |= {name for name, _ in self.named_parameters() if name.startswith("text.")}
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Task.forward`: a scalar. Clips of one scene get the same noise."""
+    def inputs(self, batch: Batch) -> Inputs:
+        """See `DenoisingTask.inputs`. Clips of one scene get the same noise."""
         first = None
         if self._clips_per_scene > 1:
             first = torch.arange(len(batch["video"])) // self._clips_per_scene * self._clips_per_scene
-        return {"loss": self.denoising_loss(batch["video"], batch["caption"], noise_from=first)}
+        return Inputs(x0=batch["video"], text=self.encode_captions(batch["caption"]), noise_from=first)
 
     def preview(self, batch: Batch) -> list[Sample]:
         """See `Task.preview`: keyframes (3, F, H, W)."""

@@ -1,32 +1,27 @@
 """Small frames to large ones."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from show1.checkpoints.loading import load_unet
 from show1.config import SuperResolutionSettings
 from show1.data.clips import ClipSource
 from show1.diffusion import fold_frames
 from show1.stages import SuperResolutionStage
 from show1.stages.super_resolution import inputs, noising_alphas, upsample
-from show1.training import networks
-from show1.training.objective import moved
-from show1.training.presets import preset
+from show1.training.objective import Inputs, moved
 from show1.training.tasks.base import Batch, Sample, paired, random_crop
 from show1.training.tasks.denoising import PIXEL_SCHEDULE, DenoisingTask, corrupted_share
 from show1.training.tasks.options import SuperResolutionOptions
 
+SINGLE_FRAMES = 0.2
+"""Share of batches of single frames, without a clean one beside them: so the network can begin a video."""
+
+CROP = (48, 64)
+"""Height and width of training crops of the high-resolution window."""
+
 
 class SuperResolutionTask(DenoisingTask):
     """A low-resolution window, noised, and a clean first frame, to the high-resolution window; or single frames."""
-
-    SINGLE_FRAMES = 0.2
-    """Share of batches of single frames, without a clean one beside them: so the network can begin a video."""
-
-    CROP = (48, 64)
-    """Height and width of training crops of the high-resolution window."""
 
     options: SuperResolutionOptions
 
@@ -35,36 +30,18 @@ class SuperResolutionTask(DenoisingTask):
 
     def __init__(self, options: SuperResolutionOptions, source: ClipSource) -> None:
         super().__init__(options, source, PIXEL_SCHEDULE, add_condition=options.add_condition)
-        temporal, adds = options.temporal, options.add_condition
-        if options.init is None:
-            config = preset(options.network).network("super_resolution")
-            self.unet = networks.fresh_pixel_unet(config, self.text.width, temporal=temporal, add_condition=adds)
-        else:
-            initial = load_unet(Path(options.init) / "unet", dtype=torch.float32, device="cpu")
-            self.unet = networks.adapt_pixel_unet(initial, temporal=temporal, add_condition=adds)
-            self._inherited = {f"unet.{name}" for name in initial.state_dict()}
-        self._complete(6, noise_level=True)
+        changes = {"temporal": options.temporal, "add_condition": options.add_condition}
+        self._make_pixel_unet("super_resolution", noise_level=True, **changes)
         self.register_buffer("noising_alphas", noising_alphas(), persistent=False)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Task.forward`: a scalar."""
-        video, captions = batch["video"], batch["caption"]
+    def inputs(self, batch: Batch) -> Inputs:
+        """See `DenoisingTask.inputs`."""
+        video = batch["video"]
         low = upsample(corrupted_share(batch["low"], self.options.corruption), *video.shape[-2:])
-        video, low = random_crop(self.CROP, video, low)
-        lowest, highest = self.options.noise_level
-        levels = torch.randint(lowest, highest + 1, (len(video),)).to(video.device)
-        if video.shape[2] == 1 or torch.rand(()) < self.SINGLE_FRAMES:
-            # every frame of the window as a video of one frame
-            frames = video.shape[2]
-            video, low = (fold_frames(x)[:, :, None] for x in (video, low))
-            levels = levels.repeat_interleave(frames)
-            captions = [caption for caption in captions for _ in range(frames)]
-            clean = None
-        else:
-            clean = video[:, :, :1]
-        noise = moved(torch.randn(low.shape), low.device)
-        condition = inputs(low, noise=noise, noise_level=levels, alphas_cumprod=self.noising_alphas, clean=clean)
-        return {"loss": self.denoising_loss(video, captions, condition, levels)}
+        x0, condition, levels = windows_or_frames(video, low, self.options.noise_level, self.noising_alphas)
+        repeats = len(x0) // len(video)
+        text = self.encode_captions([caption for caption in batch["caption"] for _ in range(repeats)])
+        return Inputs(x0=x0, text=text, condition=condition, noise_level=levels)
 
     def preview(self, batch: Batch) -> list[Sample]:
         """See `Task.preview`: the small window, upsampled, and the large one, (3, F, H, W) each."""
@@ -80,3 +57,40 @@ class SuperResolutionTask(DenoisingTask):
         )
         stage = SuperResolutionStage(self.unet, self.scheduler_config)
         return paired(captions, upsample(low, height, width), self.sample(stage, low, captions, settings))
+
+
+def windows_or_frames(
+    video: Tensor, low: Tensor, noise_level: tuple[int, int], alphas_cumprod: Tensor, *, draw_kind_first: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws what the network learns from: windows led by a clean frame or, as sampling begins, single frames.
+
+    Training and customization both call this.
+
+    Args:
+        video: (B, 3, F, H, W) in high resolution.
+        low: (B, 3, F, H, W) in low resolution, upsampled.
+        noise_level: Lowest and highest noise level of the condition.
+        alphas_cumprod: (T,) of the condition's schedule.
+        draw_kind_first: Draws whether these are single frames before the crop and the noise levels, not after; single
+            frames then have noise levels of their own, not that of their clip.
+
+    Returns:
+        Crops (N, 3, F', h, w), their condition (N, 3, F', h, w) and its noise levels (N,), N a multiple of B.
+    """
+    frames = video.shape[2]
+
+    def single_frames() -> bool:
+        return frames == 1 or float(torch.rand(())) < SINGLE_FRAMES
+
+    single = draw_kind_first and single_frames()
+    video, low = random_crop(CROP, video, low)
+    levels = torch.randint(noise_level[0], noise_level[1] + 1, (len(video) * (frames if single else 1),))
+    single = single or (not draw_kind_first and single_frames())
+    if single:
+        video, low = (fold_frames(x)[:, :, None] for x in (video, low))
+        levels = levels.repeat_interleave(len(video) // len(levels))
+    levels = moved(levels, video.device)
+    noise = moved(torch.randn(low.shape), low.device)
+    clean = None if single else video[:, :, :1]
+    condition = inputs(low, noise=noise, noise_level=levels, alphas_cumprod=alphas_cumprod, clean=clean)
+    return video, condition, levels

@@ -16,7 +16,7 @@ from show1.stages import TranslationStage
 from show1.stages.translation import encode
 from show1.training.corruption import corrupted, left_by_super_resolution
 from show1.training.networks import fresh_latent_unet
-from show1.training.objective import moved
+from show1.training.objective import Inputs, moved
 from show1.training.presets import preset
 from show1.training.tasks.base import Batch, Sample, paired, random_crop
 from show1.training.tasks.denoising import LATENT_SCHEDULE, DenoisingTask, draw_clips
@@ -57,8 +57,8 @@ class TranslationTask(DenoisingTask):
         """See `Task.new_parameters`."""
         return {name for name in super().new_parameters() if name.startswith("unet.")}
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Task.forward`: a scalar."""
+    def inputs(self, batch: Batch) -> Inputs:
+        """See `DenoisingTask.inputs`."""
         video = batch["video"]
         kind = left_by_super_resolution(video.shape[-2])
         if self.options.crop is not None:
@@ -67,7 +67,7 @@ class TranslationTask(DenoisingTask):
         chosen = draw_clips(len(video), self.options.corruption).to(video.device)
         if len(chosen):
             noised = clean.index_copy(0, chosen, self.encode(corrupted(video[chosen], kind)))
-        return {"loss": self.denoising_loss(clean, batch["caption"], noised=noised)}
+        return Inputs(x0=clean, text=self.encode_captions(batch["caption"]), noised=noised)
 
     def export(self, folder: Path) -> None:
         """See `Task.export`."""
