@@ -39,7 +39,7 @@ def describe(asked: TrainingConfig) -> dict[str, Any]:
 
 
 def batches(asked: TrainingConfig, rank: int = 0, world: int = 1, start: int = 0) -> Iterator[Batch]:
-    return clip_batches(clips(asked), asked.options.view(), asked.loop, rank=rank, world=world, start=start)
+    return clip_batches(clips(asked), asked.options.view(), asked.loop, rank, world, start)
 
 
 def fixed_noise(out: Path, **options: Any) -> TrainingConfig:

@@ -15,8 +15,7 @@ from show1.cli.options import FieldOptions, keyword, with_parameters
 from show1.cli.training import DRY_RUN, QUIET, example, open_clips, quiet_libraries, read_saved, supervise
 from show1.errors import InputError
 from show1.sprites.options import TextOptions
-from show1.training.config import TrainingConfig, current_form
-from show1.training.options import LoopOptions, TaskOptions
+from show1.training.options import LoopOptions, TaskOptions, TrainingConfig, current_form
 from show1.training.tasks.options import TASKS
 
 app = typer.Typer(

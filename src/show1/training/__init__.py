@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from show1.training.config import TrainingConfig
-from show1.training.options import LoopOptions, TaskOptions
+from show1.training.options import LoopOptions, TaskOptions, TrainingConfig
 from show1.training.tasks.options import (
     TASKS,
     AutoencoderOptions,

@@ -18,7 +18,7 @@ _LENGTH = 2**40
 
 
 def clip_batches(
-    source: ClipSource, view: ClipView, loop: LoopOptions, *, rank: int, world: int, start: int
+    source: ClipSource, view: ClipView, loop: LoopOptions, rank: int, world: int, start: int
 ) -> Iterator[Batch]:
     """Gives collated parts of batches; which samples a step has does not depend on the number of parts.
 
@@ -45,7 +45,7 @@ def clip_batches(
 
     loader = DataLoader(
         _ErrorsAsItems(dataset),
-        batch_sampler=_Endless(indices()),
+        batch_sampler=indices(),  # type: ignore[arg-type]  # any iterable is one
         num_workers=loop.workers,
         worker_init_fn=_ignore_interrupts,
         collate_fn=_collated,
@@ -100,13 +100,3 @@ def _collated(items: list[Any]) -> Any:
 def _ignore_interrupts(_: int) -> None:
     """Lets Ctrl-C reach only the training process, which then ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-class _Endless:
-    """An iterator of index lists as a batch sampler."""
-
-    def __init__(self, lists: Iterator[list[int]]) -> None:
-        self._lists = lists
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return self._lists

@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 
 from show1.errors import MissingDependencyError
-from show1.files import write_atomically
+from show1.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class RunLog:
         file = folder / "log.jsonl"
         if file.exists():
             kept = [line for line in file.read_text().splitlines() if _step(line) <= start]
-            write_atomically(file, lambda part: _write_lines(part, kept))
+            write_text(file, "".join(line + "\n" for line in kept))
         self._file = file.open("a")
         self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         self._on_line = on_line
@@ -75,7 +75,3 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except ValueError:
         return float("inf")
-
-
-def _write_lines(file: Path, lines: list[str]) -> None:
-    file.write_text("".join(line + "\n" for line in lines))

@@ -3,11 +3,13 @@
 The docstrings under the fields are also the help of the command line.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from show1.options import Options
+from show1.errors import InputError
+from show1.options import Options, require
 
 if TYPE_CHECKING:
     from show1.data.clips import ClipView
@@ -65,7 +67,7 @@ class StepOptions(Options):
         divides = self.accumulate >= 1 and self.batch_size % self.accumulate == 0
         self.check("accumulate", divides, "a divisor of batch_size")
         self.check_range("warmup_steps", "weight_decay", "seed", "sample_every", least=0)
-        self.check("max_grad_norm", self.max_grad_norm > 0, "more than 0")
+        self.check_positive("max_grad_norm")
         self.check("ema_decay", 0 <= self.ema_decay < 1, "at least 0, less than 1")
 
 
@@ -88,7 +90,7 @@ class LoopOptions(StepOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check("learning_rate", self.learning_rate > 0, "more than 0")
+        self.check_positive("learning_rate")
         self.check_range("workers", least=0)
 
     @property
@@ -100,6 +102,27 @@ class LoopOptions(StepOptions):
     def part_size(self) -> int:
         """Samples per forward pass."""
         return self.batch_size // self.accumulate
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawOptions(Options):
+    """Options of what is drawn for a denoising network in each step, for stages and customizations."""
+
+    prompt_dropout: float = 0.1
+    """Chance that a prompt is replaced by the empty one, for classifier-free guidance."""
+
+    timestep_logit: tuple[float, float] | None = None
+    """Mean and standard deviation of the logit of the drawn noise levels (section 3.1 of arXiv:2403.03206). A positive
+    mean draws more high ones, where subject and motion are decided. None: all levels equally often."""
+
+    gradient_checkpointing: bool = False
+    """Computes activations twice, in order to hold fewer of them in memory."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_range("prompt_dropout", least=0, most=1)
+        above_0 = self.timestep_logit is None or self.timestep_logit[1] > 0
+        self.check("timestep_logit", above_0, "MEAN STD with STD above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +145,6 @@ class TaskOptions(Options):
 
     shares_noise: ClassVar[bool] = False
     """Whether clips of one scene get the same noise (`ClipSource.clips_per_scene`)."""
-
-    may_change: ClassVar[frozenset[str]] = frozenset()
-    """Options that may change when a run resumes."""
 
     network: str = "mini"
     """Preset of a fresh network and of the sizes of its clips: "mini", the embedded cascade, or "show-1", the published
@@ -151,3 +171,73 @@ class TaskOptions(Options):
 def names_of(options: type[Options]) -> list[str]:
     """Lists the names of some options."""
     return [each.name for each in fields(options)]  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Everything that decides a training; saved as `config.json` in its folder."""
+
+    options: TaskOptions
+    """Options of what is trained."""
+
+    loop: LoopOptions
+    """Options of the training loop itself."""
+
+    data: str
+    """The clips, as `ClipSource.spec` names them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the saved form, which has JSON types only."""
+        return {"task": self.options.task, "data": self.data, **self.loop.to_dict(), **self.options.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], tasks: Sequence[type[TaskOptions]]) -> Self:
+        """Reads the saved form, also that of trainings before each task had its own options.
+
+        Args:
+            values: The content of a `config.json`.
+            tasks: The options of the tasks that it may be of.
+
+        Raises:
+            InputError: An option is unknown, missing or out of its range.
+        """
+        kinds = {kind.task: kind for kind in tasks}
+        task = values.get("task")
+        require(task in kinds, "task", task, f"one of {', '.join(kinds)}")
+        kind = kinds[str(task)]
+        rest = current_form(values, kind)
+        data = rest.pop("data", None)
+        del rest["task"]
+        if not isinstance(data, str):
+            raise InputError(f"data: name the clips, such as a folder of videos with captions; got {data!r}")
+        known = [*names_of(LoopOptions), *names_of(kind)]
+        if unknown := sorted(set(rest) - set(known)):
+            raise InputError(f"unknown training option {unknown[0]!r}; the options of {task} are {', '.join(known)}")
+        loop = {name: value for name, value in rest.items() if name in names_of(LoopOptions)}
+        own = {name: value for name, value in rest.items() if name not in loop}
+        return cls(options=kind.from_dict(own), loop=LoopOptions.from_dict(loop), data=data)
+
+
+_FORMER = {"spins": None, "tilts": 0.0, "groups": 0.0}
+"""Defaults of options that became part of `data`."""
+
+
+def current_form(values: Mapping[str, Any], options: type[TaskOptions]) -> dict[str, Any]:
+    """Translates saved options from the form in which every task had every option, those of the clips among them.
+
+    Args:
+        values: The content of a `config.json`; the current form is left as it is.
+        options: The options of its task.
+    """
+    if not {"vae", "noise_level"} <= set(values):
+        return dict(values)
+    kept = {name: value for name, value in values.items() if name in {*names_of(LoopOptions), *names_of(options)}}
+    words = [
+        f"{name}={float(values[name])}" for name, default in _FORMER.items() if values.get(name, default) != default
+    ]
+    if values.get("motions_per_scene", 1) > 1:
+        words.append(f"motions_per_scene={values['motions_per_scene']}")
+    for subject, _, share in (text.rpartition(":") for text in values.get("subject_share", ())):
+        words.append(f"subject_share={subject}:{float(share)}")
+    data = values.get("data", "sprites")
+    return {**kept, "task": values["task"], "data": data + (":" + ",".join(words) if words else "")}

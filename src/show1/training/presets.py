@@ -81,6 +81,13 @@ _SIMPLE: dict[str, Any] = {
     "out_channels": 3,
 }
 
+_VAE: dict[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+}
+
 _MINI: dict[str, dict[str, Any]] = {
     "keyframes": _SIMPLE
     | {
@@ -123,13 +130,10 @@ _MINI: dict[str, dict[str, Any]] = {
         "attention_head_dim": 32,
         "norm_num_groups": 8,
     },
-    "vae": {
-        "in_channels": 3,
-        "out_channels": 3,
+    "vae": _VAE
+    | {
         "latent_channels": 16,
         "block_out_channels": [16, 32, 64, 64],
-        "down_block_types": ["DownEncoderBlock2D"] * 4,
-        "up_block_types": ["UpDecoderBlock2D"] * 4,
         "layers_per_block": 1,
         "norm_num_groups": 2,
         "mid_block_add_attention": False,
@@ -193,13 +197,10 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "cross_attention_dim": 1024,
         "attention_head_dim": 64,
     },
-    "vae": {  # 0.084 billion
-        "in_channels": 3,
-        "out_channels": 3,
+    "vae": _VAE  # 0.084 billion
+    | {
         "latent_channels": 4,
         "block_out_channels": [128, 256, 512, 512],
-        "down_block_types": ["DownEncoderBlock2D"] * 4,
-        "up_block_types": ["UpDecoderBlock2D"] * 4,
         "layers_per_block": 2,
         "sample_size": 512,
     },

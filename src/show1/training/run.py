@@ -1,7 +1,6 @@
 """Training of the stages' networks."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,14 @@ from show1.data.clips import ClipSource
 from show1.errors import InputError
 from show1.runtime import explained_memory
 from show1.training.batches import clip_batches
-from show1.training.checkpoint import check_folder, last_checkpoint
-from show1.training.config import TrainingConfig
+from show1.training.checkpoint import check_folder
 from show1.training.log import Line
-from show1.training.loop import SMALLER, fit
-from show1.training.options import LoopOptions, TaskOptions
-from show1.training.tasks.base import Batch, make_task
+from show1.training.loop import SMALLER, describe_task, fit
+from show1.training.options import LoopOptions, TaskOptions, TrainingConfig
+from show1.training.tasks.base import make_task
 
-_MAY_CHANGE = frozenset({"steps", "log_every", "checkpoint_every", "sample_every", "workers", "out"})
-"""Options of the loop that may change when a run resumes."""
+_MAY_CHANGE = frozenset({"steps", "log_every", "checkpoint_every", "sample_every", "workers", "out", "cuda_graphs"})
+"""Options that may change when a run resumes."""
 
 
 def train(
@@ -50,12 +48,11 @@ def train(
         InputError: Options do not go together, or the data or the `init` folder cannot be used.
         Cancelled: `stop` returned True.
     """
-    _check(options, loop, source)
-    config = TrainingConfig(options=options, loop=loop, data=source.spec).to_dict()
+    config = _checked(options, loop, source)
     torch.manual_seed(loop.seed)
     with explained_memory("in training", SMALLER):
         task = make_task(options, source)
-    batches = partial(_batches, options, loop, source)
+    batches = partial(clip_batches, source, options.view(), loop)
     return fit(task, batches, loop, name=options.task, config=config, on_log=on_log, stop=stop)
 
 
@@ -66,32 +63,13 @@ def describe(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> dic
         RunError: The folder holds a run with other options.
         InputError: Options do not go together, or a folder cannot be used.
     """
-    _check(options, loop, source)
-    task = make_task(options, source)
-    trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
-    checkpoint = last_checkpoint(loop.folder)
-    return {
-        "config": TrainingConfig(options=options, loop=loop, data=source.spec).to_dict(),
-        "trained_parameters": trained,
-        "frozen_parameters": sum(p.numel() for p in task.parameters()) - trained,
-        "resumes_from": checkpoint.name if checkpoint else None,
-    }
+    config = _checked(options, loop, source)
+    return {"config": config, **describe_task(make_task(options, source), loop.folder)}
 
 
-def _batches(
-    options: TaskOptions, loop: LoopOptions, source: ClipSource, rank: int, world: int, start: int
-) -> Iterator[Batch]:
-    return clip_batches(source, options.view(), loop, rank=rank, world=world, start=start)
-
-
-def _check(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> None:
-    """Refuses what this machine cannot do, what does not go together, and another run's folder."""
+def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> dict[str, Any]:
+    """The saved form of a run's options; refuses what does not go together, and another run's folder."""
     options.check_loop(loop)
-    if getattr(options, "cuda_graphs", False):
-        if not torch.cuda.is_available():
-            raise InputError("cuda_graphs needs a CUDA device, and there is none; leave it out (--no-cuda-graphs)")
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise InputError("cuda_graphs works only in a single process; leave it out, or train in one")
     if source.clips_per_scene > 1 and not options.shares_noise:
         raise InputError(f"data: {source.spec} shows scenes in several motions, which is only for keyframes")
     if loop.part_size % source.clips_per_scene:
@@ -99,10 +77,12 @@ def _check(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> None:
             f"batch_size / accumulate must be a multiple of the {source.clips_per_scene} motions per scene of "
             f"{source.spec}, got {loop.part_size}"
         )
+    config = TrainingConfig(options=options, loop=loop, data=source.spec).to_dict()
     check_folder(
         loop.folder,
-        TrainingConfig(options=options, loop=loop, data=source.spec).to_dict(),
+        config,
         lambda values: TrainingConfig.from_dict(values, [type(options)]).to_dict(),
-        _MAY_CHANGE | options.may_change,
+        _MAY_CHANGE,
         "choose another folder",
     )
+    return config

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from show1.config import StageName
 from show1.errors import InputError
 from show1.stage_table import STAGE_TABLE
-from show1.training.options import LoopOptions, StepOptions, names_of
+from show1.training.options import DrawOptions, LoopOptions, StepOptions, names_of
 
 Kind = Literal["motion", "style"]
 MethodName = Literal["temporal_attention", "residual_vector", "lora", "spatial_lora"]
@@ -38,7 +38,7 @@ PAIR_STAGES: tuple[StageName, ...] = ("super_resolution",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CustomizationConfig(StepOptions):
+class CustomizationConfig(DrawOptions, StepOptions):
     """Everything that decides a customization; saved as `config.json` in its folder."""
 
     options_of: ClassVar[str] = "customization"
@@ -112,19 +112,9 @@ class CustomizationConfig(StepOptions):
     learning_rate: float | None = None
     """Peak learning rate; None: 1e-4, for LoRA 5e-4."""
 
-    prompt_dropout: float = 0.1
-    """Chance that a prompt is replaced by the empty one, for classifier-free guidance."""
-
-    timestep_logit: tuple[float, float] | None = None
-    """Mean and standard deviation of the logit of the drawn noise levels (arXiv:2403.03206). A positive mean draws more
-    high ones, where the place of a subject in each frame is decided. None: all levels equally often."""
-
     random_hue: float = 0.0
     """Chance, for motions, that a clip is shown in other colours, turned round the grey axis by a random angle, so that
     what is learned depends less on what the clip looks like."""
-
-    gradient_checkpointing: bool = False
-    """Computes activations twice, in order to hold fewer of them in memory."""
 
     inversion_steps: int = 50
     """Number of steps of the DDIM inversion that finds the clips' start noise, for motions of keyframes; 0 skips it."""
@@ -149,10 +139,8 @@ class CustomizationConfig(StepOptions):
         super().__post_init__()
         self.check("output", self.output.endswith(".safetensors"), "the name of a *.safetensors file")
         self.check_range("num_frames", "rank", least=1)
-        self.check("learning_rate", self.learning_rate is None or self.learning_rate > 0, "more than 0")
-        above_0 = self.timestep_logit is None or self.timestep_logit[1] > 0
-        self.check("timestep_logit", above_0, "MEAN STD with STD above 0")
-        self.check_range("prompt_dropout", "random_hue", "noise_weight", least=0, most=1)
+        self.check_positive("learning_rate")
+        self.check_range("random_hue", "noise_weight", least=0, most=1)
         self.check_range("inversion_steps", least=0, most=1000)
         self._check_sources()
         if self.resolved_method not in METHODS[self.kind]:

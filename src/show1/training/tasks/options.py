@@ -5,27 +5,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from show1.errors import InputError
-from show1.training.options import LoopOptions, TaskOptions
+from show1.training.options import DrawOptions, LoopOptions, TaskOptions
 
 if TYPE_CHECKING:
     from show1.data.clips import ClipView
-
-
-def _require_latent_size(task: str, size: tuple[int, int] | None) -> None:
-    if size is not None and any(side % 8 for side in size):
-        raise InputError(f"size must be multiples of 8 for {task}, got {size}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _FrameOptions(TaskOptions):
     """Options of the tasks that learn from frames."""
 
+    multiple: ClassVar[int] = 1
+    """What height and width have to be multiples of."""
+
     size: tuple[int, int] | None = None
     """Height and width of the frames that the stage makes, in pixels; None: those of the preset `network`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check("size", self.size is None or min(self.size) >= 8, "at least 8 pixels each way")
+        self.check_range("size", least=8)
+        fits = not any(side % self.multiple for side in self.size or ())
+        self.check("size", fits, f"multiples of {self.multiple} for {self.task}")
 
     def view(self) -> "ClipView":
         """See `TaskOptions.view`."""
@@ -38,17 +38,14 @@ class _FrameOptions(TaskOptions):
 class AutoencoderOptions(_FrameOptions):
     """Options of the training of the image autoencoder."""
 
-    task: ClassVar[str] = "vae"
-    about: ClassVar[str] = "The image autoencoder of the translation stage."
-    implementation: ClassVar[str] = "show1.training.tasks.autoencoder:AutoencoderTask"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _require_latent_size(self.task, self.size)
+    task = "vae"
+    about = "The image autoencoder of the translation stage."
+    implementation = "show1.training.tasks.autoencoder:AutoencoderTask"
+    multiple = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenoisingOptions(_FrameOptions):
+class DenoisingOptions(DrawOptions, _FrameOptions):
     """Options of the tasks that train a stage's denoising network."""
 
     temporal: ClassVar[bool] = True
@@ -56,8 +53,6 @@ class DenoisingOptions(_FrameOptions):
 
     trains_text: ClassVar[bool] = False
     """Whether the task trains a text encoder along when no folder is given for it."""
-
-    may_change: ClassVar[frozenset[str]] = frozenset({"cuda_graphs"})
 
     text: str | None = None
     """Stage folder whose text encoder is used, frozen. None: that of `init`; the keyframe tasks then train it along,
@@ -77,21 +72,11 @@ class DenoisingOptions(_FrameOptions):
     min_snr_gamma: float | None = None
     """Weights the loss by min(SNR, gamma) (arXiv:2303.09556). None: no weights."""
 
-    prompt_dropout: float = 0.1
-    """Chance that a caption is replaced by the empty one, for classifier-free guidance."""
-
     temporal_dropout: float = 0.1
     """Dropout of the convolutions over frames. The published networks have 0.1; 0 is a tenth faster on CPUs."""
 
     max_timestep: int = 999
     """Highest noise level that is drawn, 0 to 999; 900 makes the expert of the translation stage."""
-
-    timestep_logit: tuple[float, float] | None = None
-    """Mean and standard deviation of the logit of the drawn noise levels (section 3.1 of arXiv:2403.03206). A positive
-    mean draws more high ones, where subject and motion are decided. None: all levels equally often."""
-
-    gradient_checkpointing: bool = False
-    """Computes activations twice, in order to hold fewer of them in memory."""
 
     cuda_graphs: bool = False
     """Replays the network's kernels as one CUDA graph. Without, a small network on a large GPU waits for the CPU that
@@ -101,11 +86,8 @@ class DenoisingOptions(_FrameOptions):
         super().__post_init__()
         self.check_range("inherited_lr_scale", least=0)
         self.check_range("max_timestep", least=0, most=999)
-        self.check_range("prompt_dropout", least=0, most=1)
         self.check("temporal_dropout", 0 <= self.temporal_dropout < 1, "at least 0, less than 1")
-        self.check("min_snr_gamma", self.min_snr_gamma is None or self.min_snr_gamma > 0, "more than 0")
-        above_0 = self.timestep_logit is None or self.timestep_logit[1] > 0
-        self.check("timestep_logit", above_0, "MEAN STD with STD above 0")
+        self.check_positive("min_snr_gamma")
         if self.cuda_graphs and self.gradient_checkpointing:
             raise InputError("cuda_graphs cannot compute activations twice; leave it out, or gradient_checkpointing")
         if not (self.trains_text or self.text or self.init):
@@ -123,27 +105,27 @@ class DenoisingOptions(_FrameOptions):
 class KeyframesOptions(DenoisingOptions):
     """Options of the training of the keyframe network."""
 
-    task: ClassVar[str] = "keyframes"
-    about: ClassVar[str] = "Text to keyframes: the image network with layers over time."
+    task = "keyframes"
+    about = "Text to keyframes: the image network with layers over time."
     example: ClassVar[tuple[str, ...]] = (
         "--data clips",
         "--init runs/keyframe_images/export",
         "--text runs/text/export",
     )
-    implementation: ClassVar[str] = "show1.training.tasks.keyframes:KeyframesTask"
-    trains_text: ClassVar[bool] = True
-    shares_noise: ClassVar[bool] = True
+    implementation = "show1.training.tasks.keyframes:KeyframesTask"
+    trains_text = True
+    shares_noise = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeyframeImagesOptions(KeyframesOptions):
     """Options of the keyframe network's pretraining on single frames."""
 
-    task: ClassVar[str] = "keyframe_images"
-    about: ClassVar[str] = "Text to single frames: the network that keyframes starts from."
+    task = "keyframe_images"
+    about = "Text to single frames: the network that keyframes starts from."
     example: ClassVar[tuple[str, ...]] = ("--data clips", "--text runs/text/export")
-    temporal: ClassVar[bool] = False
-    shares_noise: ClassVar[bool] = False
+    temporal = False
+    shares_noise = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,24 +159,24 @@ class _ConditionOptions(_RepairOptions):
 class InterpolationOptions(_ConditionOptions):
     """Options of the training of the interpolation network."""
 
-    task: ClassVar[str] = "interpolation"
-    about: ClassVar[str] = "Two keyframes to the frames between them."
+    task = "interpolation"
+    about = "Two keyframes to the frames between them."
     example: ClassVar[tuple[str, ...]] = ("--data clips", "--init runs/keyframes/export", "--text runs/text/export")
-    implementation: ClassVar[str] = "show1.training.tasks.interpolation:InterpolationTask"
+    implementation = "show1.training.tasks.interpolation:InterpolationTask"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuperResolutionOptions(_ConditionOptions):
     """Options of the training of the super-resolution network."""
 
-    task: ClassVar[str] = "super_resolution"
-    about: ClassVar[str] = "Windows of small frames to large ones."
+    task = "super_resolution"
+    about = "Windows of small frames to large ones."
     example: ClassVar[tuple[str, ...]] = (
         "--data clips",
         "--init runs/super_resolution_images/export",
         "--text runs/text/export",
     )
-    implementation: ClassVar[str] = "show1.training.tasks.super_resolution:SuperResolutionTask"
+    implementation = "show1.training.tasks.super_resolution:SuperResolutionTask"
 
     noise_level: tuple[int, int] = (0, 400)
     """Lowest and highest noise level of the low-resolution condition, 0 to 999."""
@@ -206,7 +188,7 @@ class SuperResolutionOptions(_ConditionOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         low, high = self.noise_level
-        self.check("low_size", self.low_size is None or min(self.low_size) >= 1, "at least 1 pixel each way")
+        self.check_range("low_size", least=1)
         self.check("noise_level", 0 <= low <= high <= 999, "a range within 0 to 999")
 
     def view(self) -> "ClipView":
@@ -219,27 +201,26 @@ class SuperResolutionOptions(_ConditionOptions):
 class SuperResolutionImagesOptions(SuperResolutionOptions):
     """Options of the super-resolution network's pretraining on single frames."""
 
-    task: ClassVar[str] = "super_resolution_images"
-    about: ClassVar[str] = "Small single frames to large ones: the network that super_resolution starts from."
+    task = "super_resolution_images"
+    about = "Small single frames to large ones: the network that super_resolution starts from."
     example: ClassVar[tuple[str, ...]] = ("--data clips", "--text runs/text/export")
-    temporal: ClassVar[bool] = False
+    temporal = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationOptions(_RepairOptions):
     """Options of the training of the expert."""
 
-    task: ClassVar[str] = "translation"
-    about: ClassVar[str] = (
-        "The expert: text to high-resolution latent video, for the noise levels up to --max-timestep."
-    )
+    task = "translation"
+    about = "The expert: text to high-resolution latent video, for the noise levels up to --max-timestep."
     example: ClassVar[tuple[str, ...]] = (
         "--data clips",
         "--init runs/translation_images/export",
         "--vae runs/vae/export",
         "--max-timestep 900",
     )
-    implementation: ClassVar[str] = "show1.training.tasks.translation:TranslationTask"
+    implementation = "show1.training.tasks.translation:TranslationTask"
+    multiple = 8
 
     vae: str | None = None
     """Stage folder (or training export) whose autoencoder is used, frozen."""
@@ -249,8 +230,7 @@ class TranslationOptions(_RepairOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check("crop", self.crop is None or min(self.crop) >= 8, "at least 8 pixels each way")
-        _require_latent_size(self.task, self.size)
+        self.check_range("crop", least=8)
         if self.vae is None:
             raise InputError(
                 "vae: the translation tasks need a trained VAE; train the task 'vae' first and name its export"
@@ -261,14 +241,9 @@ class TranslationOptions(_RepairOptions):
 class TranslationImagesOptions(TranslationOptions):
     """Options of the expert's pretraining on single frames."""
 
-    task: ClassVar[str] = "translation_images"
-    about: ClassVar[str] = "Text to single latent images: the network that translation starts from."
-    example: ClassVar[tuple[str, ...]] = (
-        "--data clips",
-        "--text runs/text/export",
-        "--vae runs/vae/export",
-        "--max-timestep 900",
-    )
+    task = "translation_images"
+    about = "Text to single latent images: the network that translation starts from."
+    example: ClassVar[tuple[str, ...]] = ("--data clips", "--text runs/text/export", *TranslationOptions.example[2:])
 
 
 TASKS: tuple[type[TaskOptions], ...] = (
