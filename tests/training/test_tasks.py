@@ -33,11 +33,11 @@ from show1.text.encoder import PromptEncoder
 from show1.text.words import split_words, word_tokenizer
 from show1.training import TASKS, TrainingConfig, networks
 from show1.training.batches import clip_batches
+from show1.training.corruption import corrupted_share
 from show1.training.objective import prediction_loss
 from show1.training.presets import PRESETS, preset
 from show1.training.tasks import super_resolution
 from show1.training.tasks.base import Batch, Task
-from show1.training.tasks.denoising import corrupted_share
 from show1.training.tasks.text_conditioner import TextConditioner
 from show1.training.tasks.translation import TranslationTask
 

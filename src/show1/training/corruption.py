@@ -79,3 +79,16 @@ def _corrupt(frames: Tensor, kind: Corruption) -> Tensor:
     coarse = F.interpolate(moved, size=small, mode="area")
     coarse = coarse + kind.noise * float(torch.rand(())) * torch.randn(coarse.shape).to(frames)
     return F.interpolate(coarse, size=(height, width), mode="bilinear")
+
+
+def draw_clips(count: int, share: float) -> Tensor:
+    """Draws which of a batch's clips are corrupted: their indices, (N,)."""
+    return (torch.rand(count) < share).nonzero()[:, 0]
+
+
+def corrupted_share(frames: Tensor, share: float) -> Tensor:
+    """Corrupts some clips of low-resolution frames (B, 3, F, H, W) as an earlier stage leaves them: the same shape."""
+    chosen = draw_clips(len(frames), share).to(frames.device)
+    if not len(chosen):
+        return frames
+    return frames.index_copy(0, chosen, corrupted(frames[chosen], left_in(frames.shape[-2])))

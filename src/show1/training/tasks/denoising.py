@@ -19,7 +19,6 @@ from show1.networks import UNet3DConditionModel
 from show1.networks.layers import set_temporal_dropout
 from show1.stage_table import STAGE_TABLE
 from show1.stages import PromptEmbeddings
-from show1.training.corruption import corrupted, left_in
 from show1.training.networks import adapt_pixel_unet, fresh_pixel_unet
 from show1.training.objective import Inputs, ask, predict
 from show1.training.presets import preset
@@ -210,19 +209,6 @@ def sample_stage(
     prompts = PromptEmbeddings(prompt_embeds=text, negative_prompt_embeds=empty.expand(count, -1, -1))
     given = None if video is None else video.expand(count, -1, -1, -1, -1)
     return stage(given, prompts, seeds=IndependentSeeds(range(count)), settings=settings)
-
-
-def draw_clips(count: int, share: float) -> Tensor:
-    """Draws which of a batch's clips are corrupted: their indices, (N,)."""
-    return (torch.rand(count) < share).nonzero()[:, 0]
-
-
-def corrupted_share(frames: Tensor, share: float) -> Tensor:
-    """Corrupts some clips of low-resolution frames (B, 3, F, H, W) as an earlier stage leaves them: the same shape."""
-    chosen = draw_clips(len(frames), share).to(frames.device)
-    if not len(chosen):
-        return frames
-    return frames.index_copy(0, chosen, corrupted(frames[chosen], left_in(frames.shape[-2])))
 
 
 class _InOrder(nn.Module):

@@ -4,9 +4,10 @@ from show1.config import InterpolationSettings
 from show1.data.clips import ClipSource
 from show1.stages import InterpolationStage
 from show1.stages.interpolation import inputs as condition_of
+from show1.training.corruption import corrupted_share
 from show1.training.objective import Inputs
 from show1.training.tasks.base import Batch, Sample
-from show1.training.tasks.denoising import PIXEL_SCHEDULE, DenoisingTask, corrupted_share
+from show1.training.tasks.denoising import PIXEL_SCHEDULE, DenoisingTask
 from show1.training.tasks.options import InterpolationOptions
 
 

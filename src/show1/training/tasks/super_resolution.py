@@ -8,9 +8,10 @@ from show1.data.clips import ClipSource
 from show1.diffusion import fold_frames
 from show1.stages import SuperResolutionStage
 from show1.stages.super_resolution import inputs, noising_alphas, upsample
+from show1.training.corruption import corrupted_share
 from show1.training.objective import Inputs, moved
 from show1.training.tasks.base import Batch, Sample, paired, random_crop
-from show1.training.tasks.denoising import PIXEL_SCHEDULE, DenoisingTask, corrupted_share
+from show1.training.tasks.denoising import PIXEL_SCHEDULE, DenoisingTask
 from show1.training.tasks.options import SuperResolutionOptions
 
 SINGLE_FRAMES = 0.2

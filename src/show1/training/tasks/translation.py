@@ -14,12 +14,12 @@ from show1.data.clips import ClipSource
 from show1.diffusion import fold_frames, unfold_frames
 from show1.stages import TranslationStage
 from show1.stages.translation import encode
-from show1.training.corruption import corrupted, left_by_super_resolution
+from show1.training.corruption import corrupted, draw_clips, left_by_super_resolution
 from show1.training.networks import fresh_latent_unet
 from show1.training.objective import Inputs, moved
 from show1.training.presets import preset
 from show1.training.tasks.base import Batch, Sample, paired, random_crop
-from show1.training.tasks.denoising import LATENT_SCHEDULE, DenoisingTask, draw_clips
+from show1.training.tasks.denoising import LATENT_SCHEDULE, DenoisingTask
 from show1.training.tasks.options import TranslationOptions
 
 _OVER_FRAMES = re.compile(r"temp_(convs|attentions)|transformer_in")
