@@ -98,7 +98,7 @@ class TextOptions(TaskOptions):
     """Options of the training of a text encoder on captions of the sprite world."""
 
     task: ClassVar[str] = "text"
-    about: ClassVar[str] = "A small text encoder for captions of the sprite world, which all stages can share."
+    about: ClassVar[str] = "Train a small text encoder for captions of the sprite world, which all stages can share."
     example: ClassVar[tuple[str, ...]] = ("--data sprites",)
     implementation: ClassVar[str] = "show1.sprites.text_task:TextTask"
 

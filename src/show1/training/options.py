@@ -83,7 +83,7 @@ class LoopOptions(StepOptions):
     AdamW whose state takes 8 bits per number; needs bitsandbytes."""
 
     learning_rate: float = 7e-4
-    """Peak learning rate of newly added parameters; inherited ones use this times inherited_lr_scale."""
+    """Peak learning rate. Tasks with `inherited_lr_scale` multiply it by that for inherited parameters."""
 
     workers: int = 0
     """Number of processes that load clips; 0 loads them in the training process."""

@@ -39,7 +39,7 @@ class AutoencoderOptions(_FrameOptions):
     """Options of the training of the image autoencoder."""
 
     task = "vae"
-    about = "The image autoencoder of the translation stage."
+    about = "Train the image autoencoder of the translation stage."
     implementation = "show1.training.tasks.autoencoder:AutoencoderTask"
     multiple = 8
 
@@ -106,7 +106,7 @@ class KeyframesOptions(DenoisingOptions):
     """Options of the training of the keyframe network."""
 
     task = "keyframes"
-    about = "Text to keyframes: the image network with layers over time."
+    about = "Train the step from text to keyframes: the image network with layers over time."
     example: ClassVar[tuple[str, ...]] = (
         "--data clips",
         "--init runs/keyframe_images/export",
@@ -122,7 +122,7 @@ class KeyframeImagesOptions(KeyframesOptions):
     """Options of the keyframe network's pretraining on single frames."""
 
     task = "keyframe_images"
-    about = "Text to single frames: the network that keyframes starts from."
+    about = "Train the step from text to single frames: the network that keyframes starts from."
     example: ClassVar[tuple[str, ...]] = ("--data clips", "--text runs/text/export")
     temporal = False
     shares_noise = False
@@ -160,7 +160,7 @@ class InterpolationOptions(_ConditionOptions):
     """Options of the training of the interpolation network."""
 
     task = "interpolation"
-    about = "Two keyframes to the frames between them."
+    about = "Train the step from two keyframes to the frames between them."
     example: ClassVar[tuple[str, ...]] = ("--data clips", "--init runs/keyframes/export", "--text runs/text/export")
     implementation = "show1.training.tasks.interpolation:InterpolationTask"
 
@@ -170,7 +170,7 @@ class SuperResolutionOptions(_ConditionOptions):
     """Options of the training of the super-resolution network."""
 
     task = "super_resolution"
-    about = "Windows of small frames to large ones."
+    about = "Train the step from windows of small frames to large ones."
     example: ClassVar[tuple[str, ...]] = (
         "--data clips",
         "--init runs/super_resolution_images/export",
@@ -202,7 +202,7 @@ class SuperResolutionImagesOptions(SuperResolutionOptions):
     """Options of the super-resolution network's pretraining on single frames."""
 
     task = "super_resolution_images"
-    about = "Small single frames to large ones: the network that super_resolution starts from."
+    about = "Train the step from small single frames to large ones: the network that super_resolution starts from."
     example: ClassVar[tuple[str, ...]] = ("--data clips", "--text runs/text/export")
     temporal = False
 
@@ -212,7 +212,7 @@ class TranslationOptions(_RepairOptions):
     """Options of the training of the expert."""
 
     task = "translation"
-    about = "The expert: text to high-resolution latent video, for the noise levels up to --max-timestep."
+    about = "Train the expert: text to high-resolution latent video, for the noise levels up to --max-timestep."
     example: ClassVar[tuple[str, ...]] = (
         "--data clips",
         "--init runs/translation_images/export",
@@ -242,7 +242,7 @@ class TranslationImagesOptions(TranslationOptions):
     """Options of the expert's pretraining on single frames."""
 
     task = "translation_images"
-    about = "Text to single latent images: the network that translation starts from."
+    about = "Train the step from text to single latent images: the network that translation starts from."
     example: ClassVar[tuple[str, ...]] = ("--data clips", "--text runs/text/export", *TranslationOptions.example[2:])
 
 
