@@ -144,7 +144,7 @@ class CascadeModel:
         if left := [a.record.name for a in self.adapters if not a.fused]:
             logger.warning("Not saved because they are not fused: the adapters %s.", ", ".join(left))
         if noisy := [a.record.name for a in self.adapters if a.fused and a.record.noise_weight > 0]:
-            logger.warning("Not saved because a model has no start noise: that of %s.", ", ".join(noisy))
+            logger.warning("Not saved because a saved model holds no start noise: that of %s.", ", ".join(noisy))
         deltas = {stage: self.adapters.deltas(stage, fused_only=True) for stage in self.stages}
         return save_cascade(self.cascade, Path(folder), deltas={stage: d for stage, d in deltas.items() if d})
 
