@@ -19,7 +19,7 @@ FILE = Path("src/show1/sprites/assets/alignment_prompts.jsonl")
 GROUP_FILE = FILE.with_name("group_prompts.jsonl")
 PROMPTS = {"held_out": 128, "seen": 128, "paraphrase": 64}
 GROUP_PROMPTS = 64
-"""Of each set."""
+"""Number of prompts in each set."""
 
 
 def balanced(allowed: list[tuple[int, int, int]], count: int, rng: random.Random) -> list[tuple[int, int, int]]:

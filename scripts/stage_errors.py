@@ -34,7 +34,7 @@ from show1.training.tasks.text_conditioner import TextConditioner
 HIGH, FACTOR = (80, 128), 4
 
 Make = Callable[[Tensor, int], Tensor]
-"""From a stage's input (N, 3, F, h, w) and a number of steps to what it makes: (N, 3, F', H, W)."""
+"""Makes a stage's output (N, 3, F', H, W) from its input (N, 3, F, h, w) and a number of steps."""
 
 
 def interpolation(folder: Path, prompts: PromptEmbeddings, seeds: IndependentSeeds) -> Make:

@@ -30,7 +30,7 @@ from show1.sprites.scenes import Scene, SpriteWorld, render_tensor, sprite_layer
 WEIGHTS = Path("src/show1/sprites/assets/group_reader.safetensors")
 GROUPS, EMPTY = 0.5, 0.1
 NOTHING = -1
-"""Of the map of subjects, where there is none."""
+"""Value of the map of subjects where there is none."""
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 """Frames (N, 3, 40, 64), coverage (N, 40, 64), middles, sides and subjects (N, 20, 32), backgrounds (N,)."""
@@ -80,7 +80,7 @@ def batches(seed: int, size: int) -> Iterator[Batch]:
 
 
 def loss_of(reader: GroupReader, batch: Batch) -> Tensor:
-    """Of middles: the focal loss of CenterNet (arXiv:1904.07850, equation 1)."""
+    """The loss of middles: the focal loss of CenterNet (arXiv:1904.07850, equation 1)."""
     frames, coverage, middles, sides, subjects, backgrounds = batch
     mask, seen, side, names, background = reader(frames)
     p, peak = seen.sigmoid(), middles == 1

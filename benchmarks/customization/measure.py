@@ -123,7 +123,7 @@ class CellRun:
         return videos
 
     def _small_videos(self, texts: list[str], seeds: list[int]) -> Tensor:
-        """What super-resolution starts from, (N, 3, F, h, w), from the disk if another cell has made it."""
+        """The videos that super-resolution starts from, (N, 3, F, h, w), from disk if another cell has made them."""
         file = self.out / "small" / f"{self.cell.name}-{seeds[0]:03d}.safetensors".replace(" ", "_")
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -52,16 +52,16 @@ class MotionScore:
     """What is measured on a video that should follow a teaching clip."""
 
     correlation: float
-    """Of the track with that of the teaching clip, -1 to 1; 0 where no subject is seen, or it does not move."""
+    """Correlation of the track with that of the teaching clip, -1 to 1; 0 if no subject is seen or it does not move."""
 
     extent: float
-    """How much it moves, over how much the subject of the teaching clip does."""
+    """How far the subject moves, divided by how far that of the teaching clip does."""
 
     subject: int
-    """What the subject is taken for."""
+    """The subject that the reader recognises."""
 
     background: int
-    """What the background is taken for."""
+    """The background that the reader recognises."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +69,13 @@ class StyleScore:
     """What is measured on a video that should have a style."""
 
     style: str
-    """What the style is taken for; "plain": none."""
+    """The style that the reader recognises; "plain" for none."""
 
     subject: int
-    """What the subject is taken for."""
+    """The subject that the reader recognises."""
 
     background: int
-    """What the background is taken for."""
+    """The background that the reader recognises."""
 
 
 def teaching_track(name: str, num_frames: int) -> Array:

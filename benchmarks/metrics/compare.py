@@ -48,7 +48,7 @@ class Row:
 
     @property
     def difference(self) -> float:
-        """Relative."""
+        """Relative difference."""
         return abs(self.ours - self.theirs) / max(abs(self.theirs), 1e-12)
 
 

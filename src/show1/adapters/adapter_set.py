@@ -149,7 +149,9 @@ class AdapterSet:
         """
         names = [name] if name is not None else [a.record.name for a in self if not a.fused]
         if name is None and len(names) < len(self):
-            logger.warning("Fused adapters are part of the model and stay: %s.", ", ".join(a.record.name for a in self if a.fused))
+            logger.warning(
+                "Fused adapters are part of the model and stay: %s.", ", ".join(a.record.name for a in self if a.fused)
+            )
         for each in names:
             stage = self._changeable(each).record.stage
             del self._loaded[each]

@@ -65,7 +65,7 @@ def clip_features(
         folder: Where features are kept.
         rule: How the clips are cut: an id that changes with it.
         batch_size: Number of clips given to a network together, if they have one size.
-        chunk: Number of clips per file that is kept while the work goes on.
+        chunk: Number of clips per file that is kept while the work continues.
         on_clip: Called with clips done and clips in all, while it computes.
 
     Returns:

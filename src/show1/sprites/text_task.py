@@ -40,7 +40,7 @@ def _labels(said: CaptionFacts) -> dict[str, int]:
 
 
 class TextTask(Task):
-    """A text encoder whose states tell what captions of the sprite world ask for.
+    """A text encoder whose states say what captions of the sprite world ask for.
 
     Linear heads read it off the mean of the states: subjects, motion, background, and whatever else is mentioned. With
     such states from the beginning, networks need fewer clips to learn what the words look like, and all stages can

@@ -179,7 +179,7 @@ class CustomizationTask(Task):
 
 
 def _recorded(config: CustomizationConfig) -> dict[str, Any]:
-    """The options as an adapter tells them to others: files by name alone."""
+    """The options as an adapter records them for others, with only the names of files."""
     values = config.to_dict()
     del values["output"], values["run"], values["preview"]
     model = Path(config.model)

@@ -88,7 +88,7 @@ class DenoisingTask(Task):
             self.text.requires_grad_(False)
         if options.init is not None and (Path(options.init) / "scheduler").is_dir():
             self.scheduler_config = read_scheduler_config(Path(options.init) / "scheduler")
-            if add_condition:  # the network's last layer starts anew
+            if add_condition:  # the network's last layer starts from new weights
                 self.scheduler_config = {**self.scheduler_config, "prediction_type": options.prediction_type}
         else:
             self.scheduler_config = {**schedule, **SAMPLING, "prediction_type": options.prediction_type}
@@ -102,7 +102,7 @@ class DenoisingTask(Task):
 
         Args:
             stage: Row of the stage table, and name of the network in the preset.
-            noise_level: Whether the network is told how noisy its condition is.
+            noise_level: Whether the network gets the noise level of its condition.
             changes: Config keys that differ from those of the preset or of `init`.
         """
         if self.options.init is None:
