@@ -303,7 +303,7 @@ def test_troubles_come_before_the_work(pipe: Show1Pipeline, ucf: Path, tmp_path:
     with pytest.raises(ModelNotFoundError, match="i3d_torchscript.pt"):
         nowhere = FeatureOptions(folder=tmp_path, local_files_only=True)
         run_benchmark(pipe, small_protocol(), out, data=ucf, options=nowhere)
-    with pytest.raises(InputError, match="do not fit the protocol small: it has 5 frames, and 9"):
+    with pytest.raises(InputError, match="do not fit the protocol small: it has 5 frames, but 9"):
         run_benchmark(pipe, small_protocol(frames=9), out, data=ucf, options=options, batch_size=1)
     assert not (out / "videos").exists()
 

@@ -42,7 +42,7 @@ def test_frames_by_stride_and_rate(rule: dict[str, int], fps: float, wanted: lis
 
 def test_too_short_and_too_slow() -> None:
     assert len(cut_clip(video(7, 8), ClipRule(frames=4, stride=2))) == 4
-    with pytest.raises(InputError, match="it has 6 frames, and 4 with stride 2 at 8 frames per second need 7"):
+    with pytest.raises(InputError, match="it has 6 frames, but 4 with stride 2 at 8 frames per second need 7"):
         cut_clip(video(6, 8), ClipRule(frames=4, stride=2))
     with pytest.raises(InputError, match="5 frames per second and is to be read at 8"):
         cut_clip(video(60, 5), ClipRule(frames=4, fps=8))

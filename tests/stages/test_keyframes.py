@@ -112,7 +112,7 @@ def test_start_noise_reaches_the_network_where_it_fits(caplog):
     assert not caplog.records
     other = KeyframesStage(TinyUNet(3), SCHEDULER, start_noise=[start_noise(0.5, frames=2)])
     assert other(None, prompts, seeds=seeds, settings=SETTINGS).equal(plain)
-    assert "of 2x8x12 (frames x height x width), the keyframes asked for are 3x8x12" in caplog.text
+    assert "for 2x8x12 (frames x height x width), but the keyframes have 3x8x12" in caplog.text
     twice = KeyframesStage(TinyUNet(3), SCHEDULER, start_noise=[start_noise(0.6), start_noise(0.6)])
     with pytest.raises(InputError, match="add up to 1.2"):
         twice(None, prompts, seeds=seeds, settings=SETTINGS)
