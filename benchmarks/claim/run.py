@@ -88,8 +88,7 @@ def _rows(options: Options, comparison: Comparison) -> list[dict[str, Any]]:
     for arm in (LOW, *options.arms):
         real = measured["low-resolution truth" if arm == LOW else "ground truth"]
         rows.append(summarise(arm, measured[arm], [m.features for m in real if m.features is not None]))
-    rows.append(summarise("ground truth", measured["ground truth"]))
-    return [row.to_dict() for row in rows]
+    return [*rows, summarise("ground truth", measured["ground truth"])]
 
 
 def _repairs(options: Options, comparison: Comparison) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from show1.diffusion import fold_frames, unfold_frames
 from show1.evaluation.suite import kept_json
 from show1.files import read_json_object
 from show1.runtime import measure
-from show1.sprites.alignment.judge import SceneJudge, truth
+from show1.sprites.alignment.judge import SceneJudge
 from show1.sprites.alignment.prompts import AlignmentPrompt, alignment_prompts
 from show1.sprites.alignment.summary import Measurement
 from show1.video import Video
@@ -116,7 +116,9 @@ class Comparison:
 
     def _repair(self, number: int) -> dict[str, dict[str, float]]:
         prompt, errors = prompts(number + 1)[number], {}
-        clean, wanted = (truth(prompt, seed=number, num_frames=29, height=h, width=w) for h, w in (LOW_SIZE, SIZE))
+        clean, wanted = (
+            SceneJudge.truth(prompt, seed=number, num_frames=29, height=h, width=w) for h, w in (LOW_SIZE, SIZE)
+        )
         for name, corrupt in CORRUPTIONS.items():
             low = corrupt(clean, torch.Generator().manual_seed(number)).clamp(-1, 1)
             errors[name] = {"before": _error(_resized(low, *SIZE), wanted)}
@@ -129,7 +131,7 @@ class Comparison:
         prompt = prompts(number + 1)[number]
         if arm in TRUTHS:
             height, width = TRUTHS[arm]
-            return truth(prompt, seed=5000 + number, num_frames=29, height=height, width=width)
+            return SceneJudge.truth(prompt, seed=5000 + number, num_frames=29, height=height, width=width)
         pipe = self.pipes.get(arm, self.base)
         return make(arm, pipe, low, prompt.prompt, 1000 + number, self.base.settings)
 

@@ -44,8 +44,8 @@ from show1.config import StageName
 from show1.evaluation.identity import identify
 from show1.evaluation.report import Report, Table, percent
 from show1.evaluation.suite import Suite
-from show1.sprites.readers.style import StyleReader, style_reader_sha256
-from show1.sprites.readers.subject import SpriteReader, reader_sha256
+from show1.sprites.readers.style import StyleReader
+from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.styles import STYLES
 from show1.sprites.teaching import TEACHING_MOTIONS
 from show1.training.customization import customize
@@ -122,8 +122,8 @@ def identity(plan: Plan, pipe: Show1Pipeline) -> dict[str, Any]:
             "tried": [TRIED, ENOUGH, CHOSEN_BY],
             "model": {"name": model.name, "sha256": model.sha256},
             "torch": torch.__version__,
-            "reader_sha256": reader_sha256(),
-            "style_reader_sha256": style_reader_sha256(),
+            "reader_sha256": SpriteReader.sha256(),
+            "style_reader_sha256": StyleReader.sha256(),
         }
     )
 

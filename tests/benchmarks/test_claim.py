@@ -19,7 +19,7 @@ from benchmarks.claim.ways import cost_of, prompts
 from scripts import train_mini
 from show1.config import CascadeSettings
 from show1.errors import Cancelled
-from show1.sprites.alignment.judge import truth
+from show1.sprites.alignment.judge import SceneJudge
 from show1.sprites.clips import SpriteClips
 from show1.training import TASKS, LoopOptions, TaskOptions, TrainingConfig
 
@@ -43,7 +43,7 @@ class TruthPipeline:
         self.calls.append(options)
         chosen = getattr(options.get("settings", self.settings), options.get("until", "translation"))
         size = {"height": chosen.height, "width": chosen.width}
-        return truth(self.scenes[prompt], seed=seed, num_frames=29, **size)
+        return SceneJudge.truth(self.scenes[prompt], seed=seed, num_frames=29, **size)
 
 
 @pytest.fixture

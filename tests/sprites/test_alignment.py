@@ -15,7 +15,7 @@ from show1.data.clips import frame_times
 from show1.errors import InputError, RunError
 from show1.evaluation.intervals import Share
 from show1.generation.pipeline import Show1Pipeline
-from show1.sprites.alignment.judge import SceneJudge, truth
+from show1.sprites.alignment.judge import SceneJudge
 from show1.sprites.alignment.prompts import PromptFacts, alignment_prompts, prompts_sha256, read_prompt
 from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment, spread
 from show1.sprites.alignment.summary import Measurement, summarise, validate
@@ -63,17 +63,17 @@ def test_the_reader_knows_held_out_renders(reader: SpriteReader) -> None:
 def test_scores_tell_truth_from_the_rest() -> None:
     prompts = alignment_prompts()[:16]
     true, shuffled, noise = validate(prompts, SceneJudge(), num_frames=8, height=80, width=128)
-    assert true.shares["all three"].hits >= 15 and true.shares["stable"].hits >= 15
-    assert shuffled.shares["all three"].hits == 0
-    assert noise.shares["all three"].hits == 0
-    assert true.flicker is not None and noise.flicker is not None and true.flicker < 0.1 < noise.flicker
-    assert true.sharpness == pytest.approx(1, abs=0.1)
-    assert true.frame_distance is not None and noise.frame_distance is not None
-    assert true.frame_distance < 0.5 * noise.frame_distance
+    assert true["all three"]["hits"] >= 15 and true["stable"]["hits"] >= 15
+    assert shuffled["all three"]["hits"] == 0
+    assert noise["all three"]["hits"] == 0
+    assert true["flicker"] is not None and noise["flicker"] is not None and true["flicker"] < 0.1 < noise["flicker"]
+    assert true["sharpness"] == pytest.approx(1, abs=0.1)
+    assert true["frame_distance"] is not None and noise["frame_distance"] is not None
+    assert true["frame_distance"] < 0.5 * noise["frame_distance"]
 
 
 def test_blur_and_flicker_are_seen(judge: SceneJudge) -> None:
-    video = truth(alignment_prompts()[0], seed=0, num_frames=8, height=80, width=128)
+    video = SceneJudge.truth(alignment_prompts()[0], seed=0, num_frames=8, height=80, width=128)
     clean, _ = judge.score(video)
     blurred = torch.nn.functional.avg_pool2d(video.transpose(0, 1), 5, stride=1, padding=2).transpose(0, 1)
     assert judge.score(blurred)[0].sharpness < 0.8 * clean.sharpness
@@ -88,13 +88,13 @@ def test_a_frame_without_a_subject_has_no_sharpness(judge: SceneJudge) -> None:
     score, _ = judge.score(video)
     assert score.motion is None and not score.stable and score.sharpness is None
     row = summarise("none", [Measurement(alignment_prompts()[0], score, np.zeros((4, 160), np.float32))])
-    json.dumps(row.to_dict(), allow_nan=False)
+    json.dumps(row, allow_nan=False)
 
 
 def test_a_change_of_subject_is_not_stable(judge: SceneJudge) -> None:
     still = next(p for p in alignment_prompts() if p.motion == 7)
     other = dataclasses.replace(still, subject=(still.subject + 5) % 32)
-    parts = [truth(p, seed=0, num_frames=8, height=40, width=64) for p in (still, other)]
+    parts = [SceneJudge.truth(p, seed=0, num_frames=8, height=40, width=64) for p in (still, other)]
     score, _ = judge.score(torch.cat([parts[0][:, :5], parts[1][:, 5:]], dim=1))
     assert not score.stable
     assert judge.score(parts[0])[0].stable
@@ -132,7 +132,7 @@ def test_prompts_that_ask_for_more_are_not_read_as_less() -> None:
 @pytest.mark.parametrize("motion", ["moves down", "grows"])
 def test_thin_lines_over_waves_are_followed(judge: SceneJudge, motion: str) -> None:
     prompt = next(p for p in alignment_prompts() if p.prompt == f"a bicycle {motion} over the sea")
-    video = truth(prompt, seed=2, num_frames=8, height=20, width=32)
+    video = SceneJudge.truth(prompt, seed=2, num_frames=8, height=20, width=32)
     score, _ = judge.score(video)
     assert score.verdicts(prompt)["motion"]
 
@@ -177,6 +177,6 @@ def test_a_whole_evaluation(published: Path, tmp_path: Path) -> None:
 
 def test_summarise_needs_no_ground_truth(judge: SceneJudge) -> None:
     prompt = alignment_prompts()[0]
-    video = truth(prompt, seed=0, num_frames=4, height=20, width=32)
+    video = SceneJudge.truth(prompt, seed=0, num_frames=4, height=20, width=32)
     row = summarise("one", [Measurement.of(prompt, video, judge)])
-    assert row.frame_distance is None and row.to_dict()["clip_distance"] is None
+    assert row["frame_distance"] is None and row["clip_distance"] is None

@@ -76,9 +76,9 @@ def test_places_and_sizes_are_those_of_the_render() -> None:
 def test_scores_tell_truth_from_the_rest(judge: GroupJudge) -> None:
     prompts = group_prompts()[::16]
     true, shuffled, noise = validate(prompts, judge, num_frames=4, height=80, width=128)
-    assert true.shares["all three"].hits >= len(prompts) - 1 and true.shares["stable"].hits >= len(prompts) - 1
-    assert shuffled.shares["all three"].hits == noise.shares["all three"].hits == 0
-    assert true.flicker is not None and true.flicker < 0.1 and true.frame_distance is None
+    assert true["all three"]["hits"] >= len(prompts) - 1 and true["stable"]["hits"] >= len(prompts) - 1
+    assert shuffled["all three"]["hits"] == noise["all three"]["hits"] == 0
+    assert true["flicker"] is not None and true["flicker"] < 0.1 and true["frame_distance"] is None
 
 
 def test_relations_are_judged_by_where_things_are() -> None:
@@ -135,7 +135,7 @@ def test_a_score_survives_the_disk(judge: GroupJudge) -> None:
 def test_tables_of_both_kinds(judge: GroupJudge) -> None:
     prompt = group_prompts()[0]
     row = summarise("relations, keyframes", [Measurement(prompt, seen(), None)])
-    (table,) = tables([row.to_dict()])
+    (table,) = tables([row])
     text = table.markdown()
     assert text.startswith("| videos | n | subjects | background | arrangement | all three | stable | flicker |")
     assert "FD" not in text and "sharpness" not in text

@@ -18,7 +18,7 @@ from show1.evaluation.clips import ClipRule
 from show1.evaluation.folder_scores import score_folders
 from show1.evaluation.probes import FeatureOptions, load_probes
 from show1.generation.pipeline import Show1Pipeline
-from show1.sprites.alignment.judge import truth
+from show1.sprites.alignment.judge import SceneJudge
 from show1.sprites.alignment.prompts import alignment_prompts
 from show1.sprites.benchmark import CATALOGUE
 from show1.video import Video
@@ -78,7 +78,7 @@ def test_sprites_need_no_files(pipe: Show1Pipeline, tmp_path: Path) -> None:
 def test_alignment_of_videos_made_elsewhere(tmp_path: Path) -> None:
     captions = []
     for i, (prompt, shown) in enumerate(zip(alignment_prompts()[:4], (0, 1, 2, 5), strict=True)):  # the last is wrong
-        video = truth(alignment_prompts()[shown], seed=0, num_frames=8, height=80, width=128)
+        video = SceneJudge.truth(alignment_prompts()[shown], seed=0, num_frames=8, height=80, width=128)
         Video.from_tensor(video, fps=2).save(tmp_path / f"{i}.mkv")
         captions.append({"file": f"{i}.mkv", "caption": prompt.prompt})
     (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
@@ -100,7 +100,7 @@ def test_alignment_of_videos_made_elsewhere(tmp_path: Path) -> None:
 def test_frame_folders_have_captions_and_damaged_files_are_left_out(tmp_path: Path) -> None:
     metrics, rule = ALIGNMENT, ClipRule(frames=None)
     asked = alignment_prompts()[0]
-    video = Video.from_tensor(truth(asked, seed=0, num_frames=8, height=80, width=128), fps=2)
+    video = Video.from_tensor(SceneJudge.truth(asked, seed=0, num_frames=8, height=80, width=128), fps=2)
     made, folders = tmp_path / "made", tmp_path / "folders"
     record = {"prompt": asked.prompt}
     Video(frames=video.frames, fps=2.0, metadata=record).save(made / "a.mkv")

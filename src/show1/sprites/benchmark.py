@@ -15,9 +15,9 @@ from show1.evaluation.catalogue import STANDARD
 from show1.evaluation.clips import ClipSet, Entry, Frames
 from show1.evaluation.datasets import repeated
 from show1.evaluation.probes import Probe
-from show1.sprites.alignment.judge import CRITERIA, SceneJudge, clip_moments, truth
+from show1.sprites.alignment.judge import CRITERIA, SceneJudge, clip_moments
 from show1.sprites.alignment.prompts import alignment_prompts, prompts_sha256, read_prompt
-from show1.sprites.readers.subject import reader_sha256
+from show1.sprites.readers.subject import SpriteReader
 from show1.video import Video
 
 READER = "sprite-reader"
@@ -54,7 +54,7 @@ class SpriteDataset:
         count = protocol.references or len(prompts)
 
         def read(i: int) -> Frames:
-            video = truth(
+            video = SceneJudge.truth(
                 prompts[i % len(prompts)],
                 seed=10 + protocol.reference_seed + i // len(prompts),
                 num_frames=protocol.frames,
@@ -94,7 +94,7 @@ class SpriteReaderSource:
         part = {"fid-vid": "frames", "alignment": "alignment"}.get(metric.name, "clips")
         return Probe(
             name=f"{READER}-{part}",
-            sha256="-".join(judge.readers) if judges else reader_sha256(),
+            sha256="-".join(judge.readers) if judges else SpriteReader.sha256(),
             compute=compute,
             uses_prompts=judges,
             criteria=CRITERIA if judges else (),

@@ -15,7 +15,7 @@ from show1.sprites.alignment.appearance import flicker
 from show1.sprites.alignment.judge import Features
 from show1.sprites.alignment.prompts import GroupPrompt
 from show1.sprites.groups import GroupWorld
-from show1.sprites.readers.group import Detection, GroupReader, group_reader_sha256
+from show1.sprites.readers.group import Detection, GroupReader
 from show1.sprites.readers.tracking import track
 from show1.sprites.scenes import LARGEST, SMALLEST, relation, render_tensor
 from show1.sprites.world import BACKGROUNDS, COUNTS, RELATIONS, SIZES, SUBJECTS
@@ -92,7 +92,7 @@ class GroupJudge:
     """Measures the videos of `GROUP_SETS`: a `Judge`."""
 
     def __init__(self) -> None:
-        self.reader, self.readers = GroupReader.trained(), (group_reader_sha256(),)
+        self.reader, self.readers = GroupReader.trained(), (GroupReader.sha256(),)
 
     def score(self, video: Tensor) -> tuple[GroupScore, Features | None]:
         """Measures a video (3, F, H, W) in [-1, 1]; there are no features."""

@@ -15,8 +15,8 @@ from torch import Tensor
 from show1.data.clips import frame_times
 from show1.sprites.alignment.appearance import flicker, sharpness
 from show1.sprites.alignment.prompts import AlignmentPrompt, PromptFacts
-from show1.sprites.readers.group import GroupReader, group_reader_sha256
-from show1.sprites.readers.subject import SpriteReader, reader_sha256
+from show1.sprites.readers.group import GroupReader
+from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.readers.tracking import fitted, track
 from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS
@@ -125,64 +125,44 @@ class VideoScore:
         return f"{SUBJECTS[self.subject]}{others} {motion} over {BACKGROUNDS[self.background]}"
 
 
-def score_video(video: Tensor, reader: SpriteReader, counter: GroupReader) -> tuple[VideoScore, Features]:
-    """Measures a video.
-
-    Args:
-        video: (3, F, H, W) in [-1, 1].
-        reader: Reads subject and background; see `SpriteReader.trained`.
-        counter: Sees whether there are several subjects; see `GroupReader.trained`.
-
-    Returns:
-        The score, and the features (F, 160) of its frames.
-    """
-    reading = reader.read(video)
-    frames = reading.subjects.argmax(1)
-    subject, background = reading.subject, reading.background
-    path = fitted(track(video, reading.masks, subject), video, reading.masks, subject)
-    crowded = sum(len(detections) > 1 for detections in counter.read(video).detections)
-    score = VideoScore(
-        subject=subject,
-        alone=2 * crowded <= len(frames),
-        background=background,
-        motion=path.motion() if reading.visible else None,
-        stable=reading.visible and bool((frames == subject).all()),
-        travel=round(path.travel, 4),
-        fall=round(path.fall, 4),
-        scaling=round(path.scaling, 4),
-        turns=round(path.turns, 4),
-        sharpness=sharpness(video, reading.masks, path, subject),
-        flicker=flicker(video, reading.masks),
-    )
-    return score, reading.features.numpy()
-
-
 class SceneJudge:
     """Measures the videos of `SCENE_SETS`: a `Judge`."""
 
     def __init__(self) -> None:
         self.reader, self.counter = SpriteReader.trained(), GroupReader.trained()
-        self.readers = reader_sha256(), group_reader_sha256()
+        self.readers = SpriteReader.sha256(), GroupReader.sha256()
 
     def score(self, video: Tensor) -> tuple[VideoScore, Features | None]:
         """Measures a video (3, F, H, W) in [-1, 1]; see `Judge.score`."""
-        return score_video(video, self.reader, self.counter)
+        reading = self.reader.read(video)
+        frames, subject = reading.subjects.argmax(1), reading.subject
+        path = fitted(track(video, reading.masks, subject), video, reading.masks, subject)
+        crowded = sum(len(detections) > 1 for detections in self.counter.read(video).detections)
+        score = VideoScore(
+            subject=subject,
+            alone=2 * crowded <= len(frames),
+            background=reading.background,
+            motion=path.motion() if reading.visible else None,
+            stable=reading.visible and bool((frames == subject).all()),
+            travel=round(path.travel, 4),
+            fall=round(path.fall, 4),
+            scaling=round(path.scaling, 4),
+            turns=round(path.turns, 4),
+            sharpness=sharpness(video, reading.masks, path, subject),
+            flicker=flicker(video, reading.masks),
+        )
+        return score, reading.features.numpy()
 
     def restore(self, values: dict[str, Any]) -> VideoScore:
         """Restores a score from its fields as JSON."""
         return VideoScore(**values)
 
-    def truth(self, prompt: AlignmentPrompt, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
+    @staticmethod
+    def truth(prompt: AlignmentPrompt, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
         """Renders what a prompt asks for: (3, F, H, W) in [-1, 1]."""
-        return truth(prompt, seed=seed, num_frames=num_frames, height=height, width=width)
-
-
-def truth(prompt: AlignmentPrompt, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
-    """Renders what a prompt asks for: (3, F, H, W) in [-1, 1]."""
-    scene = SpriteWorld(seed=1000 + seed, split="all").compose(
-        prompt.subject, prompt.motion, prompt.background, prompt.index
-    )
-    return render_tensor(scene, frame_times(num_frames), height, width)
+        world = SpriteWorld(seed=1000 + seed, split="all")
+        scene = world.compose(prompt.subject, prompt.motion, prompt.background, prompt.index)
+        return render_tensor(scene, frame_times(num_frames), height, width)
 
 
 def clip_moments(features: Features) -> Features:

@@ -228,8 +228,8 @@ class _Alignment:
         return {
             "videos": len(self.items),
             "sizes": sizes,
-            "validation": [row.to_dict() for row in checks],
-            "rows": [row.to_dict() for row in rows],
+            "validation": checks,
+            "rows": rows,
         }
 
     def write(self, report: dict[str, Any]) -> Report:

@@ -1,7 +1,6 @@
 """Rows of the alignment table: what a group of videos scores, and what the scores give where the answer is known."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,41 +29,7 @@ class Measurement(NamedTuple):
         return cls(prompt, *judge.score(video))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One row of the table: a group of videos."""
-
-    name: str
-    """Name of the group."""
-
-    shares: dict[str, Share]
-    """For each criterion of its judge, in how many videos it holds."""
-
-    sharpness: float | None
-    """Mean over the videos that have one."""
-
-    flicker: float | None
-    """Mean over the videos that have one."""
-
-    frame_distance: float | None
-    """Fréchet distance of the frames' features to those of ground truth."""
-
-    clip_distance: float | None
-    """Fréchet distance of the clips' features (mean and deviation over frames)."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the row as JSON types."""
-        return {
-            "name": self.name,
-            **{name: share.to_dict() for name, share in self.shares.items()},
-            "sharpness": self.sharpness,
-            "flicker": self.flicker,
-            "frame_distance": None if self.frame_distance is None else round(self.frame_distance, 4),
-            "clip_distance": None if self.clip_distance is None else round(self.clip_distance, 4),
-        }
-
-
-def summarise(name: str, videos: Sequence[Measurement], real: Sequence[Features] | None = None) -> Row:
+def summarise(name: str, videos: Sequence[Measurement], real: Sequence[Features] | None = None) -> dict[str, Any]:
     """Makes a row of the table.
 
     Args:
@@ -72,6 +37,11 @@ def summarise(name: str, videos: Sequence[Measurement], real: Sequence[Features]
         videos: At least one.
         real: Features of ground truth, (F, 160) per clip, for the Fréchet distances, which need at least two clips on
             either side; None leaves them out.
+
+    Returns:
+        JSON types: the name; for each criterion of the judge, the share of the videos for which it holds; the means of
+        `sharpness` and `flicker` over the videos that have one; `frame_distance` and `clip_distance`, the Fréchet
+        distances of the features of frames, and of clips (mean and deviation over frames), to those of ground truth.
     """
     verdicts = [video.score.verdicts(video.prompt) for video in videos]
     distances: list[float | None] = [None, None]
@@ -79,18 +49,18 @@ def summarise(name: str, videos: Sequence[Measurement], real: Sequence[Features]
         made = [video.features for video in videos if video.features is not None]
         frames = [Gaussian.of(np.concatenate(clips)) for clips in (made, real)]
         moments = [Gaussian.of([clip_moments(features) for features in clips]) for clips in (made, real)]
-        distances = [frechet_distance(*frames), frechet_distance(*moments)]
-    return Row(
-        name=name,
-        shares={criterion: Share.of(verdict[criterion] for verdict in verdicts) for criterion in verdicts[0]},
-        sharpness=_mean(video.score.sharpness for video in videos),
-        flicker=_mean(video.score.flicker for video in videos),
-        frame_distance=distances[0],
-        clip_distance=distances[1],
-    )
+        distances = [round(frechet_distance(*pair), 4) for pair in (frames, moments)]
+    return {
+        "name": name,
+        **{key: Share.of(verdict[key] for verdict in verdicts).to_dict() for key in verdicts[0]},
+        "sharpness": _mean(video.score.sharpness for video in videos),
+        "flicker": _mean(video.score.flicker for video in videos),
+        "frame_distance": distances[0],
+        "clip_distance": distances[1],
+    }
 
 
-def validate(prompts: Sequence[Any], judge: Judge, *, num_frames: int, height: int, width: int) -> list[Row]:
+def validate(prompts: Sequence[Any], judge: Judge, *, num_frames: int, height: int, width: int) -> list[dict[str, Any]]:
     """Scores what is known: ground truth, ground truth under other prompts, and noise.
 
     Args:
@@ -99,6 +69,9 @@ def validate(prompts: Sequence[Any], judge: Judge, *, num_frames: int, height: i
         num_frames: Frames per clip.
         height: Rows of pixels.
         width: Columns of pixels.
+
+    Returns:
+        Rows of `summarise`.
     """
     size = {"num_frames": num_frames, "height": height, "width": width}
     real = [Measurement.of(prompt, judge.truth(prompt, seed=0, **size), judge) for prompt in prompts]

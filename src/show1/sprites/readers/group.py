@@ -6,22 +6,18 @@ groups, of single subjects of all sizes, and of empty backgrounds (`scripts/trai
 subject and size there.
 """
 
-import hashlib
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import Self, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from show1.sprites.readers.subject import UNetTrunk, resize, weighted_mean, with_weights
+from show1.sprites.readers.subject import UNetTrunk, most_likely, weighted_mean
 from show1.sprites.world import BACKGROUNDS, SUBJECTS
 
 PEAK_DISTANCE = 3
 """Peaks of the map of middles, which is 20x32, are further apart than this."""
-
-_WEIGHTS = files("show1.sprites") / "assets" / "group_reader.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +53,13 @@ class GroupReading:
     @property
     def background(self) -> int:
         """The background of the whole video."""
-        return int(self.backgrounds.log().mean(0).argmax())
+        return most_likely(self.backgrounds)
 
 
 class GroupReader(UNetTrunk):
     """A small U-shaped network: a mask, a map of middles, what is there and how large, and a frame's background."""
+
+    weights_file = "group_reader.safetensors"
 
     def __init__(self, channels: tuple[int, int, int] = (48, 96, 128)) -> None:
         super().__init__(channels)
@@ -74,11 +72,6 @@ class GroupReader(UNetTrunk):
             nn.Conv2d(fine, 64, 3, padding=1), nn.SiLU(), out
         )
         self.background = nn.Sequential(nn.Linear(middle, 32), nn.SiLU(), nn.Linear(32, len(BACKGROUNDS)))
-
-    @classmethod
-    def trained(cls) -> Self:
-        """Loads the reader that comes with the package."""
-        return with_weights(cls(), _WEIGHTS)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Reads frames.
@@ -103,9 +96,7 @@ class GroupReader(UNetTrunk):
         Args:
             video: (3, F, H, W) in [-1, 1], of any size.
         """
-        frames = resize(video.transpose(0, 1).float())
-        parts = [self(chunk) for chunk in torch.split(frames, 64)]
-        masks, middles, sides, subjects, backgrounds = (torch.cat(part) for part in zip(*parts, strict=True))
+        masks, middles, sides, subjects, backgrounds = self.outputs(video)
         maps = zip(middles.sigmoid(), sides.exp(), subjects.log_softmax(1), strict=True)
         return GroupReading(
             detections=tuple(_detections(*each) for each in maps),
@@ -131,8 +122,3 @@ def _detections(middles: Tensor, sides: Tensor, names: Tensor) -> tuple[Detectio
             )
         )
     return tuple(sorted(found, key=lambda detection: -detection.size))
-
-
-def group_reader_sha256() -> str:
-    """Returns the hash of the trained reader's weights, which every report names."""
-    return hashlib.sha256(_WEIGHTS.read_bytes()).hexdigest()

@@ -4,22 +4,17 @@
 in every style of `show1.sprites.styles` and in none (`scripts/train_style_reader.py`).
 """
 
-import hashlib
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from show1.sprites.readers.subject import ContentReading, SpriteReader, resize, with_weights
+from show1.sprites.readers.subject import ContentReading, FrameReader, SpriteReader, most_likely
 from show1.sprites.styles import STYLES
 
 KINDS: tuple[str, ...] = ("plain", *STYLES)
 """Classes of the reader: no style, and each of `STYLES`."""
-
-_WEIGHTS = files("show1.sprites") / "assets" / "style_reader.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +27,13 @@ class StyleReading(ContentReading):
     @property
     def kind(self) -> str:
         """The style of the whole video."""
-        return KINDS[int(self.kinds.log().mean(0).argmax())]
+        return KINDS[most_likely(self.kinds)]
 
 
-class StyleReader(nn.Module):
+class StyleReader(FrameReader):
     """A small convolutional network for the style, and a `SpriteReader` for the content."""
+
+    weights_file = "style_reader.safetensors"
 
     def __init__(self, channels: tuple[int, int, int] = (24, 32, 32)) -> None:
         super().__init__()
@@ -46,11 +43,6 @@ class StyleReader(nn.Module):
             *_layer(12, a), nn.MaxPool2d(2), *_layer(a, b), nn.MaxPool2d(2), *_layer(b, c), nn.AdaptiveAvgPool2d(1)
         )
         self.kind = nn.Linear(c, len(KINDS))
-
-    @classmethod
-    def trained(cls) -> Self:
-        """Loads the reader that comes with the package."""
-        return with_weights(cls(), _WEIGHTS)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Reads frames.
@@ -71,14 +63,8 @@ class StyleReader(nn.Module):
         Args:
             video: (3, F, H, W) in [-1, 1], of any size.
         """
-        parts = [self(chunk) for chunk in torch.split(resize(video.transpose(0, 1).float()), 64)]
-        kinds, subjects, backgrounds = (torch.cat(part).softmax(1) for part in zip(*parts, strict=True))
+        kinds, subjects, backgrounds = (scores.softmax(1) for scores in self.outputs(video))
         return StyleReading(kinds=kinds, subjects=subjects, backgrounds=backgrounds)
-
-
-def style_reader_sha256() -> str:
-    """Returns the hash of the trained reader's weights, which every report names."""
-    return hashlib.sha256(_WEIGHTS.read_bytes()).hexdigest()
 
 
 def _layer(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module, nn.Module]:

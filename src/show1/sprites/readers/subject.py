@@ -7,8 +7,7 @@ and background and draws a mask; motion is measured from the masks by `show1.spr
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
-from importlib.resources.abc import Traversable
-from typing import Self, TypeVar
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +17,6 @@ from show1.sprites.world import BACKGROUNDS, SUBJECTS
 
 HEIGHT, WIDTH = 40, 64
 """Size at which frames are read; others are resized to it."""
-
-Reader = TypeVar("Reader", bound=nn.Module)
-
-_WEIGHTS = files("show1.sprites") / "assets" / "sprite_reader.safetensors"
-
 
 MIN_COVERAGE = 0.005
 """A frame shows a subject if its mask covers at least this share of it. At 20x32 pixels, a small bicycle over the sea
@@ -42,12 +36,12 @@ class ContentReading:
     @property
     def subject(self) -> int:
         """The subject of the whole video."""
-        return int(self.subjects.log().mean(0).argmax())
+        return most_likely(self.subjects)
 
     @property
     def background(self) -> int:
         """The background of the whole video."""
-        return int(self.backgrounds.log().mean(0).argmax())
+        return most_likely(self.backgrounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +60,44 @@ class Reading(ContentReading):
         return bool((self.masks.mean((1, 2)) >= MIN_COVERAGE).all())
 
 
-class UNetTrunk(nn.Module):
+class FrameReader(nn.Module):
+    """A network that reads frames; its trained weights come with the package."""
+
+    weights_file: ClassVar[str]
+    """File of the trained weights, among the assets of the sprite world."""
+
+    @classmethod
+    def trained(cls) -> Self:
+        """Loads the reader that comes with the package, in float32, ready to read."""
+        from safetensors.torch import load
+
+        weights, reader = load(cls._trained_weights()), cls()
+        reader.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
+        return reader.eval()
+
+    @classmethod
+    def sha256(cls) -> str:
+        """Returns the hash of the trained weights, which every report names."""
+        return hashlib.sha256(cls._trained_weights()).hexdigest()
+
+    @classmethod
+    def _trained_weights(cls) -> bytes:
+        return (files("show1.sprites") / "assets" / cls.weights_file).read_bytes()
+
+    def outputs(self, video: Tensor) -> list[Tensor]:
+        """Runs the network on all frames of a video.
+
+        Args:
+            video: (3, F, H, W) in [-1, 1], of any size.
+
+        Returns:
+            What the network gives, (F, ...) each.
+        """
+        parts = [self(chunk) for chunk in torch.split(resize(video.transpose(0, 1).float()), 64)]
+        return [torch.cat(part) for part in zip(*parts, strict=True)]
+
+
+class UNetTrunk(FrameReader):
     """The U-shaped part of networks that read frames."""
 
     def __init__(self, channels: tuple[int, int, int]) -> None:
@@ -94,6 +125,8 @@ class UNetTrunk(nn.Module):
 class SpriteReader(UNetTrunk):
     """A small U-shaped network with a mask, and two classifiers that look at the masked and the unmasked features."""
 
+    weights_file = "sprite_reader.safetensors"
+
     def __init__(self, channels: tuple[int, int, int] = (32, 64, 128)) -> None:
         super().__init__(channels)
         a, b, c = channels
@@ -102,11 +135,6 @@ class SpriteReader(UNetTrunk):
         self.background_features = nn.Sequential(nn.Linear(b, 32), nn.SiLU())
         self.subject = nn.Linear(128, len(SUBJECTS))
         self.background = nn.Linear(32, len(BACKGROUNDS))
-
-    @classmethod
-    def trained(cls) -> Self:
-        """Loads the reader that comes with the package."""
-        return with_weights(cls(), _WEIGHTS)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Reads frames.
@@ -132,21 +160,15 @@ class SpriteReader(UNetTrunk):
         Args:
             video: (3, F, H, W) in [-1, 1], of any size.
         """
-        frames = resize(video.transpose(0, 1).float())
-        parts = [self(chunk) for chunk in torch.split(frames, 64)]
-        subjects, backgrounds, masks, features = (torch.cat(part) for part in zip(*parts, strict=True))
+        subjects, backgrounds, masks, features = self.outputs(video)
         return Reading(
             subjects=subjects.softmax(1), backgrounds=backgrounds.softmax(1), masks=masks.sigmoid(), features=features
         )
 
 
-def with_weights(reader: Reader, file: Traversable) -> Reader:
-    """Loads the weights of a file of the package into a reader, in float32, ready to read."""
-    from safetensors.torch import load_file
-
-    weights = load_file(str(file))
-    reader.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
-    return reader.eval()
+def most_likely(probabilities: Tensor) -> int:
+    """Returns the class of a whole video from the probabilities (F, C) of its frames."""
+    return int(probabilities.log().mean(0).argmax())
 
 
 def resize(frames: Tensor) -> Tensor:
@@ -172,8 +194,3 @@ def _double(x: Tensor) -> Tensor:
 def weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
     """Averages (N, C, h, w) over the pixels, weighted by (N, 1, h, w): (N, C)."""
     return (x * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-3)
-
-
-def reader_sha256() -> str:
-    """Returns the hash of the trained reader's weights, which every report names."""
-    return hashlib.sha256(_WEIGHTS.read_bytes()).hexdigest()
