@@ -78,7 +78,7 @@ def compare(options: Options, pipes: dict[str, Show1Pipeline], costs_of: Costs) 
         is_made=comparison.is_made,
         make=lambda batch: comparison.make(batch[0]),
         measure=measure,
-        write=lambda report: Report(markdown=markdown(options, report)),
+        write=lambda report: readable(options, report),
     ).run(on_progress=lambda done, total: logger.info("%d of %d prompts", done, total))
 
 
@@ -138,8 +138,8 @@ def costs_of(command: Sequence[str]) -> Costs:
     return measure
 
 
-def markdown(options: Options, report: dict[str, Any]) -> str:
-    """Formats the report."""
+def readable(options: Options, report: dict[str, Any]) -> Report:
+    """Makes the readable report."""
     looks = {"sharpness": "sharpness", "flicker": "flicker", "frame_distance": "FD frames", "clip_distance": "FD clips"}
     rows = []
     for row in report["rows"]:
@@ -147,7 +147,7 @@ def markdown(options: Options, report: dict[str, Any]) -> str:
         price = ["", ""] if cost is None else [f"{cost['seconds']:.1f}", f"{cost['bytes'] / 1e9:.2f}"]
         shares = [percent(row[criterion]) for criterion in CRITERIA]
         rows.append([row["name"], *shares, *(rounded(row[key]) for key in looks), *price])
-    parts = [Table(("way", *CRITERIA, *looks.values(), "seconds", "peak GB"), rows)]
+    parts: list[str | Table] = [Table(("way", *CRITERIA, *looks.values(), "seconds", "peak GB"), rows)]
     if report["repair"]:
         names = [key for key in report["repair"][0] if key != "corruption"]
         errors = [[r["corruption"], *(rounded(r[name]) for name in names)] for r in report["repair"]]
@@ -155,11 +155,13 @@ def markdown(options: Options, report: dict[str, Any]) -> str:
     trained = {name: options.training_record(name) for name in PLANS}
     done = [_training_row(name, read_json_object(file)) for name, file in trained.items() if file.is_file()]
     parts.append(Table(("network", "steps", "samples", "PFLOP", "minutes"), done))
-    tables = "\n\n".join(table.markdown() for table in parts)
-    return (
-        f"{tables}\n\n{options.videos} prompts (half held out), model {options.model}; seconds and memory of a whole "
-        f"video. {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"{datetime.date.today()}.\n"
+    parts.append(
+        f"{options.videos} prompts (half held out), model {options.model}; seconds and memory of a whole video. "
+        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {datetime.date.today()}."
+    )
+    samples = options.videos_folder / "samples.png"
+    return Report(
+        title="The hybrid and its halves", parts=parts, pictures={"Samples": f"{samples.parent.name}/samples.png"}
     )
 
 

@@ -108,7 +108,7 @@ def run(
             "cells": [measured(cell) for cell in listed],
             "validation": validation(plan, pipe, readers),
         },
-        write=lambda report: Report(markdown=markdown(report)),
+        write=readable,
     ).run(on_progress=on_cell)
 
 
@@ -138,25 +138,25 @@ def validation(plan: Plan, pipe: Show1Pipeline, readers: Readers) -> dict[str, A
     }
 
 
-def markdown(report: dict[str, Any]) -> str:
-    """Formats the report."""
+def readable(report: dict[str, Any]) -> Report:
+    """Makes the readable report."""
     motions, styles = ([c for c in report["cells"] if c["kind"] == kind] for kind in ("motion", "style"))
-    parts = ["# Customization"]
+    parts: list[str | Table] = []
     if motions:
         rows = [_motion_row(c["name"], c["method"], c["summary"], _cost(c)) for c in motions]
         for name, checks in report["validation"]["motion"].items():
             rows += [_motion_row(name, f"*{check}*", summary, "") for check, summary in checks.items()]
         header = "motion, method, correlation (quartiles), extent, follows %, subject %, background %, leak %, cost"
-        parts += ["## Motions", Table(header.split(", "), rows, words=2).markdown()]
+        parts += ["## Motions", Table(header.split(", "), rows, words=2)]
     if styles:
         rows = [_style_row(c["name"], c["method"], c["stage"], c["summary"], _cost(c)) for c in styles]
         for name, summary in report["validation"]["style"].items():
             rows.append(_style_row(name, "*ground truth*", "", summary, ""))
         header = "style, method, stage, style %, content %, subject %, background %, cost"
-        parts += ["## Styles", Table(header.split(", "), rows, words=3).markdown()]
+        parts += ["## Styles", Table(header.split(", "), rows, words=3)]
     made = {key: value for key, value in report.items() if key not in ("cells", "validation")}
     parts += ["## How it was made", "```json\n" + json.dumps(made, indent=2) + "\n```"]
-    return "\n\n".join(parts) + "\n"
+    return Report(title="Customization", parts=parts)
 
 
 def _cost(cell: dict[str, Any]) -> str:

@@ -146,7 +146,7 @@ def test_a_training_takes_the_operations_of_what_it_stands_against(options: Opti
         assert both == pytest.approx(share, rel=0.01), name
         assert operations[name] > operations[f"{name}-images"]
     steps = {names[c.loop.folder]: c.loop.steps for c in trainings.configs}
-    text = run.markdown(options, {"rows": [], "costs": {}, "repair": []})
+    text = run.readable(options, {"rows": [], "costs": {}, "repair": []}).markdown
     assert f"| latent | {steps['latent']} | {steps['latent'] * 16} | 0.00 | 1.0 |" in text
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from show1.errors import InputError, RunError
 from show1.evaluation.identity import identify
-from show1.evaluation.report import Report, Table, page
+from show1.evaluation.report import Report, Table
 from show1.evaluation.suite import Suite, kept_json
 from show1.files import read_json_object, write_text
 
@@ -40,7 +40,7 @@ class Squares:
             "is_made": lambda number: self.file(number).is_file(),
             "make": self.make,
             "measure": lambda: {"sum": sum(int(self.file(number).read_text()) for number in range(5))},
-            "write": lambda report: Report(markdown=f"The sum is {report['sum']}.\n"),
+            "write": lambda report: Report(title="Squares", parts=[f"The sum is {report['sum']}."]),
             "batch_size": 2,
         }
         return Suite(**{**fields, **changes})
@@ -56,7 +56,8 @@ def test_an_interrupted_suite_resumes_and_makes_nothing_twice(tmp_path: Path) ->
     assert again.made == [[2, 3], [4]]  # the interrupted batch as a whole
     assert progress == [(2, 5), (4, 5), (5, 5)]
     assert report == {**identify({"numbers": 5}), "sum": 30} == read_json_object(tmp_path / "report.json")
-    assert (tmp_path / "report.md").read_text() == "The sum is 30.\n" and not (tmp_path / "index.html").exists()
+    assert (tmp_path / "report.md").read_text() == "# Squares\n\nThe sum is 30.\n"
+    assert "<h1>Squares</h1><p>The sum is 30.</p>" in (tmp_path / "index.html").read_text()
     assert Squares(tmp_path).suite().run() == report
 
 
@@ -89,6 +90,11 @@ def test_what_is_kept_is_not_computed_again(tmp_path: Path) -> None:
 def test_a_table_is_the_same_in_markdown_and_html() -> None:
     table = Table(("video", "hits", "why"), [("**a<b**", "12", "*guessed*")], words=(0, 2))
     assert table.markdown() == "| video | hits | why |\n|---|---:|---|\n| **a<b** | 12 | *guessed* |"
-    text = page("1 < 2", table.html())
-    assert "<h1>1 &lt; 2</h1>" in text
+    parts = ["## Beside", table, "**Careful:** a < b.", "plain"]
+    report = Report(title="1 < 2", parts=parts, pictures={"drawn": "<svg></svg>", "a file": "sheets/a.png"})
+    assert report.markdown == f"# 1 < 2\n\n## Beside\n\n{table.markdown()}\n\n**Careful:** a < b.\n\nplain\n"
+    text = report.page
+    assert "<h1>1 &lt; 2</h1><h2>Beside</h2><table>" in text
+    assert '<p class="warning">Careful: a &lt; b.</p><p>plain</p>' in text
+    assert "<h2>drawn</h2><svg></svg>" in text and '<img src="sheets/a.png" alt="a file"' in text
     assert '<tr><td>a&lt;b</td><td class="number">12</td><td>guessed</td></tr>' in text

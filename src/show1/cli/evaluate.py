@@ -108,7 +108,6 @@ def alignment(
     """
     import torch
 
-    from show1.sprites.alignment.report import markdown
     from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 
     plan = AlignmentPlan(sets=_prompt_sets(sets), videos=videos, until=until, batch_size=batch_size)
@@ -121,10 +120,8 @@ def alignment(
     report = evaluate_alignment(pipe, out, plan, on_video=show)
     if as_json:
         say_json(report)
-        return
-    say(markdown(report))
-    if not quiet:
-        tell(f"report and contact sheets: {out / 'index.html'}")
+    else:
+        _say_report(out, quiet)
 
 
 @app.command()
@@ -176,7 +173,6 @@ def run(
       show1 evaluate run ucf101-2048x16 --model my-cascade/ --data /data/ucf101 --shard 1/4 --out /shared/ucf101
     """
     from show1.evaluation.benchmark import run_benchmark
-    from show1.evaluation.benchmark_report import markdown
     from show1.sprites.benchmark import CATALOGUE
 
     chosen, part, silent = CATALOGUE.load_protocol(protocol), _shard(shard), quiet or as_json
@@ -199,9 +195,7 @@ def run(
     elif not report["complete"]:
         say(f"{report['videos']} of {report['of']} videos are finished; the shard that finishes last scores them")
     else:
-        say(markdown(report))
-        if not quiet:
-            tell(f"report, plots and contact sheet: {folder / 'index.html'}")
+        _say_report(folder, quiet)
 
 
 @app.command()
@@ -262,6 +256,12 @@ def _feature_options(folder: Path | None, device: str | None, offline: bool) -> 
     from show1.runtime import choose_device
 
     return FeatureOptions(folder=folder, device=str(choose_device(device)), local_files_only=offline)
+
+
+def _say_report(folder: Path, quiet: bool) -> None:
+    say((folder / "report.md").read_text(encoding="utf-8"))
+    if not quiet:
+        tell(f"report with pictures: {folder / 'index.html'}")
 
 
 def _tell_progress(what: str, done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""The report of a benchmark as Markdown and as a page with plots and a contact sheet."""
+"""The report of a benchmark, with plots and a contact sheet."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from show1.evaluation.benchmark_protocol import HIGHER_IS_BETTER
-from show1.evaluation.report import Report, Table, heading, number, page, picture, save_contact_sheet
+from show1.evaluation.report import Report, Table, blocks, number, save_contact_sheet
 from show1.files import write_text
 
 ON_SHEET = 8
@@ -57,37 +57,10 @@ def published_table(report: Mapping[str, Any]) -> Table | None:
     return Table(("model", *names, "source"), cells, words=(0, len(names) + 1))
 
 
-def markdown(report: Mapping[str, Any]) -> str:
-    """Formats the whole report of a benchmark."""
-    protocol, model = report["protocol"], report["model"]
-    frozen = f" (changed: the frozen protocol is {report['frozen_id']})" if "frozen_id" in report else ""
-    parts = [
-        f"# {protocol['name']}: {model['name']}",
-        f"Protocol {report['protocol_id']}{frozen}, benchmark {report['id']}, prompts {report['items_sha256'][:12]}, "
-        f"weights {str(model['sha256'])[:12]}. {report['videos']} videos.",
-        *(f"**Careful:** {note}." for note in report["warnings"]),
-    ]
-    if report["figures"]:
-        parts.append(figures_table(report["figures"]).markdown())
-    if protocol["layout"] == "vbench":
-        parts.append("`vbench/` holds the videos under the names that VBench's own tool reads; it gives the scores.")
-    if "references" in report:
-        parts.append(_usage("real videos", report["references"]))
-    if table := published_table(report):
-        parts += ["## Beside published figures", table.markdown()]
-        parts.append("Published figures come from other protocols; what each choice here rests on:")
-    else:
-        parts.append("What each choice of the protocol rests on:")
-    sources = "\n".join(f"- {name}: {text}" for name, text in protocol["source"].items())
-    parts.append(sources or "- the protocol does not say")
-    return "\n\n".join(parts) + "\n"
-
-
 def folders_markdown(result: Mapping[str, Any]) -> str:
     """Formats what `score_folders` found."""
-    parts = [figures_table(result["figures"]).markdown(), *(f"**Careful:** {note}." for note in result["warnings"])]
-    parts += [_usage(f"{side} videos", result[side]) for side in ("real", "generated") if side in result]
-    return "\n\n".join(parts)
+    used = [_usage(f"{side} videos", result[side]) for side in ("real", "generated") if side in result]
+    return blocks(figures_table(result["figures"]), *_cautions(result), *used)
 
 
 def benchmark_report(out: Path, report: Mapping[str, Any], videos: Sequence[tuple[Path, str, int]]) -> Report:
@@ -98,14 +71,46 @@ def benchmark_report(out: Path, report: Mapping[str, Any], videos: Sequence[tupl
         report: What `report.json` holds.
         videos: File, prompt and seed of each video.
     """
-    plots = [(figure["metric"], distance_plot(figure)) for figure in report["figures"] if "extrapolation" in figure]
-    for label, plot in plots:
-        write_text(out / "plots" / f"{label.replace(':', '-')}.svg", plot)
+    pictures = {}
+    for figure in report["figures"]:
+        if "extrapolation" in figure:
+            label, plot = figure["metric"], distance_plot(figure)
+            write_text(out / "plots" / f"{label.replace(':', '-')}.svg", plot)
+            pictures[f"{label} against the number of videos"] = plot
     picked = np.unique(np.linspace(0, len(videos) - 1, min(ON_SHEET, len(videos))).round().astype(int))
     shown = [videos[i] for i in picked]
     labels = [f"{prompt} (seed {seed})" for _, prompt, seed in shown]
     save_contact_sheet(out / "sheets" / "samples.png", [file for file, _, _ in shown], labels, max_width=1400)
-    return Report(markdown=markdown(report), page=_page(report, plots))
+    pictures["Frames of evenly spaced videos"] = "sheets/samples.png"
+    title = f"{report['protocol']['name']}: {report['model']['name']}"
+    return Report(title=title, parts=_parts(report), pictures=pictures)
+
+
+def _parts(report: Mapping[str, Any]) -> list[str | Table]:
+    protocol, model = report["protocol"], report["model"]
+    frozen = f" (changed: the frozen protocol is {report['frozen_id']})" if "frozen_id" in report else ""
+    parts: list[str | Table] = [
+        f"Protocol {report['protocol_id']}{frozen}, benchmark {report['id']}, prompts {report['items_sha256'][:12]}, "
+        f"weights {str(model['sha256'])[:12]}. {report['videos']} videos.",
+        *_cautions(report),
+    ]
+    if report["figures"]:
+        parts.append(figures_table(report["figures"]))
+    if protocol["layout"] == "vbench":
+        parts.append("`vbench/` holds the videos under the names that VBench's own tool reads; it gives the scores.")
+    if "references" in report:
+        parts.append(_usage("real videos", report["references"]))
+    if table := published_table(report):
+        parts += ["## Beside published figures", table]
+        parts.append("Published figures come from other protocols; what each choice here rests on:")
+    else:
+        parts.append("What each choice of the protocol rests on:")
+    sources = "\n".join(f"- {name}: {text}" for name, text in protocol["source"].items())
+    return [*parts, sources or "- the protocol does not say"]
+
+
+def _cautions(report: Mapping[str, Any]) -> list[str]:
+    return [f"**Careful:** {note}." for note in report["warnings"]]
 
 
 def distance_plot(figure: Mapping[str, Any]) -> str:
@@ -158,19 +163,3 @@ def _usage(what: str, counted: Mapping[str, Any]) -> str:
     if counted["rejected"]:
         lines += ["Left out:\n", *(f"- {r['key']}: {r['reason']}" for r in counted["rejected"])]
     return "\n".join(lines)
-
-
-def _page(report: Mapping[str, Any], plots: Sequence[tuple[str, str]]) -> str:
-    parts = [
-        f"<p>Protocol {report['protocol_id']}, benchmark {report['id']}, {report['videos']} videos. "
-        "<a href='report.json'>All details</a></p>",
-        *(f'<p class="warning">{html.escape(note)}</p>' for note in report["warnings"]),
-    ]
-    if report["figures"]:
-        parts.append(figures_table(report["figures"]).html())
-    if table := published_table(report):
-        parts += [heading("Beside published figures"), table.html()]
-    for label, plot in plots:
-        parts += [heading(f"{label} against the number of videos"), plot]
-    parts += [heading("Samples"), picture("sheets/samples.png", "Frames of evenly spaced videos")]
-    return page(f"{report['protocol']['name']}: {report['model']['name']}", *parts)

@@ -1,8 +1,9 @@
 """Reports of evaluations: tables, and pages that show them beside pictures."""
 
 import html
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1440px;padding:0 1rem;color:#18181b}"
     "table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.3em .7em;text-align:left;"
     "border-bottom:1px solid #d4d4d8}.number{text-align:right;white-space:nowrap}img,svg{max-width:100%;"
-    "border-radius:4px}.warning{background:#fef3c7;padding:.5em 1em}"
+    "border-radius:4px}p{white-space:pre-wrap}.warning{background:#fef3c7;padding:.5em 1em}"
 )
 
 
@@ -55,49 +56,57 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The readable report of an evaluation."""
+    """The readable report of an evaluation: `report.md`, and `index.html`, which also shows pictures."""
 
-    markdown: str
-    """The whole report as Markdown: `report.md`."""
+    title: str
+    """Title, as plain text."""
 
-    page: str | None = None
-    """The same as an HTML page: `index.html`."""
+    parts: Sequence[str | Table]
+    """Tables, and blocks of Markdown: headings that begin with `## `, warnings with `**Careful:**`, and plain text."""
+
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    """By their titles: the file of each, from the page's folder, or its SVG."""
+
+    @property
+    def markdown(self) -> str:
+        """The whole report as Markdown."""
+        return blocks(f"# {self.title}", *self.parts) + "\n"
+
+    @property
+    def page(self) -> str:
+        """The same as an HTML page, with the pictures."""
+        title = html.escape(self.title)
+        body = [part.html() if isinstance(part, Table) else _html_block(part) for part in self.parts]
+        for name, image in self.pictures.items():
+            text = html.escape(name)
+            shown = (
+                image if image.startswith("<svg") else f'<img src="{html.escape(image)}" alt="{text}" loading="lazy">'
+            )
+            body.append(f"<h2>{text}</h2>{shown}")
+        return (
+            '<!doctype html><html lang="en"><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>{''.join(body)}"
+            '<p><a href="report.json">All details</a></p></html>\n'
+        )
 
     def save(self, folder: Path) -> None:
         """Writes the report's files into a folder."""
         write_text(folder / "report.md", self.markdown)
-        if self.page is not None:
-            write_text(folder / "index.html", self.page)
+        write_text(folder / "index.html", self.page)
 
 
-def page(title: str, *parts: str) -> str:
-    """Makes an HTML page.
-
-    Args:
-        title: Title, as plain text.
-        parts: The page below the title, as HTML.
-    """
-    title = html.escape(title)
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>{''.join(parts)}</html>\n"
-    )
+def blocks(*parts: str | Table) -> str:
+    """Joins blocks of Markdown and tables to a text."""
+    return "\n\n".join(part.markdown() if isinstance(part, Table) else part for part in parts)
 
 
-def heading(text: str) -> str:
-    """Makes a heading of a page out of plain text."""
-    return f"<h2>{html.escape(text)}</h2>"
-
-
-def picture(file: str, text: str) -> str:
-    """Makes a picture of a page.
-
-    Args:
-        file: Its path, from the page's folder.
-        text: What it shows, as plain text.
-    """
-    return f'<img src="{html.escape(file)}" alt="{html.escape(text)}" loading="lazy">'
+def _html_block(text: str) -> str:
+    """A heading, a warning or plain text; of further marks, those of code and of strong emphasis are left out."""
+    if text.startswith("## "):
+        return f"<h2>{html.escape(text[3:])}</h2>"
+    style = ' class="warning"' if text.startswith("**Careful:**") else ""
+    return f"<p{style}>{html.escape(re.sub(r'```(json)?|[*]{2}', '', text))}</p>"
 
 
 def number(value: float) -> str:

@@ -1,10 +1,10 @@
-"""The alignment report as Markdown and as a page with contact sheets."""
+"""The alignment report, with contact sheets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from show1.evaluation.report import Report, Table, heading, page, percent, picture, rounded, save_contact_sheet
+from show1.evaluation.report import Report, Table, percent, rounded, save_contact_sheet
 from show1.sprites.alignment.group_judge import GROUP_CRITERIA
 from show1.sprites.alignment.judge import CRITERIA
 from show1.sprites.alignment.summary import Measurement
@@ -39,22 +39,6 @@ def _table(criteria: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> Table:
     return Table(columns, cells)
 
 
-def markdown(report: Mapping[str, Any]) -> str:
-    """Formats the whole report."""
-    model = report["model"]
-    measured, known = ("\n\n".join(t.markdown() for t in tables(report[key])) for key in ("rows", "validation"))
-    return (
-        f"# Text alignment of {model['name']}\n\n"
-        f"Protocol {report['protocol']}, evaluation {report['id']}; prompts {_short(report['prompts_sha256'])}, "
-        f"reader {_short(report['reader_sha256'])}, weights {str(model['sha256'])[:12]}. {report['videos']} videos.\n\n"
-        "Shares in percent, with 95 % intervals. FD: Fréchet distance to ground truth in the reader's features; "
-        "comparable only at equal numbers of videos.\n\n"
-        f"{measured}\n\n"
-        "What the scores give where the answer is known:\n\n"
-        f"{known}\n"
-    )
-
-
 def alignment_report(
     out: Path,
     report: Mapping[str, Any],
@@ -71,17 +55,24 @@ def alignment_report(
         folders: Folder of each video.
         seeds: Seed of each video.
     """
-    parts = [f"<p>Evaluation {report['id']}, {report['videos']} videos.</p>"]
-    parts += [table.html() for table in tables(report["rows"])]
-    parts += [heading("Where the answer is known"), *(table.html() for table in tables(report["validation"]))]
+    pictures = {}
     for stage, measured in stages.items():
         for name, picked in _picks(measured).items():
-            file, title = f"sheets/{stage}-{name}.png", f"{stage}: {name}"
+            pictures[f"{stage}: {name}"] = file = f"sheets/{stage}-{name}.png"
             videos = [folders[i] / f"{stage}.mkv" for i in picked]
             labels = [_label(measured[i], seeds[i]) for i in picked]
             save_contact_sheet(out / file, videos, labels, max_width=1400)
-            parts += [heading(title), picture(file, title)]
-    return Report(markdown=markdown(report), page=page(f"Text alignment of {report['model']['name']}", *parts))
+    model = report["model"]
+    parts: list[str | Table] = [
+        f"Protocol {report['protocol']}, evaluation {report['id']}; prompts {_short(report['prompts_sha256'])}, "
+        f"reader {_short(report['reader_sha256'])}, weights {str(model['sha256'])[:12]}. {report['videos']} videos.",
+        "Shares in percent, with 95 % intervals. FD: Fréchet distance to ground truth in the reader's features; "
+        "comparable only at equal numbers of videos.",
+        *tables(report["rows"]),
+        "What the scores give where the answer is known:",
+        *tables(report["validation"]),
+    ]
+    return Report(title=f"Text alignment of {model['name']}", parts=parts, pictures=pictures)
 
 
 def _picks(measured: Sequence[Measurement]) -> dict[str, list[int]]:
