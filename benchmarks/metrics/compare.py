@@ -25,6 +25,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 
 from show1.evaluation.clip_score import ClipScore
+from show1.evaluation.feature_networks import FeatureOptions
 from show1.evaluation.features import load_features
 from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.evaluation.scores import InceptionScore, KernelDistance, MeanScore
@@ -88,7 +89,7 @@ def frechet_rows() -> Iterator[Row]:
 
 def constant_rows(networks: Path) -> Iterator[Row]:
     """The published figures of constant videos, from videos to number with the published network."""
-    extract = load_features("i3d-stylegan-v-crop", folder=networks, local_files_only=True)
+    extract = load_features("i3d-stylegan-v-crop", FeatureOptions(folder=networks, local_files_only=True))
     for frames, published in CONSTANT_FVD.items():
         sides = [extract(np.full((8, frames, 64, 64, 3), level, np.uint8)) for level in (0, 255)]
         ours = frechet_distance(*(Gaussian.of(side) for side in sides))

@@ -23,9 +23,8 @@ from torch import Tensor, nn
 from show1.evaluation import features
 from show1.evaluation.benchmark_protocol import Metric
 from show1.evaluation.clips import ClipRule
-from show1.evaluation.feature_networks import NETWORKS, FeatureNetwork
+from show1.evaluation.feature_networks import NETWORKS, FeatureNetwork, FeatureOptions
 from show1.evaluation.folder_scores import score_folders
-from show1.evaluation.probes import FeatureOptions
 from show1.video import Video
 
 _FRAMES, _SIDE = 16, 256

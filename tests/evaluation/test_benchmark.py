@@ -26,9 +26,9 @@ from show1.evaluation.clip_score import ClipScore
 from show1.evaluation.clips import ClipRule, file_clips
 from show1.evaluation.datasets import DATASETS, read_ucf101
 from show1.evaluation.feature_cache import clip_features
-from show1.evaluation.feature_networks import NETWORKS
+from show1.evaluation.feature_networks import NETWORKS, FeatureOptions
 from show1.evaluation.folder_scores import score_folders
-from show1.evaluation.probes import FeatureOptions, Probe
+from show1.evaluation.probes import Probe
 from show1.generation.pipeline import Show1Pipeline
 from show1.video import Video
 

@@ -11,6 +11,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
 from show1.evaluation.clip_score import ClipScore
+from show1.evaluation.feature_networks import FeatureOptions
 from show1.evaluation.features import load_features
 from show1.files import read_json_object, sha256, write_json
 
@@ -50,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(folder: Path) -> ClipScore:
-    return ClipScore.load(folder, local_files_only=True)
+    return ClipScore.load(folder, FeatureOptions(local_files_only=True))
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
@@ -110,7 +111,7 @@ def test_traps(clip: ClipScore) -> None:
 
 
 def test_as_a_feature_network(folder: Path) -> None:
-    extract = load_features("clip-vit-b-32", folder=folder, local_files_only=True)
+    extract = load_features("clip-vit-b-32", FeatureOptions(folder=folder, local_files_only=True))
     found = extract(noise(3, 2, 3, 9, 8))
     assert found.shape == (6, 512)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
@@ -121,15 +122,15 @@ def test_published_weights_are_verified(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(b"others")
     with pytest.raises(CheckpointError, match="sha256"):
-        ClipScore.load("clip-vit-b-32", folder=tmp_path)
+        ClipScore.load("clip-vit-b-32", FeatureOptions(folder=tmp_path))
 
 
 def test_offline_and_damaged(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match="openai/clip-vit-base-patch32.*pytorch_model.bin into a folder"):
-        ClipScore.load(local_files_only=True)
+        ClipScore.load("clip-vit-b-32", FeatureOptions(local_files_only=True))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="holds no weights"):
-        ClipScore.load(tmp_path)
+        ClipScore.load(tmp_path, FeatureOptions())
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="no CLIP"):
-        ClipScore.load(tmp_path)
+        ClipScore.load(tmp_path, FeatureOptions())

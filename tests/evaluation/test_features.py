@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
-from show1.evaluation.feature_networks import NETWORKS
+from show1.evaluation.feature_networks import NETWORKS, FeatureOptions
 from show1.evaluation.features import load_features
 from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.evaluation.preprocessing import (
@@ -111,7 +111,7 @@ def served(tmp_path: Path, i3d: TinyI3D, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def test_features_of_a_local_network_in_the_range_that_it_takes(tmp_path: Path, i3d: TinyI3D) -> None:
     videos = noise(2, 10, 8, 6)
-    extract = load_features("i3d-stylegan-v", folder=tmp_path / "networks", local_files_only=True)
+    extract = load_features("i3d-stylegan-v", FeatureOptions(folder=tmp_path / "networks", local_files_only=True))
     wanted = i3d.head(torch.from_numpy(videos.mean((1, 2, 3))).float() * 2 / 255 - 1)
     np.testing.assert_allclose(extract(videos), wanted.detach().numpy(), rtol=1e-4, atol=1e-5)
     assert extract.sha256 == extract.network.sha256 and extract.path == tmp_path / "networks" / "i3d_torchscript.pt"
@@ -122,12 +122,12 @@ def test_features_of_a_local_network_in_the_range_that_it_takes(tmp_path: Path, 
 
 def test_the_cropped_variant_is_scaled_before_the_network(tmp_path: Path, i3d: TinyI3D) -> None:
     grey = np.full((1, 10, 8, 6, 3), 255, dtype=np.uint8)
-    extract = load_features("i3d-stylegan-v-crop", folder=tmp_path / "networks", local_files_only=True)
+    extract = load_features("i3d-stylegan-v-crop", FeatureOptions(folder=tmp_path / "networks", local_files_only=True))
     np.testing.assert_allclose(extract(grey), i3d.head(torch.ones(1, 3)).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_frechet_video_distance_from_videos_to_number(tmp_path: Path, i3d: TinyI3D) -> None:
-    extract = load_features("i3d-stylegan-v", folder=tmp_path / "networks", local_files_only=True)
+    extract = load_features("i3d-stylegan-v", FeatureOptions(folder=tmp_path / "networks", local_files_only=True))
     videos = noise(12, 10, 6, 6)
     real, fake = extract(videos), extract(videos // 2)
     first, second = (Gaussian.of(side) for side in (real, fake))
@@ -144,7 +144,7 @@ def test_inception_gives_a_feature_for_each_frame(tmp_path: Path, monkeypatch: p
     digest = save(module, tmp_path / "inception-2015-12-05.pt")
     for name in ("inception-clean-fid", "inception-torch-fidelity"):
         monkeypatch.setitem(NETWORKS, name, replace(NETWORKS[name], sha256=digest))
-        found = load_features(name, folder=tmp_path, local_files_only=True)(noise(2, 3, 5, 4))
+        found = load_features(name, FeatureOptions(folder=tmp_path, local_files_only=True))(noise(2, 3, 5, 4))
         inputs = preprocess(noise(2, 3, 5, 4), NETWORKS[name].preprocessing)
         assert inputs.shape == (6, 3, 299, 299)
         np.testing.assert_allclose(found, module.layers(inputs).flatten(1).detach().numpy(), rtol=1e-4, atol=1e-5)
@@ -152,7 +152,7 @@ def test_inception_gives_a_feature_for_each_frame(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("frames", [9, 1])
 def test_too_few_frames(tmp_path: Path, i3d: TinyI3D, frames: int) -> None:
-    extract = load_features("i3d-stylegan-v", folder=tmp_path / "networks", local_files_only=True)
+    extract = load_features("i3d-stylegan-v", FeatureOptions(folder=tmp_path / "networks", local_files_only=True))
     with pytest.raises(InputError, match=f"at least 10 frames, got {frames}"):
         extract(noise(1, frames, 4, 4))
 
@@ -161,7 +161,7 @@ def test_a_network_without_a_published_hash_says_so(tmp_path: Path, caplog: pyte
     digest = save(nn.Flatten(), tmp_path / "c3d_ucf101.pt")
     assert NETWORKS["c3d-ucf101"].sha256 is None
     with caplog.at_level(logging.WARNING):
-        extract = load_features("c3d-ucf101", folder=tmp_path, local_files_only=True)
+        extract = load_features("c3d-ucf101", FeatureOptions(folder=tmp_path, local_files_only=True))
     assert extract.sha256 == digest and digest in caplog.text
     with pytest.raises(InputError, match="16 to 16 frames, got 17"):
         extract(noise(1, 17, 2, 2))
@@ -173,7 +173,7 @@ def test_wrong_hash(tmp_path: Path, i3d: TinyI3D) -> None:
     file = tmp_path / "networks" / "i3d_torchscript.pt"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(CheckpointError) as error:
-        load_features("i3d-stylegan-v", folder=tmp_path / "networks")
+        load_features("i3d-stylegan-v", FeatureOptions(folder=tmp_path / "networks"))
     for part in (str(file), "sha256", str(NETWORKS["i3d-stylegan-v"].sha256), "delete it"):
         assert part in str(error.value)
 
@@ -181,11 +181,11 @@ def test_wrong_hash(tmp_path: Path, i3d: TinyI3D) -> None:
 def test_offline_names_file_place_and_origin(tmp_path: Path, i3d: TinyI3D) -> None:
     network = NETWORKS["i3d-stylegan-v"]
     with pytest.raises(ModelNotFoundError) as error:
-        load_features(network.name, folder=tmp_path / "other", local_files_only=True)
+        load_features(network.name, FeatureOptions(folder=tmp_path / "other", local_files_only=True))
     for part in (network.file, str(tmp_path / "other"), str(network.address), str(network.sha256)):
         assert part in str(error.value)
     with pytest.raises(ModelNotFoundError) as error:
-        load_features("i3d-tats")  # nothing to download
+        load_features("i3d-tats", FeatureOptions())  # nothing to download
     for part in (
         "i3d_tats_torchscript.pt",
         str(cache_dir() / "features"),
@@ -198,21 +198,21 @@ def test_offline_names_file_place_and_origin(tmp_path: Path, i3d: TinyI3D) -> No
 def test_weights_that_are_no_torchscript(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2)}, tmp_path / "i3d_tats_torchscript.pt")
     with pytest.raises(CheckpointError, match="torch.jit.trace"):
-        load_features("i3d-tats", folder=tmp_path)
+        load_features("i3d-tats", FeatureOptions(folder=tmp_path))
 
 
 def test_no_such_network() -> None:
     with pytest.raises(InputError, match="i3d-stylegan-v, "):
-        load_features("i3d")
+        load_features("i3d", FeatureOptions())
 
 
 def test_download_is_verified_and_cached(tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = replace(NETWORKS["i3d-stylegan-v"], address=f"{served}/i3d_torchscript.pt")
     monkeypatch.setitem(NETWORKS, network.name, network)
-    first = load_features(network.name)
+    first = load_features(network.name, FeatureOptions())
     assert first.path == cache_dir() / "features" / network.file
     assert first.path.read_bytes() == (tmp_path / "networks" / network.file).read_bytes()
-    again = load_features(network.name, folder=tmp_path / "other", local_files_only=True)
+    again = load_features(network.name, FeatureOptions(folder=tmp_path / "other", local_files_only=True))
     np.testing.assert_array_equal(first(noise(1, 10, 4, 4)), again(noise(1, 10, 4, 4)))
 
 
@@ -230,7 +230,7 @@ def test_a_bad_download_leaves_nothing(served: str, trouble: str, monkeypatch: p
     }
     kind, message = expected[trouble]
     with pytest.raises(kind, match=message):
-        load_features(wrong.name)
+        load_features(wrong.name, FeatureOptions())
     assert list((cache_dir() / "features").iterdir()) == []
 
 

@@ -15,8 +15,9 @@ from show1.evaluation.benchmark import run_benchmark
 from show1.evaluation.benchmark_protocol import Metric, published_figures
 from show1.evaluation.catalogue import STANDARD
 from show1.evaluation.clips import ClipRule
+from show1.evaluation.feature_networks import FeatureOptions
 from show1.evaluation.folder_scores import score_folders
-from show1.evaluation.probes import FeatureOptions, load_probes
+from show1.evaluation.probes import load_probes
 from show1.generation.pipeline import Show1Pipeline
 from show1.sprites.alignment.judge import SceneJudge
 from show1.sprites.alignment.prompts import alignment_prompts

@@ -16,7 +16,7 @@ from show1.errors import InputError
 if TYPE_CHECKING:
     from show1.evaluation.benchmark_protocol import Resize
     from show1.evaluation.clips import ClipRule
-    from show1.evaluation.probes import FeatureOptions
+    from show1.evaluation.feature_networks import FeatureOptions
     from show1.sprites.alignment.prompts import PromptSet
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure how good a model's videos are.")
@@ -252,7 +252,7 @@ def score(
 
 
 def _feature_options(folder: Path | None, device: str | None, offline: bool) -> "FeatureOptions":
-    from show1.evaluation.probes import FeatureOptions
+    from show1.evaluation.feature_networks import FeatureOptions
     from show1.runtime import choose_device
 
     return FeatureOptions(folder=folder, device=str(choose_device(device)), local_files_only=offline)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from show1.checkpoints.hub import HubOptions, fetch
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
-from show1.evaluation.feature_networks import NETWORKS, verified_sha256
+from show1.evaluation.feature_networks import NETWORKS, FeatureOptions, verified_sha256
 from show1.evaluation.preprocessing import Videos, check_videos
 from show1.files import cached_sha256
 from show1.text.encoder import load_tokenizer
@@ -65,28 +65,19 @@ class ClipScore:
         self._frames_per_batch = frames_per_batch
 
     @classmethod
-    def load(
-        cls,
-        where: str | Path = "clip-vit-b-32",
-        *,
-        folder: Path | None = None,
-        device: torch.device | str = "cpu",
-        local_files_only: bool = False,
-    ) -> "ClipScore":
+    def load(cls, where: str | Path, options: FeatureOptions) -> "ClipScore":
         """Loads a CLIP as transformers saves it.
 
         Args:
-            where: A folder, `clip-vit-b-32`, or a Hub repository, also
-                repository@revision.
-            folder: Folder of feature networks; a CLIP in it, or in its subfolder of that name, takes precedence.
-            device: Where it computes.
-            local_files_only: Do not download.
+            where: A folder, `clip-vit-b-32`, or a Hub repository, also repository@revision.
+            options: Where it computes, and the folder of feature networks: a CLIP in it, or in its subfolder of that
+                name, takes precedence.
 
         Raises:
             ModelNotFoundError: Not on this disk, and it may not or cannot be downloaded.
             CheckpointError: A file is missing, damaged, or not the published one.
         """
-        found = _find(str(where), folder, local_files_only)
+        found = _find(str(where), options)
         weights = _weights(found)
         network = NETWORKS.get(str(where))
         if network is not None and weights[0].name == network.file:
@@ -95,7 +86,7 @@ class ClipScore:
             digest = _joined_sha256(weights)
         model, image_processor = _load(found)
         tokenizer = load_tokenizer(found)
-        return cls(model, tokenizer, image_processor, path=found, sha256=digest, device=device)
+        return cls(model, tokenizer, image_processor, path=found, sha256=digest, device=options.device)
 
     def similarity(self, videos: Videos, prompts: Sequence[str]) -> NDArray[np.float64]:
         """Computes the cosine of prompt and frame, averaged over the frames; `MeanScore` averages over videos.
@@ -163,8 +154,9 @@ def _unit(output: Any) -> Tensor:
     return unit
 
 
-def _find(where: str, folder: Path | None, local_files_only: bool) -> Path:
+def _find(where: str, options: FeatureOptions) -> Path:
     """The folder of a CLIP."""
+    folder = options.folder
     places = [Path(where)] if folder is None else [folder / where, folder, Path(where)]
     for place in places:
         if (place / "config.json").is_file():
@@ -172,10 +164,10 @@ def _find(where: str, folder: Path | None, local_files_only: bool) -> Path:
     network = NETWORKS.get(where)
     repo, _, revision = (where if network is None else str(network.address)).partition("@")
     choices = ("model.safetensors", "pytorch_model.bin") if network is None else (network.file,)
-    options = HubOptions(revision=revision or None, local_files_only=local_files_only)
+    hub = HubOptions(revision=revision or None, local_files_only=options.local_files_only)
     try:
         for weights in choices:
-            path, _ = fetch(repo, (), options, extra=(*_SMALL_FILES, weights))
+            path, _ = fetch(repo, (), hub, extra=(*_SMALL_FILES, weights))
             if (path / weights).is_file():
                 return path
     except ModelNotFoundError as error:

@@ -2,10 +2,9 @@
 
 import hashlib
 import logging
-from dataclasses import dataclass
-from http.client import HTTPException
+from dataclasses import dataclass, replace
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -48,33 +47,48 @@ class FeatureNetwork:
     """Largest number of frames that it takes; None: any."""
 
 
-_I3D: dict[str, Any] = {
-    "file": "i3d_torchscript.pt",
-    "address": "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
-    "sha256": "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
-    "dimension": 400,
-    "min_frames": 10,
-}
-_INCEPTION: dict[str, Any] = {
-    "file": "inception-2015-12-05.pt",
-    "address": "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
-    "sha256": "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
-    "dimension": 2048,
-    "part": "layers",
-    "per_frame": True,
-}
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions:
+    """Where feature networks come from and where they compute."""
+
+    folder: Path | None = None
+    """Folder in which their files are looked for first; then the cache is, then they are downloaded."""
+
+    device: str = "cpu"
+    """Device that computes."""
+
+    local_files_only: bool = False
+    """Do not download."""
+
+
+_I3D = FeatureNetwork(
+    name="i3d-stylegan-v",
+    file="i3d_torchscript.pt",
+    address="https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
+    sha256="bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2",
+    preprocessing="as-is",
+    dimension=400,
+    min_frames=10,
+    arguments=(("rescale", True), ("resize", True), ("return_features", True)),
+    source="I3D on Kinetics-400 as StyleGAN-V (arXiv:2112.14683) calls it: the network squashes to 224x224 itself; "
+    "the same file is in huggingface.co/flateon/FVD-I3D-torchscript",
+)
+_INCEPTION = FeatureNetwork(
+    name="inception-clean-fid",
+    file="inception-2015-12-05.pt",
+    address="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+    sha256="f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+    preprocessing="clean-fid",
+    dimension=2048,
+    part="layers",
+    per_frame=True,
+    source="Inception-v3 of 2015-12-05 as TorchScript (NVIDIA), frames resized as clean-fid (arXiv:2104.11222)",
+)
 _ALL = (
-    FeatureNetwork(
-        name="i3d-stylegan-v",
-        **_I3D,
-        preprocessing="as-is",
-        arguments=(("rescale", True), ("resize", True), ("return_features", True)),
-        source="I3D on Kinetics-400 as StyleGAN-V (arXiv:2112.14683) calls it: the network squashes to 224x224 itself; "
-        "the same file is in huggingface.co/flateon/FVD-I3D-torchscript",
-    ),
-    FeatureNetwork(
+    _I3D,
+    replace(
+        _I3D,
         name="i3d-stylegan-v-crop",
-        **_I3D,
         preprocessing="crop",
         arguments=(("rescale", False), ("resize", False), ("return_features", True)),
         source="the file of i3d-stylegan-v, fed as common_metrics_on_video_quality feeds it: shorter side to 224, then "
@@ -93,15 +107,10 @@ _ALL = (
         "InceptionI3d(400, in_channels=3), trace it in eval mode with torch.jit.trace on a (1, 3, F, 224, 224) input "
         "with as many frames F as your videos have, and save it under this name",
     ),
-    FeatureNetwork(
-        name="inception-clean-fid",
-        **_INCEPTION,
-        preprocessing="clean-fid",
-        source="Inception-v3 of 2015-12-05 as TorchScript (NVIDIA), frames resized as clean-fid (arXiv:2104.11222)",
-    ),
-    FeatureNetwork(
+    _INCEPTION,
+    replace(
+        _INCEPTION,
         name="inception-torch-fidelity",
-        **_INCEPTION,
         preprocessing="torch-fidelity",
         source="Inception-v3 of 2015-12-05 as TorchScript (NVIDIA), frames resized as torch-fidelity and the original "
         "FID (arXiv:1706.08500) do",
@@ -133,50 +142,49 @@ NETWORKS: dict[str, FeatureNetwork] = {network.name: network for network in _ALL
 """Feature networks by name."""
 
 
-def find_file(network: FeatureNetwork, folder: Path | None, local_files_only: bool) -> Path:
-    """Finds a network's file in a folder, else in the cache, else downloads it.
+def find_file(network: FeatureNetwork, options: FeatureOptions) -> Path:
+    """Finds a network's file in the folder of the options, else in the cache, else downloads it.
 
     Raises:
         ModelNotFoundError: The file is not on this disk, and it may not or cannot be downloaded.
         CheckpointError: The downloaded file has the wrong hash.
     """
     cached = cache_dir() / "features" / network.file
-    for path in [cached] if folder is None else [folder / network.file, cached]:
+    for path in [cached] if options.folder is None else [options.folder / network.file, cached]:
         if path.is_file():
             return path
     if network.address is None:
-        raise _missing(network, folder, "is not on this disk and cannot be downloaded")
-    if local_files_only:
-        raise _missing(network, folder, "is not on this disk")
+        raise _missing(network, options, "is not on this disk and cannot be downloaded")
+    if options.local_files_only:
+        raise _missing(network, options, "is not on this disk")
     logger.info("downloading %s from %s", network.file, network.address)
-    write_atomically(cached, lambda partial: _download(network, folder, partial))
+    write_atomically(cached, lambda partial: _download(network, options, partial))
     return cached
 
 
-def _download(network: FeatureNetwork, folder: Path | None, partial: Path) -> None:
+def _download(network: FeatureNetwork, options: FeatureOptions, partial: Path) -> None:
     """Fills a file from the network's address; it is only kept if size and hash are right."""
     digest, size = hashlib.sha256(), 0
     try:
         response = urlopen(Request(str(network.address), headers={"User-Agent": "show1"}), timeout=60)
     except (OSError, HTTPException, ValueError) as error:
-        raise _unreachable(network, folder, error) from error
+        raise _unreachable(network, options, error) from error
     with response, partial.open("wb") as file:
-        while chunk := _read(response, network, folder):
+        while chunk := _read(response, network, options):
             digest.update(chunk)
             size += file.write(chunk)
         announced = response.headers.get("Content-Length")
     if announced is not None and size != int(announced):
-        raise _unreachable(network, folder, OSError(f"{size} of {announced} bytes arrived"))
+        raise _unreachable(network, options, OSError(f"{size} of {announced} bytes arrived"))
     if network.sha256 not in (None, digest.hexdigest()):
         raise _wrong_hash(network, str(network.address), digest.hexdigest())
 
 
-def _read(response: Any, network: FeatureNetwork, folder: Path | None) -> bytes:
+def _read(response: HTTPResponse, network: FeatureNetwork, options: FeatureOptions) -> bytes:
     try:
-        chunk: bytes = response.read(_CHUNK)
+        return response.read(_CHUNK)
     except (OSError, HTTPException) as error:
-        raise _unreachable(network, folder, error) from error
-    return chunk
+        raise _unreachable(network, options, error) from error
 
 
 def verified_sha256(network: FeatureNetwork, path: Path) -> str:
@@ -193,19 +201,18 @@ def verified_sha256(network: FeatureNetwork, path: Path) -> str:
     return digest
 
 
-def _missing(network: FeatureNetwork, folder: Path | None, what: str) -> ModelNotFoundError:
-    place = cache_dir() / "features" if folder is None else folder
+def _missing(network: FeatureNetwork, options: FeatureOptions, what: str) -> ModelNotFoundError:
     origin = "no address of it is known" if network.address is None else f"it comes from {network.address}"
     known = f", sha256 {network.sha256}" if network.sha256 else ""
     return ModelNotFoundError(
-        f"{network.file} of the feature network {network.name} {what}: put it into {place}; {origin}{known}; "
-        f"{network.source}"
+        f"{network.file} of the feature network {network.name} {what}: put it into "
+        f"{options.folder or cache_dir() / 'features'}; {origin}{known}; {network.source}"
     )
 
 
-def _unreachable(network: FeatureNetwork, folder: Path | None, error: Exception) -> ModelNotFoundError:
+def _unreachable(network: FeatureNetwork, options: FeatureOptions, error: Exception) -> ModelNotFoundError:
     reason = error.reason if type(error) is URLError else error
-    return _missing(network, folder, f"is not on this disk and its download failed ({reason})")
+    return _missing(network, options, f"is not on this disk and its download failed ({reason})")
 
 
 def _wrong_hash(network: FeatureNetwork, where: str, digest: str) -> CheckpointError:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from show1.errors import CheckpointError, InputError
 from show1.evaluation.clip_score import ClipScore
-from show1.evaluation.feature_networks import NETWORKS, FeatureNetwork, find_file, verified_sha256
+from show1.evaluation.feature_networks import NETWORKS, FeatureNetwork, FeatureOptions, find_file, verified_sha256
 from show1.evaluation.preprocessing import Videos, check_videos, preprocess
 
 
@@ -61,16 +61,12 @@ class FeatureExtractor:
         return np.ascontiguousarray(features)
 
 
-def load_features(
-    name: str, *, folder: Path | None = None, device: torch.device | str = "cpu", local_files_only: bool = False
-) -> FeatureExtractor:
+def load_features(name: str, options: FeatureOptions) -> FeatureExtractor:
     """Finds a feature network in a folder, else in the cache, else downloads and verifies it.
 
     Args:
         name: One of `NETWORKS`.
-        folder: Where its file may lie; CLIP lies there as transformers saves it.
-        device: Where it computes.
-        local_files_only: Do not download.
+        options: Where it comes from and computes; CLIP lies in the folder as transformers saves it.
 
     Raises:
         InputError: No such name.
@@ -81,15 +77,15 @@ def load_features(
         raise InputError(f"there is no feature network {name!r}; there are {', '.join(NETWORKS)}")
     network = NETWORKS[name]
     if network.preprocessing == "clip":
-        clip = ClipScore.load(name, folder=folder, device=device, local_files_only=local_files_only)
+        clip = ClipScore.load(name, options)
         return FeatureExtractor(network, path=clip.path, sha256=clip.sha256, forward=clip.embed_frames)
-    path = find_file(network, folder, local_files_only)
+    path = find_file(network, options)
     digest = verified_sha256(network, path)
-    module = _load_torchscript(network, path).to(device)
+    module = _load_torchscript(network, path).to(options.device)
     arguments = dict(network.arguments)
 
     def forward(videos: Tensor) -> Tensor:
-        features: Tensor = module(preprocess(videos, network.preprocessing).to(device), **arguments)
+        features: Tensor = module(preprocess(videos, network.preprocessing).to(options.device), **arguments)
         return features
 
     return FeatureExtractor(network, path=path, sha256=digest, forward=forward)

@@ -13,8 +13,9 @@ from show1.evaluation.benchmark_protocol import NEEDS_PROMPTS, NEEDS_REAL, Metri
 from show1.evaluation.catalogue import STANDARD, Catalogue
 from show1.evaluation.clips import ClipRule, Entry, file_clips
 from show1.evaluation.datasets import read_video_folder
+from show1.evaluation.feature_networks import FeatureOptions
 from show1.evaluation.metrics import Progress, count_used, figures_of, read_features, warnings_of
-from show1.evaluation.probes import FeatureOptions, load_probes
+from show1.evaluation.probes import load_probes
 from show1.files import cache_dir
 from show1.media import read_metadata
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from show1.errors import CheckpointError, InputError
 from show1.evaluation.benchmark_protocol import Metric, MetricName
 from show1.evaluation.clip_score import ClipScore
-from show1.evaluation.feature_networks import NETWORKS
+from show1.evaluation.feature_networks import NETWORKS, FeatureOptions
 from show1.evaluation.features import load_features
 
 
@@ -47,20 +47,6 @@ class ProbeSource(Protocol):
 
     def check_prompt(self, prompt: str) -> None:
         """Raises `InputError` for a prompt that the network cannot judge."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureOptions:
-    """Where feature networks come from and where they compute."""
-
-    folder: Path | None = None
-    """Folder in which their files are looked for first; then the cache is, then they are downloaded."""
-
-    device: str = "cpu"
-    """Device that computes."""
-
-    local_files_only: bool = False
-    """Do not download."""
 
 
 def load_probes(
@@ -109,9 +95,7 @@ def _load_probe(metric: Metric, options: FeatureOptions, sources: Mapping[str, P
         wants = "a feature for each frame" if metric.name == "fid-vid" else "one feature for each video"
         fitting = [n.name for n in NETWORKS.values() if n.per_frame == (metric.name == "fid-vid")]
         raise InputError(f"{metric.label}: {metric.name} takes {wants}; networks for it are {', '.join(fitting)}")
-    extract = load_features(
-        metric.network, folder=options.folder, device=options.device, local_files_only=options.local_files_only
-    )
+    extract = load_features(metric.network, options)
 
     def compute(clips: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
         features = extract(clips)
@@ -121,9 +105,7 @@ def _load_probe(metric: Metric, options: FeatureOptions, sources: Mapping[str, P
 
 
 def _clip_probe(metric: Metric, options: FeatureOptions) -> Probe:
-    clip = ClipScore.load(
-        metric.network, folder=options.folder, device=options.device, local_files_only=options.local_files_only
-    )
+    clip = ClipScore.load(metric.network, options)
 
     def compute(clips: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
         return clip.similarity(clips, prompts).astype(np.float32)[:, None, None]
