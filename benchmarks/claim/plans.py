@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts import train_mini
 from show1.checkpoints.locate import resolve
-from show1.evaluation.identity import identify
+from show1.evaluation.suite import identify
 from show1.files import sha256
 
 LOW, LOW_SIZE, SIZE = "low resolution", (80, 128), (160, 256)

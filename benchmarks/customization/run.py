@@ -41,9 +41,8 @@ from benchmarks.customization.scores import validate_motion, validate_style
 from benchmarks.customization.teach import write_clips
 from show1 import Show1Pipeline
 from show1.config import StageName
-from show1.evaluation.identity import identify
 from show1.evaluation.report import Report, Table, percent
-from show1.evaluation.suite import Suite
+from show1.evaluation.suite import Suite, identify
 from show1.sprites.readers.style import StyleReader
 from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.styles import STYLES

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from show1.errors import InputError, RunError
-from show1.evaluation.identity import identify
 from show1.evaluation.report import Report, Table
-from show1.evaluation.suite import Suite, kept_json
+from show1.evaluation.suite import Suite, identify, kept_json
 from show1.files import read_json_object, write_text
 
 

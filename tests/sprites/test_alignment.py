@@ -14,10 +14,11 @@ from show1.checkpoints.locate import resolve
 from show1.data.clips import frame_times
 from show1.errors import InputError, RunError
 from show1.evaluation.intervals import Share
+from show1.evaluation.report import spread
 from show1.generation.pipeline import Show1Pipeline
 from show1.sprites.alignment.judge import SceneJudge
 from show1.sprites.alignment.prompts import PromptFacts, alignment_prompts, prompts_sha256, read_prompt
-from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment, spread
+from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 from show1.sprites.alignment.summary import Measurement, summarise, validate
 from show1.sprites.captions import parse_caption
 from show1.sprites.groups import GroupWorld

@@ -27,10 +27,10 @@ from show1.evaluation.catalogue import STANDARD, Catalogue
 from show1.evaluation.clips import ClipRule, Entry, cut_clip, file_clips
 from show1.evaluation.datasets import Dataset
 from show1.evaluation.feature_cache import ClipFeatures
-from show1.evaluation.identity import identify
+from show1.evaluation.feature_networks import FeatureOptions
 from show1.evaluation.metrics import Progress, count_used, figures_of, read_features, warnings_of
-from show1.evaluation.probes import FeatureOptions, Probe, load_probes
-from show1.evaluation.suite import Suite
+from show1.evaluation.probes import Probe, load_probes
+from show1.evaluation.suite import Suite, identify
 from show1.files import cache_dir
 from show1.generation.pipeline import Show1Pipeline
 from show1.media import read_metadata
@@ -140,7 +140,10 @@ class _Benchmark:
     def make(self, batch: Sequence[Item]) -> None:
         if not all(self.file(item).is_file() for item in batch):
             videos: list[Video] = self.pipe([item.prompt for item in batch], seed=[item.seed for item in batch])
-            _check_fit(videos[0], self.protocol)
+            try:  # fails on the first video, not after days, if the model's videos are too short for the protocol
+                cut_clip(videos[0], ClipRule.of_generated(self.protocol))
+            except InputError as error:
+                raise InputError(f"the model's videos do not fit the protocol {self.protocol.name}: {error}") from error
             for item, video in zip(batch, videos, strict=True):
                 video.save(self.file(item), overwrite=True)
         for item in batch if self.protocol.layout == "vbench" else ():
@@ -157,47 +160,32 @@ class _Benchmark:
             shutil.rmtree(kept, ignore_errors=True)
             video = self.out / "videos" / bad[0].key
             raise RunError(f"{video} cannot be scored ({bad[0].reason}); delete it and run the same command again")
-        real, report = self._real_features(probes)
+        used: dict[str, Any] = {}
+        real: dict[str, ClipFeatures] = {}
+        if protocol.compared:
+            clips = self.dataset.real_clips(protocol, self.entries)
+            folder, rule = cache_dir() / "references", protocol.reference_id
+            real = read_features("real", clips, protocol.compared, probes, folder, rule, self.on_progress)
+            used = {"references": count_used(clips, real)}
         figures = figures_of(protocol.metrics, probes, fake, real, resamples=resamples)
+        warnings, frozen = warnings_of(figures), self.frozen
+        changed: dict[str, Any] = {}
+        if protocol.id != frozen.id:
+            changed = {"frozen_id": frozen.id, "frozen_videos": frozen.videos}
+            if frozen.videos not in (0, len(self.items)):
+                wanted = f"the {frozen.videos} of {frozen.name}"
+                warnings.insert(0, f"{len(self.items)} videos instead of {wanted}: not figures of that protocol")
         record = read_metadata(made[0].file)
         return {
             "complete": True,
             "videos": len(self.items),
-            **report,
+            **used,
             "figures": figures,
             "published": published_figures(protocol.dataset),
-            "warnings": [*self._changed_number(), *warnings_of(figures)],
+            "warnings": warnings,
             "environment": {key: record[key] for key in ("versions", "device", "dtype", "threads") if key in record},
-            **self._changed_protocol(),
+            **changed,
         }
-
-    def _real_features(self, probes: Mapping[str, Probe]) -> tuple[dict[str, ClipFeatures], dict[str, Any]]:
-        """Features of real clips by the networks' names, and how many clips were used."""
-        if not self.protocol.compared:
-            return {}, {}
-        clips = self.dataset.real_clips(self.protocol, self.entries)
-        kept, rule = cache_dir() / "references", self.protocol.reference_id
-        real = read_features("real", clips, self.protocol.compared, probes, kept, rule, self.on_progress)
-        return real, {"references": count_used(clips, real)}
-
-    def _changed_protocol(self) -> dict[str, Any]:
-        if self.protocol.id == self.frozen.id:
-            return {}
-        return {"frozen_id": self.frozen.id, "frozen_videos": self.frozen.videos}
-
-    def _changed_number(self) -> list[str]:
-        if self.protocol.id == self.frozen.id or self.frozen.videos in (0, len(self.items)):
-            return []
-        wanted = f"the {self.frozen.videos} of {self.frozen.name}"
-        return [f"{len(self.items)} videos instead of {wanted}: not figures of that protocol"]
-
-
-def _check_fit(video: Video, protocol: BenchmarkProtocol) -> None:
-    """Fails on the first video, not after days, if the model's videos are too short for the protocol."""
-    try:
-        cut_clip(video, ClipRule.of_generated(protocol))
-    except InputError as error:
-        raise InputError(f"the model's videos do not fit the protocol {protocol.name}: {error}") from error
 
 
 def _check_vbench_names(protocol: BenchmarkProtocol, items: Sequence[Item]) -> None:

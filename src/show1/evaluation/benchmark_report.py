@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from show1.evaluation.benchmark_protocol import HIGHER_IS_BETTER
-from show1.evaluation.report import Report, Table, blocks, number, save_contact_sheet
+from show1.evaluation.report import Report, Table, blocks, number, save_contact_sheet, spread
 from show1.files import write_text
 
 ON_SHEET = 8
@@ -77,8 +77,7 @@ def benchmark_report(out: Path, report: Mapping[str, Any], videos: Sequence[tupl
             label, plot = figure["metric"], distance_plot(figure)
             write_text(out / "plots" / f"{label.replace(':', '-')}.svg", plot)
             pictures[f"{label} against the number of videos"] = plot
-    picked = np.unique(np.linspace(0, len(videos) - 1, min(ON_SHEET, len(videos))).round().astype(int))
-    shown = [videos[i] for i in picked]
+    shown = spread(videos, ON_SHEET)
     labels = [f"{prompt} (seed {seed})" for _, prompt, seed in shown]
     save_contact_sheet(out / "sheets" / "samples.png", [file for file, _, _ in shown], labels, max_width=1400)
     pictures["Frames of evenly spaced videos"] = "sheets/samples.png"

@@ -1,6 +1,7 @@
 """Turns clips into features, and features into the figures of a report."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,7 @@ def read_features(
         InputError: No clip can be read.
     """
     used = {probe.name: probe for probe in (probes[metric.label] for metric in metrics)}
-
-    def show(done: int, total: int) -> None:
-        if on_progress is not None:
-            on_progress(f"features of {side} videos", done, total)
-
+    show = None if on_progress is None else partial(on_progress, f"features of {side} videos")
     features = clip_features(clips, list(used.values()), folder, rule=rule, on_clip=show)
     for found in features.values():
         if not len(found.rows):
@@ -82,22 +79,10 @@ def warnings_of(figures: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{figure['metric']}: {note}" for figure in figures for note in figure["warnings"]]
 
 
-def figure(
-    metric: Metric, probe: Probe, fake: ClipFeatures, real: ClipFeatures | None, *, resamples: int = 200
+def _figure(
+    metric: Metric, probe: Probe, fake: ClipFeatures, real: ClipFeatures | None, *, resamples: int
 ) -> dict[str, Any]:
-    """Computes one figure with its interval, its limit at many videos, and warnings.
-
-    Args:
-        metric: The metric.
-        probe: Its network.
-        fake: Features of generated videos.
-        real: Features of real ones, where the metric compares.
-        resamples: Number of bootstrap resamples, of which networks of more than 1,024 features use a tenth; 0: no
-            interval.
-
-    Raises:
-        InputError: Too few videos.
-    """
+    """One figure with its interval, its limit at many videos, and warnings."""
     found = _about(metric, probe, fake)
     if real is not None and metric.name in NEEDS_REAL:
         found["real"] = len(real.rows)
@@ -197,12 +182,24 @@ def figures_of(
     *,
     resamples: int,
 ) -> list[dict[str, Any]]:
-    """Computes all figures; `fake` and `real` hold features by the networks' names."""
+    """Computes all figures, with their intervals, their limits at many videos, and warnings.
+
+    Args:
+        metrics: The metrics.
+        probes: Networks by the metrics' labels.
+        fake: Features of generated videos, by the networks' names.
+        real: Features of real ones, for the metrics that compare.
+        resamples: Number of bootstrap resamples, of which networks of more than 1,024 features use a tenth; 0: no
+            intervals.
+
+    Raises:
+        InputError: Too few videos.
+    """
     found = []
     for metric in metrics:
         probe = probes[metric.label]
         if metric.name == "alignment":
             found += _alignment(metric, probe, fake[probe.name])
         else:
-            found.append(figure(metric, probe, fake[probe.name], real.get(probe.name), resamples=resamples))
+            found.append(_figure(metric, probe, fake[probe.name], real.get(probe.name), resamples=resamples))
     return found

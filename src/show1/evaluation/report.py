@@ -5,11 +5,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from show1.files import write_text
 from show1.media import contact_sheet, save_sheet
 from show1.video import Video
+
+ItemT = TypeVar("ItemT")
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1440px;padding:0 1rem;color:#18181b}"
@@ -123,6 +127,12 @@ def percent(share: Mapping[str, Any]) -> str:
     """Formats what `Share.to_dict` gives in percent, with its 95 % interval: "95.3 (91 to 98)"."""
     low, high = share["interval"]
     return f"{100 * share['share']:.1f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def spread(items: Sequence[ItemT], count: int) -> list[ItemT]:
+    """Picks some items, evenly spaced; all of them where there are no more."""
+    picked = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[i] for i in picked]
 
 
 def save_contact_sheet(file: Path, videos: Sequence[Path], labels: Sequence[str], **options: int) -> None:

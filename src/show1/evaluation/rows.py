@@ -21,7 +21,6 @@ class Rows:
     def __init__(self) -> None:
         self._batches: list[NDArray[np.float32]] = []
         self._positions: list[NDArray[np.int64]] = []
-        self._placed: bool | None = None
 
     @property
     def count(self) -> int:
@@ -48,11 +47,11 @@ class Rows:
             return
         if positions is not None and len(positions) != len(batch):
             raise InputError(f"{len(batch)} rows need as many positions, got {len(positions)}")
-        self._place(positions is not None)
-        first = self.count
-        places = range(first, first + len(batch)) if positions is None else positions
-        self._positions.append(np.array(places, dtype=np.int64))
+        if self._batches and (positions is None) != (not self._positions):
+            raise InputError("positions must be given for all rows or for none")
         self._batches.append(batch)
+        if positions is not None:
+            self._positions.append(np.array(positions, dtype=np.int64))
 
     def merge(self, other: "Rows") -> None:
         """Adds what another one has gathered.
@@ -60,8 +59,8 @@ class Rows:
         Raises:
             InputError: Of another width, or one has positions and the other has none.
         """
-        for batch, places in zip(list(other._batches), list(other._positions), strict=True):
-            self.update(batch, places.tolist() if other._placed else None)
+        for i, batch in enumerate(list(other._batches)):
+            self.update(batch, other._positions[i].tolist() if other._positions else None)
 
     def matrix(self) -> NDArray[np.float64]:
         """Returns all rows (N, D), by position.
@@ -71,17 +70,15 @@ class Rows:
         """
         if not self._batches:
             raise InputError("there are no rows yet: call update first")
-        places = np.concatenate(self._positions)
-        order = np.argsort(places, kind="stable")
-        twice = places[order][1:][np.diff(places[order]) == 0]
-        if len(twice):
-            raise InputError(f"position {twice[0]} came twice: two shards scored the same video")
-        return np.concatenate(self._batches)[order].astype(np.float64)
-
-    def _place(self, placed: bool) -> None:
-        if self._placed not in (None, placed):
-            raise InputError("positions must be given for all rows or for none")
-        self._placed = placed
+        rows = np.concatenate(self._batches)
+        if self._positions:
+            places = np.concatenate(self._positions)
+            order = np.argsort(places, kind="stable")
+            twice = places[order][1:][np.diff(places[order]) == 0]
+            if len(twice):
+                raise InputError(f"position {twice[0]} came twice: two shards scored the same video")
+            rows = rows[order]
+        return rows.astype(np.float64)
 
 
 def check_widths(real: NDArray[np.float64], fake: NDArray[np.float64]) -> None:

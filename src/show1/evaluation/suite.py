@@ -5,13 +5,14 @@ function that makes some of them, and a function that measures them all. What is
 evaluation that was interrupted resumes when it is run again, and ends with the same report.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from show1.errors import InputError
-from show1.evaluation.identity import claim
+from show1.errors import InputError, RunError
 from show1.evaluation.report import Report
 from show1.files import read_json_object, write_json
 
@@ -32,7 +33,7 @@ class Suite(Generic[ItemT]):
     """File in the folder that says what the figures depend on."""
 
     identity: Mapping[str, Any]
-    """What the figures depend on, with its `id`: see `show1.evaluation.identity.identify`."""
+    """What the figures depend on, with its `id`: see `identify`."""
 
     items: Sequence[ItemT]
     """What is made, such as prompts with their seeds."""
@@ -73,7 +74,7 @@ class Suite(Generic[ItemT]):
             raise InputError(
                 f"shard must be i/n with 1 <= i <= n and batch_size 1 or more, got {shard} and {self.batch_size}"
             )
-        claim(self.out / self.record, self.identity, self.kind)
+        self._claim_folder()
         self._make_missing(first, parts, on_progress)
         made = sum(map(self.is_made, self.items))
         if made < len(self.items):
@@ -82,6 +83,20 @@ class Suite(Generic[ItemT]):
         write_json(self.out / "report.json", fields)
         self.write(fields).save(self.out)
         return fields
+
+    def _claim_folder(self) -> None:
+        """Writes the identity into the folder, unless the folder is that of another evaluation."""
+        file = self.out / self.record
+        if not file.is_file():
+            write_json(file, self.identity)
+            return
+        try:
+            before = read_json_object(file)
+        except ValueError as error:
+            raise RunError(f"{file} is damaged ({error}); name another folder with --out") from error
+        if before.get("id") != self.identity["id"]:
+            changed = next((k for k, v in self.identity.items() if k != "id" and before.get(k) != v), "id")
+            raise RunError(f"{file.parent} holds {self.kind} with another {changed}; name another folder with --out")
 
     def _make_missing(self, first: int, parts: int, on_progress: Callable[[int, int], None] | None) -> None:
         size = self.batch_size
@@ -95,6 +110,12 @@ class Suite(Generic[ItemT]):
             done += len(batch)
         if on_progress is not None:
             on_progress(total, total)
+
+
+def identify(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what figures depend on, as JSON saves it, with 16 hex digits of its hash as `id`."""
+    text = json.dumps(parts, sort_keys=True)
+    return {"id": hashlib.sha256(text.encode()).hexdigest()[:16], **json.loads(json.dumps(parts))}
 
 
 def kept_json(file: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:

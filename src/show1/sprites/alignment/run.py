@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from show1.config import STAGES, StageName
 from show1.errors import InputError
-from show1.evaluation.identity import identify
-from show1.evaluation.report import Report
-from show1.evaluation.suite import Suite
+from show1.evaluation.report import Report, spread
+from show1.evaluation.suite import Suite, identify
 from show1.files import read_json_object, write_atomically, write_json
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.progress import Callbacks
@@ -237,9 +235,3 @@ class _Alignment:
         folders = [self.folder(item) for item in self.items]
         seeds = [seed for _, seed in self.items]
         return alignment_report(self.out, report, {s: self.measurements(s) for s in self.stages}, folders, seeds)
-
-
-def spread(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """Picks some prompts, evenly spaced; all of them where there are no more."""
-    picked = np.linspace(0, len(prompts) - 1, min(count, len(prompts))).round().astype(int)
-    return [prompts[i] for i in picked]
