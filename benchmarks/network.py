@@ -12,11 +12,10 @@ import datetime
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from show1.networks import UNet3DConditionModel
 from show1.training.presets import preset
@@ -34,65 +33,37 @@ def median_ms(function: Callable[[], object], repeat: int) -> float:
     return statistics.median(times)
 
 
-def frame_convolutions(repeat: int) -> list[tuple[str, float]]:
-    weight = torch.randn(64, 64, 3, 1, 1)
-    video = torch.randn(2, 64, 8, 20, 32)
-    return [
-        (
-            "frame convolution, 2x64x8x20x32, Conv3d",
-            median_ms(lambda: F.conv3d(video, weight, padding=(1, 0, 0)), repeat),
-        ),
-        (
-            "frame convolution, 2x64x8x20x32, Conv2d on a view",
-            median_ms(lambda: F.conv2d(video.flatten(3), weight.squeeze(-1), padding=(1, 0)), repeat),
-        ),
-    ]
-
-
-def layouts(unet: UNet3DConditionModel, repeat: int) -> list[tuple[str, float]]:
-    sample, text = torch.randn(2, 3, 8, 20, 32), torch.randn(2, 24, 128)
-    cache = unet.encode_text(text)
-    rows = [
-        ("keyframe network, 2x8x20x32, default layout", median_ms(lambda: unet(sample, 500, text_cache=cache), repeat))
-    ]
-    original = unet.conv_in.forward
-
-    def channels_last(x: Tensor) -> Tensor:
-        return original(x.contiguous(memory_format=torch.channels_last))
-
-    unet.conv_in.forward = channels_last  # type: ignore[method-assign]
-    rows.append(
-        ("keyframe network, 2x8x20x32, channels last", median_ms(lambda: unet(sample, 500, text_cache=cache), repeat))
+def cases() -> Iterator[tuple[str, Callable[[], object]]]:
+    """What is measured: names and calls, each to be made before the next is asked for."""
+    weight, features = torch.randn(64, 64, 3, 1, 1), torch.randn(2, 64, 8, 20, 32)
+    flat = weight.squeeze(-1)
+    yield "frame convolution, 2x64x8x20x32, Conv3d", lambda: F.conv3d(features, weight, padding=(1, 0, 0))
+    yield (
+        "frame convolution, 2x64x8x20x32, Conv2d on a view",
+        lambda: F.conv2d(features.flatten(3), flat, padding=(1, 0)),
     )
+
+    unet = UNet3DConditionModel(**preset("mini").network("keyframes")).eval()
+    clips, texts = torch.randn(2, 3, 8, 20, 32), unet.encode_text(torch.randn(2, 24, 128))
+    yield "keyframe network, 2x8x20x32, default layout", lambda: unet(clips, 500, text_cache=texts)
+    original = unet.conv_in.forward
+    unet.conv_in.forward = lambda x: original(x.contiguous(memory_format=torch.channels_last))  # type: ignore[method-assign]
+    yield "keyframe network, 2x8x20x32, channels last", lambda: unet(clips, 500, text_cache=texts)
     unet.conv_in.forward = original  # type: ignore[method-assign]
-    return rows
 
-
-def text_cache(unet: UNet3DConditionModel, repeat: int) -> list[tuple[str, float]]:
-    sample, text = torch.randn(1, 3, 1, 20, 32), torch.randn(1, 24, 128)
+    image, text = torch.randn(1, 3, 1, 20, 32), torch.randn(1, 24, 128)
     cache = unet.encode_text(text)
-    return [
-        ("keyframe network, 1x1x20x32, text at every call", median_ms(lambda: unet(sample, 500, text), repeat)),
-        ("keyframe network, 1x1x20x32, text once", median_ms(lambda: unet(sample, 500, text_cache=cache), repeat)),
-    ]
+    yield "keyframe network, 1x1x20x32, text at every call", lambda: unet(image, 500, text)
+    yield "keyframe network, 1x1x20x32, text once", lambda: unet(image, 500, text_cache=cache)
 
-
-def segments(repeat: int) -> list[tuple[str, float]]:
-    unet = UNet3DConditionModel(**{**preset("mini").network("keyframes"), "in_channels": 7}).eval()
-    sample, text = torch.randn(7, 7, 5, 20, 32), torch.randn(7, 24, 128)
-    all_text, one_text = unet.encode_text(text), unet.encode_text(text[:1])
-
-    def one_by_one() -> None:
-        for i in range(7):
-            unet(sample[i : i + 1], 500, text_cache=one_text)
-
-    return [
-        ("interpolation network, 7 segments one by one", median_ms(one_by_one, repeat)),
-        (
-            "interpolation network, 7 segments batched",
-            median_ms(lambda: unet(sample, 500, text_cache=all_text), repeat),
-        ),
-    ]
+    wide = UNet3DConditionModel(**{**preset("mini").network("keyframes"), "in_channels": 7}).eval()
+    segments, states = torch.randn(7, 7, 5, 20, 32), torch.randn(7, 24, 128)
+    together, alone = wide.encode_text(states), wide.encode_text(states[:1])
+    yield (
+        "interpolation network, 7 segments one by one",
+        lambda: [wide(segment, 500, text_cache=alone) for segment in segments.split(1)],
+    )
+    yield "interpolation network, 7 segments batched", lambda: wide(segments, 500, text_cache=together)
 
 
 def main() -> None:
@@ -102,10 +73,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    unet = UNet3DConditionModel(**preset("mini").network("keyframes")).eval()
     with torch.inference_mode():
-        rows = frame_convolutions(arguments.repeat) + layouts(unet, arguments.repeat)
-        rows += text_cache(unet, arguments.repeat) + segments(arguments.repeat)
+        rows = [(name, median_ms(call, arguments.repeat)) for name, call in cases()]
     hardware = platform.processor() or platform.machine()
     print(f"{hardware}, {arguments.threads} threads, torch {torch.__version__}, float32, {datetime.date.today()};")
     print(f"median of {arguments.repeat} calls\n")

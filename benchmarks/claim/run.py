@@ -27,11 +27,11 @@ Everything that is done is kept in the folder, by a hash of what it depends on, 
 """
 
 import argparse
+import dataclasses
 import datetime
-import json
+import functools
 import logging
 import platform
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -41,7 +41,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.claim.plans import ARMS, EARLIER, LOW, PLANS, Options
+from benchmarks.claim.plans import ARMS, LOW, PLANS, Options
 from benchmarks.claim.training import train_networks
 from benchmarks.claim.ways import CORRUPTIONS, Comparison, cost_of, pipelines, prompts
 from scripts import train_mini
@@ -124,18 +124,17 @@ def _make(number: int) -> None:
     _comparison.make(number)
 
 
-def costs_of(command: Sequence[str]) -> Costs:
-    """Measures costs by running this command once per way, each in a process of its own."""
+def costs_of(options: Options, networks: dict[str, Path], arms: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Measures the costs of each way in a process of its own, so that none has what another has loaded."""
+    found = {}
+    for arm in arms:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            found[arm] = pool.submit(_cost, options, networks, arm).result()
+    return found
 
-    def measure(arms: Sequence[str]) -> dict[str, dict[str, float]]:
-        found = {}
-        for arm in arms:
-            process = [sys.executable, "-m", "benchmarks.claim.run", *command, "--cost-of", arm]
-            output = subprocess.run(process, check=True, stdout=subprocess.PIPE, text=True).stdout
-            found[arm] = json.loads(output.splitlines()[-1])
-        return found
 
-    return measure
+def _cost(options: Options, networks: dict[str, Path], arm: str) -> dict[str, float]:
+    return cost_of(arm, pipelines(options, networks))
 
 
 def readable(options: Options, report: dict[str, Any]) -> Report:
@@ -200,43 +199,32 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, argparse.Nam
     )
     parser.add_argument(
         "--way",
+        dest="ways",
         action="append",
         default=[],
         choices=ARMS,
         help="compare only this way; may be given several times (default: all)",
     )
-    parser.add_argument("--earlier-keyframes", type=Path, help="stage folder of keyframes of a shorter training")
-    parser.add_argument("--quick", action="store_true", help="use only 2 prompts and 2 optimizer steps")
     parser.add_argument(
-        "--cost-of", choices=(LOW, *ARMS, EARLIER), help="print only the seconds and bytes of a way, as JSON"
+        "--earlier-keyframes", dest="earlier", type=Path, help="stage folder of keyframes of a shorter training"
     )
+    parser.add_argument("--quick", action="store_true", help="use only 2 prompts and 2 optimizer steps")
     given = parser.parse_args(arguments)
-    for name, least in (("videos", 1), ("processes", 1)):
-        if getattr(given, name) < least:
-            parser.error(f"--{name} must be {least} or more, got {getattr(given, name)}")
+    for name in ("videos", "processes"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name} must be 1 or more, got {getattr(given, name)}")
     if given.share <= 0:
         parser.error(f"--share must be more than 0, got {given.share}")
-    if given.earlier_keyframes is not None and not (given.earlier_keyframes / "unet").is_dir():
-        parser.error(f"--earlier-keyframes: {given.earlier_keyframes} is not a stage folder; it has no folder unet")
-    options = Options(
-        out=given.out,
-        model=given.model,
-        videos=2 if given.quick else given.videos,
-        share=given.share,
-        steps=2 if given.quick else None,
-        mixed_precision=given.mixed_precision,
-        earlier=given.earlier_keyframes,
-        ways=tuple(given.way),
-        workers=given.workers,
-        cuda_graphs=given.cuda_graphs,
-    )
-    return options, given
+    if given.earlier is not None and not (given.earlier / "unet").is_dir():
+        parser.error(f"--earlier-keyframes: {given.earlier} is not a stage folder; it has no folder unet")
+    fields = {name: value for name, value in vars(given).items() if name not in ("only", "processes", "quick")}
+    options = Options(**{**fields, "ways": tuple(given.ways)})
+    return dataclasses.replace(options, videos=2, steps=2) if given.quick else options, given
 
 
 def main(arguments: Sequence[str] | None = None, *, train: Callable[..., Any] = train) -> None:
     """Runs the benchmark; `train` runs a training."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arguments = sys.argv[1:] if arguments is None else arguments
     options, given = parse(arguments)
     with train_mini.stop_when_asked() as stop:
         try:
@@ -245,13 +233,9 @@ def main(arguments: Sequence[str] | None = None, *, train: Callable[..., Any] = 
             sys.exit(f"{stopped}; run the same command to resume")
     if given.only:
         return
-    if given.processes > 1 and given.cost_of is None:
+    if given.processes > 1:
         side_by_side(options, networks, given.processes)
-    pipes = pipelines(options, networks)
-    if given.cost_of is not None:
-        print(json.dumps(cost_of(given.cost_of, pipes)))
-        return
-    compare(options, pipes, costs_of(arguments))
+    compare(options, pipelines(options, networks), functools.partial(costs_of, options, networks))
     print((options.out / "report.md").read_text(encoding="utf-8"))
 
 

@@ -196,10 +196,7 @@ def style_prompts(style: str | None, count: int = 64) -> list[ContentPrompt]:
         count: Prompts.
     """
     ending = f", {style}" if style else ""
-    return [
-        ContentPrompt(prompt=caption(scene) + ending, subject=scene.subject, background=scene.background)
-        for scene in _style_scenes(count)
-    ]
+    return [_scene_prompt(scene, ending) for scene in _style_scenes(count)]
 
 
 def summarise_motion(name: str, asked: Sequence[ContentPrompt], scores: Sequence[MotionScore]) -> dict[str, Any]:
@@ -223,8 +220,7 @@ def summarise_motion(name: str, asked: Sequence[ContentPrompt], scores: Sequence
         "correlation": {"median": median, "quartiles": [lower, upper]},
         "extent": round(float(np.median([score.extent for score in scores])), 4),
         "follows": Share.of(c >= FOLLOWS for c in correlations).to_dict(),
-        "subject": Share.of(s.subject == a.subject for a, s in pairs).to_dict(),
-        "background": Share.of(s.background == a.background for a, s in pairs).to_dict(),
+        **_content(pairs),
         "subject_leak": Share.of(s.subject == clip_subject != a.subject for a, s in pairs).to_dict(),
         "background_leak": Share.of(s.background == clip_background != a.background for a, s in pairs).to_dict(),
     }
@@ -245,8 +241,7 @@ def summarise_style(style: str, asked: Sequence[ContentPrompt], scores: Sequence
     return {
         "videos": len(scores),
         "style": Share.of(s.style == style for s in scores).to_dict(),
-        "subject": Share.of(s.subject == a.subject for a, s in pairs).to_dict(),
-        "background": Share.of(s.background == a.background for a, s in pairs).to_dict(),
+        **_content(pairs),
         "content": Share.of(s.subject == a.subject and s.background == a.background for a, s in pairs).to_dict(),
     }
 
@@ -293,12 +288,11 @@ def validate_motion(
     right = [score_motion(true_motion(name, a, i, **size), name, reader) for i, a in enumerate(asked)]
     world = SpriteWorld(seed=2001)
     scenes = [world.scene(index) for index in range(count)]
-    others = [ContentPrompt(prompt=caption(s), subject=s.subject, background=s.background) for s in scenes]
     times = frame_times(num_frames)
     wrong = [score_motion(render_tensor(s, times, height, width), name, reader) for s in scenes]
     return {
         "ground truth": summarise_motion(name, asked, right),
-        "other motions": summarise_motion(name, others, wrong),
+        "other motions": summarise_motion(name, [_scene_prompt(s) for s in scenes], wrong),
     }
 
 
@@ -324,6 +318,18 @@ def validate_style(
         video = Video(frames=apply_style(style, frames) if style else frames, fps=1)
         scores.append(score_style(video.to_tensor(), reader))
     return summarise_style(style or "plain", style_prompts(style, count), scores)
+
+
+def _scene_prompt(scene: Scene, ending: str = "") -> ContentPrompt:
+    return ContentPrompt(prompt=caption(scene) + ending, subject=scene.subject, background=scene.background)
+
+
+def _content(pairs: Sequence[tuple[ContentPrompt, MotionScore | StyleScore]]) -> dict[str, Any]:
+    """How often the subject, and the background, is what the prompt asks for."""
+    return {
+        "subject": Share.of(score.subject == asked.subject for asked, score in pairs).to_dict(),
+        "background": Share.of(score.background == asked.background for asked, score in pairs).to_dict(),
+    }
 
 
 def _style_scenes(count: int) -> list[Scene]:

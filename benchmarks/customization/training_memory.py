@@ -23,13 +23,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.claim.memory import BASE
 from show1.diffusion import add_noise
 from show1.networks import UNet3DConditionModel
 from show1.networks.layers import set_temporal_dropout
 from show1.training.customization import METHODS, CustomizationConfig
 from show1.training.customization.methods import METHOD_CLASSES, Method, MotionLora
 from show1.training.objective import Inputs, Predicted
+from show1.training.presets import preset
 
 FRAMES, HEIGHT, WIDTH = 8, 40, 64
 
@@ -51,7 +51,7 @@ def configure(method: str, checkpointing: bool, clips: int) -> CustomizationConf
 
 def build(config: CustomizationConfig) -> tuple[Any, Method]:
     """The network, frozen but for what the method lets learn."""
-    unet: Any = UNet3DConditionModel(**BASE)
+    unet: Any = UNet3DConditionModel(**preset("show-1").network("keyframes"))
     set_temporal_dropout(unet, 0.0)
     method = METHOD_CLASSES[config.resolved_method](unet, config)
     if config.gradient_checkpointing:
