@@ -8,26 +8,22 @@ Half of the frames show groups, small and big subjects, two fifths single subjec
 combinations are shown, as in `train_reader.py`, whose blur, noise and shifts of colour are used.
 """
 
-import argparse
 import math
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from reader_training import SIZES, arguments_of, begin, fit, roughen
 from torch import Tensor
-from train_reader import roughen, save
 
 from show1.sprites.groups import GroupWorld
 from show1.sprites.readers.group import GroupReader
 from show1.sprites.readers.subject import HEIGHT, WIDTH, resize
 from show1.sprites.scenes import Scene, SpriteWorld, render_tensor, sprite_layer
 
-WEIGHTS = Path("src/show1/sprites/assets/group_reader.safetensors")
 GROUPS, EMPTY = 0.5, 0.1
 NOTHING = -1
 """Value of the map of subjects where there is none."""
@@ -71,7 +67,7 @@ def batches(seed: int, size: int) -> Iterator[Batch]:
     rng, start = random.Random(seed), 0
     while True:
         scenes = [draw(seed, start + i, rng) for i in range(size)]
-        sizes = [rng.choice([(20, 32), (40, 64), (80, 128)]) for _ in scenes]
+        sizes = [rng.choice(SIZES) for _ in scenes]
         shown = [example(scene, rng.random(), pixels) for scene, pixels in zip(scenes, sizes, strict=True)]
         parts = [torch.stack(part) for part in zip(*shown, strict=True)]
         frames, coverage, middles, sides, subjects = parts
@@ -82,7 +78,7 @@ def batches(seed: int, size: int) -> Iterator[Batch]:
 def loss_of(reader: GroupReader, batch: Batch) -> Tensor:
     """The loss of middles: the focal loss of CenterNet (arXiv:1904.07850, equation 1)."""
     frames, coverage, middles, sides, subjects, backgrounds = batch
-    mask, seen, side, names, background = reader(frames)
+    mask, seen, side, names, background = reader(roughen(frames))
     p, peak = seen.sigmoid(), middles == 1
     right = (1 - p).square() * F.logsigmoid(seen) * peak
     wrong = (1 - middles) ** 4 * p.square() * F.logsigmoid(-seen)
@@ -103,7 +99,7 @@ def accuracy(reader: GroupReader, count: int) -> dict[str, float]:
     rng = random.Random(77)
     for index in range(count):
         scene = draw(77, index, rng)
-        size = rng.choice([(20, 32), (40, 64), (80, 128)])
+        size = rng.choice(SIZES)
         reading = reader.read(render_tensor(scene, np.array([rng.random()]), *size))
         shown = [s.subject for s in (scene, *scene.others)]
         kind = "empty" if scene.start == (9.0, 9.0) else "groups" if scene.others or scene.sized else "single"
@@ -115,35 +111,12 @@ def accuracy(reader: GroupReader, count: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
-    parser.add_argument("--more", action="store_true", help="train the present weights further")
-    parser.add_argument("--check", action="store_true", help="measure the present weights, and train nothing")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    arguments = parser.parse_args()
-    if arguments.check:
-        print(accuracy(GroupReader.trained(), 2048))
-        return
-    torch.manual_seed(0)
-    rng = random.Random(arguments.steps)
-    reader = GroupReader.trained().train() if arguments.more else GroupReader()
-    print(f"{sum(p.numel() for p in reader.parameters())} parameters")
-    optimizer = torch.optim.AdamW(reader.parameters(), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.rate, total_steps=arguments.steps)
-    stream, began = batches(arguments.steps, arguments.batch), time.monotonic()
-    for step in range(1, arguments.steps + 1):
-        frames, *truth = next(stream)
-        loss = loss_of(reader, (roughen(frames, rng), *truth))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if step % 100 == 0 or step == arguments.steps:
-            print(step, f"{time.monotonic() - began:.0f} s", f"loss {loss.item():.4f}", accuracy(reader, 256))
-            save(reader, arguments.weights)
-    print(f"{arguments.weights}: {arguments.weights.stat().st_size / 1e6:.1f} MB", accuracy(reader, 2048))
+    arguments = arguments_of(__doc__, GroupReader, 4e-3, steps=1500, batch=48)
+    reader = begin(GroupReader, arguments)
+    if not arguments.check:
+        stream = batches(arguments.steps, arguments.batch)
+        fit(reader, loss_of, stream, lambda: accuracy(reader, 256), arguments, steps=arguments.steps)
+    print(accuracy(reader, 2048))
 
 
 if __name__ == "__main__":
