@@ -14,8 +14,6 @@ from show1.config import StageName
 from show1.errors import InputError
 
 if TYPE_CHECKING:
-    from show1.evaluation.benchmark_protocol import Resize
-    from show1.evaluation.clips import ClipRule
     from show1.evaluation.feature_networks import FeatureOptions
     from show1.sprites.alignment.prompts import PromptSet
 
@@ -213,9 +211,7 @@ def score(
         str | None,
         typer.Option(metavar="WIDTHxHEIGHT", help="Size to resize clips to, such as 256x256; by default their own."),
     ] = None,
-    resize: Annotated[
-        str, typer.Option(metavar="RULE", help="What to do where proportions differ: squash or crop.")
-    ] = "squash",
+    resize: Annotated[Literal["squash", "crop"], typer.Option(help="What to do where proportions differ.")] = "squash",
     resamples: Resamples = 200,
     offline: Offline = False,
     device: Device = None,
@@ -231,15 +227,19 @@ def score(
       show1 evaluate score --fake made/ --metric clipsim --metric is
     """
     from show1.evaluation.benchmark_report import folders_markdown
+    from show1.evaluation.clips import ClipRule
     from show1.evaluation.folder_scores import score_folders
     from show1.sprites.benchmark import CATALOGUE
 
     metrics = [CATALOGUE.parse_metric(text) for text in dict.fromkeys(metric)]
+    width, height = _size(size)
+    count = _clip_frames(frames, {m.name for m in metrics})
+    rule = ClipRule(frames=count, stride=stride, fps=fps, height=height, width=width, resize=resize)
     result = score_folders(
         real,
         fake,
         metrics,
-        rule=_clip_rule(_clip_frames(frames, [m.name for m in metrics]), stride, fps, size, resize),
+        rule=rule,
         options=_feature_options(features, device, offline),
         resamples=resamples,
         on_progress=None if quiet or as_json else _tell_progress,
@@ -278,23 +278,13 @@ def _prompt_sets(text: str) -> "tuple[PromptSet, ...]":
     return tuple(s for s in PROMPT_SETS if s in names)
 
 
-def _clip_rule(frames: int | None, stride: int, fps: float | None, size: str | None, resize: str) -> "ClipRule":
-    from show1.evaluation.clips import ClipRule
-
-    if resize not in ("squash", "crop"):
-        raise InputError(f"--resize: squash or crop, got {resize!r}")
-    width, height = _size(size)
-    rule: Resize = resize  # type: ignore[assignment]
-    return ClipRule(frames=frames, stride=stride, fps=fps, height=height, width=width, resize=rule)
-
-
-def _clip_frames(frames: int | None, metrics: list[str]) -> int | None:
+def _clip_frames(frames: int | None, metrics: set[str]) -> int | None:
     """Frames per clip; None: all."""
     if frames is not None:
         return frames
     if "alignment" not in metrics:
         return 16
-    if set(metrics) != {"alignment"}:
+    if metrics != {"alignment"}:
         raise InputError(
             "alignment reads whole videos, other metrics read clips: ask for it separately, or give --frames"
         )
