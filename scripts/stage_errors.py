@@ -13,7 +13,7 @@ import argparse
 import datetime
 import platform
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,49 +21,16 @@ import torch.nn.functional as F
 from expert_settings import FRAMES, HEADER, TINY, encoded, scenes, scored
 from torch import Tensor
 
-from show1.config import InterpolationSettings, SuperResolutionSettings
+from show1.config import InterpolationSettings, StageName, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds
 from show1.networks import UNet3DConditionModel
 from show1.sprites.alignment.judge import SceneJudge
 from show1.stages import load_stage
-from show1.stages.stage import PromptEmbeddings
 from show1.stages.super_resolution import upsample
 from show1.training.corruption import LOW, corrupted
 from show1.training.tasks.text_conditioner import TextConditioner
 
 HIGH, FACTOR = (80, 128), 4
-
-Make = Callable[[Tensor, int], Tensor]
-"""Makes a stage's output (N, 3, F', H, W) from its input (N, 3, F, h, w) and a number of steps."""
-
-
-def interpolation(folder: Path, prompts: PromptEmbeddings, seeds: IndependentSeeds) -> Make:
-    """The stage; no steps: the linear blend."""
-    stage = load_stage("interpolation", folder)
-
-    def make(video: Tensor, steps: int) -> Tensor:
-        if steps == 0:
-            return F.interpolate(video, size=(FRAMES, *TINY), mode="trilinear", align_corners=True)
-        settings = InterpolationSettings(num_inference_steps=steps, guidance_scale=1.0, factor=FACTOR)
-        return stage(video, prompts, seeds=seeds, settings=settings)
-
-    return make
-
-
-def super_resolution(folder: Path, prompts: PromptEmbeddings, seeds: IndependentSeeds, noise_level: int) -> Make:
-    """The stage; no steps: plain upscaling."""
-    stage = load_stage("super_resolution", folder)
-    height, width = HIGH
-
-    def make(video: Tensor, steps: int) -> Tensor:
-        if steps == 0:
-            return upsample(video, height, width)
-        settings = SuperResolutionSettings(
-            num_inference_steps=steps, guidance_scale=1.0, height=height, width=width, noise_level=noise_level
-        )
-        return stage(video, prompts, seeds=seeds, settings=settings)
-
-    return make
 
 
 @torch.no_grad()
@@ -76,14 +43,27 @@ def main() -> None:
     parser.add_argument("--noise-level", type=int, default=0, help="noise level of the condition of super-resolution")
     arguments = parser.parse_args()
     captions, tiny, large = scenes(arguments.videos, HIGH, seed=78)
-    text_states = encoded(TextConditioner.from_folder(arguments.text), captions)
+    prompts = encoded(TextConditioner.from_folder(arguments.text), captions)
     seeds = IndependentSeeds(list(range(len(captions))))
+    name: StageName
+    settings: InterpolationSettings | SuperResolutionSettings
     if UNet3DConditionModel.load_config(arguments.stage / "unet")["in_channels"] == 7:
-        given, wanted, plain = tiny[:, :, ::FACTOR], tiny, "linear blend"
-        make = interpolation(arguments.stage, text_states, seeds)
+        name, given, wanted, plain = "interpolation", tiny[:, :, ::FACTOR], tiny, "linear blend"
+        settings = InterpolationSettings(guidance_scale=1.0, factor=FACTOR)
     else:
-        given, wanted, plain = tiny, large, "upscaling"
-        make = super_resolution(arguments.stage, text_states, seeds, arguments.noise_level)
+        name, given, wanted, plain = "super_resolution", tiny, large, "upscaling"
+        settings = SuperResolutionSettings(
+            guidance_scale=1.0, height=HIGH[0], width=HIGH[1], noise_level=arguments.noise_level
+        )
+    stage = load_stage(name, arguments.stage)
+
+    def make(video: Tensor, steps: int) -> Tensor:
+        """What the stage makes; without steps, what needs no network: (N, 3, F, h, w) -> (N, 3, F', H, W)."""
+        if steps:
+            return stage(video, prompts, seeds=seeds, settings=replace(settings, num_inference_steps=steps))
+        if name == "interpolation":
+            return F.interpolate(video, size=(FRAMES, *TINY), mode="trilinear", align_corners=True)
+        return upsample(video, *HIGH)
 
     judge = SceneJudge()
     torch.manual_seed(0)

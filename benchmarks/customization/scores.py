@@ -246,16 +246,14 @@ def summarise_style(style: str, asked: Sequence[ContentPrompt], scores: Sequence
     }
 
 
-def true_motion(name: str, asked: ContentPrompt, number: int, *, num_frames: int, height: int, width: int) -> Tensor:
+def true_motion(name: str, asked: ContentPrompt, number: int, **size: int) -> Tensor:
     """A render of a taught motion with what a prompt asks for, of a size that varies: (3, F, H, W) in [-1, 1].
 
     Args:
         name: One of `TEACHING_MOTIONS`.
         asked: Subject and background.
         number: Picks the size of the sprite and the paint.
-        num_frames: Frames.
-        height: Rows of pixels.
-        width: Columns of pixels.
+        size: `num_frames`, `height` and `width` of the video.
     """
     scene = teaching_scene(
         name,
@@ -264,60 +262,54 @@ def true_motion(name: str, asked: ContentPrompt, number: int, *, num_frames: int
         size=0.45 + 0.05 * (number % 4),
         paint_seed=number,
     )
-    return render_tensor(scene, frame_times(num_frames), height, width)
+    return _rendered(scene, **size)
 
 
-def validate_motion(
-    name: str, reader: SpriteReader, *, count: int, num_frames: int, height: int, width: int
-) -> dict[str, dict[str, Any]]:
+def validate_motion(name: str, reader: SpriteReader, *, count: int, **size: int) -> dict[str, dict[str, Any]]:
     """What the scores give where the answer is known: renders of the motion, and of the world's own motions.
 
     Args:
         name: One of `TEACHING_MOTIONS`.
         reader: See `SpriteReader.trained`.
         count: Videos of each.
-        num_frames: Frames.
-        height: Rows of pixels.
-        width: Columns of pixels.
+        size: `num_frames`, `height` and `width` of the videos.
 
     Returns:
         Lines of the table by name: see `summarise_motion`.
     """
     asked = motion_prompts(name, count)
-    size = {"num_frames": num_frames, "height": height, "width": width}
     right = [score_motion(true_motion(name, a, i, **size), name, reader) for i, a in enumerate(asked)]
     world = SpriteWorld(seed=2001)
     scenes = [world.scene(index) for index in range(count)]
-    times = frame_times(num_frames)
-    wrong = [score_motion(render_tensor(s, times, height, width), name, reader) for s in scenes]
+    wrong = [score_motion(_rendered(scene, **size), name, reader) for scene in scenes]
     return {
         "ground truth": summarise_motion(name, asked, right),
         "other motions": summarise_motion(name, [_scene_prompt(s) for s in scenes], wrong),
     }
 
 
-def validate_style(
-    style: str | None, reader: StyleReader, *, count: int, num_frames: int, height: int, width: int
-) -> dict[str, Any]:
+def validate_style(style: str | None, reader: StyleReader, *, count: int, **size: int) -> dict[str, Any]:
     """What the scores give where the answer is known: renders of what the prompts ask for, drawn in the style.
 
     Args:
         style: One of `STYLES`; None: none.
         reader: See `StyleReader.trained`.
         count: Videos.
-        num_frames: Frames.
-        height: Rows of pixels.
-        width: Columns of pixels.
+        size: `num_frames`, `height` and `width` of the videos.
 
     Returns:
         A line of the table: see `summarise_style`.
     """
     scores = []
     for scene in _style_scenes(count):
-        frames = render(scene, num_frames, height, width)
+        frames = render(scene, **size)
         video = Video(frames=apply_style(style, frames) if style else frames, fps=1)
         scores.append(score_style(video.to_tensor(), reader))
     return summarise_style(style or "plain", style_prompts(style, count), scores)
+
+
+def _rendered(scene: Scene, num_frames: int, height: int, width: int) -> Tensor:
+    return render_tensor(scene, frame_times(num_frames), height, width)
 
 
 def _scene_prompt(scene: Scene, ending: str = "") -> ContentPrompt:

@@ -60,29 +60,23 @@ def summarise(name: str, videos: Sequence[Measurement], real: Sequence[Features]
     }
 
 
-def validate(prompts: Sequence[Any], judge: Judge, *, num_frames: int, height: int, width: int) -> list[dict[str, Any]]:
+def validate(prompts: Sequence[Any], judge: Judge, **size: int) -> list[dict[str, Any]]:
     """Scores what is known: ground truth, ground truth under other prompts, and noise.
 
     Args:
         prompts: Prompts of the judge's sets.
         judge: The judge.
-        num_frames: Frames per clip.
-        height: Rows of pixels.
-        width: Columns of pixels.
+        size: `num_frames`, `height` and `width` of the clips.
 
     Returns:
         Rows of `summarise`.
     """
-    size = {"num_frames": num_frames, "height": height, "width": width}
     real = [Measurement.of(prompt, judge.truth(prompt, seed=0, **size), judge) for prompt in prompts]
     half = max(len(prompts) // 2, 1)
     others = [*real[half:], *real[:half]]
     shuffled = [other._replace(prompt=own.prompt) for own, other in zip(real, others, strict=True)]
-    generator = torch.Generator().manual_seed(0)
-    noise = [
-        Measurement.of(prompt, torch.rand(3, num_frames, height, width, generator=generator) * 2 - 1, judge)
-        for prompt in prompts
-    ]
+    generator, shape = torch.Generator().manual_seed(0), (3, size["num_frames"], size["height"], size["width"])
+    noise = [Measurement.of(prompt, torch.rand(shape, generator=generator) * 2 - 1, judge) for prompt in prompts]
     reference = true_features(judge, prompts, [1] * len(prompts), **size)
     return [
         summarise("ground truth", real, reference),
@@ -91,13 +85,11 @@ def validate(prompts: Sequence[Any], judge: Judge, *, num_frames: int, height: i
     ]
 
 
-def true_features(
-    judge: Judge, prompts: Sequence[Any], seeds: Sequence[int], *, num_frames: int, height: int, width: int
-) -> list[Features] | None:
+def true_features(judge: Judge, prompts: Sequence[Any], seeds: Sequence[int], **size: int) -> list[Features] | None:
     """Returns the features, (F, 160) per clip, of renders of what prompts ask for; None where the judge has none."""
     found = []
     for prompt, seed in zip(prompts, seeds, strict=True):
-        _, features = judge.score(judge.truth(prompt, seed=seed, num_frames=num_frames, height=height, width=width))
+        _, features = judge.score(judge.truth(prompt, seed=seed, **size))
         if features is None:
             return None
         found.append(features)
