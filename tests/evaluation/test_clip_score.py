@@ -132,5 +132,5 @@ def test_offline_and_damaged(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no weights"):
         ClipScore.load(tmp_path, FeatureOptions())
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match="no CLIP"):
+    with pytest.raises(CheckpointError, match="not a CLIP model"):
         ClipScore.load(tmp_path, FeatureOptions())
