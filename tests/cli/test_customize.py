@@ -49,7 +49,7 @@ def test_a_customization_and_more_of_it(show1: Show1, tmp_path: Path, asked: lis
     adapter = Adapter.load(tmp_path / "walk.safetensors")
     assert adapter.settings["steps"] == 2 and adapter.prompt == "a panda spins"
     other = show1("customize", "style", "--run", "walk.run")
-    assert other.code == 2 and "walk.run/config.json is of the kind 'motion', not 'style'" in other.err
+    assert other.code == 2 and "walk.run/config.json holds options for the kind 'motion', not for 'style'" in other.err
 
 
 def test_dry_run(show1: Show1, tmp_path: Path, asked: list[object]) -> None:
