@@ -13,9 +13,9 @@ from published_layout import small_changes, small_settings
 
 from show1.config import PUBLISHED, StageName
 from show1.errors import Cancelled, InputError
-from show1.generation.loader import CascadeLoader
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.progress import Callbacks
+from show1.text.encoder import PromptEncoder
 from show1.video import Video
 
 PROMPT = "A burning lamborghini driving on rainbow."
@@ -83,13 +83,13 @@ def test_the_text_encoder_is_freed_before_the_first_network_is_read(
 ) -> None:
     pipe = Show1Pipeline.from_pretrained(published, memory="low", device="cpu", cache_embeddings=False)
     encoded: list[tuple[str, ...]] = []
-    release = CascadeLoader.release_text
+    free = PromptEncoder.free
 
-    def watched(self: CascadeLoader, encoder: Any) -> None:
-        encoded.append(self.loaded)
-        release(self, encoder)
+    def watched(self: PromptEncoder) -> None:
+        encoded.append(pipe.loaded)
+        free(self)
 
-    monkeypatch.setattr(CascadeLoader, "release_text", watched)
+    monkeypatch.setattr(PromptEncoder, "free", watched)
     before: list[tuple[str, ...]] = []
     pipe(
         PROMPT,

@@ -15,7 +15,6 @@ from show1.adapters.adapter import Adapter, unet_sha256
 from show1.checkpoints.weight_files import find_weights, read_shapes
 from show1.config import StageName
 from show1.errors import CheckpointError, InputError, RunError
-from show1.generation.loader import CascadeLoader
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.run import Run
 from show1.stages import PromptEmbeddings
@@ -125,9 +124,9 @@ class Switched:
 
 def loaded_stage(pipe: Show1Pipeline, file: Path, weight: float, detail_weight: float | None = None) -> Any:
     """The keyframes' stage with an adapter, in float32 on the CPU."""
-    loader = CascadeLoader(pipe.cascade, device=pipe.device, dtype=pipe.dtype, memory="high", embedding_cache=None)
-    loader.adapters.load(file, weight=weight, detail_weight=detail_weight)
-    with loader.resident("keyframes") as stage:
+    other = Show1Pipeline(pipe.cascade, device=pipe.device, dtype=pipe.dtype, memory="high")
+    other.adapters.load(file, weight=weight, detail_weight=detail_weight)
+    with other.resident("keyframes") as stage:
         return stage
 
 

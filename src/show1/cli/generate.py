@@ -12,7 +12,6 @@ from show1.cli.settings import Change, as_mapping, parse_adapters, parse_changes
 from show1.config import STAGES, CascadeSettings, Numerics, StageName
 from show1.errors import InputError
 from show1.generation.output import OutputFile, absolute, default_path
-from show1.generation.result import final_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -159,7 +158,7 @@ def generate(
         until=until,
         numerics=numerics,
     )
-    _, height, width, fps = final_shape(request)
+    _, height, width, fps = request.final_shape
     target.probe(count, size=(height, width), fps=fps)
     if dry_run:
         _show_plan(pipe, request, target, as_json=as_json)
@@ -246,7 +245,7 @@ def _begin_run(directory: Path | None, output: OutputFile) -> "tuple[Run, bool]"
 
 
 def _show_plan(pipe: "Show1Pipeline", request: "GenerationRequest", output: OutputFile, *, as_json: bool) -> None:
-    frames, height, width, fps = final_shape(request)
+    frames, height, width, fps = request.final_shape
     for warning in pipe.prompt_warnings(request.prompts[0], request.settings):
         tell(f"warning: {warning}", style="yellow")
     adapters = [adapter.record for adapter in pipe.adapters]

@@ -10,7 +10,6 @@ from show1.cli.progress import choose_reporter
 from show1.cli.session import Clock, keeping, load_pipeline, tell_result
 from show1.errors import RunError
 from show1.generation.output import OutputFile, absolute, default_path, free_path, numbered
-from show1.generation.result import final_shape
 
 if TYPE_CHECKING:
     from show1.generation.run import Run
@@ -63,7 +62,7 @@ def resume(
     target = _target(run, output=output, sheet=sheet, overwrite=overwrite)
     count = len(run.request.prompts)
     if not run.finished:
-        _, height, width, fps = final_shape(run.request)
+        _, height, width, fps = run.request.final_shape
         target.probe(count, size=(height, width), fps=fps)
     with keeping(run):
         with choose_reporter(quiet=quiet or as_json) as reporter:

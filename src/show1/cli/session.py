@@ -13,7 +13,6 @@ from show1.cli.progress import duration
 from show1.config import StageName
 from show1.errors import Cancelled
 from show1.generation.output import OutputFile
-from show1.generation.result import describe_result
 
 if TYPE_CHECKING:
     from show1.generation.pipeline import Show1Pipeline
@@ -88,7 +87,7 @@ def tell_result(
     as_json: bool,
 ) -> None:
     """Reports what was made: JSON or the files' names on stdout, the rest on stderr."""
-    result = describe_result(run, videos, files, output, clock.seconds)
+    result = _describe(run, videos, files, output, clock.seconds)
     if as_json:
         say_json(result)
         return
@@ -105,6 +104,42 @@ def tell_result(
     if first.metadata["stages"][-1] != available[-1]:
         which, number = ("one of them", "N") if len(videos) > 1 else ("it", "1")
         tell(f"To take {which} through the other stages: show1 resume {quoted(run.path)} --pick {number}")
+
+
+def _describe(
+    run: "Run", videos: "Sequence[Video]", files: Sequence[str], output: OutputFile, seconds: float
+) -> dict[str, Any]:
+    """Describes finished videos in JSON types."""
+    manifest = run.manifest
+    costs: dict[str, Any] = {"text": manifest.text, **manifest.stages}
+    stages = {
+        name: cost.model_dump(include={"seconds", "peak_memory_bytes"})
+        for name, cost in costs.items()
+        if cost is not None
+    }
+    outputs = [
+        {
+            "file": file,
+            "prompt": video.metadata["prompt"],
+            "seed": video.metadata["seed"],
+            "frames": len(video),
+            "height": video.frames.shape[1],
+            "width": video.frames.shape[2],
+            "fps": video.fps,
+        }
+        for file, video in zip(files, videos, strict=True)
+    ]
+    return {
+        "file": files[0],
+        "run": str(run.path.absolute()),
+        "seed": outputs[0]["seed"],
+        "model": videos[0].metadata["model"],
+        "videos": outputs,
+        "sheet": output.sheet,
+        "seconds": seconds,
+        "stages": stages,
+        "peak_memory_bytes": max((s["peak_memory_bytes"] or 0 for s in stages.values()), default=0),
+    }
 
 
 def _short(file: str) -> str:

@@ -1,9 +1,11 @@
 """A cascade as a model: where it comes from, what of it is in memory, and its adapters."""
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 
@@ -13,12 +15,15 @@ from show1.checkpoints.locate import Cascade, ModelLike, resolve
 from show1.checkpoints.weight_files import count_parameters
 from show1.config import CascadeSettings, StageName
 from show1.errors import InputError
-from show1.generation.identity import ModelIdentity
-from show1.generation.loader import CascadeLoader
+from show1.files import cached_sha256, sha256_of_text
 from show1.generation.manifest import ModelRecord
-from show1.generation.prompts import find_warnings
-from show1.runtime import MemoryPolicy, choose_device, choose_dtype, choose_memory
+from show1.generation.request import GenerationRequest
+from show1.runtime import MemoryPolicy, Residency, choose_device, choose_dtype, choose_memory
+from show1.stage_table import STAGE_TABLE, parts_of
+from show1.stages import PromptEmbeddings, Stage, load_stage
+from show1.stages.keyframes import StartNoise
 from show1.text.embedding_cache import EmbeddingCache
+from show1.text.encoder import PromptEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +52,12 @@ class CascadeModel:
         self.cascade = cascade
         self.device = device
         self.dtype = dtype
-        self._loader = CascadeLoader(
-            cascade, device=device, dtype=dtype, memory=memory, embedding_cache=embedding_cache
-        )
-        self._identity = ModelIdentity(cascade, self._loader.adapters)
+        self._cache = embedding_cache
+        self._stages: Residency[Stage[Any]] = Residency(memory, device)
+        self._encoders: dict[Path, PromptEncoder] = {}
+        self._hashes: dict[str, str] = {}
+        self.adapters = AdapterSet(cascade, on_change=self._stages.discard)
+        """The adapters in use: `pipe.adapters.load(file)`, `set_weight`, `unload`, `fuse`."""
 
     @classmethod
     def from_pretrained(
@@ -110,28 +117,84 @@ class CascadeModel:
         return self.cascade.stages
 
     @property
-    def adapters(self) -> AdapterSet:
-        """The adapters in use: `pipe.adapters.load(file)`, `set_weight`, `unload`, `fuse`."""
-        return self._loader.adapters
-
-    @property
     def model_record(self) -> ModelRecord:
         """The model's identity: name, sources, hashes of the weight files of all stages, adapters."""
-        return self._identity.record(self.stages)
+        return self.identify(self.stages)
 
     @property
     def memory(self) -> Literal["low", "high"]:
         """The memory policy in effect, after `auto` is resolved."""
-        return self._loader.memory
+        return self._stages.policy
 
     @property
     def loaded(self) -> tuple[str, ...]:
         """The stages in memory, and `text` if a text encoder is."""
-        return self._loader.loaded
+        text = ("text",) if any(e.loaded for e in self._encoders.values()) else ()
+        return (*text, *self._stages.loaded)
 
     def free(self) -> None:
         """Drops all networks from memory; the next call reads them again."""
-        self._loader.free()
+        for encoder in self._encoders.values():
+            encoder.free()
+        self._stages.clear()
+
+    def identify(self, stages: Sequence[StageName]) -> ModelRecord:
+        """The model's identity, with the weight files of these stages and of their text encoders.
+
+        Its adapters are those of all stages, for runs that get more stages later; its hash counts only those of these
+        stages. Each weight file is hashed once.
+        """
+        files = self.cascade.weight_files(parts_of(stages))
+        for name in files.keys() - self._hashes.keys():
+            self._hashes[name] = cached_sha256(files[name])
+        hashes = {name: self._hashes[name] for name in files}
+        lines = [f"{name} {value}" for name, value in sorted(hashes.items())]
+        for adapter in (a.record for a in self.adapters.active(stages)):
+            details = "" if adapter.detail_weight == adapter.weight else f" {adapter.detail_weight}"
+            lines.append(f"{adapter.stage} {adapter.sha256} {adapter.weight} {adapter.noise_weight}{details}")
+        return ModelRecord(
+            name=self.cascade.name,
+            model=self.cascade.model,
+            stages=self.cascade.stages,
+            sources={name: part.source for name, part in self.cascade.parts.items()},
+            sha256=sha256_of_text("\n".join(lines)),
+            files=hashes,
+            adapters=tuple(adapter.record for adapter in self.adapters.active()),
+        )
+
+    @contextmanager
+    def resident(self, name: StageName) -> Iterator[Stage[Any]]:
+        """Holds a stage with its networks in memory for a while; the caller must drop it before the end.
+
+        Raises:
+            CheckpointError: A file is damaged, or the network is one of another stage.
+        """
+        try:
+            yield self._stages.get(name, lambda: self._load(name))
+        finally:
+            self._stages.release(name)
+
+    def encode(self, request: GenerationRequest, stages: Sequence[StageName]) -> dict[StageName, PromptEmbeddings]:
+        """Encodes a request's prompts for some stages, one text encoder after another.
+
+        Each encoder is freed before the next one is read if the memory policy is `low`.
+        """
+        encoders = {stage: self._encoder(stage) for stage in stages}
+        texts: dict[StageName, PromptEmbeddings] = {}
+        for encoder in dict.fromkeys(encoders.values()):
+            try:
+                for stage in (s for s in stages if encoders[s] is encoder):
+                    to_text = STAGE_TABLE[stage].prompt
+                    prompts = [to_text(p, request.settings)[0] for p in request.prompts]
+                    negative, length = to_text(getattr(request.settings, stage).negative_prompt, request.settings)
+                    texts[stage] = PromptEmbeddings(
+                        prompt_embeds=encoder.encode(prompts, length),
+                        negative_prompt_embeds=encoder.encode([negative] * len(prompts), length),
+                    )
+            finally:
+                if self.memory == "low":
+                    encoder.free()
+        return texts
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes the cascade as a folder that `from_pretrained` reads: `show1.json` and a folder per stage.
@@ -158,5 +221,41 @@ class CascadeModel:
             settings: The settings of the call; None: the pipeline's.
             stages: The stages of the call; None: all.
         """
-        wanted = self.stages if stages is None else stages
-        return list(find_warnings(prompt, settings or self.settings, wanted, self._loader))
+        settings = settings or self.settings
+        triggers = " ".join(a.adapter.prompt for a in self.adapters.active())
+        taught = re.findall(r"[^\s.,;:!?]+", triggers.lower())
+        found: dict[str, None] = {}
+        for stage in self.stages if stages is None else stages:
+            encoder = self._encoder(stage)
+            text, limit = STAGE_TABLE[stage].prompt(prompt, settings)
+            limit = limit or encoder.max_tokens
+            if (cut := encoder.truncated(text, limit)) is not None:
+                found[f"the prompt is longer than {limit} tokens; this part has no effect: {cut!r}"] = None
+            if unknown := [word for word in encoder.unknown_words(text) if word.lower() not in taught]:
+                words = ", ".join(repr(w) for w in unknown)
+                found[f"the model {self.cascade.name!r} does not know {words}; the video will not show it"] = None
+        return list(found)
+
+    def _encoder(self, stage: StageName) -> PromptEncoder:
+        """The text encoder of a stage; pixel stages share one."""
+        folder = self.cascade.parts[stage].text
+        assert folder is not None, "a resolved cascade gives every stage a text encoder"
+        if folder not in self._encoders:
+            self._encoders[folder] = PromptEncoder.from_folder(
+                folder, dtype=self.dtype, device=self.device, variant=self.cascade.variant, cache=self._cache
+            )
+        return self._encoders[folder]
+
+    def _load(self, name: StageName) -> Stage[Any]:
+        noises = self.adapters.start_noises(name)
+        return load_stage(
+            name,
+            self.cascade.parts[name].path,
+            part_folders={part: files.path for part, files in self.cascade.parts.items()},
+            dtype=self.dtype,
+            device=self.device,
+            variant=self.cascade.variant,
+            deltas=self.adapters.deltas(name),
+            detail_deltas=self.adapters.detail_deltas(name) if self.adapters.has_detail_weights(name) else None,
+            start_noise=[StartNoise(noise=noise, weight=weight) for noise, weight in noises],
+        )

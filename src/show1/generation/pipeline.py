@@ -20,9 +20,7 @@ from show1.generation.manifest import MANIFEST, CostRecord
 from show1.generation.metadata import VideoModel, VideoRecord, environment
 from show1.generation.model import CascadeModel
 from show1.generation.progress import Callbacks
-from show1.generation.prompts import encode_prompts
 from show1.generation.request import GenerationRequest
-from show1.generation.result import final_shape
 from show1.generation.run import FinishedStage, Run
 from show1.options import require
 from show1.runtime import Cost, explained_memory, measure
@@ -180,7 +178,7 @@ class Show1Pipeline(CascadeModel):
                         current = folder.load(stage)
                     continue
                 calls.stage_start(stage)
-                with self._measured(f"in the stage {stage!r}") as cost, self._loader.resident(stage) as network:
+                with self._measured(f"in the stage {stage!r}") as cost, self.resident(stage) as network:
                     try:
                         self._check_text(stage, network, texts[stage])
                         current = network(
@@ -219,7 +217,7 @@ class Show1Pipeline(CascadeModel):
             now = environment(self.device, self.dtype)
             folder.begin(
                 request,
-                model=self._identity.record(request.stages),
+                model=self.identify(request.stages),
                 environment=now,
                 video=None if video is None else video_tensor(video, len(request.prompts)),
             )
@@ -307,7 +305,7 @@ class Show1Pipeline(CascadeModel):
                 logger.warning("%s", warning)
         calls.stage_start("text")
         with self._measured("in the text encoder") as cost:
-            texts = encode_prompts(request, stages, self._loader)
+            texts = self.encode(request, stages)
         if run is not None:
             run.record_text(cost_record(cost))
         return texts
@@ -318,8 +316,8 @@ class Show1Pipeline(CascadeModel):
 
     def _videos(self, video: Tensor, request: GenerationRequest, stages: Sequence[StageName]) -> list[Video]:
         """Frames with the record of how they were made, by the model's identity for `stages`."""
-        *_, fps = final_shape(request)
-        model = self._identity.record(stages)
+        *_, fps = request.final_shape
+        model = self.identify(stages)
         place = environment(self.device, self.dtype)
         out = []
         for frames, prompt, seed in zip(video, request.prompts, request.seeds, strict=True):

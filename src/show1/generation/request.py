@@ -60,6 +60,15 @@ class GenerationRequest(Options):
         """Whether the first stage works on a video that the caller gives."""
         return STAGE_TABLE[self.stages[0]].needs_video
 
+    @property
+    def final_shape(self) -> tuple[int | None, int, int, float]:
+        """(frames, height, width, fps) of the finished video; frames are None if it began with another video."""
+        frames, height, width, fps = None, 0, 0, self.fps
+        for row in (STAGE_TABLE[stage] for stage in self.stages):
+            frames, height, width = row.output_shape(frames, self.settings)
+            fps *= row.fps_factor(self.settings)
+        return frames, height, width, fps
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Reads the saved form, of earlier versions too.
