@@ -197,13 +197,6 @@ class CascadeSettings(Options):
         return self.from_dict(values)
 
 
-_STAGE_SETTINGS: dict[str, type[StageSettings]] = {
-    "keyframes": KeyframesSettings,
-    "interpolation": InterpolationSettings,
-    "super_resolution": SuperResolutionSettings,
-    "translation": TranslationSettings,
-}
-
 PUBLISHED = CascadeSettings(
     # showlab/Show-1's published run: 75 steps, guidance 9.0 at 8x40x64 and 2 fps
     keyframes=KeyframesSettings(num_inference_steps=75, guidance_scale=9.0),

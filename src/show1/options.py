@@ -69,6 +69,16 @@ class Options:
         hints = get_type_hints(cls)
         return cls(**{name: _restored(value, hints[name]) for name, value in values.items()})
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Lets a field of a pydantic model hold options: `from_dict` reads them, `to_dict` saves them."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, cls) else cls.from_dict(value),
+            serialization=core_schema.plain_serializer_function_ser_schema(cls.to_dict),
+        )
+
 
 def require(ok: bool, name: str, value: object, expected: str) -> None:
     """Raises `InputError` that names an option, its value and what is expected, unless `ok`."""

@@ -111,30 +111,9 @@ def _pixel_prompt(prompt: str, settings: CascadeSettings) -> tuple[str, int | No
     return prompt.strip().lower() if settings.clean_prompt == "lower" else prompt, settings.max_text_tokens
 
 
-def _unchanged_prompt(prompt: str, settings: CascadeSettings) -> tuple[str, int | None]:
-    return prompt, None
-
-
-def _keyframes_shape(frames: int | None, settings: CascadeSettings) -> Shape:
-    keyframes = settings.keyframes
-    return keyframes.num_frames, keyframes.height, keyframes.width
-
-
 def _interpolation_shape(frames: int | None, settings: CascadeSettings) -> Shape:
     length = None if frames is None else interpolated_length(frames, settings.interpolation.factor)
     return length, settings.keyframes.height, settings.keyframes.width
-
-
-def _super_resolution_shape(frames: int | None, settings: CascadeSettings) -> Shape:
-    return frames, settings.super_resolution.height, settings.super_resolution.width
-
-
-def _first_frame_shape(frames: int | None, settings: CascadeSettings) -> Shape:
-    return 1, settings.super_resolution.height, settings.super_resolution.width
-
-
-def _translation_shape(frames: int | None, settings: CascadeSettings) -> Shape:
-    return frames, settings.translation.height, settings.translation.width
 
 
 _ROWS = (
@@ -145,7 +124,7 @@ _ROWS = (
         in_channels=3,
         text="own",
         prompt=_pixel_prompt,
-        output_shape=_keyframes_shape,
+        output_shape=lambda frames, s: (s.keyframes.num_frames, s.keyframes.height, s.keyframes.width),
         repository="showlab/show-1-base",
         needs_video=False,
     ),
@@ -167,7 +146,7 @@ _ROWS = (
         in_channels=6,  # noisy frames, upsampled frames
         text="shared",
         prompt=_pixel_prompt,
-        output_shape=_super_resolution_shape,
+        output_shape=lambda frames, s: (frames, s.super_resolution.height, s.super_resolution.width),
         repository="showlab/show-1-sr1",
     ),
     StageRow(
@@ -176,8 +155,8 @@ _ROWS = (
         components=(Component("unet", "latent_unet"), Component("vae", "vae"), _SCHEDULER),
         in_channels=None,
         text="own",
-        prompt=_unchanged_prompt,
-        output_shape=_translation_shape,
+        prompt=lambda prompt, settings: (prompt, None),
+        output_shape=lambda frames, s: (frames, s.translation.height, s.translation.width),
         repository="showlab/show-1-sr2",
     ),
     StageRow(
@@ -187,7 +166,7 @@ _ROWS = (
         in_channels=6,  # noisy image, upsampled image
         text="none",
         prompt=_pixel_prompt,
-        output_shape=_first_frame_shape,
+        output_shape=lambda frames, s: (1, s.super_resolution.height, s.super_resolution.width),
         repository="DeepFloyd/IF-II-L-v1.0",
         part_of="super_resolution",
     ),

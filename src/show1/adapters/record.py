@@ -21,6 +21,10 @@ class Record(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="ignore")
 
+    def to_dict(self) -> dict[str, Any]:
+        """The saved form: JSON types only, and nothing that is None."""
+        return self.model_dump(mode="json", exclude_none=True)
+
 
 class AdapterRecord(Record):
     """Where an adapter's file is, and the weights that it is used with."""

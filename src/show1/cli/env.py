@@ -13,23 +13,9 @@ import typer
 from show1.cli.console import say, say_json
 
 _PACKAGES = (
-    "show1",
-    "torch",
-    "numpy",
-    "diffusers",
-    "transformers",
-    "tokenizers",
-    "sentencepiece",
-    "safetensors",
-    "accelerate",
-    "huggingface-hub",
-    "av",
-    "pillow",
-    "typer",
-    "rich",
-    "peft",
-    "tensorboard",
-)
+    "show1 torch numpy diffusers transformers tokenizers sentencepiece "
+    "safetensors accelerate huggingface-hub av pillow typer rich peft tensorboard"
+).split()
 _VARIABLES = ("SHOW1_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 
 

@@ -20,17 +20,8 @@ RUNTIME, BAD_INPUT, STOPPED = 1, 2, 130
 
 _BAD_INPUT = (InputError, MediaError, ModelNotFoundError, RunError)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_BAD_PATH = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-    errno.EINVAL,
-    errno.ELOOP,
-}
+_BAD_PATH = (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError)
+_BAD_PATH_NUMBERS = {errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP}
 
 
 def report(error: BaseException) -> int:
@@ -54,7 +45,7 @@ def exit_code(error: BaseException) -> int:
         return STOPPED
     if isinstance(error, OutputError):
         cause = error.__cause__
-        bad_path = cause is None or getattr(cause, "errno", None) in _BAD_PATH
+        bad_path = cause is None or isinstance(cause, _BAD_PATH) or getattr(cause, "errno", None) in _BAD_PATH_NUMBERS
         return BAD_INPUT if bad_path else RUNTIME
     if isinstance(error, _BAD_INPUT) or is_usage_error(error):
         return BAD_INPUT

@@ -1,5 +1,6 @@
 """`show1 generate`."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -7,11 +8,12 @@ import typer
 
 from show1.cli.console import say, say_json, tell
 from show1.cli.progress import choose_reporter
-from show1.cli.session import Clock, keeping, load_pipeline, tell_result
+from show1.cli.session import keeping, load_pipeline, tell_result
 from show1.cli.settings import Change, as_mapping, parse_adapters, parse_changes, parse_model
 from show1.config import STAGES, CascadeSettings, Numerics, StageName
 from show1.errors import InputError
 from show1.generation.output import OutputFile, absolute, default_path
+from show1.generation.request import check_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -132,7 +134,7 @@ def generate(
 
     Keys of --set are STAGE.OPTION, for instance keyframes.num_inference_steps; `--dry-run` shows them all.
     """
-    clock = Clock()
+    began = time.monotonic()
     changes, choices = parse_changes(set_ or ()), parse_adapters(adapter)
     record = None if from_file is None else _read_record(from_file)
     text = _prompt(prompt, record)
@@ -168,10 +170,10 @@ def generate(
         with choose_reporter(quiet=quiet or as_json) as reporter:
             videos = pipe.generate(request, folder, callbacks=reporter.callbacks())
         repeated = record is not None and model is None and choices is None
-        if repeated and record is not None and list(request.stages) == record.stages:
+        if repeated and record is not None and request.stages == record.stages:
             _compare_weights(videos[0].metadata["model"]["sha256"], record.model.sha256, from_file)
         files = target.write(videos)
-    tell_result(folder, videos, files, target, clock=clock, available=pipe.stages, quiet=quiet, as_json=as_json)
+    tell_result(folder, videos, files, target, began=began, available=pipe.stages, quiet=quiet, as_json=as_json)
 
 
 def _read_record(file: Path) -> "VideoRecord":
@@ -188,11 +190,10 @@ def _read_record(file: Path) -> "VideoRecord":
 
 
 def _prompt(prompt: str | None, record: "VideoRecord | None") -> str:
-    if prompt is None and record is None:
+    text = record.prompt if prompt is None and record is not None else prompt
+    if text is None:
         raise InputError('there is no prompt: say what the video shows, such as "a panda spins over the snow"')
-    text = prompt if record is None or prompt is not None else record.prompt
-    if not text or not text.strip():
-        raise InputError('the prompt is empty: say what the video shows, such as "a panda spins over the snow"')
+    check_prompt(text)
     return text
 
 
@@ -202,30 +203,21 @@ def _make_request(
     record: "VideoRecord | None",
     changes: list[Change],
     *,
-    seed: int | None,
     count: int,
     negative_prompt: str | None,
     num_keyframes: int | None,
-    until: StageName | None,
-    numerics: Numerics | None,
+    **given: Any,
 ) -> "GenerationRequest":
     """The options, and where they say nothing, the video to repeat; `--set` wins over the other options."""
     from show1.generation.arguments import make_request, resolve_settings
 
-    base = pipe.settings if record is None else record.settings
-    settings = resolve_settings(base, negative_prompt=negative_prompt, num_keyframes=num_keyframes)
-    known: dict[str, Any] = {"seed": None, "until": None, "numerics": "default"}
+    base, known = pipe.settings, {}
     if record is not None:
-        known = {"seed": record.seed, "until": record.stages[-1], "numerics": record.numerics}
-    return make_request(
-        prompt,
-        model=pipe,
-        count=count,
-        seed=known["seed"] if seed is None else seed,
-        settings=resolve_settings(settings, as_mapping(changes, settings)),
-        until=until or known["until"],
-        numerics=numerics or known["numerics"],
-    )
+        base, known = record.settings, {"seed": record.seed, "until": record.stages[-1], "numerics": record.numerics}
+    settings = resolve_settings(base, negative_prompt=negative_prompt, num_keyframes=num_keyframes)
+    known |= {name: value for name, value in given.items() if value is not None}
+    settings = resolve_settings(settings, as_mapping(changes, settings))
+    return make_request(prompt, model=pipe, count=count, settings=settings, **known)
 
 
 def _compare_weights(now: str, before: str, file: Path | None) -> None:
@@ -253,7 +245,7 @@ def _show_plan(pipe: "Show1Pipeline", request: "GenerationRequest", output: Outp
         "files": output.files(len(request.prompts)),
         "sheet": output.sheet,
         "model": pipe.cascade.model,
-        "adapters": [record.model_dump(mode="json") for record in adapters],
+        "adapters": [record.to_dict() for record in adapters],
         "device": str(pipe.device),
         "dtype": str(pipe.dtype).removeprefix("torch."),
         "memory": pipe.memory,

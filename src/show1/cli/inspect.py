@@ -12,8 +12,7 @@ from show1.cli.session import quoted
 from show1.errors import InputError
 
 if TYPE_CHECKING:
-    from show1.generation.manifest import Environment, ModelRecord
-    from show1.generation.metadata import VideoModel
+    from show1.generation.manifest import Environment, VideoModel
 
 
 def inspect(
@@ -60,7 +59,7 @@ def _inspect_video(path: Path, *, as_json: bool) -> None:
     _say_origin(record.model, record)
     _say("stages", ", ".join(record.stages))
     say("settings")
-    say_settings(record.settings, tuple(record.stages))
+    say_settings(record.settings, record.stages)
     _say("again", f"show1 generate --from {quoted(path)}")
 
 
@@ -124,7 +123,7 @@ def _inspect_run(path: Path, *, as_json: bool) -> None:
         _say("resume", f"show1 resume {quoted(path)} --pick N   (N from 1 to {drafts})")
 
 
-def _say_origin(model: "ModelRecord | VideoModel", environment: "Environment") -> None:
+def _say_origin(model: "VideoModel", environment: "Environment") -> None:
     _say("model", f"{model.name} (weights sha256 {model.sha256[:12]})")
     say_adapters(model.adapters)
     named = ", ".join(f"{name} {version}" for name, version in (environment.versions or {}).items())

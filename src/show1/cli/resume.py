@@ -1,5 +1,7 @@
 """`show1 resume`."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,7 +9,7 @@ import typer
 
 from show1.cli.generate import Memory
 from show1.cli.progress import choose_reporter
-from show1.cli.session import Clock, keeping, load_pipeline, tell_result
+from show1.cli.session import keeping, load_pipeline, tell_result
 from show1.errors import RunError
 from show1.generation.output import OutputFile, absolute, default_path, free_path, numbered
 
@@ -50,7 +52,7 @@ def resume(
     """
     from show1.generation.run import Run
 
-    clock = Clock()
+    began = time.monotonic()
     run = Run.open(directory)
     if run.request is None or run.model is None:
         raise RunError(f"{directory} was stopped before it began; begin again with `show1 generate`")
@@ -68,7 +70,7 @@ def resume(
         with choose_reporter(quiet=quiet or as_json) as reporter:
             videos = pipe.resume(run, callbacks=reporter.callbacks())
         files = target.write(videos, keep_same=True)
-    tell_result(run, videos, files, target, clock=clock, available=pipe.stages, quiet=quiet, as_json=as_json)
+    tell_result(run, videos, files, target, began=began, available=pipe.stages, quiet=quiet, as_json=as_json)
 
 
 def _placement(run: "Run", device: str | None) -> dict[str, Any]:
@@ -105,10 +107,7 @@ def _target(run: "Run", *, output: str | None, sheet: str | None, overwrite: boo
     if asked is None:
         count = len(run.request.prompts)
         asked = OutputFile(path=default_path(run.request.prompts[0], count=count, overwrite=overwrite))
-    return OutputFile(
-        path=asked.path if output is None else absolute(output),
-        overwrite=overwrite or asked.overwrite,
-        codec=asked.codec if output is None else None,
-        quality=asked.quality if output is None else None,
-        sheet=asked.sheet if sheet is None else absolute(sheet),
-    )
+    if output is not None:
+        asked = OutputFile(path=absolute(output), overwrite=asked.overwrite, sheet=asked.sheet)
+    sheet = asked.sheet if sheet is None else absolute(sheet)
+    return replace(asked, overwrite=overwrite or asked.overwrite, sheet=sheet)

@@ -63,31 +63,20 @@ def _with_note(error: Exception, run: "Run", made_here: bool) -> Exception:
     return error
 
 
-class Clock:
-    """Wall-clock time of a command."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the clock was made."""
-        return round(time.monotonic() - self._start, 3)
-
-
 def tell_result(
     run: "Run",
     videos: "Sequence[Video]",
     files: Sequence[str],
     output: OutputFile,
     *,
-    clock: Clock,
+    began: float,
     available: Sequence[StageName],
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Reports what was made: JSON or the files' names on stdout, the rest on stderr."""
-    result = _describe(run, videos, files, output, clock.seconds)
+    seconds = round(time.monotonic() - began, 3)
+    result = _describe(run, videos, files, output, seconds)
     if as_json:
         say_json(result)
         return
@@ -100,7 +89,7 @@ def tell_result(
     seeds = ", ".join(str(video.metadata["seed"]) for video in videos)
     memory = result["peak_memory_bytes"] / 1e9
     tell(f"{frames} frames of {height}x{width} (height x width), {first.fps:g} frames/s, seed {seeds}")
-    tell(f"{duration(clock.seconds)}, peak memory {memory:.2f} GB, run {run.path}")
+    tell(f"{duration(seconds)}, peak memory {memory:.2f} GB, run {run.path}")
     if first.metadata["stages"][-1] != available[-1]:
         which, number = ("one of them", "N") if len(videos) > 1 else ("it", "1")
         tell(f"To take {which} through the other stages: show1 resume {quoted(run.path)} --pick {number}")

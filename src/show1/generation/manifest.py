@@ -1,10 +1,10 @@
-"""The manifest of a run folder: what it holds, checked as a whole when it is read."""
+"""The manifest of a run folder: checked as a whole when it is read, and compared with what is asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from show1.adapters.record import AdapterRecord, Record, Sha256, explain
 from show1.config import STAGES, StageName
@@ -12,6 +12,7 @@ from show1.errors import RunError
 from show1.files import write_json
 from show1.generation.output import OutputFile
 from show1.generation.request import GenerationRequest
+from show1.stage_table import parts_of
 
 MANIFEST = "manifest.json"
 INPUT_FILE = "input.safetensors"
@@ -23,18 +24,6 @@ Text = Annotated[str, Field(min_length=1)]
 def artefact_name(stage: StageName) -> str:
     """The file of a finished stage inside a run folder."""
     return f"{stage}.safetensors"
-
-
-def _read_request(value: Any) -> GenerationRequest:
-    return value if isinstance(value, GenerationRequest) else GenerationRequest.from_dict(value)
-
-
-def _read_output(value: Any) -> OutputFile:
-    return value if isinstance(value, OutputFile) else OutputFile.from_dict(value)
-
-
-Request = Annotated[GenerationRequest, PlainValidator(_read_request), PlainSerializer(GenerationRequest.to_dict)]
-Output = Annotated[OutputFile, PlainValidator(_read_output), PlainSerializer(OutputFile.to_dict)]
 
 
 class Environment(Record):
@@ -93,27 +82,32 @@ class PickedFrom(Record):
     """Index of the draft, from 0."""
 
 
-class ModelRecord(Record):
-    """A model's identity."""
+class VideoModel(Record):
+    """The model that made a video."""
 
     name: str
     """Name shown to people."""
     model: Text | Annotated[dict[str, Text], Field(min_length=1)]
     """What `Show1Pipeline.from_pretrained` takes: a name, a folder, or a mapping of stage to one of these."""
-    stages: Annotated[tuple[StageName, ...], Field(strict=False)]  # JSON has lists only
+    sha256: Sha256
+    """Hash of the weight files of the video's stages, and of the adapters of these stages."""
+    adapters: Annotated[tuple[AdapterRecord, ...], Field(strict=False)] = ()  # JSON has lists only
+    """The adapters in use."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_nothing(self, save: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in save(self).items() if name != "adapters" or value}
+
+
+class ModelRecord(VideoModel):
+    """A model's identity."""
+
+    stages: Annotated[tuple[StageName, ...], Field(strict=False)]
     """The stages that it has."""
     sources: dict[str, str]
     """Where each stage comes from: a repository with its commit, or a folder."""
-    sha256: Sha256
-    """Hash of `files`, and of the adapters of their stages."""
     files: dict[str, Sha256]
     """Hash of each weight file, by `stage/component/name`."""
-    adapters: Annotated[tuple[AdapterRecord, ...], Field(strict=False)] = ()
-    """The adapters in use."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The saved form: JSON types only."""
-        return self.model_dump(mode="json", exclude={"adapters"} if not self.adapters else None)
 
 
 class Manifest(Environment):
@@ -123,9 +117,9 @@ class Manifest(Environment):
     """Version of the manifest's format."""
     created: str
     """When the run began."""
-    output: Output | None = None
-    """The file to write."""
-    request: Request | None = None
+    output: OutputFile | None = None
+    """The file asked for."""
+    request: GenerationRequest | None = None
     """What was asked for; None until the pipeline has recorded it."""
     input: InputRecord | None = None
     """The video it began with, where it began at a later stage."""
@@ -172,13 +166,6 @@ class Manifest(Environment):
                 raise ValueError(f"{record.file} was computed for another request than the one in it")
         return self
 
-    def to_dict(self) -> dict[str, Any]:
-        """The saved form: JSON types only."""
-        saved = self.model_dump(mode="json", exclude_none=True)
-        if self.model is not None:
-            saved["model"] = self.model.to_dict()
-        return saved
-
 
 def read_manifest(folder: Path) -> Manifest:
     """Reads the manifest of a run folder.
@@ -206,3 +193,87 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         OutputError: No permission, or the disk is full.
     """
     write_json(folder / MANIFEST, manifest.to_dict())
+
+
+def check_request(path: Path, known: Manifest, before: GenerationRequest, asked: GenerationRequest) -> None:
+    """Makes sure that a request agrees with what a run has computed.
+
+    Args:
+        path: The run's folder.
+        known: Its manifest.
+        before: The request in it.
+        asked: The new request.
+
+    Raises:
+        RunError: Prompts, seeds, the first stage, or settings of a computed stage are others.
+    """
+
+    def refuse(key: str, known_value: object, value: object) -> None:
+        raise RunError(
+            f"{path} belongs to another request: its {key} is {_short(known_value)}, asked for was {_short(value)}; "
+            f"name another folder, or finish the run in it with `show1 resume {path}`"
+        )
+
+    for key in ("prompts", "seeds", "numerics", "fps"):
+        if getattr(before, key) != getattr(asked, key):
+            refuse(key, getattr(before, key), getattr(asked, key))
+    shorter, longer = sorted((before.stages, asked.stages), key=len)
+    if longer[: len(shorter)] != shorter:
+        refuse("stages", before.stages, asked.stages)
+    for stage, record in known.stages.items():
+        sha = record.request_sha256 or before.stage_sha256(stage)
+        if stage in asked.stages and sha != asked.stage_sha256(stage):
+            saved, wanted = before.settings.to_dict(), asked.settings.to_dict()
+            counted = [name for name in saved if name not in STAGES or name in asked.up_to(stage).stages]
+            name = next(name for name in counted if saved[name] != wanted[name])
+            refuse(f"settings of {name}", saved[name], wanted[name])
+
+
+def check_model(path: Path, known: ModelRecord, now: ModelRecord, stages: Sequence[StageName]) -> None:
+    """Makes sure that the weights and adapters of some stages are those that a run began with.
+
+    Args:
+        path: The run's folder.
+        known: The model in its manifest.
+        now: The model in use.
+        stages: The stages that count.
+
+    Raises:
+        RunError: A weight file or an adapter is another one.
+    """
+    changed = _changed_file(known, now, stages)
+    if changed is not None:
+        raise RunError(
+            f"{path} was made by other weights: {changed} has changed since; use the model it began with "
+            f"({known.name}), or begin a new run"
+        )
+    if _effects(known.adapters, stages) != _effects(now.adapters, stages):
+        raise RunError(
+            f"{path} was made with {_named(known.adapters)}, now there is {_named(now.adapters)}; load those it "
+            "began with (pipe.adapters.load_recorded(run.adapters), `show1 resume`), or begin a new run"
+        )
+
+
+def _changed_file(known: ModelRecord, now: ModelRecord, stages: Sequence[StageName]) -> str | None:
+    """The first weight file of these stages that is not what it was, is gone, or is new.
+
+    A run that is picked or extended has no files of its later stages yet: those do not count.
+    """
+    begun = parts_of({name.partition("/")[0] for name in known.files} & set(stages))
+    names = sorted(name for name in known.files.keys() | now.files.keys() if name.partition("/")[0] in begun)
+    return next((name for name in names if known.files.get(name) != now.files.get(name)), None)
+
+
+def _effects(adapters: Sequence[AdapterRecord], stages: Sequence[StageName]) -> list[tuple[Any, ...]]:
+    """What the adapters do to these stages, in order."""
+    return [(a.stage, a.sha256, a.weight, a.detail_weight, a.noise_weight) for a in adapters if a.stage in stages]
+
+
+def _named(adapters: Sequence[AdapterRecord]) -> str:
+    listed = ", ".join(f"{a.name} (weight {a.shown_weight}, {a.path})" for a in adapters)
+    return f"the adapters {listed}" if adapters else "no adapter"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -6,33 +6,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Self, cast
 
 import torch
-from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from show1.adapters.record import AdapterRecord, Record, Sha256, explain
+from show1.adapters.record import explain
 from show1.config import CascadeSettings, Numerics, StageName
 from show1.errors import InputError
-from show1.generation.manifest import DtypeName, Environment
+from show1.generation.manifest import DtypeName, Environment, VideoModel
 from show1.generation.request import GenerationRequest, with_numerics
-
-
-def _read_settings(value: Any) -> CascadeSettings:
-    return value if isinstance(value, CascadeSettings) else CascadeSettings.from_dict(value)
-
-
-Settings = Annotated[CascadeSettings, PlainValidator(_read_settings), PlainSerializer(CascadeSettings.to_dict)]
-
-
-class VideoModel(Record):
-    """The model that made a video."""
-
-    name: str
-    """Name shown to people."""
-    model: str | dict[str, str]
-    """What `Show1Pipeline.from_pretrained` takes."""
-    sha256: Sha256
-    """Hash of the weight files and adapters of the video's stages."""
-    adapters: list[AdapterRecord] = Field(default_factory=list)
-    """The adapters in use."""
 
 
 class VideoRecord(Environment):
@@ -44,9 +24,9 @@ class VideoRecord(Environment):
     """The seed."""
     numerics: Numerics
     """See `GenerationRequest.numerics`."""
-    stages: Annotated[list[StageName], Field(min_length=1)]
+    stages: Annotated[tuple[StageName, ...], Field(min_length=1, strict=False)]
     """The stages that made it, in order."""
-    settings: Settings
+    settings: CascadeSettings
     """The settings of all stages."""
     model: VideoModel
     """The model."""
@@ -70,13 +50,6 @@ class VideoRecord(Environment):
                 f"the file does not say how it was made ({explain(error)}); only videos by show1 do"
             ) from error
 
-    def to_metadata(self) -> dict[str, Any]:
-        """The form that travels in a file: JSON types only."""
-        saved = self.model_dump(mode="json", exclude_none=True)
-        if not self.model.adapters:
-            del saved["model"]["adapters"]
-        return saved
-
     def to_request(self) -> GenerationRequest:
         """The request that makes the video again, on the model that it names.
 
@@ -87,7 +60,7 @@ class VideoRecord(Environment):
             prompts=(self.prompt,),
             seeds=(self.seed,),
             settings=self.settings,
-            stages=tuple(self.stages),
+            stages=self.stages,
             numerics=self.numerics,
             fps=self.settings.keyframes.fps,
         )

@@ -42,11 +42,8 @@ class OutputFile(Options):
 
     def to_dict(self) -> dict[str, Any]:
         """The saved form: JSON types only."""
-        options = {"codec": self.codec, "quality": self.quality, "sheet": self.sheet}
-        kept: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-        if self.overwrite:
-            kept["overwrite"] = True
-        return {"path": self.path, "options": kept}
+        values = super().to_dict()
+        return {"path": values.pop("path"), "options": {k: v for k, v in values.items() if v not in (None, False)}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -16,15 +16,15 @@ from show1.config import StageName
 from show1.diffusion import IndependentSeeds, PublishedSeeds, Seeds
 from show1.errors import InputError, RunError
 from show1.generation.arguments import PromptLike, RequestOptions, VideoLike, make_request, video_tensor
-from show1.generation.manifest import MANIFEST, CostRecord
-from show1.generation.metadata import VideoModel, VideoRecord, environment
+from show1.generation.manifest import MANIFEST, CostRecord, VideoModel
+from show1.generation.metadata import VideoRecord, environment
 from show1.generation.model import CascadeModel
 from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
 from show1.generation.run import FinishedStage, Run
 from show1.options import require
 from show1.runtime import Cost, explained_memory, measure
-from show1.stages import PromptEmbeddings, Stage
+from show1.stages import PromptEmbeddings
 from show1.video import Video
 
 if TYPE_CHECKING:
@@ -180,7 +180,8 @@ class Show1Pipeline(CascadeModel):
                 calls.stage_start(stage)
                 with self._measured(f"in the stage {stage!r}") as cost, self.resident(stage) as network:
                     try:
-                        self._check_text(stage, network, texts[stage])
+                        folder_of_network = self.cascade.parts[stage].path / "unet"
+                        check_text_width(folder_of_network, network.text_width, texts[stage].prompt_embeds.shape[-1])
                         current = network(
                             current,
                             texts.pop(stage),
@@ -310,14 +311,10 @@ class Show1Pipeline(CascadeModel):
             run.record_text(cost_record(cost))
         return texts
 
-    def _check_text(self, stage: StageName, network: Stage[Any], prompts: PromptEmbeddings) -> None:
-        folder = self.cascade.parts[stage].path / "unet"
-        check_text_width(folder, network.text_width, prompts.prompt_embeds.shape[-1])
-
     def _videos(self, video: Tensor, request: GenerationRequest, stages: Sequence[StageName]) -> list[Video]:
         """Frames with the record of how they were made, by the model's identity for `stages`."""
         *_, fps = request.final_shape
-        model = self.identify(stages)
+        model = VideoModel(**dict(self.identify(stages)))
         place = environment(self.device, self.dtype)
         out = []
         for frames, prompt, seed in zip(video, request.prompts, request.seeds, strict=True):
@@ -325,14 +322,12 @@ class Show1Pipeline(CascadeModel):
                 prompt=prompt,
                 seed=seed,
                 numerics=request.numerics,
-                stages=list(request.stages),
+                stages=request.stages,
                 settings=request.settings,
-                model=VideoModel(
-                    name=model.name, model=model.model, sha256=model.sha256, adapters=list(model.adapters)
-                ),
+                model=model,
                 **dict(place),
             )
-            out.append(Video.from_tensor(frames, fps=fps, metadata=record.to_metadata()))
+            out.append(Video.from_tensor(frames, fps=fps, metadata=record.to_dict()))
         return out
 
 

@@ -14,7 +14,6 @@ Every file is written beside its place and moved there when it is complete, so a
 
 import secrets
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,7 +27,6 @@ from show1.adapters.record import AdapterRecord
 from show1.config import STAGES, StageName
 from show1.errors import OutputError, RunError
 from show1.files import sha256, write_tensors
-from show1.generation.agreement import check_model, check_request
 from show1.generation.manifest import (
     INPUT_FILE,
     MANIFEST,
@@ -40,6 +38,8 @@ from show1.generation.manifest import (
     PickedFrom,
     StageRecord,
     artefact_name,
+    check_model,
+    check_request,
     read_manifest,
     write_manifest,
 )
@@ -49,20 +49,13 @@ from show1.generation.request import GenerationRequest
 __all__ = ["MANIFEST", "FinishedStage", "Run"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class FinishedStage:
+class FinishedStage(StageRecord):
     """A stage's result in a run folder."""
 
     stage: StageName
     """The stage."""
     path: Path
     """Its artefact: safetensors with `video`, (B, 3, F, H, W) float32 in [-1, 1]."""
-    sha256: str
-    """Hash of the artefact."""
-    seconds: float | None
-    """Wall-clock time."""
-    peak_memory_bytes: int | None
-    """Peak memory."""
 
 
 class Run:
@@ -187,14 +180,8 @@ class Run:
         """
         record = self._manifest.stages.get(stage)
         if record is None:
-            raise RunError(f"{self.path} has not finished {stage}; `show1 resume {self.path}` finishes it")
-        return FinishedStage(
-            stage=stage,
-            path=self._file(stage),
-            sha256=record.sha256,
-            seconds=record.seconds,
-            peak_memory_bytes=record.peak_memory_bytes,
-        )
+            raise RunError(f"{self.path} has not finished {stage}; `show1 resume {self.path}` does")
+        return FinishedStage(stage=stage, path=self._file(stage), **dict(record))
 
     def load(self, stage: StageName) -> Tensor:
         """Reads a finished stage's video, (B, 3, F, H, W) float32 in [-1, 1].
@@ -239,7 +226,7 @@ class Run:
         """
         known = self._manifest
         if known.request is None or known.model is None:
-            changes: dict[str, Any] = {name: getattr(environment, name) for name in Environment.model_fields}
+            changes: dict[str, Any] = dict(environment)
             if video is not None:
                 write_tensors(self.path / INPUT_FILE, {"video": video.contiguous()})
                 changes["input"] = InputRecord(sha256=sha256(self.path / INPUT_FILE))
@@ -308,7 +295,7 @@ class Run:
         kept = {stage: child._write(stage, self.load(stage)[index : index + 1], asked) for stage in done}
         source = PickedFrom(run=str(self.path), index=index)
         child._update(stages=kept, picked_from=source)
-        place = Environment(**{name: getattr(self._manifest, name) for name in Environment.model_fields})
+        place = Environment(**dict(self._manifest))
         child.begin(asked, model=model, environment=place, video=None if begin is None else begin[index : index + 1])
         return child
 
@@ -328,8 +315,7 @@ class Run:
             file=file.name,
             sha256=sha256(file),
             request_sha256=None if request is None else request.stage_sha256(stage),
-            seconds=None if cost is None else cost.seconds,
-            peak_memory_bytes=None if cost is None else cost.peak_memory_bytes,
+            **dict(cost or CostRecord()),
         )
 
     def _file(self, stage: StageName) -> Path:
