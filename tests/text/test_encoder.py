@@ -31,7 +31,7 @@ def test_t5_is_encoded_as_by_transformers(base: Path) -> None:
     model = T5EncoderModel.from_pretrained(base / "text_encoder").eval()
     with torch.no_grad():
         expected = model(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
-    got = PromptEncoder.from_folder(base).encode(prompts, 77)
+    got = PromptEncoder(base).encode(prompts, 77)
     assert got.shape == (2, 77, 32)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
@@ -44,14 +44,14 @@ def test_clip_is_encoded_as_by_transformers(published: Path) -> None:
     model = CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
     with torch.no_grad():
         expected = model(tokens.input_ids)[0]
-    encoder = PromptEncoder.from_folder(folder)
+    encoder = PromptEncoder(folder)
     got = encoder.encode(["A Panda", "low resolution, blur"])
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
     assert encoder.max_tokens == 77
 
 
 def test_states_do_not_depend_on_the_batch(base: Path) -> None:
-    encoder = PromptEncoder.from_folder(base)
+    encoder = PromptEncoder(base)
     prompts = ["a panda", "a cat jumps over the lazy river", "a panda"]
     batch = encoder.encode(prompts, 20)
     for row, prompt in zip(batch, prompts, strict=True):
@@ -63,27 +63,25 @@ def test_half_precision_keeps_what_overflows_in_float32(base: Path) -> None:
     dtypes = {name.split(".")[-2]: p.dtype for name, p in model.named_parameters()}
     assert dtypes.pop("wo") == torch.float32
     assert set(dtypes.values()) == {torch.float16}
-    assert PromptEncoder.from_folder(base, dtype=torch.float16).encode(["a panda"], 8).isfinite().all()
+    assert PromptEncoder(base, dtype=torch.float16).encode(["a panda"], 8).isfinite().all()
 
 
 def test_a_cached_prompt_needs_no_text_encoder(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = PromptEncoder.from_folder(base, cache=EmbeddingCache(tmp_path))
+    first = PromptEncoder(base, cache=EmbeddingCache(tmp_path))
     expected = first.encode(["a panda", ""], 12)
     monkeypatch.setattr(text, "load_text_encoder", lambda *_, **__: pytest.fail("the text encoder was read"))
-    again = PromptEncoder.from_folder(base, cache=EmbeddingCache(tmp_path))
+    again = PromptEncoder(base, cache=EmbeddingCache(tmp_path))
     assert torch.equal(again.encode(["", "a panda"], 12), expected.flip(0))
     assert not again.loaded
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff" * 100])
 def test_a_damaged_entry_is_made_again(base: Path, tmp_path: Path, damage: bytes) -> None:
-    expected = PromptEncoder.from_folder(base, cache=EmbeddingCache(tmp_path)).encode(["a panda"], 12)
+    expected = PromptEncoder(base, cache=EmbeddingCache(tmp_path)).encode(["a panda"], 12)
     (entry,) = tmp_path.rglob("*.safetensors")
     sound = entry.read_bytes()
     entry.write_bytes(damage)
-    assert torch.equal(
-        PromptEncoder.from_folder(base, cache=EmbeddingCache(tmp_path)).encode(["a panda"], 12), expected
-    )
+    assert torch.equal(PromptEncoder(base, cache=EmbeddingCache(tmp_path)).encode(["a panda"], 12), expected)
     assert entry.read_bytes() == sound
 
 
@@ -95,7 +93,7 @@ def test_entries_belong_to_one_text_encoder_prompt_and_length(base: Path, publis
     )
     cache = EmbeddingCache(tmp_path / "cache")
     for folder, prompt, length in ((base, "a", 8), (base, "b", 8), (base, "a", 9), (other, "a", 8), (base, "a", 8)):
-        PromptEncoder.from_folder(folder, cache=cache).encode([prompt], length)
+        PromptEncoder(folder, cache=cache).encode([prompt], length)
     assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 4
 
 
@@ -111,12 +109,12 @@ def test_the_oldest_entries_go(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_is_no_error(base: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    encoder = PromptEncoder.from_folder(base, cache=EmbeddingCache(tmp_path / "file"))
+    encoder = PromptEncoder(base, cache=EmbeddingCache(tmp_path / "file"))
     assert encoder.encode(["a panda"], 8).shape == (1, 8, 32)
 
 
 def test_free_drops_the_network_and_reads_it_again(base: Path) -> None:
-    encoder = PromptEncoder.from_folder(base)
+    encoder = PromptEncoder(base)
     before = encoder.encode(["a panda"], 8)
     assert encoder.loaded
     encoder.free()
@@ -125,7 +123,7 @@ def test_free_drops_the_network_and_reads_it_again(base: Path) -> None:
 
 
 def test_the_part_that_does_not_fit_is_named(base: Path) -> None:
-    encoder = PromptEncoder.from_folder(base)
+    encoder = PromptEncoder(base)
     prompt = "a panda " * 40 + "over the snow"
     cut = encoder.truncated(prompt, 77)
     assert cut is not None
@@ -149,7 +147,7 @@ def word_level(folder: Path) -> None:
 
 def test_unknown_words_are_named(tmp_path: Path) -> None:
     word_level(tmp_path)
-    encoder = PromptEncoder.from_folder(tmp_path)
+    encoder = PromptEncoder(tmp_path)
     assert encoder.unknown_words("a panda, a zeppelin and the snow. zeppelin!") == ["zeppelin", "and"]
     assert encoder.unknown_words("a panda spins over the snow") == []
     assert encoder.max_tokens == 16
@@ -160,7 +158,7 @@ def test_a_tokenizer_of_another_model_is_found_out(base: Path, tmp_path: Path) -
     folder = Path(shutil.copytree(base, tmp_path / "m"))
     config = folder / "tokenizer" / "tokenizer_config.json"
     config.write_text(config.read_text().replace("100", "500"))
-    encoder = PromptEncoder.from_folder(folder)
+    encoder = PromptEncoder(folder)
     with pytest.raises(CheckpointError, match="do not belong to the same model"):
         encoder.encode(["<extra_id_0>"], 8)
 

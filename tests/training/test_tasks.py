@@ -496,7 +496,7 @@ def test_words_of_the_tokenizer() -> None:
 
 
 def prompts(exports: Exports, name: str) -> PromptEmbeddings:
-    encoder = PromptEncoder.from_folder(exports[name], dtype=torch.float32, device="cpu")
+    encoder = PromptEncoder(exports[name], dtype=torch.float32, device="cpu")
     states = encoder.encode(["a panda spins over the snow", ""], 24)
     return PromptEmbeddings(prompt_embeds=states[:1], negative_prompt_embeds=states[1:])
 

@@ -7,7 +7,7 @@ diffusers and peft write it) or `unet.<parameter>.diff` (tuned minus base), and 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -109,18 +109,8 @@ class Adapter:
 
     def describe(self) -> dict[str, Any]:
         """Returns everything except the tensors, in JSON types."""
-        return {
-            "format": FORMAT,
-            "stage": self.stage,
-            "kind": self.kind,
-            "method": self.method,
-            "base_name": self.base_name,
-            "base_sha256": self.base_sha256,
-            "prompt": self.prompt,
-            "settings": self.settings,
-            "lora_alpha": self.lora_alpha,
-            "noise_weight": self.noise_weight,
-        }
+        described = [f.name for f in fields(self) if f.name not in ("tensors", "start_noise")]
+        return {"format": FORMAT, **{name: getattr(self, name) for name in described}}
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the file, whole or not at all.

@@ -1,6 +1,6 @@
 """The components of a stage's folder: networks and scheduler configs, as the stage table lists them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,10 @@ from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
 from torch import Tensor, nn
 
-from show1.checkpoints.loading import load_image_unet, load_latent_unet, load_unet, load_vae, read_scheduler_config
+from show1.checkpoints.loading import load_network, read_scheduler_config
 from show1.errors import CheckpointError
 from show1.networks.unet_3d_condition import UNet3DConditionModel
-from show1.stage_table import STAGE_TABLE, Component, ComponentKind, StageRow
+from show1.stage_table import STAGE_TABLE, ComponentKind, StageRow
 
 NETWORK_CLASSES: dict[ComponentKind, type[ModelMixin]] = {
     "pixel_unet": UNet3DConditionModel,
@@ -21,40 +21,6 @@ NETWORK_CLASSES: dict[ComponentKind, type[ModelMixin]] = {
     "vae": AutoencoderKL,
 }
 """The class of each kind of network."""
-
-_LOADERS: dict[ComponentKind, Callable[..., ModelMixin]] = {
-    "pixel_unet": load_unet,
-    "latent_unet": load_latent_unet,
-    "image_unet": load_image_unet,
-    "vae": load_vae,
-}
-
-
-def load_network(
-    component: Component,
-    folder: Path,
-    *,
-    dtype: torch.dtype,
-    device: torch.device | str,
-    variant: str | None = None,
-    deltas: Mapping[str, Tensor] | None = None,
-) -> Any:
-    """Loads one network of a stage.
-
-    Args:
-        component: The network.
-        folder: Folder of the stage, with the components' subfolders.
-        dtype: Precision of the weights.
-        device: Device of the weights.
-        variant: Weight files to prefer.
-        deltas: Changes of a UNet's weights by name, float32, added before the cast to `dtype`.
-
-    Raises:
-        CheckpointError: A file is missing, partial, corrupt or of the wrong shape.
-    """
-    changes = {} if deltas is None else {"deltas": deltas}
-    load = _LOADERS[component.kind]
-    return load(folder / component.name, dtype=dtype, device=device, variant=variant, **changes)
 
 
 def load_components(
@@ -93,10 +59,11 @@ def load_components(
             continue
         if not component.has_weights:
             loaded[component.name] = read_scheduler_config(path)
-        elif component == row.unet:
-            loaded[component.name] = unet or load_network(component, folder, **place, deltas=deltas)
+        elif component == row.unet and unet is not None:
+            loaded[component.name] = unet
         else:
-            loaded[component.name] = load_network(component, folder, **place)
+            changes = deltas if component == row.unet else None
+            loaded[component.name] = load_network(NETWORK_CLASSES[component.kind], path, **place, deltas=changes)
     check_channels(row, folder, loaded)
     return loaded
 

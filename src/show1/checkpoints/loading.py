@@ -5,15 +5,16 @@ beyond the weights themselves, and a wrong file is found before any work is done
 """
 
 import contextlib
+import functools
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, ModelMixin
 from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
 from torch import Tensor, nn
 
@@ -24,6 +25,8 @@ from show1.networks.unet_3d_condition import UNet3DConditionModel
 
 Rename = Callable[[str], str | None]
 """Maps a tensor's name in the file to its name in the network, or to None for a tensor to leave out."""
+
+Network = TypeVar("Network", bound=ModelMixin)
 
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -41,17 +44,19 @@ class Problem:
         return self.message if self.message.startswith(str(self.file)) else f"{self.file}: {self.message}"
 
 
-def load_unet(
+def load_network(
+    cls: type[Network],
     folder: str | Path,
     *,
     dtype: torch.dtype,
     device: torch.device | str,
     variant: str | None = None,
     deltas: Mapping[str, Tensor] | None = None,
-) -> UNet3DConditionModel:
-    """Loads the network of a pixel stage, for (B, C, F, H, W), from its own folder, such as `show-1-base/unet`.
+) -> Network:
+    """Loads a network from its own folder, such as `show-1-base/unet`.
 
     Args:
+        cls: The network's class.
         folder: Folder of `config.json` and the weights.
         dtype: Precision of the weights.
         device: Device of the weights.
@@ -61,22 +66,21 @@ def load_unet(
     Raises:
         CheckpointError: A file is missing, partial, corrupt, or does not fit the config.
     """
-    model: UNet3DConditionModel = _load(UNet3DConditionModel, Path(folder), dtype, device, variant, deltas)
-    return model
+    files = find_weights(Path(folder), variant)
+    model: Any = build_empty(cls, Path(folder))
+    load_weights(model, files, dtype=dtype, device=device, rename=rename_old_attention, deltas=deltas)
+    if cls is LatentUNet3DConditionModel:
+        use_frame_convolutions(model)
+    network: Network = model.eval()
+    return network
 
 
-def load_latent_unet(
-    folder: str | Path,
-    *,
-    dtype: torch.dtype,
-    device: torch.device | str,
-    variant: str | None = None,
-    deltas: Mapping[str, Tensor] | None = None,
-) -> LatentUNet3DConditionModel:
-    """Loads the translation expert's network, for (B, C, F, H, W) latents; see `load_unet`."""
-    model: LatentUNet3DConditionModel = _load(LatentUNet3DConditionModel, Path(folder), dtype, device, variant, deltas)
-    use_frame_convolutions(model)
-    return model
+load_unet = functools.partial(load_network, UNet3DConditionModel)
+"""Loads the network of a pixel stage."""
+load_latent_unet = functools.partial(load_network, LatentUNet3DConditionModel)
+"""Loads the translation expert's network, of diffusers' class."""
+load_vae = functools.partial(load_network, AutoencoderKL)
+"""Loads the autoencoder of the expert."""
 
 
 def read_unet_weights(
@@ -108,20 +112,6 @@ def read_unet_weights(
     for file in find_weights(Path(folder), variant):
         out |= _read(file, dtype=dtype, device=device, rename=rename_old_attention, deltas=deltas, names=names)
     return out
-
-
-def load_image_unet(
-    folder: str | Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
-) -> UNet2DConditionModel:
-    """Loads the image network of the first frame (DeepFloyd IF-II); see `load_unet`."""
-    return _load(UNet2DConditionModel, Path(folder), dtype, device, variant)
-
-
-def load_vae(
-    folder: str | Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
-) -> AutoencoderKL:
-    """Loads the autoencoder of the expert; see `load_unet`."""
-    return _load(AutoencoderKL, Path(folder), dtype, device, variant)
 
 
 def read_scheduler_config(folder: str | Path) -> dict[str, Any]:
@@ -256,20 +246,6 @@ def _read(
         kept = torch.float32 if set(target.split(".")) & set(float32_modules) else dtype
         state[target] = tensor.to(device, kept) if tensor.is_floating_point() else tensor.to(device)
     return state
-
-
-def _load(
-    cls: type[Any],
-    folder: Path,
-    dtype: torch.dtype,
-    device: torch.device | str,
-    variant: str | None,
-    deltas: Mapping[str, Tensor] | None = None,
-) -> Any:
-    files = find_weights(folder, variant)
-    model = build_empty(cls, folder)
-    load_weights(model, files, dtype=dtype, device=device, rename=rename_old_attention, deltas=deltas)
-    return model.eval()
 
 
 @contextlib.contextmanager

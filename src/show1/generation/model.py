@@ -241,7 +241,7 @@ class CascadeModel:
         folder = self.cascade.parts[stage].text
         assert folder is not None, "a resolved cascade gives every stage a text encoder"
         if folder not in self._encoders:
-            self._encoders[folder] = PromptEncoder.from_folder(
+            self._encoders[folder] = PromptEncoder(
                 folder, dtype=self.dtype, device=self.device, variant=self.cascade.variant, cache=self._cache
             )
         return self._encoders[folder]

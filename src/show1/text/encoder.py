@@ -1,12 +1,11 @@
 """Text encoders: from prompts to the text states that the networks are conditioned on."""
 
+import functools
 import gc
-import hashlib
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +13,8 @@ from torch import Tensor, nn
 from show1.checkpoints.loading import load_weights
 from show1.checkpoints.weight_files import find_weights, read_json
 from show1.errors import CheckpointError
-from show1.files import cached_sha256
+from show1.files import cached_sha256, sha256_of_text
 from show1.text.embedding_cache import EmbeddingCache
-
-logger = logging.getLogger(__name__)
 
 _TIED = frozenset({"shared.weight", "encoder.embed_tokens.weight"})
 
@@ -25,54 +22,22 @@ _TIED = frozenset({"shared.weight", "encoder.embed_tokens.weight"})
 class PromptEncoder:
     """A tokenizer and a text encoder: T5 (pixel stages) or CLIP's text model (the expert).
 
-    An encoder from a folder reads its network when the first prompt is not in the cache, so possibly never.
+    Its network is read when the first prompt is not in the cache, so possibly never.
     """
 
     def __init__(
         self,
-        tokenizer: Any,
-        text_encoder: nn.Module | None,
+        folder: str | Path,
         *,
-        cache: EmbeddingCache | None = None,
-        folder: Path | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         variant: str | None = None,
+        cache: EmbeddingCache | None = None,
     ) -> None:
-        """Takes the parts; see `from_folder`.
-
-        Args:
-            tokenizer: A tokenizer of transformers.
-            text_encoder: A text encoder of transformers; None to read it from `folder` when it is needed.
-            cache: Embeddings on disk; only used with `folder`, whose files identify the encoder.
-            folder: Folder of `tokenizer/` and `text_encoder/`.
-            dtype: Precision of a text encoder that is read.
-            device: Device of a text encoder that is read.
-            variant: Weight files to prefer.
-        """
-        self.tokenizer = tokenizer
-        self._text_encoder = text_encoder
-        self._cache = cache if folder is not None else None
-        self._folder = folder
-        self._dtype = dtype
-        self._device = torch.device(device)
-        self._variant = variant
-        self._identity: str | None = None
-
-    @classmethod
-    def from_folder(
-        cls,
-        path: str | Path,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        variant: str | None = None,
-        cache: EmbeddingCache | None = None,
-    ) -> Self:
         """Reads `tokenizer/` now, and `text_encoder/` when it is needed.
 
         Args:
-            path: Folder that holds both.
+            folder: Folder that holds both.
             dtype: Precision of the text encoder.
             device: Device of the text encoder.
             variant: Weight files to prefer.
@@ -81,15 +46,18 @@ class PromptEncoder:
         Raises:
             CheckpointError: A file is missing or damaged.
         """
-        folder = Path(path)
-        tokenizer = load_tokenizer(folder / "tokenizer")
-        return cls(tokenizer, None, cache=cache, folder=folder, dtype=dtype, device=device, variant=variant)
+        self._folder = Path(folder)
+        self.tokenizer = load_tokenizer(self._folder / "tokenizer")
+        self._text_encoder: nn.Module | None = None
+        self._cache = cache
+        self._dtype = dtype
+        self._device = torch.device(device)
+        self._variant = variant
 
     @property
     def text_encoder(self) -> nn.Module:
         """The network, which is read now unless it was already."""
         if self._text_encoder is None:
-            assert self._folder is not None, "a text encoder or a folder"
             self._text_encoder = load_text_encoder(
                 self._folder / "text_encoder", dtype=self._dtype, device=self._device, variant=self._variant
             )
@@ -100,21 +68,17 @@ class PromptEncoder:
         """Whether the network is in memory."""
         return self._text_encoder is not None
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
         """Hash of the text encoder's and the tokenizer's files."""
-        if self._identity is None:
-            assert self._folder is not None, "only files have an identity"
-            weights = find_weights(self._folder / "text_encoder", self._variant)
-            small = sorted(p for p in (self._folder / "tokenizer").iterdir() if p.is_file())
-            files = [self._folder / "text_encoder" / "config.json", *weights, *small]
-            record = "\n".join(f"{f.parent.name}/{f.name} {cached_sha256(f)}" for f in files)
-            self._identity = hashlib.sha256(record.encode()).hexdigest()
-        return self._identity
+        weights = find_weights(self._folder / "text_encoder", self._variant)
+        small = sorted(p for p in (self._folder / "tokenizer").iterdir() if p.is_file())
+        files = [self._folder / "text_encoder" / "config.json", *weights, *small]
+        return sha256_of_text("\n".join(f"{f.parent.name}/{f.name} {cached_sha256(f)}" for f in files))
 
     def free(self) -> None:
-        """Drops the text encoder from memory, if it can be read again."""
-        if self._folder is not None and self._text_encoder is not None:
+        """Drops the text encoder from memory; it is read again when it is needed."""
+        if self._text_encoder is not None:
             self._text_encoder = None
             gc.collect()
             if self._device.type == "cuda":
@@ -158,20 +122,15 @@ class PromptEncoder:
         return [w for w in words if unknown in self.tokenizer(w, add_special_tokens=False)["input_ids"]]
 
     def _encode_one(self, prompt: str, length: int) -> Tensor:
-        key = None
-        if self._cache is not None:
-            key = self._cache.key(
-                encoder=self.identity,
-                prompt=prompt,
-                max_tokens=length,
-                dtype=self._dtype,
-                device=self._device.type,
-            )
-            if (known := self._cache.get(key)) is not None:
-                return known.to(self._device)
+        if self._cache is None:
+            return self._compute(prompt, length)
+        key = self._cache.key(
+            encoder=self.identity, prompt=prompt, max_tokens=length, dtype=self._dtype, device=self._device.type
+        )
+        if (known := self._cache.get(key)) is not None:
+            return known.to(self._device)
         embeds = self._compute(prompt, length)
-        if self._cache is not None and key is not None:
-            self._cache.put(key, embeds)
+        self._cache.put(key, embeds)
         return embeds
 
     @torch.no_grad()
@@ -184,8 +143,8 @@ class PromptEncoder:
         config: Any = model.config
         if int(tokens["input_ids"].max()) >= config.vocab_size:
             raise CheckpointError(
-                f"the tokenizer gave the token {int(tokens['input_ids'].max())}, but the text encoder knows only "
-                f"{config.vocab_size} tokens: they do not belong to the same model; correct {self._folder or 'them'}"
+                f"the tokenizer has token {int(tokens['input_ids'].max())}, the text encoder knows "
+                f"{config.vocab_size} tokens: they do not belong to the same model; correct {self._folder}"
             )
         # the published expert attends to CLIP's padding (diffusers passes no mask either); T5's is masked
         mask = None if "CLIP" in type(model).__name__ else tokens["attention_mask"].to(device)

@@ -261,7 +261,7 @@ def _encode(
     """Text states by their name in `Prepared`, encoded as for sampling."""
     folder = cascade.parts[config.stage].text
     assert folder is not None, "a resolved cascade gives every stage a text encoder"
-    encoder = PromptEncoder.from_folder(folder, device=device, variant=cascade.variant)
+    encoder = PromptEncoder(folder, device=device, variant=cascade.variant)
     _, length = STAGE_TABLE[config.stage].prompt("", cascade.settings)
 
     def encode(prompts: Sequence[str]) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from show1.adapters.adapter import Adapter, unet_sha256
-from show1.checkpoints.components import load_network
-from show1.checkpoints.loading import read_scheduler_config
+from show1.checkpoints.components import NETWORK_CLASSES
+from show1.checkpoints.loading import load_network, read_scheduler_config
 from show1.checkpoints.locate import Cascade
 from show1.diffusion import build_scheduler
 from show1.errors import InputError
@@ -61,7 +61,8 @@ class CustomizationTask(Task):
         self._part = cascade.parts[config.stage].path
         self._learner = make_learner(config, cascade)
         network = STAGE_TABLE[config.stage].unet
-        self.unet = load_network(network, self._part, dtype=torch.float32, device="cpu", variant=cascade.variant)
+        place: dict[str, Any] = {"dtype": torch.float32, "device": "cpu", "variant": cascade.variant}
+        self.unet: Any = load_network(NETWORK_CLASSES[network.kind], self._part / network.name, **place)
         set_temporal_dropout(self.unet, 0.0)  # a few hundred steps on a clip or two are no place for it
         self.method = METHOD_CLASSES[config.resolved_method](self.unet, config)
         if config.mixed_precision == "bf16":
