@@ -28,7 +28,7 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "show1"
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path`, makes it durable and moves it into place.
 
     A crash at any moment leaves the old file or the new one, never a part of it.
@@ -70,7 +70,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: No permission, or the disk is full.
     """
-    write_atomically(path, lambda partial: _write_text(partial, text))
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -154,10 +154,6 @@ def _sort_header(file: Path) -> None:
         if len(text) <= size:
             opened.seek(8)
             opened.write(text.ljust(size))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _umask() -> int:

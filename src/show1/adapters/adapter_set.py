@@ -120,14 +120,7 @@ class AdapterSet:
         """
         for record in [r if isinstance(r, AdapterRecord) else AdapterRecord.from_dict(r) for r in records]:
             record.check_file()
-            self.load(
-                record.path,
-                record.name,
-                record.weight,
-                detail_weight=record.detail_weight,
-                stage=record.stage,
-                noise_weight=record.noise_weight,
-            )
+            self.load(**record.model_dump(exclude={"sha256"}))
 
     def set_weight(self, name: str, weight: float, detail_weight: float | None = None) -> None:
         """Changes an adapter's weights; see `load`.

@@ -1,6 +1,5 @@
 """Conversion of pickled weights to safetensors, and of a cascade's files to a folder of its own."""
 
-import json
 import re
 import shutil
 import tempfile
@@ -71,7 +70,9 @@ def save_cascade(
             _copy_parts(cascade, partial)
             for stage, changes in (deltas or {}).items():
                 _change_weights(partial / stage / "unet", changes)
-            write_json(partial / INDEX, _index(cascade, folder.name))
+            stages, settings = {part: part for part in cascade.parts}, cascade.settings.to_dict()
+            index = {"format": 1, "name": folder.name, "stages": stages, "settings": settings}
+            write_json(partial / INDEX, index)
             if folder.exists():
                 folder.rmdir()
             partial.replace(folder)
@@ -80,15 +81,6 @@ def save_cascade(
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
-
-
-def _index(cascade: Cascade, name: str) -> dict[str, object]:
-    return {
-        "format": 1,
-        "name": name,
-        "stages": {part: part for part in cascade.parts},
-        "settings": cascade.settings.to_dict(),
-    }
 
 
 def _copy_parts(cascade: Cascade, target: Path) -> None:
@@ -158,7 +150,7 @@ def _convert_files(files: list[Path]) -> list[Path]:
         size += sum(t.numel() * t.element_size() for t in tensors.values())
     if len(files) > 1:
         index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-        write_json(written[0].with_name(_index_name(written[0].name)), json.loads(json.dumps(index)))
+        write_json(written[0].with_name(_index_name(written[0].name)), index)
     return written
 
 

@@ -96,7 +96,7 @@ def fetch(repo: str, components: Sequence[str], options: HubOptions, extra: Sequ
     if patterns is None:  # without a list of the files, take those in the cache
         patterns = ["model_index.json", *extra, *(f"{c}/*.json" for c in components)]
     elif not patterns:
-        return _not_a_model(repo)
+        raise ModelNotFoundError(f"{repo} on the Hub holds no files of a Show-1 stage or cascade{near_name(repo)}")
     try:
         path = snapshot_download(
             repo,
@@ -107,10 +107,6 @@ def fetch(repo: str, components: Sequence[str], options: HubOptions, extra: Sequ
     except Exception as error:
         raise _explain(offline_reason or error, repo) from error
     return Path(path), f"{repo}@{Path(path).name}"
-
-
-def _not_a_model(repo: str) -> tuple[Path, str]:
-    raise ModelNotFoundError(f"{repo} on the Hub holds no files of a Show-1 stage or cascade{near_name(repo)}")
 
 
 def _explain(error: Exception, repo: str) -> Show1Error:

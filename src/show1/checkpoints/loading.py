@@ -76,9 +76,9 @@ def load_network(
 
 
 load_unet = functools.partial(load_network, UNet3DConditionModel)
-"""Loads the network of a pixel stage."""
+"""Loads the network of a pixel stage, for (B, C, F, H, W)."""
 load_latent_unet = functools.partial(load_network, LatentUNet3DConditionModel)
-"""Loads the translation expert's network, of diffusers' class."""
+"""Loads the translation expert's network, for (B, C, F, H, W) latents."""
 load_vae = functools.partial(load_network, AutoencoderKL)
 """Loads the autoencoder of the expert."""
 

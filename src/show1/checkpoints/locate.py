@@ -247,14 +247,12 @@ def _published_on_hub(options: _Options) -> Cascade:
                 raise
             _explain_absent_part(row, str(error))
             continue
-        text = {"own": path, "shared": None, "none": None}[row.text]
-        parts[name] = Part(path=path, source=source, text=text)
+        parts[name] = Part(path=path, source=source, text=path if row.text == "own" else None)
     if any(STAGE_TABLE[name].text == "shared" for name in parts):
         shared = parts[SHARED_TEXT].path if SHARED_TEXT in parts else _fetch_shared_text(options)
         parts = {n: replace(p, text=shared) if STAGE_TABLE[n].text == "shared" else p for n, p in parts.items()}
-    return Cascade(
-        name="showlab/show-1", model="showlab/show-1", parts=parts, settings=PUBLISHED, variant=options.variant
-    )
+    name = "showlab/show-1"
+    return Cascade(name=name, model=name, parts=parts, settings=PUBLISHED, variant=options.variant)
 
 
 def _fetch_shared_text(options: _Options) -> Path:

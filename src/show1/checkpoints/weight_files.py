@@ -16,7 +16,7 @@ from show1.errors import CheckpointError
 from show1.files import read_json_object
 
 _NAME = re.compile(
-    r"(?P<stem>diffusion_pytorch_model|pytorch_model|model)"
+    r"(?:diffusion_pytorch_model|pytorch_model|model)"
     r"(?:\.(?P<variant>\w+))?"
     r"(?:-(?P<part>\d{5})-of-(?P<parts>\d{5})(?:\.(?P<late_variant>\w+))?)?"
     r"\.(?P<kind>safetensors|bin)"
@@ -32,7 +32,6 @@ class _WeightName:
     """The parts of a weight file's name, such as `diffusion_pytorch_model.fp16-00001-of-00002.safetensors`."""
 
     name: str
-    stem: str
     variant: str | None
     parts: int
     kind: str
@@ -193,7 +192,7 @@ def _parse(name: str) -> _WeightName | None:
     if match is None:
         return None
     variant = match["variant"] or match["late_variant"]
-    return _WeightName(name, match["stem"], variant, int(match["parts"] or 0), match["kind"])
+    return _WeightName(name, variant, int(match["parts"] or 0), match["kind"])
 
 
 def _parts_of(item: _WeightName) -> list[str]:

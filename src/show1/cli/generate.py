@@ -9,7 +9,7 @@ import typer
 from show1.cli.console import say, say_json, tell
 from show1.cli.progress import choose_reporter
 from show1.cli.session import keeping, load_pipeline, tell_result
-from show1.cli.settings import Change, as_mapping, parse_adapters, parse_changes, parse_model
+from show1.cli.settings import Change, apply_changes, parse_adapters, parse_changes, parse_model
 from show1.config import STAGES, CascadeSettings, Numerics, StageName
 from show1.errors import InputError
 from show1.generation.output import OutputFile, absolute, default_path
@@ -216,7 +216,7 @@ def _make_request(
         base, known = record.settings, {"seed": record.seed, "until": record.stages[-1], "numerics": record.numerics}
     settings = resolve_settings(base, negative_prompt=negative_prompt, num_keyframes=num_keyframes)
     known |= {name: value for name, value in given.items() if value is not None}
-    settings = resolve_settings(settings, as_mapping(changes, settings))
+    settings = apply_changes(settings, changes)
     return make_request(prompt, model=pipe, count=count, settings=settings, **known)
 
 

@@ -96,8 +96,8 @@ def _pick(run: "Run", number: int, output: str | None, stages: tuple[Any, ...]) 
     else:
         assert run.request is not None, "checked by the caller"
         path = default_path(run.request.prompts[0], count=1, overwrite=False)
-    codec, quality = (None, None) if asked is None else (asked.codec, asked.quality)
-    return run.pick(number - 1, output=OutputFile(path=path, codec=codec, quality=quality))
+    asked = asked or OutputFile(path=path)
+    return run.pick(number - 1, output=replace(asked, path=path, overwrite=False, sheet=None))
 
 
 def _target(run: "Run", *, output: str | None, sheet: str | None, overwrite: bool) -> OutputFile:

@@ -3,7 +3,7 @@
 import difflib
 import math
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Union, cast, get_args, get_origin, get_type_hints
@@ -61,7 +61,8 @@ def _parse_adapter(text: str) -> AdapterChoice:
     weights: list[float] = []
     while len(weights) < 2 and _ends_in_weight(path):
         path, _, last = path.rpartition(":")
-        weights.insert(0, _adapter_weight(text, last))
+        expected = "expected FILE:WEIGHT, such as walk.safetensors:0.8"
+        weights.insert(0, _number(last, float, f"--adapter {text}: the weight {last!r} is not a number; {expected}"))
     if not path.strip():
         raise InputError(f"--adapter {text!r}: no such file; expected FILE:WEIGHT, such as walk.safetensors:0.8")
     return AdapterChoice(
@@ -79,19 +80,6 @@ def _ends_in_weight(path: str) -> bool:
     return bool(colon) and not Path(path).expanduser().is_file() and not goes_on
 
 
-def _adapter_weight(text: str, weight: str) -> float:
-    try:
-        value = float(weight)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(
-            f"--adapter {text}: the weight {weight!r} is not a number; expected FILE:WEIGHT, such as "
-            "walk.safetensors:0.8"
-        )
-    return value
-
-
 def parse_changes(pairs: Sequence[str]) -> list[Change]:
     """Reads the values of `--set`.
 
@@ -101,33 +89,24 @@ def parse_changes(pairs: Sequence[str]) -> list[Change]:
     return [_parse_change(pair) for pair in pairs]
 
 
-def as_mapping(changes: Sequence[Change], base: CascadeSettings) -> dict[str, Any]:
-    """The changes in the form that the pipeline's `settings` takes.
-
-    Args:
-        changes: Later ones win.
-        base: The settings to be changed: those of the first frame are changed as a whole.
+def apply_changes(base: CascadeSettings, changes: Sequence[Change]) -> CascadeSettings:
+    """Changes settings; later changes win.
 
     Raises:
-        InputError: An option of the first frame's network is set, and the model has none.
+        InputError: A value is out of its range, or is of the first frame's network and the model has none.
     """
-    out: dict[str, Any] = {}
+    values = base.to_dict()
     for change in changes:
-        if len(change.path) == 1:
-            out[change.path[0]] = change.value
-        elif len(change.path) == 2:
-            out.setdefault(change.path[0], {})[change.path[1]] = change.value
-        else:
-            stage, part, option = change.path
-            options = out.setdefault(stage, {})
-            known = options.get(part, base.to_dict()[stage][part])
-            if known is None:
+        place: Any = values
+        for parent in change.path[:-1]:
+            place = place[parent]
+            if place is None:
                 raise InputError(
                     f"--set {'.'.join(change.path)}: this model has no network of its own for the "
-                    f"{part.replace('_', ' ')}; leave it out"
+                    f"{parent.replace('_', ' ')}; leave it out"
                 )
-            options[part] = {**known, option: change.value}
-    return out
+        place[change.path[-1]] = change.value
+    return CascadeSettings.from_dict(values)
 
 
 def parse_model(text: str) -> str | dict[str, str]:
@@ -185,34 +164,24 @@ def _convert(pair: str, text: str, hint: Any) -> Any:
             raise InputError(f"--set {pair}: expected one of {', '.join(get_args(kind))}")
         return text
     if get_origin(kind) is tuple:
-        return _numbers(pair, text, len(get_args(kind)))
+        parts, count = text.strip("[]() ").split(","), len(get_args(kind))
+        if len(parts) != count:
+            raise InputError(f"--set {pair}: expected {count} numbers with a comma between them, got {text!r}")
+        return [_number(part, float, f"--set {pair}: expected a number, got {part.strip()!r}") for part in parts]
     if kind is int:
-        return _whole(pair, text)
-    return _number(pair, text) if kind is float else text
+        return _number(text, int, f"--set {pair}: expected a whole number, got {text!r}")
+    return _number(text, float, f"--set {pair}: expected a number, got {text!r}") if kind is float else text
 
 
-def _whole(pair: str, text: str) -> int:
+def _number(text: str, kind: Callable[[str], float], message: str) -> float:
+    """Reads a finite number; whatever else the text is raises `InputError` with the message."""
     try:
-        return int(text)
+        value = kind(text)
     except ValueError:
-        raise InputError(f"--set {pair}: expected a whole number, got {text!r}") from None
-
-
-def _number(pair: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"--set {pair}: expected a number, got {text!r}")
+        raise InputError(message) from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(message)
     return value
-
-
-def _numbers(pair: str, text: str, count: int) -> list[float]:
-    parts = text.strip("[]() ").split(",")
-    if len(parts) != count:
-        raise InputError(f"--set {pair}: expected {count} numbers with a comma between them, got {text!r}")
-    return [_number(pair, part.strip()) for part in parts]
 
 
 def _near(name: str, known: Sequence[str] | dict[str, Any]) -> str:

@@ -126,8 +126,6 @@ def resolve_settings(
     else:
         raise InputError(f"settings must be CascadeSettings or a mapping of stage to options, got {changes!r}")
     if negative_prompt is not None:
-        if not isinstance(negative_prompt, str):
-            raise InputError(f"negative_prompt must be text, got {type(negative_prompt).__name__}")
         out = out.replace(**{stage: {"negative_prompt": negative_prompt} for stage in STAGES})
     if num_keyframes is not None:
         if not is_whole(num_keyframes):

@@ -9,7 +9,6 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 from show1.adapters.record import AdapterRecord, Record, Sha256, explain
 from show1.config import STAGES, StageName
 from show1.errors import RunError
-from show1.files import write_json
 from show1.generation.output import OutputFile
 from show1.generation.request import GenerationRequest
 from show1.stage_table import parts_of
@@ -186,15 +185,6 @@ def read_manifest(folder: Path) -> Manifest:
         raise RunError(f"{file} cannot be read ({error.strerror or error}); begin a new run") from error
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes the manifest of a run folder, whole or not at all.
-
-    Raises:
-        OutputError: No permission, or the disk is full.
-    """
-    write_json(folder / MANIFEST, manifest.to_dict())
-
-
 def check_request(path: Path, known: Manifest, before: GenerationRequest, asked: GenerationRequest) -> None:
     """Makes sure that a request agrees with what a run has computed.
 
@@ -210,8 +200,8 @@ def check_request(path: Path, known: Manifest, before: GenerationRequest, asked:
 
     def refuse(key: str, known_value: object, value: object) -> None:
         raise RunError(
-            f"{path} belongs to another request: its {key} is {_short(known_value)}, asked for was {_short(value)}; "
-            f"name another folder, or finish the run in it with `show1 resume {path}`"
+            f"{path} belongs to another request: its {key} is {_short(known_value)}, not {_short(value)}; name another "
+            f"folder, or finish the run in it with `show1 resume {path}`"
         )
 
     for key in ("prompts", "seeds", "numerics", "fps"):
@@ -249,7 +239,7 @@ def check_model(path: Path, known: ModelRecord, now: ModelRecord, stages: Sequen
         )
     if _effects(known.adapters, stages) != _effects(now.adapters, stages):
         raise RunError(
-            f"{path} was made with {_named(known.adapters)}, now there is {_named(now.adapters)}; load those it "
+            f"{path} was made with {_named(known.adapters)}, but now there is {_named(now.adapters)}; load those it "
             "began with (pipe.adapters.load_recorded(run.adapters), `show1 resume`), or begin a new run"
         )
 

@@ -12,9 +12,6 @@ from show1.errors import InputError
 from show1.options import Options, require
 from show1.stage_table import STAGE_TABLE
 
-_OLD_NUMERICS = {"independent": "default", "published": "published"}
-"""Values of `seeding`, the former name of `numerics`, in saved requests and videos."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest(Options):
@@ -92,7 +89,7 @@ class GenerationRequest(Options):
         Settings with their default value are left out, so that the hash outlives new settings; so is `max_batch`,
         which changes memory only.
         """
-        before = self.stages[: self.stages.index(stage) + 1]
+        before = self.up_to(stage).stages
         settings = {k: v for k, v in _chosen(self.settings).items() if k in before or k not in STAGES}
         parts = {"prompts": self.prompts, "seeds": self.seeds, "numerics": self.numerics, "settings": settings}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -103,7 +100,7 @@ def with_numerics(values: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(values)
     if "seeding" in out and "numerics" not in out:
         old = out.pop("seeding")
-        out["numerics"] = _OLD_NUMERICS.get(old, old) if isinstance(old, str) else old
+        out["numerics"] = "default" if old == "independent" else old
     return out
 
 

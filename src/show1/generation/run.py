@@ -15,7 +15,6 @@ Every file is written beside its place and moved there when it is complete, so a
 import secrets
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
@@ -26,7 +25,7 @@ from torch import Tensor
 from show1.adapters.record import AdapterRecord
 from show1.config import STAGES, StageName
 from show1.errors import OutputError, RunError
-from show1.files import sha256, write_tensors
+from show1.files import sha256, write_json, write_tensors
 from show1.generation.manifest import (
     INPUT_FILE,
     MANIFEST,
@@ -41,7 +40,6 @@ from show1.generation.manifest import (
     check_model,
     check_request,
     read_manifest,
-    write_manifest,
 )
 from show1.generation.output import OutputFile
 from show1.generation.request import GenerationRequest
@@ -92,7 +90,7 @@ class Run:
                 f"`show1 resume {path}`"
             )
         manifest = Manifest(created=time.strftime("%Y-%m-%dT%H:%M:%S%z"), output=output, format=1)
-        write_manifest(path, manifest)
+        write_json(path / MANIFEST, manifest.to_dict())
         return cls(path, manifest)
 
     @classmethod
@@ -126,9 +124,7 @@ class Run:
             left.unlink(missing_ok=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._lock.release()
 
     @property
@@ -180,7 +176,7 @@ class Run:
         """
         record = self._manifest.stages.get(stage)
         if record is None:
-            raise RunError(f"{self.path} has not finished {stage}; `show1 resume {self.path}` does")
+            raise RunError(f"{self.path} has not finished {stage}; `show1 resume {self.path}` finishes it")
         return FinishedStage(stage=stage, path=self._file(stage), **dict(record))
 
     def load(self, stage: StageName) -> Tensor:
@@ -303,7 +299,7 @@ class Run:
         """Writes changes of the manifest, if there are any."""
         changed = self._manifest.model_copy(update=changes)
         if changed != self._manifest:
-            write_manifest(self.path, changed)
+            write_json(self.path / MANIFEST, changed.to_dict())
             self._manifest = changed
 
     def _write(

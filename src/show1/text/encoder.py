@@ -143,7 +143,7 @@ class PromptEncoder:
         config: Any = model.config
         if int(tokens["input_ids"].max()) >= config.vocab_size:
             raise CheckpointError(
-                f"the tokenizer has token {int(tokens['input_ids'].max())}, the text encoder knows "
+                f"the tokenizer gave the token {int(tokens['input_ids'].max())}, but the text encoder knows only "
                 f"{config.vocab_size} tokens: they do not belong to the same model; correct {self._folder}"
             )
         # the published expert attends to CLIP's padding (diffusers passes no mask either); T5's is masked
