@@ -4,7 +4,6 @@ import math
 import pickle
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +26,19 @@ _INT8, _SCALE = ".int8", ".int8_scale"
 _AGAIN = "delete it and download it again (`show1 models download`)"
 
 
-@dataclass(frozen=True)
-class _WeightName:
-    """The parts of a weight file's name, such as `diffusion_pytorch_model.fp16-00001-of-00002.safetensors`."""
-
-    name: str
-    variant: str | None
-    parts: int
-    kind: str
-
-
 def weight_variants(names: Collection[str]) -> dict[tuple[str, str | None], list[str]]:
     """Groups the weight files among `names` by kind (`safetensors`, `bin`) and variant.
 
     All shards of a group are listed, including those that are not among `names`.
     """
     groups: dict[tuple[str, str | None], list[str]] = {}
-    for item in (parsed for name in sorted(names) if (parsed := _parse(name)) is not None):
-        files = groups.setdefault((item.kind, item.variant), [])
-        if item.parts:
-            files.extend(n for n in _parts_of(item) if n not in files)
+    for match in (found for name in sorted(names) if (found := _NAME.fullmatch(name)) is not None):
+        files = groups.setdefault((match["kind"], match["variant"] or match["late_variant"]), [])
+        if parts := int(match["parts"] or 0):
+            shards = [re.sub(r"-\d{5}-of-", f"-{i + 1:05d}-of-", match[0]) for i in range(parts)]
+            files.extend(shard for shard in shards if shard not in files)
         else:
-            files[:] = [item.name]  # one whole file wins over shards
+            files[:] = [match[0]]  # one whole file wins over shards
     return groups
 
 
@@ -185,19 +175,6 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def _per_row(scale: Tensor, weight: Tensor) -> Tensor:
     return scale.view(-1, *[1] * (weight.ndim - 1))
-
-
-def _parse(name: str) -> _WeightName | None:
-    match = _NAME.fullmatch(name)
-    if match is None:
-        return None
-    variant = match["variant"] or match["late_variant"]
-    return _WeightName(name, variant, int(match["parts"] or 0), match["kind"])
-
-
-def _parts_of(item: _WeightName) -> list[str]:
-    width = f"-of-{item.parts:05d}"
-    return [re.sub(r"-\d{5}-of-\d{5}", f"-{i + 1:05d}{width}", item.name) for i in range(item.parts)]
 
 
 def _indexed(folder: Path, files: list[Path]) -> list[Path]:

@@ -9,7 +9,7 @@ import typer
 from show1.cli.console import say, say_json, tell
 from show1.cli.progress import choose_reporter
 from show1.cli.session import keeping, load_pipeline, tell_result
-from show1.cli.settings import Change, apply_changes, parse_adapters, parse_changes, parse_model
+from show1.cli.settings import Change, apply_changes, parse_adapters, parse_change, parse_model
 from show1.config import STAGES, CascadeSettings, Numerics, StageName
 from show1.errors import InputError
 from show1.generation.output import OutputFile, absolute, default_path
@@ -135,7 +135,7 @@ def generate(
     Keys of --set are STAGE.OPTION, for instance keyframes.num_inference_steps; `--dry-run` shows them all.
     """
     began = time.monotonic()
-    changes, choices = parse_changes(set_ or ()), parse_adapters(adapter)
+    changes, choices = [parse_change(pair) for pair in set_ or ()], parse_adapters(adapter)
     record = None if from_file is None else _read_record(from_file)
     text = _prompt(prompt, record)
     wanted = parse_model(model) if model is not None else "mini" if record is None else record.model.model
@@ -211,9 +211,10 @@ def _make_request(
     """The options, and where they say nothing, the video to repeat; `--set` wins over the other options."""
     from show1.generation.arguments import make_request, resolve_settings
 
-    base, known = pipe.settings, {}
+    known: dict[str, Any] = {}
     if record is not None:
-        base, known = record.settings, {"seed": record.seed, "until": record.stages[-1], "numerics": record.numerics}
+        known = {"seed": record.seed, "until": record.stages[-1], "numerics": record.numerics}
+    base = pipe.settings if record is None else record.settings
     settings = resolve_settings(base, negative_prompt=negative_prompt, num_keyframes=num_keyframes)
     known |= {name: value for name, value in given.items() if value is not None}
     settings = apply_changes(settings, changes)

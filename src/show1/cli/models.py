@@ -15,8 +15,6 @@ from show1.errors import Show1Error
 if TYPE_CHECKING:
     from show1.checkpoints.locate import Cascade
 
-Stages = list[StageName] | None
-
 models = typer.Typer(no_args_is_help=True, help="List, download, check and convert models.")
 
 _ModelArgument = Annotated[
@@ -68,7 +66,9 @@ def download(
     """
     from show1.checkpoints.locate import resolve
 
-    cascade = resolve(_model_or_stage(model), stages=cast("Stages", stage), variant=variant, revision=revision)
+    cascade = resolve(
+        _model_or_stage(model), stages=cast("list[StageName] | None", stage), variant=variant, revision=revision
+    )
     for name, part in cascade.parts.items():
         say(f"{name:18} {part.source}")
     size = sum(file.stat().st_size for file in set(cascade.weight_files().values()))
@@ -102,7 +102,9 @@ def verify(
     """
     from show1.generation.verify import verify as find_problems
 
-    problems = find_problems(_model_or_stage(model), stages=cast("Stages", stage), variant=variant, deep=deep)
+    problems = find_problems(
+        _model_or_stage(model), stages=cast("list[StageName] | None", stage), variant=variant, deep=deep
+    )
     if as_json:
         listed = [{"file": str(problem.file), "message": problem.message} for problem in problems]
         say_json({"model": model, "sound": not problems, "problems": listed})

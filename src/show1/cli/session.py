@@ -100,7 +100,7 @@ def _describe(
 ) -> dict[str, Any]:
     """Describes finished videos in JSON types."""
     manifest = run.manifest
-    costs: dict[str, Any] = {"text": manifest.text, **manifest.stages}
+    costs: dict[Any, Any] = {"text": manifest.text, **manifest.stages}
     stages = {
         name: cost.model_dump(include={"seconds", "peak_memory_bytes"})
         for name, cost in costs.items()

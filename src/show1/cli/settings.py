@@ -80,15 +80,6 @@ def _ends_in_weight(path: str) -> bool:
     return bool(colon) and not Path(path).expanduser().is_file() and not goes_on
 
 
-def parse_changes(pairs: Sequence[str]) -> list[Change]:
-    """Reads the values of `--set`.
-
-    Raises:
-        InputError: No `KEY=VALUE`, an unknown key, or a value of another type.
-    """
-    return [_parse_change(pair) for pair in pairs]
-
-
 def apply_changes(base: CascadeSettings, changes: Sequence[Change]) -> CascadeSettings:
     """Changes settings; later changes win.
 
@@ -128,7 +119,12 @@ def parse_model(text: str) -> str | dict[str, str]:
     return mapping
 
 
-def _parse_change(pair: str) -> Change:
+def parse_change(pair: str) -> Change:
+    """Reads a value of `--set`.
+
+    Raises:
+        InputError: No `KEY=VALUE`, an unknown key, or a value of another type.
+    """
     key, equals, text = pair.partition("=")
     if not equals:
         raise InputError(f"--set {pair}: expected KEY=VALUE, such as --set keyframes.guidance_scale=5")

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,20 +29,6 @@ class HasStages(Protocol):
     @property
     def stages(self) -> tuple[StageName, ...]:
         """Its stages, in order."""
-
-
-class RequestOptions(TypedDict, total=False):
-    """The optional keywords of `make_request`, where they are described."""
-
-    negative_prompt: str | None
-    seed: SeedLike
-    generator: GeneratorLike
-    num_keyframes: int | None
-    settings: CascadeSettings | Mapping[str, Any] | None
-    start_from: StageName | None
-    until: StageName | None
-    video: VideoLike | None
-    numerics: Numerics
 
 
 def make_request(

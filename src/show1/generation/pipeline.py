@@ -1,21 +1,21 @@
 """The pipeline: a cascade of stages from prompts to videos."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from show1.checkpoints.components import check_text_width
-from show1.config import StageName
+from show1.config import CascadeSettings, Numerics, StageName
 from show1.diffusion import IndependentSeeds, PublishedSeeds, Seeds
 from show1.errors import InputError, RunError
-from show1.generation.arguments import PromptLike, RequestOptions, VideoLike, make_request, video_tensor
+from show1.generation.arguments import GeneratorLike, PromptLike, SeedLike, VideoLike, make_request, video_tensor
 from show1.generation.manifest import MANIFEST, CostRecord, VideoModel
 from show1.generation.metadata import VideoRecord, environment
 from show1.generation.model import CascadeModel
@@ -37,9 +37,18 @@ Frames: TypeAlias = NDArray[np.uint8]
 Images: TypeAlias = "list[Image.Image]"
 
 
-class CallOptions(RequestOptions, total=False):
-    """The optional keywords of a call of the pipeline."""
+class CallOptions(TypedDict, total=False):
+    """The optional keywords of a call of the pipeline; `make_request` and `generate` describe them."""
 
+    negative_prompt: str | None
+    seed: SeedLike
+    generator: GeneratorLike
+    num_keyframes: int | None
+    settings: CascadeSettings | Mapping[str, Any] | None
+    start_from: StageName | None
+    until: StageName | None
+    video: VideoLike | None
+    numerics: Numerics
     run: Run | str | Path | None
     callbacks: Callbacks | None
 
@@ -100,7 +109,7 @@ class Show1Pipeline(CascadeModel):
         output_type: OutputType = "video",
         run: Run | str | Path | None = None,
         callbacks: Callbacks | None = None,
-        **options: Unpack[RequestOptions],
+        **options: Any,
     ) -> Any:
         """Makes a request and generates: `make_request` and `generate` in one.
 

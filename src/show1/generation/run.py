@@ -78,7 +78,8 @@ class Run:
             RunError: The folder holds something already.
             OutputError: The folder cannot be made.
         """
-        path = Path(directory) if directory is not None else Path("runs") / _new_name()
+        new = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        path = Path("runs") / new if directory is None else Path(directory)
         try:
             path.mkdir(parents=True, exist_ok=True)
             held = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
@@ -325,10 +326,6 @@ class Run:
         begin = self.load_input()
         if (begin is None) != (video is None) or (begin is not None and video is not None and not begin.equal(video)):
             raise RunError(f"{self.path} began with another video; name another folder")
-
-
-def _new_name() -> str:
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def _load_video(file: Path) -> Tensor:
