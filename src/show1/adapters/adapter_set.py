@@ -118,7 +118,7 @@ class AdapterSet:
             InputError: A record is damaged, or a file is not where it was, or has changed since.
             CheckpointError: An adapter was made for another model.
         """
-        for record in [r if isinstance(r, AdapterRecord) else AdapterRecord.from_dict(r) for r in records]:
+        for record in [AdapterRecord.from_dict(r) for r in records]:
             record.check_file()
             self.load(**record.model_dump(exclude={"sha256"}))
 

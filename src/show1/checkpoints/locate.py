@@ -122,14 +122,8 @@ def resolve(
         )
     if check:
         _check_parts(cascade)
-    return _without_absent_parts(cascade)
-
-
-def _without_absent_parts(cascade: Cascade) -> Cascade:
-    """Turns off the settings of optional parts that are not there."""
     absent = [row for row in STAGE_TABLE.values() if row.part_of is not None and row.name not in cascade.parts]
-    changes = {row.stage: {row.name: None} for row in absent}
-    return replace(cascade, settings=cascade.settings.replace(**changes)) if changes else cascade
+    return replace(cascade, settings=cascade.settings.replace(**{row.stage: {row.name: None} for row in absent}))
 
 
 def embedded_folder() -> Path:

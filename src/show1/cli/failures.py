@@ -13,7 +13,7 @@ code  meaning
 import errno
 from typing import Any
 
-from show1.cli.console import debugging, tell
+from show1.cli.console import ERR, debugging, tell
 from show1.errors import Cancelled, InputError, MediaError, ModelNotFoundError, OutputError, RunError, Show1Error
 
 RUNTIME, BAD_INPUT, STOPPED = 1, 2, 130
@@ -27,8 +27,6 @@ _BAD_PATH_NUMBERS = {errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP}
 def report(error: BaseException) -> int:
     """Writes one message for an error to stderr (the traceback too with `SHOW1_DEBUG`) and returns the exit code."""
     if debugging():
-        from show1.cli.console import ERR
-
         ERR.print_exception()
     code = exit_code(error)
     if is_usage_error(error) and not str(error):  # a command without words has shown its help

@@ -169,9 +169,10 @@ def generate(
     with keeping(folder, made_here=made_here):
         with choose_reporter(quiet=quiet or as_json) as reporter:
             videos = pipe.generate(request, folder, callbacks=reporter.callbacks())
-        repeated = record is not None and model is None and choices is None
-        if repeated and record is not None and request.stages == record.stages:
-            _compare_weights(videos[0].metadata["model"]["sha256"], record.model.sha256, from_file)
+        if record is not None and model is None and choices is None and request.stages == record.stages:
+            if videos[0].metadata["model"]["sha256"] != record.model.sha256:
+                warning = f"warning: the model has other weights than that of {from_file}; the video differs"
+                tell(warning, style="yellow")
         files = target.write(videos)
     tell_result(folder, videos, files, target, began=began, available=pipe.stages, quiet=quiet, as_json=as_json)
 
@@ -219,11 +220,6 @@ def _make_request(
     known |= {name: value for name, value in given.items() if value is not None}
     settings = apply_changes(settings, changes)
     return make_request(prompt, model=pipe, count=count, settings=settings, **known)
-
-
-def _compare_weights(now: str, before: str, file: Path | None) -> None:
-    if now != before:
-        tell(f"warning: the model has other weights than that of {file}; the video differs", style="yellow")
 
 
 def _begin_run(directory: Path | None, output: OutputFile) -> "tuple[Run, bool]":

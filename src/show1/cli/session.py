@@ -101,11 +101,7 @@ def _describe(
     """Describes finished videos in JSON types."""
     manifest = run.manifest
     costs: dict[Any, Any] = {"text": manifest.text, **manifest.stages}
-    stages = {
-        name: cost.model_dump(include={"seconds", "peak_memory_bytes"})
-        for name, cost in costs.items()
-        if cost is not None
-    }
+    stages = {n: c.model_dump(include={"seconds", "peak_memory_bytes"}) for n, c in costs.items() if c is not None}
     outputs = [
         {
             "file": file,

@@ -4,9 +4,8 @@ import difflib
 import math
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypedDict, Union, cast, get_args, get_origin, get_type_hints
 
 from show1.config import STAGES, CascadeSettings, StageName, StageSettings
 from show1.errors import InputError
@@ -19,8 +18,7 @@ _OPTIONS: dict[tuple[str, ...], type[StageSettings]] = {
 """The options at each place in the settings, such as ("super_resolution", "first_frame")."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
+class Change(NamedTuple):
     """One `--set`."""
 
     path: tuple[str, ...]
