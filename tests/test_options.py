@@ -49,6 +49,12 @@ def test_the_saved_form_is_json_and_reads_back() -> None:
     assert House.from_dict({"name": "Mill"}) == House(name="Mill")
 
 
+def test_a_list_stands_for_a_tuple() -> None:
+    given: Any = [4, 6]
+    assert House(name="Mill", size=given) == House(name="Mill", size=(4, 6))
+    assert House(name="Mill", size=given).to_dict()["size"] == [4, 6]
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

@@ -12,7 +12,7 @@ from show1.errors import InputError
 class Options:
     """Base of the frozen dataclasses that hold options.
 
-    Types are checked when an object is made. A subclass extends `__post_init__` to check ranges, with `check` and
+    Types are checked when an object is made; a list becomes a tuple where a tuple is expected. A subclass extends `__post_init__` to check ranges, with `check` and
     `check_range`. Fields may be other `Options`, or tuples of them.
     """
 
@@ -23,6 +23,9 @@ class Options:
         hints = get_type_hints(type(self))
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value, kinds = getattr(self, field.name), _alternatives(hints[field.name])
+            if isinstance(value, list) and get_origin(kinds[0]) is tuple:
+                value = tuple(value)
+                object.__setattr__(self, field.name, value)
             if value is not None or type(None) not in kinds:
                 _check_type(field.name, value, kinds[0])
 

@@ -155,10 +155,20 @@ class TaskOptions(Options):
     a fresh network."""
 
     def view(self) -> "ClipView":
-        """Says what the task sees of a clip."""
+        """Says what the task sees of a clip; a task that no preset has a view for overrides this.
+
+        Raises:
+            InputError: The preset has no view for the task.
+        """
         from show1.training.presets import preset
 
-        return preset(self.network).views[self.task]
+        views = preset(self.network).views
+        if self.task not in views:
+            raise InputError(
+                f"the preset {self.network!r} does not say what the task {self.task!r} sees of a clip; let the options "
+                "of the task override view()"
+            )
+        return views[self.task]
 
     def check_loop(self, loop: LoopOptions) -> None:
         """Checks the options against those of the loop.
