@@ -12,8 +12,8 @@ from show1.errors import InputError
 class Options:
     """Base of the frozen dataclasses that hold options.
 
-    Types are checked when an object is made; a list becomes a tuple where a tuple is expected. A subclass extends `__post_init__` to check ranges, with `check` and
-    `check_range`. Fields may be other `Options`, or tuples of them.
+    Types are checked when an object is made; a list becomes a tuple where a tuple is expected. A subclass extends
+    `__post_init__` to check ranges, with `check` and `check_range`. Fields may be other `Options`, or tuples of them.
     """
 
     options_of: ClassVar[str]
