@@ -218,6 +218,9 @@ def test_one_stage_after_another(pipe: Show1Pipeline, finished: Path, tmp_path: 
     assert second is not None and second.stage == "interpolation"
     assert pipe.advance(run) is None
     assert torch.equal(Run.open(run.path).load("interpolation"), Run.open(finished).load("interpolation"))
+    with pytest.raises(RunError, match="there is no run folder"):
+        pipe.advance(tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_the_hash_of_a_stage_s_request() -> None:

@@ -200,8 +200,8 @@ def check_request(path: Path, known: Manifest, before: GenerationRequest, asked:
 
     def refuse(key: str, known_value: object, value: object) -> None:
         raise RunError(
-            f"{path} belongs to another request: its {key} is {_short(known_value)}, not {_short(value)}; name another "
-            f"folder, or finish the run in it with `show1 resume {path}`"
+            f"{path} belongs to another request, with {key} {_short(known_value)} instead of {_short(value)}; name "
+            f"another folder, or finish the run in it with `show1 resume {path}`"
         )
 
     for key in ("prompts", "seeds", "numerics", "fps"):
@@ -216,7 +216,11 @@ def check_request(path: Path, known: Manifest, before: GenerationRequest, asked:
             saved, wanted = before.settings.to_dict(), asked.settings.to_dict()
             counted = [name for name in saved if name not in STAGES or name in asked.up_to(stage).stages]
             name = next(name for name in counted if saved[name] != wanted[name])
-            refuse(f"settings of {name}", saved[name], wanted[name])
+            old, new = saved[name], wanted[name]
+            if isinstance(old, Mapping):
+                option = next(option for option in old if old[option] != new[option])
+                name, old, new = f"{name}.{option}", old[option], new[option]
+            refuse(name, old, new)
 
 
 def check_model(path: Path, known: ModelRecord, now: ModelRecord, stages: Sequence[StageName]) -> None:

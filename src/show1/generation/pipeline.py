@@ -251,7 +251,7 @@ class Show1Pipeline(CascadeModel):
             RunError: The run is damaged, was made by other weights or adapters, or is being written by another process.
             InputError: This pipeline lacks a stage of the run.
         """
-        with _opened(run) as folder:
+        with run if isinstance(run, Run) else Run.open(run) as folder:
             request, stage = _begun_request(folder), folder.next_stage
             if stage is None:
                 return None
