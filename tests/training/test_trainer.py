@@ -308,7 +308,7 @@ def test_where_cuda_graphs_cannot_be(
 def test_cuda_graphs_are_for_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="for one process"):
+    with pytest.raises(InputError, match="works only in a single process"):
         describe(config("keyframes", tmp_path, cuda_graphs=True))
 
 
