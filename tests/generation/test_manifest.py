@@ -186,7 +186,7 @@ def test_only_settings_of_stages_to_come_may_change(pipe: Show1Pipeline, tmp_pat
     pipe(PROMPT, seed=7, settings=small_changes(), until="keyframes", run=run)
     with pytest.raises(RunError, match="with keyframes.num_inference_steps"):
         pipe(PROMPT, settings=changed("keyframes"), run=run, **options)  # type: ignore[call-overload]
-    with pytest.raises(RunError, match="settings of clean_prompt"):
+    with pytest.raises(RunError, match="with clean_prompt"):
         pipe(PROMPT, settings={**small_changes(), "clean_prompt": "none"}, run=run, **options)  # type: ignore[call-overload]
     pipe(PROMPT, settings=changed("interpolation"), run=run, **options)  # type: ignore[call-overload]
     request = Run.open(run).request
