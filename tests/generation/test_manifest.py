@@ -191,7 +191,7 @@ def test_only_settings_of_stages_to_come_may_change(pipe: Show1Pipeline, tmp_pat
     pipe(PROMPT, settings=changed("interpolation"), run=run, **options)  # type: ignore[call-overload]
     request = Run.open(run).request
     assert request is not None and request.settings.interpolation.num_inference_steps == 3
-    with pytest.raises(RunError, match="settings of interpolation"):
+    with pytest.raises(RunError, match="with interpolation.num_inference_steps 3 instead of 2"):
         pipe(PROMPT, settings=small_changes(), run=run, **options)  # type: ignore[call-overload]
 
 
