@@ -17,7 +17,7 @@ demo: $(VENV)/.core-installed
 	$(BIN)/show1 generate "$(PROMPT)" --seed 1 -o outputs/panda.mp4 --sheet outputs/panda.png --overwrite
 
 test: $(VENV)/.test-installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.test-installed
 	$(BIN)/ruff check .
