@@ -251,7 +251,7 @@ class Show1Pipeline(CascadeModel):
             RunError: The run is damaged, was made by other weights or adapters, or is being written by another process.
             InputError: This pipeline lacks a stage of the run.
         """
-        with run if isinstance(run, Run) else Run.open(run) as folder:
+        with _existing(run) as folder:
             request, stage = _begun_request(folder), folder.next_stage
             if stage is None:
                 return None
@@ -285,7 +285,7 @@ class Show1Pipeline(CascadeModel):
             RunError: The run is damaged, was made by other weights or adapters, or is being written by another process.
             InputError: This pipeline lacks a stage of the run.
         """
-        with run if isinstance(run, Run) else Run.open(run) as folder:
+        with _existing(run) as folder:
             request = _begun_request(folder)
             return self.generate(
                 request, folder, video=folder.load_input(), output_type=output_type, callbacks=callbacks
@@ -365,7 +365,11 @@ def _convert(video: Video, tensor: Tensor, output_type: OutputType) -> Any:
     return tensor if output_type == "pt" else video
 
 
+def _existing(run: Run | str | Path) -> Run:
+    return run if isinstance(run, Run) else Run.open(run)
+
+
 def _opened(run: Run | str | Path) -> Run:
-    if isinstance(run, Run):
-        return run
-    return Run.open(run) if (Path(run) / MANIFEST).is_file() else Run.create(run)
+    if isinstance(run, Run) or (Path(run) / MANIFEST).is_file():
+        return _existing(run)
+    return Run.create(run)
