@@ -21,7 +21,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the published repositories by name, small and random. Not to be changed: copy it first."""
-    from published_layout import build_published
+    from tests.published_layout import build_published
 
     return build_published(tmp_path_factory.mktemp("published"))
 

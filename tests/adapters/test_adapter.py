@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from networks.tiny_unet import FAMILIES, build, inputs, run
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from show1.adapters.lora import DIFFUSERS_KEY
 from show1.checkpoints.loading import load_unet
 from show1.errors import CheckpointError, InputError, OutputError
 from show1.networks import UNet3DConditionModel
+from tests.networks.tiny_unet import FAMILIES, build, inputs, run
 
 TARGETS = r".*\.(to_q|to_v|proj_out|resnets\.\d+\.conv1)"
 

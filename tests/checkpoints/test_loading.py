@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from published_layout import PIXEL_CONFIG, build_published, save_random
 from safetensors.torch import load_file, save_file
 
 from show1.checkpoints.convert import convert_to_safetensors
@@ -21,6 +20,7 @@ from show1.errors import CheckpointError, GatedModelError, InputError, ModelNotF
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.verify import verify
 from show1.networks import UNet3DConditionModel
+from tests.published_layout import PIXEL_CONFIG, build_published, save_random
 
 UNET = Path("show-1-base/unet")
 WEIGHTS = UNET / "diffusion_pytorch_model.safetensors"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published_layout import build_published, small_settings
 
 from show1.cli.main import main
+from tests.published_layout import build_published, small_settings
 
 
 @dataclass(frozen=True)

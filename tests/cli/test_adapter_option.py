@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli.conftest import Show1
-from tiny_adapters import random_adapter
 
 from show1.adapters.adapter import unet_sha256
 from show1.cli.settings import AdapterChoice, parse_adapters
 from show1.errors import InputError
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.run import Run
+from tests.cli.conftest import Show1
+from tests.tiny_adapters import random_adapter
 
 
 def test_paths_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from cli.conftest import Show1
 
 from show1.adapters.adapter import Adapter
 from show1.cli import customize
 from show1.training.customization import METHODS, CustomizationConfig
 from show1.video import Video
+from tests.cli.conftest import Show1
 
 SMALL = ("--batch-size", 1, "--log-every", 1, "--inversion-steps", 1, "--method", "lora", "--rank", 2)
 

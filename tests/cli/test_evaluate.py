@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cli.conftest import Show1
+from tests.cli.conftest import Show1
 
 
 def test_alignment_of_a_small_cascade(show1: Show1, cascade: Path, tmp_path: Path) -> None:

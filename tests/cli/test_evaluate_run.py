@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from cli.conftest import Show1
-from evaluation.standard_sets import TinyI3D, save_network, write_clip
 
 from show1.evaluation.feature_networks import NETWORKS
+from tests.cli.conftest import Show1
+from tests.evaluation.standard_sets import TinyI3D, save_network, write_clip
 
 
 def test_protocols_are_listed(show1: Show1) -> None:

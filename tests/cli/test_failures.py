@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.conftest import Show1
 
 from show1.video import Video
+from tests.cli.conftest import Show1
 
 BAD_OPTIONS = {
     "empty prompt": (["", "-m", "{tiny}"], "the prompt is empty"),

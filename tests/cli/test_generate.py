@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cli.conftest import Show1
 from safetensors.torch import load_file, save_file
 
 from show1.cli.progress import StageLines
 from show1.generation.run import Run
 from show1.video import Video
+from tests.cli.conftest import Show1
 
 PROMPT = "a panda spins over the snow"
 STAGES = ["keyframes", "interpolation", "super_resolution", "translation"]

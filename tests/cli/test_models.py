@@ -5,8 +5,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from cli.conftest import Show1
 from safetensors.torch import load_file
+
+from tests.cli.conftest import Show1
 
 
 def test_list(show1: Show1) -> None:

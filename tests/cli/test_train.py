@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.conftest import Show1
 
 from show1.cli import train
 from show1.sprites.options import SpriteOptions
 from show1.training import LoopOptions, TrainingConfig
+from tests.cli.conftest import Show1
 
 DOCS = Path(__file__).parents[2] / "docs" / "train.md"
 SPRITES = ("--data", "sprites")

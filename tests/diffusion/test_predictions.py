@@ -4,12 +4,12 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
-from noisy_samples import PREDICTIONS, T, clean_and_noise, draw
 from torch.testing import assert_close
 
 from show1.config import Prediction
 from show1.diffusion import add_noise, min_snr_weight, noise_scales, predicted_x0, target
 from show1.diffusion.predictions import predicted_v
+from tests.noisy_samples import PREDICTIONS, T, clean_and_noise, draw
 
 
 def test_noise_and_velocity_are_those_of_diffusers(scheduler: DDPMScheduler) -> None:

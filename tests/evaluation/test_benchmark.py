@@ -13,8 +13,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from evaluation.standard_sets import TinyC3D, TinyI3D, msrvtt, save_network, small_protocol, ucf101, write_clip
-from published_layout import build_published, small_settings
 
 from show1.errors import CheckpointError, InputError, ModelNotFoundError, RunError
 from show1.evaluation.benchmark import run_benchmark
@@ -31,6 +29,8 @@ from show1.evaluation.folder_scores import score_folders
 from show1.evaluation.probes import Probe
 from show1.generation.pipeline import Show1Pipeline
 from show1.video import Video
+from tests.evaluation.standard_sets import TinyC3D, TinyI3D, msrvtt, save_network, small_protocol, ucf101, write_clip
+from tests.published_layout import build_published, small_settings
 
 FVD = Metric(name="fvd", network="i3d-stylegan-v")
 KVD = Metric(name="kvd", network="i3d-stylegan-v")

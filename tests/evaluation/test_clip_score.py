@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from published_layout import build_clip
 from transformers import CLIPConfig, CLIPModel
 
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
@@ -14,6 +13,7 @@ from show1.evaluation.clip_score import ClipScore
 from show1.evaluation.feature_networks import FeatureOptions
 from show1.evaluation.features import load_features
 from show1.files import read_json_object, sha256, write_json
+from tests.published_layout import build_clip
 
 MEAN, STD = np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.3, 0.4])
 PROMPTS = ["a red fox", "a blue whale in the rain"]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation.standard_sets import msrvtt, ucf101, write_clip
 
 from show1.errors import InputError
 from show1.evaluation.clips import Clip, ClipRule, Entry, Rejected, choose_entries, cut_clip, file_clips, read_clip
 from show1.evaluation.datasets import read_msrvtt, read_ucf101, read_video_folder
 from show1.video import Video
+from tests.evaluation.standard_sets import msrvtt, ucf101, write_clip
 
 
 def video(frames: int, fps: float, size: tuple[int, int] = (4, 4)) -> Video:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation.standard_sets import small_protocol
 
 from show1.errors import InputError
 from show1.evaluation.benchmark_items import resolve, work_items
@@ -16,6 +15,7 @@ from show1.evaluation.catalogue import STANDARD
 from show1.evaluation.clips import Entry
 from show1.evaluation.datasets import DATASETS
 from show1.evaluation.feature_networks import NETWORKS
+from tests.evaluation.standard_sets import small_protocol
 
 FROZEN = {
     "msrvtt-2990": "47a5354b4ff5d6e7",

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from published_layout import small_changes
 
 from show1.cli.main import main
 from show1.config import PUBLISHED
@@ -23,6 +22,7 @@ from show1.generation.pipeline import Show1Pipeline
 from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
 from show1.generation.run import MANIFEST, Run
+from tests.published_layout import small_changes
 
 PROMPT = "a panda spins over the snow"
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from published_layout import small_changes, small_settings
 
 from show1.config import PUBLISHED, StageName
 from show1.errors import Cancelled, InputError
@@ -17,6 +16,7 @@ from show1.generation.pipeline import Show1Pipeline
 from show1.generation.progress import Callbacks
 from show1.text.encoder import PromptEncoder
 from show1.video import Video
+from tests.published_layout import small_changes, small_settings
 
 PROMPT = "A burning lamborghini driving on rainbow."
 ALL = ("keyframes", "interpolation", "super_resolution", "translation")

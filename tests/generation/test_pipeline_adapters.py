@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from published_layout import small_changes
-from tiny_adapters import random_adapter
 from torch import Tensor
 
 from show1.adapters.adapter import Adapter, unet_sha256
@@ -19,6 +17,8 @@ from show1.generation.pipeline import Show1Pipeline
 from show1.generation.run import Run
 from show1.stages import PromptEmbeddings
 from show1.stages.networks import PixelNetwork
+from tests.published_layout import small_changes
+from tests.tiny_adapters import random_adapter
 
 PROMPT = "a panda spins over the snow"
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from published_layout import small_changes
 
 import show1.files
 from show1.config import CascadeSettings, StageName
@@ -23,6 +22,7 @@ from show1.generation.pipeline import Show1Pipeline
 from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
 from show1.generation.run import MANIFEST, Run
+from tests.published_layout import small_changes
 
 PROMPT = "a panda spins over the snow"
 
@@ -92,7 +92,7 @@ def run_in_child(published: Path, run: Path, moment: tuple[Any, ...], until: Sta
 def child(published: Path) -> Callable[..., Any]:
     context = multiprocessing.get_context("forkserver")
     text = [f"transformers.models.{m}" for m in ("t5.modeling_t5", "t5.tokenization_t5", "clip.modeling_clip")]
-    context.set_forkserver_preload(["show1.generation.pipeline", "published_layout", "pytest", *text])
+    context.set_forkserver_preload(["show1.generation.pipeline", "tests.published_layout", "pytest", *text])
 
     def start(run: Path, moment: tuple[Any, ...], until: StageName = "interpolation") -> Any:
         process = context.Process(target=run_in_child, args=(published, run, moment, until))

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_unet import DIFFUSION, FAMILIES, SIMPLE, build, inputs, randomize, run
 from torch.testing import assert_close
 
 from show1.networks import UNet3DConditionModel
 from show1.networks.attention import TemporalTransformer
 from show1.networks.layers import PlaceEmbedding, TemporalConvLayer, from_patches, to_patches
+from tests.networks.tiny_unet import DIFFUSION, FAMILIES, SIMPLE, build, inputs, randomize, run
 
 EMBEDDINGS = {"embed_frames": True, "embed_places": True}
 

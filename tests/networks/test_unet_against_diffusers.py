@@ -6,11 +6,11 @@ import diffusers
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from tiny_unet import DIFFUSION, SIMPLE, build, inputs, run
 from torch import Tensor
 from torch.testing import assert_close
 
 from show1.networks import UNet3DConditionModel
+from tests.networks.tiny_unet import DIFFUSION, SIMPLE, build, inputs, run
 
 OURS_ALONE = (
     "transfromer_in_opt",

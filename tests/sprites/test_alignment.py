@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from published_layout import small_settings
 
 from show1.checkpoints.locate import resolve
 from show1.data.clips import frame_times
@@ -25,6 +24,7 @@ from show1.sprites.groups import GroupWorld
 from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.sprites.world import BACKGROUNDS, MOTIONS, is_held_out
+from tests.published_layout import small_settings
 
 
 @pytest.fixture(scope="module")

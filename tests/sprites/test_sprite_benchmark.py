@@ -6,9 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from evaluation.standard_sets import small_protocol
 from PIL import Image
-from published_layout import build_published, small_settings
 
 from show1.errors import InputError
 from show1.evaluation.benchmark import run_benchmark
@@ -23,6 +21,8 @@ from show1.sprites.alignment.judge import SceneJudge
 from show1.sprites.alignment.prompts import alignment_prompts
 from show1.sprites.benchmark import CATALOGUE
 from show1.video import Video
+from tests.evaluation.standard_sets import small_protocol
+from tests.published_layout import build_published, small_settings
 
 ALIGNMENT = [CATALOGUE.parse_metric("alignment")]
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny_stage import SCHEDULER, TinyUNet, one, two_prompts
 
 from show1.config import KeyframesSettings
 from show1.diffusion import IndependentSeeds
@@ -10,6 +9,7 @@ from show1.errors import Cancelled
 from show1.stages import KeyframesStage
 from show1.stages.details import DETAILS_BELOW, DetailNetwork, replaced_weights
 from show1.stages.networks import PixelNetwork
+from tests.stages.tiny_stage import SCHEDULER, TinyUNet, one, two_prompts
 
 SETTINGS = KeyframesSettings(num_inference_steps=5, guidance_scale=2.0, num_frames=2, height=8, width=12)
 SAMPLE = torch.randn(2, 3, 2, 8, 12, generator=torch.Generator().manual_seed(0))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from replay_golden import load, main
+
+from tests.replay_golden import load, main
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

@@ -2,13 +2,13 @@ import dataclasses
 
 import pytest
 import torch
-from tiny_stage import ANCESTRAL, SCHEDULER, TinyUNet, clip, one, two_prompts
 
 from show1.config import InterpolationSettings
 from show1.diffusion import IndependentSeeds, PublishedSeeds
 from show1.errors import InputError
 from show1.stages import InterpolationStage
 from show1.stages.interpolation import inputs
+from tests.stages.tiny_stage import ANCESTRAL, SCHEDULER, TinyUNet, clip, one, two_prompts
 
 SETTINGS = InterpolationSettings(num_inference_steps=3, guidance_scale=2.0)
 

@@ -2,13 +2,13 @@ import dataclasses
 
 import pytest
 import torch
-from tiny_stage import ANCESTRAL, SCHEDULER, TinyUNet, one, two_prompts
 
 from show1.config import KeyframesSettings
 from show1.diffusion import IndependentSeeds
 from show1.errors import Cancelled, InputError
 from show1.stages import KeyframesStage, load_stage
 from show1.stages.keyframes import StartNoise, blend
+from tests.stages.tiny_stage import ANCESTRAL, SCHEDULER, TinyUNet, one, two_prompts
 
 SETTINGS = KeyframesSettings(num_inference_steps=4, guidance_scale=3.0, num_frames=3, height=8, width=12)
 

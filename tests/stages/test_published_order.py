@@ -1,11 +1,11 @@
 """With the published run's numerics, and only then, networks compute in the published order."""
 
 import pytest
-from tiny_stage import SCHEDULER, TinyUNet, clip, one, two_prompts
 
 from show1.config import InterpolationSettings, KeyframesSettings, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds, PublishedSeeds
 from show1.stages import InterpolationStage, KeyframesStage, SuperResolutionStage
+from tests.stages.tiny_stage import SCHEDULER, TinyUNet, clip, one, two_prompts
 
 STEPS = {"num_inference_steps": 2, "guidance_scale": 2.0}
 SIZE = {"height": 16, "width": 24}

@@ -2,12 +2,12 @@ import dataclasses
 
 import pytest
 import torch
-from tiny_stage import ANCESTRAL, SCHEDULER, TinyUNet, clip, one, two_prompts
 
 from show1.config import FirstFrameSettings, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds
 from show1.stages import SuperResolutionStage, load_stage
 from show1.stages.super_resolution import inputs, noising_alphas, upsample
+from tests.stages.tiny_stage import ANCESTRAL, SCHEDULER, TinyUNet, clip, one, two_prompts
 
 FIRST = FirstFrameSettings(num_inference_steps=5, guidance_scale=2.0)
 SETTINGS = SuperResolutionSettings(

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-import tiny_training
 import torch
-from tiny_training import Exports
+
+from tests.training import tiny_training
+from tests.training.tiny_training import Exports
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
-from noisy_samples import PREDICTIONS, T, clean_and_noise, draw
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
@@ -15,6 +14,7 @@ from show1.config import Prediction
 from show1.diffusion import add_noise, noise_scales, predicted_x0, target
 from show1.training import objective
 from show1.training.objective import draw_timesteps
+from tests.noisy_samples import PREDICTIONS, T, clean_and_noise, draw
 
 
 def test_corruption_as_noise(scheduler: DDPMScheduler) -> None:

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_training
 import torch
 import torch.nn.functional as F
-from tiny_training import INPUTS, Exports, clips, config, made
 from torch.testing import assert_close
 
 from show1.config import (
@@ -40,6 +38,8 @@ from show1.training.tasks import super_resolution
 from show1.training.tasks.base import Batch, Task
 from show1.training.tasks.text_conditioner import TextConditioner
 from show1.training.tasks.translation import TranslationTask
+from tests.training import tiny_training
+from tests.training.tiny_training import INPUTS, Exports, clips, config, made
 
 NAMES = tuple(kind.task for kind in (TextOptions, *TASKS))
 

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_training
 import torch
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file
-from tiny_training import Exports, FixedNoiseOptions, clips, config, exported, losses, made, run
 from torch.testing import assert_close
 
 from show1.data.clips import Vocabulary
@@ -30,8 +28,9 @@ from show1.training.checkpoint import last_checkpoint
 from show1.training.optimizer import update_average
 from show1.training.tasks.base import Batch
 from show1.video import Video
+from tests.training.tiny_training import Exports, FixedNoiseOptions, clips, config, exported, losses, made, run
 
-SCRIPT = Path(tiny_training.__file__)
+SCRIPT = "tests.training.tiny_training"
 
 
 def describe(asked: TrainingConfig) -> dict[str, Any]:
@@ -141,7 +140,7 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
     options: dict[str, Any] = {"steps": 12, "checkpoint_every": 5, "log_every": 2, "accumulate": 2, "sample_every": 4}
     asked = config("keyframe_images", tmp_path / "killed", **options)
     (tmp_path / "options.json").write_text(json.dumps({**asked.to_dict(), "pause": 0.2}))
-    process = start([sys.executable, str(SCRIPT), str(tmp_path / "options.json")])
+    process = start([sys.executable, "-m", SCRIPT, str(tmp_path / "options.json")])
     log = tmp_path / "killed" / "log.jsonl"
     deadline = time.monotonic() + 300
     while not (log.exists() and len(log.read_text().splitlines()) >= 4):  # steps 2, 4, 5, 6
@@ -496,7 +495,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
         (tmp_path / "options.json").write_text(json.dumps({**options, "fixed_noise": True}))
         launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
         launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
-        process = start([sys.executable, "-m", *launch, str(SCRIPT), str(tmp_path / "options.json")])
+        process = start([sys.executable, "-m", *launch, "--module", SCRIPT, str(tmp_path / "options.json")])
         assert process.wait(timeout=300) == 0, output_of(process)
         process.communicate()
     assert_same_log(tmp_path / "one", tmp_path / "two")
@@ -504,8 +503,11 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
 
 
 def start(command: list[str]) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(SCRIPT.parent)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def output_of(process: "subprocess.Popen[str]") -> str:

@@ -1,6 +1,6 @@
 """Trainings that take seconds: small networks, small clips. As a script, a training in a process of its own.
 
-python tiny_training.py CONFIG.json
+python -m tests.training.tiny_training CONFIG.json
 """
 
 import json
@@ -79,7 +79,7 @@ VIEWS = {
 class FixedNoiseOptions(KeyframeImagesOptions):
     """Options of a task of our own."""
 
-    implementation: ClassVar[str] = "tiny_training:FixedNoiseTask"
+    implementation: ClassVar[str] = "tests.training.tiny_training:FixedNoiseTask"
 
 
 class FixedNoiseTask(KeyframesTask):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_layout import build_published, small_settings
 
 from show1.checkpoints.convert import save_cascade
 from show1.checkpoints.locate import resolve
 from show1.video import Video
+from tests.published_layout import build_published, small_settings
 
 
 @pytest.fixture(scope="session")
