@@ -10,13 +10,13 @@ from show1.stages import KeyframesStage
 from show1.training.objective import Inputs
 from show1.training.tasks.base import Batch, Sample
 from show1.training.tasks.denoising import PIXEL_SCHEDULE, DenoisingTask
-from show1.training.tasks.options import KeyframesOptions
+from show1.training.tasks.options import DenoisingOptions
 
 
 class KeyframesTask(DenoisingTask):
     """The training of the keyframe network, on single frames or on all keyframes of a clip."""
 
-    def __init__(self, options: KeyframesOptions, source: ClipSource) -> None:
+    def __init__(self, options: DenoisingOptions, source: ClipSource) -> None:
         super().__init__(options, source, PIXEL_SCHEDULE)
         self._clips_per_scene = source.clips_per_scene
         self._make_pixel_unet("keyframes", temporal=options.temporal)

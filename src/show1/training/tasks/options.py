@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _FrameOptions(TaskOptions):
+class FrameOptions(TaskOptions):
     """Options of the tasks that learn from frames."""
 
     multiple: ClassVar[int] = 1
@@ -35,7 +35,7 @@ class _FrameOptions(TaskOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderOptions(_FrameOptions):
+class AutoencoderOptions(FrameOptions):
     """Options of the training of the image autoencoder."""
 
     task = "vae"
@@ -45,7 +45,7 @@ class AutoencoderOptions(_FrameOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenoisingOptions(DrawOptions, _FrameOptions):
+class DenoisingOptions(DrawOptions, FrameOptions):
     """Options of the tasks that train a stage's denoising network."""
 
     temporal: ClassVar[bool] = True
@@ -102,6 +102,18 @@ class DenoisingOptions(DrawOptions, _FrameOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeyframeImagesOptions(DenoisingOptions):
+    """Options of the keyframe network's pretraining on single frames."""
+
+    task = "keyframe_images"
+    about = "Train the step from text to single frames: the network that keyframes starts from."
+    example: ClassVar[tuple[str, ...]] = ("--data clips", "--text runs/text/export")
+    implementation = "show1.training.tasks.keyframes:KeyframesTask"
+    temporal = False
+    trains_text = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeyframesOptions(DenoisingOptions):
     """Options of the training of the keyframe network."""
 
@@ -118,19 +130,17 @@ class KeyframesOptions(DenoisingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeyframeImagesOptions(KeyframesOptions):
-    """Options of the keyframe network's pretraining on single frames."""
+class InterpolationOptions(DenoisingOptions):
+    """Options of the training of the interpolation network."""
 
-    task = "keyframe_images"
-    about = "Train the step from text to single frames: the network that keyframes starts from."
-    example: ClassVar[tuple[str, ...]] = ("--data clips", "--text runs/text/export")
-    temporal = False
-    shares_noise = False
+    task = "interpolation"
+    about = "Train the step from two keyframes to the frames between them."
+    example: ClassVar[tuple[str, ...]] = ("--data clips", "--init runs/keyframes/export", "--text runs/text/export")
+    implementation = "show1.training.tasks.interpolation:InterpolationTask"
 
-
-@dataclass(frozen=True, kw_only=True)
-class _RepairOptions(DenoisingOptions):
-    """Options of the stages after the keyframes."""
+    add_condition: bool = False
+    """The network predicts only what the blend of the keyframes lacks, not the whole video, which small networks cannot
+    pass on. Needs `prediction_type` "sample"."""
 
     corruption: float = 0.0
     """Share of the clips, 0 to 1, in which the stage also learns to remove what earlier stages leave: coarse pixels,
@@ -139,34 +149,12 @@ class _RepairOptions(DenoisingOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("corruption", least=0, most=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ConditionOptions(_RepairOptions):
-    """Options of the stages that see frames beside the noisy ones."""
-
-    add_condition: bool = False
-    """The network predicts only what the blend of the keyframes, or the upsampled video, lacks, not the whole video,
-    which small networks cannot pass on. Needs `prediction_type` "sample"."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
         if self.add_condition and self.prediction_type != "sample":
             raise InputError(f"add_condition needs prediction_type sample, got {self.prediction_type}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpolationOptions(_ConditionOptions):
-    """Options of the training of the interpolation network."""
-
-    task = "interpolation"
-    about = "Train the step from two keyframes to the frames between them."
-    example: ClassVar[tuple[str, ...]] = ("--data clips", "--init runs/keyframes/export", "--text runs/text/export")
-    implementation = "show1.training.tasks.interpolation:InterpolationTask"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SuperResolutionOptions(_ConditionOptions):
+class SuperResolutionOptions(DenoisingOptions):
     """Options of the training of the super-resolution network."""
 
     task = "super_resolution"
@@ -185,10 +173,21 @@ class SuperResolutionOptions(_ConditionOptions):
     """Height and width of the frames that super-resolution starts from, in pixels; None: those of the preset
     `network`."""
 
+    add_condition: bool = False
+    """The network predicts only what the upsampled video lacks, not the whole video, which small networks cannot pass
+    on. Needs `prediction_type` "sample"."""
+
+    corruption: float = 0.0
+    """Share of the clips, 0 to 1, in which the stage also learns to remove what earlier stages leave: coarse pixels,
+    wobbling edges, noise. 0: only clean videos, as in the paper."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         low, high = self.noise_level
         self.check_range("low_size", least=1)
+        self.check_range("corruption", least=0, most=1)
+        if self.add_condition and self.prediction_type != "sample":
+            raise InputError(f"add_condition needs prediction_type sample, got {self.prediction_type}")
         self.check("noise_level", 0 <= low <= high <= 999, "a range within 0 to 999")
 
     def view(self) -> "ClipView":
@@ -208,7 +207,7 @@ class SuperResolutionImagesOptions(SuperResolutionOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslationOptions(_RepairOptions):
+class TranslationOptions(DenoisingOptions):
     """Options of the training of the expert."""
 
     task = "translation"
@@ -228,9 +227,14 @@ class TranslationOptions(_RepairOptions):
     crop: tuple[int, int] | None = None
     """Height and width of random crops to learn from, in pixels; None: whole frames."""
 
+    corruption: float = 0.0
+    """Share of the clips, 0 to 1, in which the stage also learns to remove what earlier stages leave: coarse pixels,
+    wobbling edges, noise. 0: only clean videos, as in the paper."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("crop", least=8)
+        self.check_range("corruption", least=0, most=1)
         if self.vae is None:
             raise InputError(
                 "vae: the translation tasks need a trained VAE; train the task 'vae' first and name its export"
