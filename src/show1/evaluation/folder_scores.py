@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from show1.data.folder import read_captions
+from show1.data.captions import read_captions
 from show1.errors import InputError, MediaError
 from show1.evaluation.benchmark_protocol import NEEDS_PROMPTS, NEEDS_REAL, Metric
 from show1.evaluation.catalogue import STANDARD, Catalogue

@@ -15,7 +15,7 @@ from torch import Tensor
 from show1.adapters.adapter import unet_sha256
 from show1.checkpoints.loading import load_unet, read_scheduler_config
 from show1.checkpoints.locate import Cascade
-from show1.data.folder import read_captions
+from show1.data.captions import read_captions
 from show1.data.reference import (
     Reference,
     ReferenceOptions,
