@@ -11,16 +11,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from show1.errors import OutputError
+from show1.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+def user_path(path: str | os.PathLike[str], name: str = "path") -> Path:
+    """A path that a user gave, on the command line or in Python, with `~` and `~user` replaced by the home folder.
+
+    Args:
+        path: What the user gave.
+        name: What messages call it.
+
+    Raises:
+        InputError: It is no path, or an empty one.
+    """
+    if not isinstance(path, str | os.PathLike) or isinstance(text := os.fspath(path), bytes):
+        raise InputError(f"{name} must be a path, got {path!r}")
+    if not text.strip() or "\0" in text:
+        raise InputError(f"{name} must be a path, got {text!r}; give the name of a file or folder")
+    return Path(os.path.expanduser(text))
+
+
 def cache_dir() -> Path:
     """Returns the folder for what can be computed again: `SHOW1_CACHE`, otherwise in the system's folder for caches."""
     if chosen := os.environ.get("SHOW1_CACHE"):
-        return Path(chosen).expanduser()
+        return user_path(chosen, "SHOW1_CACHE")
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "show1"
     if sys.platform == "win32":

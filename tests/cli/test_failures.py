@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from show1.config import PUBLISHED
 from show1.video import Video
 from tests.cli.conftest import Show1
 
@@ -185,3 +187,59 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert done.returncode == 1 and done.stderr == ""
+
+
+def test_foreign_text_cannot_steer_the_terminal(show1: Show1, tmp_path: Path) -> None:
+    prompt = "\x1b]0;title\x07\x1b[2J\x9b31m\u202epanda\x7f\nseed 7"
+    assert show1("generate", prompt, "-m", "no\x1b[2Jmodel").err == "show1: error: " + (
+        "no model or folder 'no\\x1b[2Jmodel'; known models: mini, showlab/show-1\n"
+    )
+    record = {
+        "prompt": prompt,
+        "seed": 1,
+        "stages": ["keyframes"],
+        "settings": PUBLISHED.to_dict(),
+        "model": {"name": "a\x1b[2J", "model": "mini", "sha256": 64 * "0"},
+        "numerics": "default",
+    }
+    Video(frames=np.zeros((2, 16, 16, 3), np.uint8), fps=8, metadata=record).save("video.mkv")
+    for options in ([], ["--json"]):
+        shown = show1("inspect", "video.mkv", *options)
+        assert shown.code == 0, shown.err
+        assert not {c for c in shown.out if c != "\n" and not c.isprintable()}
+    assert shown.json["metadata"]["prompt"] == prompt
+    assert (
+        "\\u001b]0;title" in show1("inspect", "video.mkv").out and "\nseed 7" not in show1("inspect", "video.mkv").out
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_stops_a_generation_like_ctrl_c(
+    number: int, code: int, show1: Show1, cascade: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr("show1.cli.progress.StageLines.step_end", end)
+    stopped = show1("generate", "a panda", "-m", cascade, "--run", "run", "-o", "panda.mkv")
+    assert stopped.code == code and signal.getsignal(number) is before
+    assert stopped.err.endswith(
+        f"show1: stopped: by {signal.Signals(number).name}\nWhat is finished is kept. To resume: show1 resume run\n"
+    )
+    assert not Path("panda.mkv").exists()
+
+
+def test_a_signal_before_there_is_anything_to_keep(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("show1.cli.generate.load_pipeline", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    stopped = show1("generate", "a panda")
+    assert stopped.code == 143 and stopped.err == "show1: stopped: by SIGTERM\n"
+
+
+def test_an_ignored_hangup_stays_ignored(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        monkeypatch.setattr("show1.cli.env._cores", lambda: signal.raise_signal(signal.SIGHUP))
+        assert show1("env").code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,11 @@ from rich.console import Console
 
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 """The console for progress, warnings and errors."""
+
+_OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode's categories of control, format and surrogate characters, and of line and paragraph separators."""
+_JOINERS = "\u200c\u200d"
+"""Format characters that belong to ordinary words and emoji."""
 
 _QUIET_LIBRARIES = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -29,12 +35,35 @@ def debugging() -> bool:
 
 def say(text: str) -> None:
     """Writes a result to stdout, where nothing else goes, so that it can be piped."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{printable(text)}\n")
+
+
+def say_fact(name: str, value: object) -> None:
+    """Writes a name and a value to stdout, on one line whatever the value holds."""
+    say(f"{name:10} {printable(str(value), keep='')}")
 
 
 def tell(text: str, *, style: str | None = None) -> None:
     """Writes a line for people to stderr."""
-    ERR.print(text, markup=False, emoji=False, style=style)
+    ERR.print(printable(text), markup=False, emoji=False, style=style)
+
+
+def printable(text: str, *, keep: str = "\n\t") -> str:
+    """A text without what a terminal obeys rather than shows: escape codes, changes of direction, broken characters.
+
+    Each becomes `\\u001b`, as JSON writes it. Texts of files by others are full of surprises.
+
+    Args:
+        text: Any text.
+        keep: Control characters that stay.
+    """
+    return "".join(
+        c if c in keep or unicodedata.category(c) not in _OBEYED or c in _JOINERS else _escaped(c) for c in text
+    )
+
+
+def _escaped(character: str) -> str:
+    return f"\\u{ord(character):04x}" if character <= "\uffff" else json.dumps(character)[1:-1]
 
 
 def say_json(value: Any) -> None:

@@ -7,13 +7,17 @@ code  meaning
 1     a failure while it ran: disk full, memory, a damaged checkpoint, a bug
 2     bad input: an option, a prompt, a file name, a model's name, a run's folder
 130   stopped with Ctrl-C
+143   stopped by SIGTERM, such as by `docker stop` or at the time limit of a batch system
+129   stopped by SIGHUP: the terminal was closed
 ====  ==============================================================================
 """
 
 import errno
+import traceback
 from typing import Any
 
-from show1.cli.console import ERR, debugging, tell
+from show1.cli.console import debugging, tell
+from show1.cli.stopping import Stopped
 from show1.errors import Cancelled, InputError, MediaError, ModelNotFoundError, OutputError, RunError, Show1Error
 
 RUNTIME, BAD_INPUT, STOPPED = 1, 2, 130
@@ -27,11 +31,14 @@ _BAD_PATH_NUMBERS = {errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP}
 def report(error: BaseException) -> int:
     """Writes one message for an error to stderr (the traceback too with `SHOW1_DEBUG`) and returns the exit code."""
     if debugging():
-        ERR.print_exception()
+        tell("".join(traceback.format_exception(error)))
     code = exit_code(error)
     if is_usage_error(error) and not str(error):  # a command without words has shown its help
         return code
-    tell(f"show1: {'stopped' if code == STOPPED else 'error'}: {describe(error)}", style="bold red")
+    tell(
+        f"show1: {'stopped' if isinstance(error, KeyboardInterrupt | Cancelled) else 'error'}: {describe(error)}",
+        style="bold red",
+    )
     for note in getattr(error, "__notes__", ()):
         tell(note)
     return code
@@ -39,8 +46,10 @@ def report(error: BaseException) -> int:
 
 def exit_code(error: BaseException) -> int:
     """The exit code for an error."""
-    if isinstance(error, KeyboardInterrupt | Cancelled):
+    if isinstance(error, KeyboardInterrupt):
         return STOPPED
+    if isinstance(error, Cancelled):
+        return 128 + error.number if isinstance(error, Stopped) else STOPPED
     if isinstance(error, OutputError):
         cause = error.__cause__
         bad_path = cause is None or isinstance(cause, _BAD_PATH) or getattr(cause, "errno", None) in _BAD_PATH_NUMBERS

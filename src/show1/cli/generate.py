@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from show1.cli.console import say, say_json, tell
+from show1.cli.console import printable, say, say_fact, say_json, tell
 from show1.cli.progress import choose_reporter
 from show1.cli.session import keeping, load_pipeline, tell_result
 from show1.cli.settings import Change, apply_changes, parse_adapters, parse_change, parse_model
@@ -256,18 +256,18 @@ def _show_plan(pipe: "Show1Pipeline", request: "GenerationRequest", output: Outp
         say_json(plan)
         return
     for key in ("files", "sheet", "model", "device", "dtype", "memory"):
-        say(f"{key:10} {', '.join(plan[key]) if isinstance(plan[key], list) else plan[key]}")
+        say_fact(key, ", ".join(plan[key]) if isinstance(plan[key], list) else _plain(plan[key]))
     say_adapters(adapters)
-    say(f"{'prompt':10} {request.prompts[0]}")
-    say(f"{'seeds':10} {', '.join(str(s) for s in request.seeds)} ({request.numerics} numerics)")
-    say(f"{'video':10} {frames} frames of {height}x{width} (height x width), {fps:g} frames/s")
+    say_fact("prompt", request.prompts[0])
+    say_fact("seeds", f"{', '.join(str(s) for s in request.seeds)} ({request.numerics} numerics)")
+    say_fact("video", f"{frames} frames of {height}x{width} (height x width), {fps:g} frames/s")
     say_settings(request.settings, request.stages)
 
 
 def say_adapters(records: "Iterable[AdapterRecord]") -> None:
     """Writes a line per adapter."""
     for record in records:
-        say(f"{'adapter':10} {record.path} (weight {record.shown_weight}, {record.stage})")
+        say_fact("adapter", f"{record.path} (weight {record.shown_weight}, {record.stage})")
 
 
 def say_settings(settings: CascadeSettings, stages: tuple[StageName, ...]) -> None:
@@ -286,4 +286,4 @@ def say_settings(settings: CascadeSettings, stages: tuple[StageName, ...]) -> No
 def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(str(item) for item in value)
-    return "none" if value is None else str(value)
+    return "none" if value is None else printable(str(value), keep="")

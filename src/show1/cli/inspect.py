@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from show1.cli.console import say, say_json
+from show1.cli.console import say, say_fact, say_json
 from show1.cli.generate import say_adapters, say_settings
 from show1.cli.progress import duration
 from show1.cli.session import quoted
@@ -53,14 +53,14 @@ def _inspect_video(path: Path, *, as_json: bool) -> None:
         say_json({**facts, "metadata": metadata})
         return
     record = VideoRecord.from_metadata(metadata)
-    _say("prompt", record.prompt)
-    _say("seed", record.seed)
-    _say("video", f"{frames} frames of {height}x{width} (height x width), {video.fps:g} frames/s")
+    say_fact("prompt", record.prompt)
+    say_fact("seed", record.seed)
+    say_fact("video", f"{frames} frames of {height}x{width} (height x width), {video.fps:g} frames/s")
     _say_origin(record.model, record)
-    _say("stages", ", ".join(record.stages))
+    say_fact("stages", ", ".join(record.stages))
     say("settings")
     say_settings(record.settings, record.stages)
-    _say("again", f"show1 generate --from {quoted(path)}")
+    say_fact("again", f"show1 generate --from {quoted(path)}")
 
 
 def _inspect_adapter(path: Path, *, as_json: bool) -> None:
@@ -75,19 +75,21 @@ def _inspect_adapter(path: Path, *, as_json: bool) -> None:
     if as_json:
         say_json({"file": str(path), **facts})
         return
-    _say("file", str(path))
-    _say("stage", facts["stage"] or "not in the file; give it with --adapter STAGE=FILE")
+    say_fact("file", str(path))
+    say_fact("stage", facts["stage"] or "not in the file; give it with --adapter STAGE=FILE")
     if ours:
-        _say("prompt", adapter.prompt)
-        _say("kind", f"{adapter.kind}, by {adapter.method}")
-        _say("model", f"{adapter.base_name} (weights sha256 {adapter.base_sha256[:12]})")
-    _say("size", f"{adapter.num_parameters} numbers in {len(adapter.shapes())} parameters")
+        say_fact("prompt", adapter.prompt)
+        say_fact("kind", f"{adapter.kind}, by {adapter.method}")
+        say_fact("model", f"{adapter.base_name} (weights sha256 {adapter.base_sha256[:12]})")
+    say_fact("size", f"{adapter.num_parameters} numbers in {len(adapter.shapes())} parameters")
     if noise is not None:
-        _say("noise", f"{noise[0]} inverted clips of {noise[2]}x{noise[3]}x{noise[4]}, weight {adapter.noise_weight}")
+        say_fact(
+            "noise", f"{noise[0]} inverted clips of {noise[2]}x{noise[3]}x{noise[4]}, weight {adapter.noise_weight}"
+        )
     for key, value in adapter.settings.items() if ours else ():
-        _say("", f"{key}={value}")
+        say_fact("", f"{key}={value}")
     given = quoted(path) if ours else f"STAGE={quoted(path)}"
-    _say("use", f"show1 generate {quoted(adapter.prompt or '...')} --adapter {given}")
+    say_fact("use", f"show1 generate {quoted(adapter.prompt or '...')} --adapter {given}")
 
 
 def _inspect_run(path: Path, *, as_json: bool) -> None:
@@ -98,37 +100,33 @@ def _inspect_run(path: Path, *, as_json: bool) -> None:
     if as_json:
         say_json({"run": str(path), "finished": run.finished, "finished_stages": list(done), **manifest.to_dict()})
         return
-    _say("run", str(path))
-    _say("created", manifest.created)
+    say_fact("run", str(path))
+    say_fact("created", manifest.created)
     if request is None or manifest.model is None:
-        _say("state", "stopped before it began")
+        say_fact("state", "stopped before it began")
         return
     drafts = len(request.prompts)
     for prompt in dict.fromkeys(request.prompts):
-        _say("prompt", prompt)
-    _say("seeds" if drafts > 1 else "seed", ", ".join(str(seed) for seed in request.seeds))
+        say_fact("prompt", prompt)
+    say_fact("seeds" if drafts > 1 else "seed", ", ".join(str(seed) for seed in request.seeds))
     _say_origin(manifest.model, manifest)
     for stage in request.stages:
         cost = manifest.stages[stage] if stage in done else None
         state = "to do" if cost is None else f"done in {duration(cost.seconds)}"
         memory = None if cost is None else cost.peak_memory_bytes
-        _say("stage", f"{stage:18} {state}" + (f", peak memory {memory / 1e9:.2f} GB" if memory else ""))
+        say_fact("stage", f"{stage:18} {state}" + (f", peak memory {memory / 1e9:.2f} GB" if memory else ""))
     if run.output is not None:
-        _say("output", run.output.path)
+        say_fact("output", run.output.path)
     say("settings")
     say_settings(request.settings, request.stages)
     if not run.finished:
-        _say("resume", f"show1 resume {quoted(path)}")
+        say_fact("resume", f"show1 resume {quoted(path)}")
     elif drafts > 1:
-        _say("resume", f"show1 resume {quoted(path)} --pick N   (N from 1 to {drafts})")
+        say_fact("resume", f"show1 resume {quoted(path)} --pick N   (N from 1 to {drafts})")
 
 
 def _say_origin(model: "VideoModel", environment: "Environment") -> None:
-    _say("model", f"{model.name} (weights sha256 {model.sha256[:12]})")
+    say_fact("model", f"{model.name} (weights sha256 {model.sha256[:12]})")
     say_adapters(model.adapters)
     named = ", ".join(f"{name} {version}" for name, version in (environment.versions or {}).items())
-    _say("made by", f"{named}; {environment.device} {environment.dtype}")
-
-
-def _say(name: str, value: object) -> None:
-    say(f"{name:10} {value}")
+    say_fact("made by", f"{named}; {environment.device} {environment.dtype}")

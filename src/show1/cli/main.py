@@ -1,13 +1,14 @@
 """The command `show1`."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from show1.cli.console import own_messages_only, say, tell
+from show1.cli.console import own_messages_only, say
 from show1.cli.customize import app as customize
 from show1.cli.env import env
 from show1.cli.evaluate import app as evaluate
@@ -16,6 +17,7 @@ from show1.cli.generate import generate
 from show1.cli.inspect import inspect
 from show1.cli.models import models
 from show1.cli.resume import resume
+from show1.cli.stopping import Stopped, interrupted_by_signals
 from show1.cli.train import app as train
 
 app = typer.Typer(
@@ -60,7 +62,8 @@ def root(
       show1 resume runs/20261122-101502-3f2a --pick 5
       show1 inspect panda.mp4
 
-    Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped with Ctrl-C. SHOW1_DEBUG=1 shows tracebacks.
+    Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+    SHOW1_DEBUG=1 shows tracebacks.
     """
 
 
@@ -76,10 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with own_messages_only():
             try:
-                code = app(args=arguments, prog_name="show1", standalone_mode=False)
+                with interrupted_by_signals() as came:
+                    code = app(args=arguments, prog_name="show1", standalone_mode=False)
                 sys.stdout.flush()
                 if code == STOPPED:  # stopped before there was anything to keep
-                    tell("show1: stopped: by Ctrl-C", style="bold red")
+                    return report(Stopped(came.number or signal.SIGINT))
                 return code if isinstance(code, int) else 0
             except BrokenPipeError:
                 return _broken_pipe()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from show1.cli.console import ERR, say, say_json, tell
 from show1.cli.progress import duration
+from show1.cli.stopping import stopped
 from show1.config import StageName
-from show1.errors import Cancelled
 from show1.generation.output import OutputFile
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ def keeping(run: "Run", *, made_here: bool = False) -> Iterator[None]:
         made_here: This command made the folder.
 
     Raises:
-        Cancelled: Ctrl-C.
+        Cancelled: Ctrl-C, SIGTERM or SIGHUP.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        raise _with_note(Cancelled("by Ctrl-C"), run, made_here) from None
+    except KeyboardInterrupt as error:
+        raise _with_note(stopped(error), run, made_here) from None
     except Exception as error:
         raise _with_note(error, run, made_here) from error.__cause__
 

@@ -1,10 +1,7 @@
 """What `show1 train` and `show1 customize` share: clips, saved options, progress, and Ctrl-C."""
 
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +10,7 @@ import typer
 from show1.cli.console import tell
 from show1.cli.options import keyword
 from show1.cli.progress import duration
+from show1.cli.stopping import Stopped, asked_by_signals, stopped
 from show1.errors import Cancelled, InputError
 
 if TYPE_CHECKING:
@@ -90,7 +88,7 @@ def supervise(
     resume: str,
     quiet: bool,
 ) -> Path:
-    """Runs a training with progress on the terminal; Ctrl-C stops it after a checkpoint.
+    """Runs a training with progress on the terminal; Ctrl-C, SIGTERM and SIGHUP stop it after a checkpoint.
 
     Args:
         learn: Runs the training, given what is called with each line of the log and what says whether to stop.
@@ -100,45 +98,22 @@ def supervise(
         quiet: Whether to show no progress.
 
     Raises:
-        Cancelled: Ctrl-C, with a note on how to resume.
+        Cancelled: A signal came; with a note on how to resume.
     """
     from show1.training.checkpoint import last_checkpoint
 
-    with stop_on_interrupt() as stop:
+    with asked_by_signals() as stop:
         try:
             return learn(None if quiet else TrainingProgress(steps), stop)
         except (Cancelled, KeyboardInterrupt) as error:
-            stopped = error if isinstance(error, Cancelled) else Cancelled("by Ctrl-C")
+            cause: Cancelled = stopped(error) if isinstance(error, KeyboardInterrupt) else error
+            if isinstance(error, Cancelled) and stop is not None and stop.number is not None:
+                cause = Stopped(stop.number, str(error))
             if last_checkpoint(folder) is None:
-                stopped.add_note("There is no checkpoint yet: the same command starts over.")
+                cause.add_note("There is no checkpoint yet: the same command starts over.")
             else:
-                stopped.add_note(f"To resume: {resume}")
-            raise stopped from None
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool] | None]:
-    """Gives a function that says whether Ctrl-C was pressed; a second Ctrl-C interrupts at once.
-
-    With several processes each has to be stopped alike: then Ctrl-C interrupts at once (and this gives None).
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        yield None
-        return
-    asked = False
-    before = signal.getsignal(signal.SIGINT)
-
-    def ask(*_: Any) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, before)
-        tell("stopping after this step (Ctrl-C again: at once, back to the last checkpoint)")
-
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
+                cause.add_note(f"To resume: {resume}")
+            raise cause from None
 
 
 class TrainingProgress:

@@ -1,0 +1,26 @@
+"""Limits of what is read and of what may be asked for, so that no file of a stranger fills memory or takes for ever.
+
+docs/security.md explains them. They are far above what anybody uses; whatever passes them is refused before memory is
+taken for it.
+"""
+
+MAX_JSON_BYTES = 16 << 20
+"""Size of a JSON document: a record in a video, a manifest, an index, a config."""
+MAX_JSON_DEPTH = 64
+"""How deep lists and mappings may be nested in one."""
+MAX_PROMPT = 100_000
+"""Characters of a prompt."""
+MAX_SAMPLES = 4096
+"""Videos of one request: prompts times drafts."""
+MAX_STEPS = 1000
+"""Denoising steps of a stage."""
+MAX_FRAMES = 1024
+"""Keyframes, and frames of a window."""
+MAX_FACTOR = 64
+"""Frames per keyframe of the interpolation."""
+MAX_SIDE = 4096
+"""Height and width of a generated video in pixels."""
+MAX_VIDEO_PIXELS = 1 << 31
+"""Frames x height x width of a generated video."""
+MAX_TOKENS = 512
+"""Tokens to which a prompt is cut."""
