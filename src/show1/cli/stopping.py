@@ -1,4 +1,4 @@
-"""Stopping a command: Ctrl-C, SIGTERM (`docker stop`, a batch system's time limit), SIGHUP (the terminal was closed)."""
+"""Stopping a command: Ctrl-C, SIGTERM (`docker stop`, time limits of batch systems), SIGHUP (a closed terminal)."""
 
 import os
 import signal
