@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from show1.errors import InputError, OutputError
+from show1.limits import MAX_JSON_BYTES, MAX_JSON_DEPTH
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,14 +92,60 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
+def check_regular(path: Path, most: int | None = None) -> int:
+    """Makes sure that a path is an ordinary file, because opening a pipe or a device may never end.
+
+    Args:
+        path: The file, or a link to it.
+        most: Largest size in bytes; None: any.
+
+    Returns:
+        Its size in bytes. No more should be read, because files of the system have content but no size.
 
     Raises:
-        ValueError: The file does not hold a JSON object.
+        ValueError: It is a folder, a pipe or a device, or too large.
+        OSError: There is no such file.
+    """
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise ValueError("it is not an ordinary file")
+    if most is not None and state.st_size > most:
+        raise ValueError(f"it has {state.st_size:,} bytes, and at most {most:,} are read")
+    return state.st_size
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Reads JSON of limited size and depth.
+
+    Raises:
+        ValueError: It is no JSON, too large or nested too deep.
+    """
+    if len(text) > MAX_JSON_BYTES:
+        raise ValueError(f"it has {len(text):,} bytes, and at most {MAX_JSON_BYTES:,} are read")
+    deep = ValueError(f"its lists and mappings are nested deeper than {MAX_JSON_DEPTH} times")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise deep from None
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        groups = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [each for group in groups for each in group if isinstance(each, dict | list)]
+        if not level:
+            return value
+    raise deep
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object of limited size and depth.
+
+    Raises:
+        ValueError: The file is not an ordinary one, or does not hold such a JSON object.
         OSError: The file cannot be read.
     """
-    value = json.loads(path.read_text(encoding="utf-8"))
+    size = check_regular(path, MAX_JSON_BYTES)
+    with path.open("rb") as file:
+        value = parse_json(file.read(size).decode("utf-8"))
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, got {type(value).__name__}")
     return value

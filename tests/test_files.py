@@ -1,0 +1,32 @@
+"""What is read from a stranger's files is bounded before it is read."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from show1.files import check_regular, parse_json, read_json_object
+from show1.limits import MAX_JSON_BYTES, MAX_JSON_DEPTH
+
+
+def test_json_is_read_up_to_its_limits() -> None:
+    def nested(depth: int) -> str:
+        return "[" * depth + "]" * depth
+
+    assert parse_json(nested(MAX_JSON_DEPTH)) is not None and parse_json(b"3") == 3
+    for text in (nested(MAX_JSON_DEPTH + 1), nested(10**5), '{"a":' * 10**5, " " * (MAX_JSON_BYTES + 1), "1" * 5000):
+        with pytest.raises(ValueError):
+            parse_json(text)
+
+
+def test_only_ordinary_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"a": 1}')
+    (tmp_path / "link.json").symlink_to("a.json")
+    assert read_json_object(tmp_path / "a.json") == read_json_object(tmp_path / "link.json") == {"a": 1}
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(MAX_JSON_BYTES + 1)
+    for place in (tmp_path, tmp_path / "pipe", Path("/dev/zero"), tmp_path / "large", Path("/proc/kmsg")):
+        with pytest.raises(ValueError):
+            read_json_object(place)
+    assert check_regular(tmp_path / "large") == MAX_JSON_BYTES + 1
