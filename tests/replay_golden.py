@@ -68,11 +68,10 @@ def load(folder: Path) -> Replay:
     stage: Any = KeyframesStage(unet, scheduler)
     if name == "interpolation":
         stage = InterpolationStage(unet, scheduler)
-        options["noise"] = tensors.get("init_noise")
     elif name == "super_resolution":
         noising = {"_class_name": "DDPMScheduler", **call["image_noising_scheduler"]}
-        stage = SuperResolutionStage(unet, scheduler, noising)
-        options["first_frame"] = tensors.get("first_frame")
+        first_frame = (lambda *_, **__: tensors["first_frame"][:, :, 0]) if "first_frame" in tensors else None
+        stage = SuperResolutionStage(unet, scheduler, noising, first_frame)
     video = tensors.get({"interpolation": "keyframes", "super_resolution": "video"}.get(name, ""))
     return Replay(stage=stage, video=video, prompts=prompts_of(tensors), options=options, output=tensors["output"])
 

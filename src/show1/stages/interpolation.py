@@ -29,7 +29,6 @@ class InterpolationStage(DenoisingStage):
         settings: InterpolationSettings,
         on_step: StepCallback | None = None,
         numerics: Numerics = "default",
-        noise: Tensor | None = None,
     ) -> Tensor:
         """Interpolates.
 
@@ -40,7 +39,6 @@ class InterpolationStage(DenoisingStage):
             settings: Factor and sampling.
             on_step: Called after every step; may raise to stop the run.
             numerics: How networks and solvers round.
-            noise: (B, 3, factor + 1, H, W), initial noise shared by all segments; None: drawn for each.
 
         Returns:
             (B, 3, (F - 1) * factor + 1, H, W) float32 in about [-1, 1], on the CPU. A single keyframe is given back.
@@ -52,11 +50,8 @@ class InterpolationStage(DenoisingStage):
             return keyframes
         # samples are ordered by segment, then by prompt
         shape = (batch, channels, settings.factor + 1, height, width)
-        if noise is None:
-            # initial and step noise are streams of their own: the published run starts both from the same seed
-            initial = [randn(shape, seeds.generators("interpolation/initial", k)) for k in range(len(parts))]
-        else:
-            initial = [noise.float().cpu()] * len(parts)
+        # initial and step noise are streams of their own: the published run starts both from the same seed
+        initial = [randn(shape, seeds.generators("interpolation/initial", k)) for k in range(len(parts))]
         samples = self.denoise(
             PixelNetwork(self.unet),
             torch.cat(initial),

@@ -72,7 +72,6 @@ class SuperResolutionStage(DenoisingStage):
         settings: SuperResolutionSettings,
         on_step: StepCallback | None = None,
         numerics: Numerics = "default",
-        first_frame: Tensor | None = None,
     ) -> Tensor:
         """Upscales.
 
@@ -83,22 +82,18 @@ class SuperResolutionStage(DenoisingStage):
             settings: Size, windows and sampling.
             on_step: Called after every step; may raise to stop the run.
             numerics: How networks and solvers round.
-            first_frame: (B, 3, 1, H, W) in [-1, 1], frame 0 in high resolution; None: it is made here.
 
         Returns:
             (B, 3, F, H, W) float32 in about [-1, 1], on the CPU.
         """
         low = require_video(video, prompts, self.name)
         windows = sliding_windows(low.shape[2], settings.window, settings.stride) if low.shape[2] > 1 else []
-        first_steps = 0 if first_frame is not None else self._first_frame_steps(settings)
         steps = settings.num_inference_steps
+        options = settings.first_frame if self.first_frame_model is not None else None
+        first_steps = options.num_inference_steps if options is not None else steps
         total = first_steps + len(windows) * steps
-        if first_frame is None:
-            first_frame = self._make_first_frame(
-                low[:, :, :1], prompts, seeds, settings, shifted(on_step, 0, total), numerics
-            )
         out = low.new_zeros(*low.shape[:3], settings.height, settings.width)
-        out[:, :, :1] = first_frame.float().cpu()
+        out[:, :, :1] = self._first_frame(low[:, :, :1], prompts, seeds, settings, shifted(on_step, 0, total), numerics)
         for k, window in enumerate(windows):
             out[:, :, window.start : window.stop] = self._window(
                 low[:, :, window.start : window.stop],
@@ -111,12 +106,7 @@ class SuperResolutionStage(DenoisingStage):
             )
         return out
 
-    def _first_frame_steps(self, settings: SuperResolutionSettings) -> int:
-        if self.first_frame_model is not None and settings.first_frame is not None:
-            return settings.first_frame.num_inference_steps
-        return settings.num_inference_steps
-
-    def _make_first_frame(
+    def _first_frame(
         self,
         frame: Tensor,
         prompts: PromptEmbeddings,

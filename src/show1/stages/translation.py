@@ -29,7 +29,6 @@ class TranslationStage(DenoisingStage):
         vae: nn.Module,
         scheduler: SchedulerLike,
         *,
-        frames_per_slice: int = 1,
         details: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Takes diffusers' latent UNet and KL-VAE.
@@ -38,12 +37,10 @@ class TranslationStage(DenoisingStage):
             unet: diffusers' `UNet3DConditionModel`.
             vae: diffusers' `AutoencoderKL`.
             scheduler: The network's scheduler, or the config.
-            frames_per_slice: Frames that go through the VAE at a time: memory against speed.
             details: See `DenoisingStage`.
         """
         super().__init__(unet, scheduler, details=details)
         self.vae = vae
-        self.frames_per_slice = frames_per_slice
 
     @torch.no_grad()
     def __call__(
@@ -80,18 +77,13 @@ class TranslationStage(DenoisingStage):
         )
         with evaluating(self.unet), evaluating(self.vae):
             frames = F.interpolate(fold_frames(low), size=(settings.height, settings.width), mode="bilinear")
-            latents = encode(
-                self.vae,
-                frames,
-                draw=lambda shape: randn(shape, generators),
-                frames_per_slice=self.frames_per_slice,
-            )
+            latents = encode(self.vae, frames, draw=lambda shape: randn(shape, generators), frames_per_slice=1)
             noise = randn(latents.shape, generators).to(latents)
             start = timesteps[:1].expand(len(latents)).to(latents.device)
             latents = unfold_frames(scheduler.add_noise(latents, noise, start), len(low))
             guided = self.guided(LatentNetwork(self.unet), prompts, scheduler, settings=settings)
             latents = sample(guided, scheduler, latents, timesteps=timesteps, generators=generators, on_step=on_step)
-            frames = decode(self.vae, fold_frames(latents), frames_per_slice=self.frames_per_slice)
+            frames = decode(self.vae, fold_frames(latents))
             return unfold_frames(frames, len(low))
 
 
@@ -125,14 +117,13 @@ def encode(
     return latents * float(autoencoder.config.scaling_factor)
 
 
-def decode(vae: nn.Module, latents: Tensor, *, frames_per_slice: int | None = None) -> Tensor:
-    """Decodes scaled latents (N, C, H/8, W/8) to frames (N, 3, H, W), float32, on the CPU.
+def decode(vae: nn.Module, latents: Tensor) -> Tensor:
+    """Decodes scaled latents (N, C, H/8, W/8), one after another, to frames (N, 3, H, W), float32, on the CPU.
 
     Args:
         vae: diffusers' `AutoencoderKL`.
         latents: As `encode` gives them.
-        frames_per_slice: Frames that are decoded at a time; None: all.
     """
     autoencoder: Any = vae
-    parts = torch.split(latents / float(autoencoder.config.scaling_factor), frames_per_slice or len(latents))
+    parts = torch.split(latents / float(autoencoder.config.scaling_factor), 1)
     return torch.cat([autoencoder.decode(x.to(autoencoder.dtype), return_dict=False)[0].float().cpu() for x in parts])
