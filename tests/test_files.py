@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from show1.files import check_regular, parse_json, read_json_object
+from show1.errors import OutputError
+from show1.files import check_regular, link_target, parse_json, read_json_object, write_text
 from show1.limits import MAX_JSON_BYTES, MAX_JSON_DEPTH
 
 
@@ -30,3 +31,17 @@ def test_only_ordinary_files_are_read(tmp_path: Path) -> None:
         with pytest.raises(ValueError):
             read_json_object(place)
     assert check_regular(tmp_path / "large") == MAX_JSON_BYTES + 1
+
+
+def test_what_a_link_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    for name, target in (("link", "file"), ("dangling", "folder/new"), ("far", "dangling"), ("loop", "loop")):
+        (tmp_path / name).symlink_to(target)
+    assert link_target(tmp_path / "file") == tmp_path / "file"
+    assert link_target(tmp_path / "far") == tmp_path.resolve() / "folder" / "new"
+    for name in ("link", "far"):
+        write_text(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink()
+    assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "new").read_text() == "new"
+    with pytest.raises(OutputError, match="leads to itself"):
+        write_text(tmp_path / "loop", "new")

@@ -36,6 +36,20 @@ def user_path(path: str | os.PathLike[str], name: str = "path") -> Path:
     return Path(os.path.expanduser(text))
 
 
+def link_target(path: Path) -> Path:
+    """Returns the file to write at a path: where it is a link, what the link leads to, even if that does not exist yet.
+
+    Raises:
+        OutputError: The link leads to itself.
+    """
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OutputError(f"{path} is a link that leads to itself; remove it, or choose another name")
+    return target
+
+
 def cache_dir() -> Path:
     """Returns the folder for what can be computed again: `SHOW1_CACHE`, otherwise in the system's folder for caches."""
     if chosen := os.environ.get("SHOW1_CACHE"):
@@ -50,12 +64,13 @@ def cache_dir() -> Path:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path`, makes it durable and moves it into place.
 
-    A crash at any moment leaves the old file or the new one, never a part of it.
+    Where `path` is a link, the file that it leads to is written. A crash at any moment leaves the old file or the new one, never a part of it.
 
     Raises:
         OutputError: No permission, or the disk is full; nothing is left behind.
     """
     partial: Path | None = None
+    path = link_target(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)

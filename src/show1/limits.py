@@ -24,3 +24,9 @@ MAX_VIDEO_PIXELS = 1 << 31
 """Frames x height x width of a generated video."""
 MAX_TOKENS = 512
 """Tokens to which a prompt is cut."""
+MAX_IMAGE_PIXELS = 1 << 26
+"""Height x width of an image, or of a frame of a video that is read: twice 8K."""
+MAX_DECODED_BYTES = 8 << 30
+"""Memory for the frames of a video that is read whole: a minute of 1920x1080 at 22 frames per second."""
+MAX_DECODED_FRAMES = 1 << 20
+"""Frames of such a video, or images of a folder: twelve hours at 24 frames per second."""
