@@ -64,7 +64,8 @@ def cache_dir() -> Path:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a temporary file beside `path`, makes it durable and moves it into place.
 
-    Where `path` is a link, the file that it leads to is written. A crash at any moment leaves the old file or the new one, never a part of it.
+    Where `path` is a link, the file that it leads to is written. A crash at any moment leaves the old file or the new
+    one, never a part of it.
 
     Raises:
         OutputError: No permission, or the disk is full; nothing is left behind.
