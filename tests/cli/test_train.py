@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shlex
 import shutil
@@ -157,23 +158,27 @@ def test_a_folder_that_cannot_be_written(show1: Show1, tmp_path: Path) -> None:
     assert result.code == 2 and "file/run" in result.err and "Traceback" not in result.err
 
 
-def test_ctrl_c_leaves_a_run_that_goes_on(show1: Show1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_leaves_a_run_that_goes_on(
+    show1: Show1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    number = getattr(signal, name)
+
+    def press_once(_: Any, line: dict[str, float]) -> None:
+        if line["step"] == 1:
+            signal.raise_signal(number)
+
     assert show1("train", "text", "--out", "whole", "--steps", 4, *SMALL).code == 0
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
         patch.setattr("show1.cli.training.TrainingProgress.__call__", press_once)
         stopped = show1("train", "text", "--out", "my run", "--steps", 4, *SMALL)
-    assert stopped.code == 130
+    assert stopped.code == code
     assert "my run holds step 2 of 4" in stopped.err
     assert "To resume: show1 train text --out 'my run'" in stopped.err
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(number) is handler
     assert show1("train", "text", "--out", "my run").code == 0
     assert weights(tmp_path / "my run") == weights(tmp_path / "whole")
-
-
-def press_once(_: Any, line: dict[str, float]) -> None:
-    if line["step"] == 1:
-        signal.raise_signal(signal.SIGINT)
 
 
 def test_ctrl_c_twice_stops_at_once(show1: Show1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +190,25 @@ def test_ctrl_c_twice_stops_at_once(show1: Show1, tmp_path: Path, monkeypatch: p
     stopped = show1("train", "text", "--out", "run", "--steps", 4, *SMALL)
     assert stopped.code == 130 and "There is no checkpoint yet" in stopped.err
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare")
+def test_process_1_of_a_container_stops_too(tmp_path: Path) -> None:
+    options = ["text", *SPRITES, "--batch-size", "4", "--steps", "100000", "--log-every", "1", "--out", "run"]
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        pytest.skip("no permission for a namespace of processes")
+    root = str(Path(__file__).parents[2] / "src")
+    command = [*unshare, sys.executable, "-m", "show1", "train", *options]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "samples/s" not in process.stderr.readline():
+            assert process.poll() is None
+        [child] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGTERM)
+        assert "To resume: show1 train text --out run" in process.stderr.read()
+    assert process.returncode == 143
 
 
 def test_the_module_that_launchers_start() -> None:

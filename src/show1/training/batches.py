@@ -98,5 +98,7 @@ def _collated(items: list[Any]) -> Any:
 
 
 def _ignore_interrupts(_: int) -> None:
-    """Lets Ctrl-C reach only the training process, which then ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Lets signals that stop reach only the training process, which then ends its workers."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
