@@ -28,7 +28,7 @@ def arguments_of(doc: str | None, kind: type[FrameReader], rate: float, **number
     parser.add_argument("--rate", type=float, default=rate, help="highest learning rate")
     parser.add_argument("--more", action="store_true", help="train the present weights further")
     parser.add_argument("--check", action="store_true", help="measure the present weights, and train nothing")
-    parser.add_argument("--weights", type=Path, default=Path("src/show1/sprites/assets") / kind.weights_file)
+    parser.add_argument("--weights", type=Path, default=Path(str(kind.weights)))
     torch.manual_seed(0)
     return parser.parse_args()
 

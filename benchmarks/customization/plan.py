@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.customization.motions import TEACHING_MOTIONS
+from benchmarks.customization.styles import STYLES
 from show1.config import StageName
-from show1.sprites.styles import STYLES
-from show1.sprites.teaching import TEACHING_MOTIONS
 from show1.training.customization import METHODS
 
 NONE = "none"

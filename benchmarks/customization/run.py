@@ -36,17 +36,17 @@ from typing import Any
 import torch
 
 from benchmarks.customization.measure import CellRun, Customize
+from benchmarks.customization.motions import TEACHING_MOTIONS
 from benchmarks.customization.plan import CHOSEN_BY, ENOUGH, QUICK, TRIED, TUNED, Cell, Plan, cells
 from benchmarks.customization.scores import validate_motion, validate_style
+from benchmarks.customization.style_reader import StyleReader
+from benchmarks.customization.styles import STYLES
 from benchmarks.customization.teach import write_clips
 from show1 import Show1Pipeline
 from show1.config import StageName
 from show1.evaluation.report import Report, Table, percent
 from show1.evaluation.suite import Suite, identify
-from show1.sprites.readers.style import StyleReader
 from show1.sprites.readers.subject import SpriteReader
-from show1.sprites.styles import STYLES
-from show1.sprites.teaching import TEACHING_MOTIONS
 from show1.training.customization import customize
 
 logger = logging.getLogger("customization")

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.customization.motions import TEACHING_MOTIONS, teaching_caption, teaching_scene
+from benchmarks.customization.style_reader import StyleReader
+from benchmarks.customization.styles import apply_style
 from show1.data.clips import frame_times
 from show1.errors import InputError
 from show1.evaluation.intervals import Share
 from show1.sprites.captions import caption
-from show1.sprites.readers.style import StyleReader
 from show1.sprites.readers.subject import Reading, SpriteReader
 from show1.sprites.readers.tracking import track
 from show1.sprites.scenes import ASPECT, Scene, SpriteWorld, render, render_tensor
-from show1.sprites.styles import apply_style
-from show1.sprites.teaching import TEACHING_MOTIONS, teaching_caption, teaching_scene
 from show1.sprites.world import BACKGROUNDS, SUBJECTS, is_held_out
 from show1.video import Video
 

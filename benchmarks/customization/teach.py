@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.customization.motions import teaching_caption, teaching_clip
 from benchmarks.customization.plan import PLAIN, USE, Cell, Plan, settings_of
+from benchmarks.customization.styles import apply_style
 from show1.files import write_text
 from show1.sprites.captions import caption
 from show1.sprites.scenes import SpriteWorld, render
-from show1.sprites.styles import apply_style
-from show1.sprites.teaching import teaching_caption, teaching_clip
 from show1.training.customization import CustomizationConfig
 
 

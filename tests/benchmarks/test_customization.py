@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.customization import run
+from benchmarks.customization.motions import TEACHING_MOTIONS
 from benchmarks.customization.plan import TRIED, TUNED, USE, WEIGHTS, Cell, Plan, cells, settings_of
 from benchmarks.customization.scores import ContentPrompt, motion_prompts, true_motion
+from benchmarks.customization.styles import STYLES, apply_style
 from benchmarks.customization.teach import configure
 from show1.errors import RunError
 from show1.sprites.captions import parse_caption
 from show1.sprites.scenes import SpriteWorld, render
-from show1.sprites.styles import STYLES, apply_style
-from show1.sprites.teaching import TEACHING_MOTIONS
 from show1.video import Video
 
 

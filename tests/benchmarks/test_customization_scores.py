@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.customization.motions import TEACHING_MOTIONS, teaching_clip
 from benchmarks.customization.scores import (
     ContentPrompt,
     MotionScore,
@@ -19,14 +20,13 @@ from benchmarks.customization.scores import (
     true_motion,
     validate_motion,
 )
+from benchmarks.customization.style_reader import KINDS, StyleReader
+from benchmarks.customization.styles import apply_style
 from show1.data.clips import frame_times
 from show1.errors import InputError
 from show1.sprites.captions import parse_caption
-from show1.sprites.readers.style import KINDS, StyleReader
 from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.scenes import SpriteWorld, render, render_tensor
-from show1.sprites.styles import apply_style
-from show1.sprites.teaching import TEACHING_MOTIONS, teaching_clip
 from show1.sprites.world import BACKGROUNDS, SUBJECTS, is_held_out
 
 NAMES = list(TEACHING_MOTIONS)
@@ -145,7 +145,7 @@ def test_true_motions_vary_in_size_and_not_in_path(reader: SpriteReader) -> None
 
 @pytest.mark.parametrize("size", [(20, 32), (80, 128)])
 def test_the_style_reader_reads_held_out_renders(size: tuple[int, int]) -> None:
-    """A sample of what `scripts/train_style_reader.py --check` measures."""
+    """A sample of what `benchmarks/customization/train_style_reader.py --check` measures."""
     reader, world = StyleReader.trained(), SpriteWorld(seed=991, split="held_out")
     styles = subjects = backgrounds = count = 0
     for kind in KINDS:

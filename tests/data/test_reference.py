@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.customization.motions import teaching_clip
 from show1.data.reference import Reference, ReferenceOptions, load_images, load_reference, reference_sheet
 from show1.errors import InputError, MediaError
 from show1.media import stream
 from show1.media.stream import stream_video
-from show1.sprites.teaching import teaching_clip
 from show1.video import Video
 
 Pixels = NDArray[np.uint8]

@@ -18,12 +18,11 @@ from show1.evaluation.probes import Probe
 from show1.sprites.alignment.judge import CRITERIA, SceneJudge, clip_moments
 from show1.sprites.alignment.prompts import alignment_prompts, prompts_sha256, read_prompt
 from show1.sprites.readers.subject import SpriteReader
+from show1.sprites.world import ASSETS
 from show1.video import Video
 
 READER = "sprite-reader"
 """Name of the feature network."""
-
-_ROOM = files("show1.sprites")
 
 
 class SpriteDataset:
@@ -38,7 +37,7 @@ class SpriteDataset:
 
     def list_prompts(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> list[str]:
         """Lists the prompts of the protocol's split; see `Dataset.list_prompts`."""
-        text = protocol.read_prompt_file(_ROOM / "assets")
+        text = protocol.read_prompt_file(ASSETS)
         try:
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
             prompts = [str(row["prompt"]) for row in rows if protocol.split in ("all", row["set"])]
@@ -104,6 +103,6 @@ class SpriteReaderSource:
 CATALOGUE = STANDARD.extended(
     datasets={"sprites": SpriteDataset()},
     networks={READER: SpriteReaderSource()},
-    protocols=_ROOM / "protocols",
+    protocols=files("show1.sprites") / "protocols",
 )
 """Catalogue of the benchmarks, with the sprite world."""

@@ -7,7 +7,6 @@ any size and at any moments. Sizes differ only in resolution: a small rendering 
 import math
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from show1.data.clips import frame_times
 from show1.errors import InputError
 from show1.sprites.backgrounds import paint_background
 from show1.sprites.world import (
+    ASSETS,
     BACKGROUNDS,
     MOTIONS,
     RELATIONS,
@@ -293,7 +293,7 @@ def _draw_scene(subject: int, motion: int, background: int, rng: np.random.Gener
 @cache
 def _mip_levels() -> list[torch.Tensor]:
     """The sprites at sizes 256, 128, ... 4: each (32, 4, S, S) float32 in [0, 1], colour multiplied by alpha."""
-    with (files("show1.sprites") / "assets" / "sprites.png").open("rb") as file, Image.open(file) as image:
+    with (ASSETS / "sprites.png").open("rb") as file, Image.open(file) as image:
         sheet = torch.from_numpy(np.asarray(image.convert("RGBA")).copy())
     rows, columns = sheet.shape[0] // CELL, sheet.shape[1] // CELL
     cells = sheet.reshape(rows, CELL, columns, CELL, 4).permute(0, 2, 4, 1, 3).reshape(-1, 4, CELL, CELL)

@@ -9,14 +9,10 @@ from show1.errors import InputError
 
 Split = Literal["train", "held_out", "all"]
 
+ASSETS = files("show1.sprites") / "assets"
+"""Files of the sprite world: vocabulary, sprites, prompts, and the weights of the readers."""
 
-def _load() -> dict[str, Any]:
-    text = (files("show1.sprites") / "assets" / "sprite_world.json").read_text(encoding="utf-8")
-    world: dict[str, Any] = json.loads(text)
-    return world
-
-
-_WORLD = _load()
+_WORLD: dict[str, Any] = json.loads((ASSETS / "sprite_world.json").read_text(encoding="utf-8"))
 
 SUBJECTS: tuple[str, ...] = tuple(entry["name"] for entry in _WORLD["subjects"])
 """Names of the 32 subjects, in the order of the sprite sheet."""

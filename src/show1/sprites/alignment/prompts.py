@@ -4,11 +4,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Literal, get_args
 
 from show1.errors import InputError
 from show1.sprites.captions import parse_caption, read_caption
+from show1.sprites.world import ASSETS
 
 SceneSet = Literal["held_out", "seen", "paraphrase"]
 """Pairs that training never shows; combinations that it shows; held-out combinations in other words."""
@@ -23,8 +23,8 @@ SCENE_SETS: tuple[SceneSet, ...] = get_args(SceneSet)
 GROUP_SETS: tuple[GroupSet, ...] = get_args(GroupSet)
 PROMPT_SETS: tuple[PromptSet, ...] = (*SCENE_SETS, *GROUP_SETS)
 
-_FILE = files("show1.sprites") / "assets" / "alignment_prompts.jsonl"
-_GROUP_FILE = files("show1.sprites") / "assets" / "group_prompts.jsonl"
+_FILE = ASSETS / "alignment_prompts.jsonl"
+_GROUP_FILE = ASSETS / "group_prompts.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from show1.sprites.readers.subject import UNetTrunk, most_likely, weighted_mean
-from show1.sprites.world import BACKGROUNDS, SUBJECTS
+from show1.sprites.world import ASSETS, BACKGROUNDS, SUBJECTS
 
 PEAK_DISTANCE = 3
 """Peaks of the map of middles, which is 20x32, are further apart than this."""
@@ -59,7 +59,7 @@ class GroupReading:
 class GroupReader(UNetTrunk):
     """A small U-shaped network: a mask, a map of middles, what is there and how large, and a frame's background."""
 
-    weights_file = "group_reader.safetensors"
+    weights = ASSETS / "group_reader.safetensors"
 
     def __init__(self, channels: tuple[int, int, int] = (48, 96, 128)) -> None:
         super().__init__(channels)

@@ -6,14 +6,14 @@ and background and draws a mask; motion is measured from the masks by `show1.spr
 
 import hashlib
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from show1.sprites.world import BACKGROUNDS, SUBJECTS
+from show1.sprites.world import ASSETS, BACKGROUNDS, SUBJECTS
 
 HEIGHT, WIDTH = 40, 64
 """Size at which frames are read; others are resized to it."""
@@ -61,28 +61,24 @@ class Reading(ContentReading):
 
 
 class FrameReader(nn.Module):
-    """A network that reads frames; its trained weights come with the package."""
+    """A network that reads frames, and whose trained weights lie in a file."""
 
-    weights_file: ClassVar[str]
-    """File of the trained weights, among the assets of the sprite world."""
+    weights: ClassVar[Traversable]
+    """File of the trained weights."""
 
     @classmethod
     def trained(cls) -> Self:
-        """Loads the reader that comes with the package, in float32, ready to read."""
+        """Loads the trained reader in float32, ready to read."""
         from safetensors.torch import load
 
-        weights, reader = load(cls._trained_weights()), cls()
+        weights, reader = load(cls.weights.read_bytes()), cls()
         reader.load_state_dict({name: w.float() if w.is_floating_point() else w for name, w in weights.items()})
         return reader.eval()
 
     @classmethod
     def sha256(cls) -> str:
         """Returns the hash of the trained weights, which every report names."""
-        return hashlib.sha256(cls._trained_weights()).hexdigest()
-
-    @classmethod
-    def _trained_weights(cls) -> bytes:
-        return (files("show1.sprites") / "assets" / cls.weights_file).read_bytes()
+        return hashlib.sha256(cls.weights.read_bytes()).hexdigest()
 
     def outputs(self, video: Tensor) -> list[Tensor]:
         """Runs the network on all frames of a video.
@@ -125,7 +121,7 @@ class UNetTrunk(FrameReader):
 class SpriteReader(UNetTrunk):
     """A small U-shaped network with a mask, and two classifiers that look at the masked and the unmasked features."""
 
-    weights_file = "sprite_reader.safetensors"
+    weights = ASSETS / "sprite_reader.safetensors"
 
     def __init__(self, channels: tuple[int, int, int] = (32, 64, 128)) -> None:
         super().__init__(channels)

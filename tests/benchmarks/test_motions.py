@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from benchmarks.customization.motions import TEACHING_MOTIONS, teaching_caption, teaching_clip, teaching_scene
 from show1.data.clips import frame_times
 from show1.errors import InputError
 from show1.sprites.scenes import SpriteWorld, render, sprite_layer
-from show1.sprites.teaching import TEACHING_MOTIONS, teaching_caption, teaching_clip, teaching_scene
 from show1.sprites.world import SUBJECTS
 
 NAMES = list(TEACHING_MOTIONS)

@@ -1,9 +1,12 @@
 """Trains the network that styled videos are judged with, on ground-truth renders in every style and in none.
 
-    python scripts/train_style_reader.py            # into the package; a few minutes on one core
-    python scripts/train_style_reader.py --more --seed 6 --frames 20000 --rate 1e-3  # trains further
-    python scripts/train_style_reader.py --more --seed 8 --frames 40000 --epochs 5 --rate 3e-3  # further, 17 minutes
-    python scripts/train_style_reader.py --check    # accuracy of the present weights, by style and size
+    python -m benchmarks.customization.train_style_reader            # a few minutes on one core
+    python -m benchmarks.customization.train_style_reader --check    # accuracy of the present weights
+
+The present weights were then trained further, in two more runs, the second of 17 minutes:
+
+    --more --seed 6 --frames 20000 --rate 1e-3
+    --more --seed 8 --frames 40000 --epochs 5 --rate 3e-3
 
 The part that reads the content starts from the sprite reader. A pool of frames is drawn once and shown several times,
 blurred, noised and shifted in colour, since generated frames are not clean.
@@ -15,13 +18,13 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from reader_training import SIZES, arguments_of, begin, fit, roughen
 from torch import Tensor
 
-from show1.sprites.readers.style import KINDS, StyleReader
+from benchmarks.customization.style_reader import KINDS, StyleReader
+from benchmarks.customization.styles import apply_style
+from scripts.reader_training import SIZES, arguments_of, begin, fit, roughen
 from show1.sprites.readers.subject import SpriteReader, resize
 from show1.sprites.scenes import SpriteWorld, render
-from show1.sprites.styles import apply_style
 
 COUNT = 1000
 """Held-out frames that the accuracy is measured on."""

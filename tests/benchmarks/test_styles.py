@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.customization.styles import STYLES, apply_style
 from show1.errors import InputError
 from show1.sprites.scenes import SpriteWorld, render
-from show1.sprites.styles import STYLES, apply_style
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,18 @@
 """A network that reads styled frames of the sprite world: which style, which subject and which background.
 
 `show1.sprites.readers.subject` is trained on clean renders only and fails on sketches. This one is trained on renders
-in every style of `show1.sprites.styles` and in none (`scripts/train_style_reader.py`).
+in every style of `benchmarks.customization.styles` and in none (`benchmarks/customization/train_style_reader.py`).
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.customization.styles import STYLES
 from show1.sprites.readers.subject import ContentReading, FrameReader, SpriteReader, most_likely
-from show1.sprites.styles import STYLES
 
 KINDS: tuple[str, ...] = ("plain", *STYLES)
 """Classes of the reader: no style, and each of `STYLES`."""
@@ -33,7 +34,7 @@ class StyleReading(ContentReading):
 class StyleReader(FrameReader):
     """A small convolutional network for the style, and a `SpriteReader` for the content."""
 
-    weights_file = "style_reader.safetensors"
+    weights = Path(__file__).with_suffix(".safetensors")
 
     def __init__(self, channels: tuple[int, int, int] = (24, 32, 32)) -> None:
         super().__init__()
