@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_args
 
+from show1 import limits
 from show1.errors import InputError
 from show1.options import Options
 
@@ -49,7 +50,7 @@ class StageSettings(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         low, high = self.guidance_interval
-        self.check_range("num_inference_steps", least=1, most=1000)
+        self.check_range("num_inference_steps", least=1, most=limits.MAX_STEPS)
         self.check_range("guidance_scale", least=0, most=1_000_000)
         self.check("guidance_interval", 0 <= low <= high <= 1, "0 <= low <= high <= 1")
         self.check_range("max_batch", least=1, most=2**31)
@@ -72,9 +73,9 @@ class KeyframesSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_range("num_frames", least=1, most=1024)
+        self.check_range("num_frames", least=1, most=limits.MAX_FRAMES)
         self.check_range("fps", least=0.01, most=240)
-        self.check_range("height", "width", least=8, most=4096)
+        self.check_range("height", "width", least=8, most=limits.MAX_SIDE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ class InterpolationSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_range("factor", least=1, most=64)
+        self.check_range("factor", least=1, most=limits.MAX_FACTOR)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +130,9 @@ class SuperResolutionSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_range("height", "width", least=8, most=4096)
+        self.check_range("height", "width", least=8, most=limits.MAX_SIDE)
         self.check_range("noise_level", least=0, most=999)
-        self.check_range("window", least=2, most=1024)
+        self.check_range("window", least=2, most=limits.MAX_FRAMES)
         self.check("stride", 1 <= self.stride <= self.window - 1, "from 1 to window - 1")
 
 
@@ -152,7 +153,7 @@ class TranslationSettings(StageSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_range("height", "width", least=8, most=4096)
+        self.check_range("height", "width", least=8, most=limits.MAX_SIDE)
         self.check("height", self.height % 8 == 0, "a multiple of 8")
         self.check("width", self.width % 8 == 0, "a multiple of 8")
         self.check("strength", 0 < self.strength <= 1, "more than 0, at most 1")
@@ -176,7 +177,7 @@ class CascadeSettings(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_range("max_text_tokens", least=2, most=512)
+        self.check_range("max_text_tokens", least=2, most=limits.MAX_TOKENS)
 
     def replace(self, **changes: Any) -> Self:
         """Changes some options: `settings.replace(keyframes={"guidance_scale": 5.0}, clean_prompt="none")`.

@@ -22,6 +22,8 @@ MAX_SIDE = 4096
 """Height and width of a generated video in pixels."""
 MAX_VIDEO_PIXELS = 1 << 31
 """Frames x height x width of a generated video."""
+MAX_PIXEL_VALUE = 8.0
+"""Absolute value of a pixel in a float video, which is from -1 to 1 but for what the networks overshoot."""
 MAX_TOKENS = 512
 """Tokens to which a prompt is cut."""
 MAX_IMAGE_PIXELS = 1 << 26

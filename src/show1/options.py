@@ -1,6 +1,7 @@
 """Options as frozen dataclasses: checked when they are made, saved as JSON."""
 
 import dataclasses
+import numbers
 import sys
 from collections.abc import Mapping
 from types import UnionType
@@ -22,9 +23,9 @@ class Options:
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value, kinds = getattr(self, field.name), _alternatives(hints[field.name])
-            if isinstance(value, list) and get_origin(kinds[0]) is tuple:
-                value = tuple(value)
+            given, kinds = getattr(self, field.name), _alternatives(hints[field.name])
+            value = tuple(given) if isinstance(given, list) and get_origin(kinds[0]) is tuple else plain_number(given)
+            if value is not given:
                 object.__setattr__(self, field.name, value)
             if value is not None or type(None) not in kinds:
                 _check_type(field.name, value, kinds[0])
@@ -86,7 +87,23 @@ class Options:
 def require(ok: bool, name: str, value: object, expected: str) -> None:
     """Raises `InputError` that names an option, its value and what is expected, unless `ok`."""
     if not ok:
-        raise InputError(f"{name} must be {expected}, got {value!r}")
+        raise InputError(f"{name} must be {expected}, got {shown(value)}")
+
+
+def shown(value: object, most: int = 120) -> str:
+    """The value for a message: its `repr`, shortened if it is long."""
+    try:
+        text = repr(value)
+    except Exception:  # numbers of more than 4300 digits, and whatever a stranger's class does
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def plain_number(value: Any) -> Any:
+    """A whole or real number of another library, such as NumPy, as Python's own; anything else as it is."""
+    if isinstance(value, int | float | None) or not isinstance(value, numbers.Real):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

@@ -46,7 +46,12 @@ class Video:
             video: (3, F, H, W), values in [-1, 1].
             fps: Frames per second.
             metadata: Record of how the video was made.
+
+        Raises:
+            InputError: A value is NaN or infinite, which would be black.
         """
+        if not bool(video.isfinite().all()):
+            raise InputError("the video holds numbers that are not finite (NaN or infinity); make it again")
         pixels = ((video.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
         frames = pixels.permute(1, 2, 3, 0).contiguous().numpy()
         return cls(frames=frames, fps=fps, metadata=dict(metadata or {}))

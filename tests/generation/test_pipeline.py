@@ -1,6 +1,7 @@
 """The whole published cascade from local folders, and what the pipeline promises of it."""
 
 import dataclasses
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -313,7 +314,22 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"start_from": "translation", "until": "keyframes"}, "comes before"),
     ({"video": torch.zeros(3, 2, 8, 8)}, "only for start_from="),
     ({"start_from": "interpolation", "video": torch.zeros(4, 8, 8)}, r"\(3, F, H, W\)"),
-    ({"start_from": "interpolation", "video": "film.mp4"}, "must be a Video"),
+    ({"start_from": "interpolation", "video": 5}, "must be a Video"),
+    ({"start_from": "interpolation", "video": []}, "must be a Video"),
+    ({"start_from": "interpolation", "video": ""}, "video must be a path"),
+    ({"start_from": "interpolation", "video": torch.full((3, 2, 8, 8), math.nan)}, "not finite"),
+    ({"start_from": "interpolation", "video": torch.full((3, 2, 8, 8), 255.0)}, "up to 255; scale them to -1 to 1"),
+    ({"seed": 10**400}, r"a seed must be a whole number from 0 to \d+, got 10000"),
+    ({"seed": 10**5000}, "got a very large int"),
+    ({"seed": 1 << 32, "numerics": "published"}, "from 0 to 2\\*\\*32 - 1"),
+    ({"prompt": b"a panda"}, "prompt must be text or a list of texts, got b'a panda'"),
+    ({"callbacks": print}, "callbacks must be `show1.Callbacks`"),
+    ({"callbacks": {}}, "callbacks must be `show1.Callbacks`"),
+    ({"run": 3}, "run must be a path, got 3"),
+    ({"run": ""}, "run must be a path, got ''"),
+    ({"run": "a\0b"}, "run must be a path"),
+    ({"num_inference_steps": 3}, "is a setting of a stage: give settings={'keyframes': {'num_inference_steps'"),
+    ({"guidance": 3}, "an option must be one of count, .*, got 'guidance'"),
     ({"start_from": "interpolation", "video": torch.zeros(3, 3, 2, 8, 8)}, "3 videos for 1 samples"),
     ({"numerics": "lucky"}, "numerics must be"),
     ({"numerics": "published", "count": 2}, "one video at a time"),

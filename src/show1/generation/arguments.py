@@ -1,22 +1,24 @@
 """Turns a caller's arguments into a request."""
 
+import inspect
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 import torch
-from torch import Tensor
 
 from show1.config import STAGES, CascadeSettings, Numerics, StageName
 from show1.errors import InputError
+from show1.generation.inputs import VideoLike, read_videos
 from show1.generation.request import GenerationRequest, check_prompt, is_whole
+from show1.limits import MAX_SAMPLES
+from show1.options import plain_number, require, shown
 from show1.stage_table import STAGE_TABLE
 from show1.video import Video
 
 PromptLike = str | Sequence[str]
 SeedLike = int | Sequence[int] | None
 GeneratorLike = torch.Generator | Sequence[torch.Generator] | None
-VideoLike = Video | Tensor | Sequence[Video]
 
 
 class HasStages(Protocol):
@@ -60,15 +62,17 @@ def make_request(
         settings: All settings, or changes: `{"keyframes": {"num_inference_steps": 20}}`.
         start_from: First stage to run; needs `video` if it is not the first one of the cascade.
         until: Last stage to run; None: the model's last one.
-        video: What `start_from` works on: Video(s), or a tensor (3, F, H, W) or (B, 3, F, H, W) in [-1, 1].
+        video: What `start_from` works on: video(s), files of them, or a tensor (3, F, H, W) or (B, 3, F, H, W) in
+            [-1, 1].
         numerics: `published` repeats the published run's random draws and rounding (one sample at a time, slower).
 
     Raises:
         InputError: One of them cannot be used.
     """
+    if not isinstance(getattr(model, "settings", None), CascadeSettings) or not hasattr(model, "stages"):
+        raise InputError(f"model must be a pipeline, such as Show1Pipeline.from_pretrained('mini'), got {shown(model)}")
     prompts = _prompts(prompt)
-    if count is not None and (not is_whole(count) or count < 1):
-        raise InputError(f"count must be a whole number of 1 or more, got {count!r}")
+    count = None if count is None else _whole(count, "count", least=1, most=MAX_SAMPLES)
     stages = _stages(model.stages, start_from, until)
     if (video is not None) != STAGE_TABLE[stages[0]].needs_video:
         raise InputError(
@@ -85,6 +89,23 @@ def make_request(
         numerics=numerics,
         fps=_first_fps(resolved, stages[0], video),
     )
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Makes sure that the keywords of a call are those of `make_request`.
+
+    Raises:
+        InputError: One is another; the message says where a stage's setting is to be given.
+    """
+    known = [name for name in inspect.signature(make_request).parameters if name not in ("prompt", "model")]
+    for name in options:
+        stages = [stage for stage in STAGES if name in get_type_hints(STAGE_TABLE[stage].settings)]
+        if name not in known and stages:
+            raise InputError(
+                f"{name} is a setting of a stage: give settings={{{stages[0]!r}: {{{name!r}: ...}}}}; "
+                f"{', '.join(stages)} have it"
+            )
+        require(name in known, "an option", name, f"one of {', '.join(known)}")
 
 
 def resolve_settings(
@@ -110,54 +131,19 @@ def resolve_settings(
     elif changes is None or isinstance(changes, Mapping):
         out = defaults.replace(**{str(name): change for name, change in (changes or {}).items()})
     else:
-        raise InputError(f"settings must be CascadeSettings or a mapping of stage to options, got {changes!r}")
+        raise InputError(f"settings must be CascadeSettings or a mapping of stage to options, got {shown(changes)}")
     if negative_prompt is not None:
         out = out.replace(**{stage: {"negative_prompt": negative_prompt} for stage in STAGES})
     if num_keyframes is not None:
-        if not is_whole(num_keyframes):
-            raise InputError(f"num_keyframes must be a whole number, got {num_keyframes!r}")
-        out = out.replace(keyframes={"num_frames": num_keyframes})
+        out = out.replace(keyframes={"num_frames": _whole(num_keyframes, "num_keyframes")})
     return out
 
 
-def video_tensor(video: VideoLike, samples: int) -> Tensor:
-    """Brings a caller's video into the stages' form.
-
-    Args:
-        video: One `Video`, one per sample, or a tensor (3, F, H, W) or (B, 3, F, H, W) in [-1, 1].
-        samples: B; one video serves them all.
-
-    Returns:
-        (B, 3, F, H, W), float32, on the CPU.
-
-    Raises:
-        InputError: Another type, shape or number.
-    """
-    if isinstance(video, Video):
-        tensor = video.to_tensor()[None]
-    elif isinstance(video, Tensor):
-        tensor = video if video.ndim == 5 else video[None]
-    elif _is_many(video) and video and all(isinstance(v, Video) for v in video):
-        tensors = [v.to_tensor() for v in video]
-        if len({t.shape for t in tensors}) > 1:
-            raise InputError(f"the videos differ in shape: {[tuple(t.shape) for t in tensors]}; call once for each")
-        tensor = torch.stack(tensors)
-    else:
-        raise InputError(f"video must be a Video, a list of Videos or a tensor, got {type(video).__name__}")
-    if tensor.ndim != 5 or tensor.shape[1] != 3 or 0 in tensor.shape or not tensor.is_floating_point():
-        raise InputError(
-            f"video must be floating-point of shape (3, F, H, W) or (B, 3, F, H, W), got {tensor.dtype} of shape "
-            f"{tuple(tensor.shape)}"
-        )
-    if len(tensor) not in (1, samples):
-        raise InputError(f"there are {len(tensor)} videos for {samples} samples; give one, or one per sample")
-    return tensor.detach().float().cpu().expand(samples, -1, -1, -1, -1).contiguous()
-
-
 def _prompts(prompt: PromptLike) -> list[str]:
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt) if isinstance(prompt, Sequence) else None
+    many = isinstance(prompt, Sequence) and not isinstance(prompt, bytes)
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt) if many else None
     if not prompts:
-        raise InputError(f"prompt must be text or a list of texts, got {prompt!r}")
+        raise InputError(f"prompt must be text or a list of texts, got {shown(prompt)}")
     for text in prompts:
         check_prompt(text)
     return prompts
@@ -168,7 +154,7 @@ def _stages(
 ) -> tuple[StageName, ...]:
     for name, stage in (("start_from", start_from), ("until", until)):
         if stage is not None and stage not in STAGES:
-            raise InputError(f"{name} must be one of {', '.join(STAGES)}, got {stage!r}")
+            raise InputError(f"{name} must be one of {', '.join(STAGES)}, got {shown(stage)}")
     first = STAGES.index(start_from or STAGES[0])
     last = STAGES.index(until or available[-1])
     if last < first:
@@ -192,16 +178,25 @@ def _seeds(seed: SeedLike, generator: GeneratorLike, prompts: int, count: int) -
     if seed is None:
         drawn = (secrets.randbelow(2**32) for _ in range(prompts))
         return tuple(first + i for first in drawn for i in range(count))
-    if isinstance(seed, Sequence):
+    seed = seed.tolist() if hasattr(seed, "tolist") else seed  # numbers and arrays of NumPy and torch
+    if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
         if len(seed) != samples:
             raise InputError(
                 f"there are {len(seed)} seeds for {samples} samples ({prompts} prompts, {count} drafts of each); give "
                 "one per sample, or `count`"
             )
-        return tuple(seed)
-    if not is_whole(seed):
-        raise InputError(f"a seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
-    return tuple(seed + i for _ in range(prompts) for i in range(count))
+        return tuple(plain_number(each) for each in seed)
+    first = _whole(seed, "a seed", least=0, most=2**63 - count)
+    return tuple(first + i for _ in range(prompts) for i in range(count))
+
+
+def _whole(value: object, name: str, *, least: int | None = None, most: int | None = None) -> int:
+    """A whole number, of NumPy as well, as Python's own."""
+    whole = plain_number(value)
+    fits = is_whole(whole) and (least is None or least <= whole) and (most is None or whole <= most)
+    require(fits, name, value, "a whole number" + ("" if least is None else f" from {least} to {most}"))
+    assert isinstance(whole, int)
+    return whole
 
 
 def _drawn_seeds(generator: GeneratorLike, samples: int) -> tuple[int, ...]:
@@ -212,14 +207,15 @@ def _drawn_seeds(generator: GeneratorLike, samples: int) -> tuple[int, ...]:
     if isinstance(generator, torch.Generator):
         return tuple(draw(generator, samples))
     if not _is_many(generator) or not all(isinstance(g, torch.Generator) for g in generator or ()):
-        raise InputError(f"generator must be one or more torch.Generator, got {generator!r}")
+        raise InputError(f"generator must be one or more torch.Generator, got {shown(generator)}")
     if len(generator or ()) != samples:
         raise InputError(f"{len(generator or ())} generators for {samples} samples; give one, or one per sample")
     return tuple(draw(g, 1)[0] for g in generator or ())
 
 
 def _first_fps(settings: CascadeSettings, first: StageName, video: VideoLike | None) -> float:
-    known = video[0] if _is_many(video) and video else video  # type: ignore[index]
+    known = read_videos(video, max_frames=1)
+    known = known[0] if isinstance(known, list) and known else known
     if isinstance(known, Video):
         return known.fps
     fps = settings.keyframes.fps

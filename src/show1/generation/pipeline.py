@@ -5,36 +5,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, get_args, overload
+from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from show1.checkpoints.components import check_text_width
 from show1.config import CascadeSettings, Numerics, StageName
 from show1.diffusion import IndependentSeeds, PublishedSeeds, Seeds
 from show1.errors import InputError, RunError
-from show1.generation.arguments import GeneratorLike, PromptLike, SeedLike, VideoLike, make_request, video_tensor
+from show1.files import user_path
+from show1.generation.arguments import GeneratorLike, PromptLike, SeedLike, check_options, make_request
+from show1.generation.checks import check_finite, check_memory, check_text
+from show1.generation.inputs import VideoLike, read_videos, video_tensor
 from show1.generation.manifest import MANIFEST, CostRecord, VideoModel
-from show1.generation.metadata import VideoRecord, environment
+from show1.generation.metadata import environment
 from show1.generation.model import CascadeModel
 from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
+from show1.generation.results import Frames, Images, OutputType, convert, make_videos
 from show1.generation.run import FinishedStage, Run
-from show1.options import require
+from show1.options import require, shown
 from show1.runtime import Cost, explained_memory, measure
-from show1.stages import PromptEmbeddings
+from show1.stages import PromptEmbeddings, check_settings
 from show1.video import Video
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 logger = logging.getLogger(__name__)
-
-OutputType = Literal["video", "np", "pt", "pil"]
-Frames: TypeAlias = NDArray[np.uint8]
-Images: TypeAlias = "list[Image.Image]"
 
 
 class CallOptions(TypedDict, total=False):
@@ -129,10 +124,10 @@ class Show1Pipeline(CascadeModel):
             RunError: The run folder belongs to another request.
             Cancelled: `callbacks.cancel` was set.
         """
+        check_options(options)
+        options["video"] = video = read_videos(options.get("video"))
         request = make_request(prompt, model=self, count=count, **options)
-        outputs: list[Any] = self.generate(
-            request, run, video=options.get("video"), output_type=output_type, callbacks=callbacks
-        )
+        outputs: list[Any] = self.generate(request, run, video=video, output_type=output_type, callbacks=callbacks)
         return outputs[0] if isinstance(prompt, str) and count is None else outputs
 
     # fmt: off
@@ -174,11 +169,30 @@ class Show1Pipeline(CascadeModel):
             RunError: The run folder belongs to another request, other weights or adapters, or another process.
             Cancelled: `callbacks.cancel` was set.
         """
-        self._check(request, output_type)
+        self.check(request)
+        current = None if video is None else video_tensor(video, request)
+        return self._generate(request, run, current, output_type, callbacks)
+
+    def _generate(
+        self,
+        request: GenerationRequest,
+        run: Run | str | Path | None,
+        current: Tensor | None,
+        output_type: OutputType,
+        callbacks: Callbacks | None,
+    ) -> list[Any]:
+        """Runs the stages that are not finished on a video (B, 3, F, h, w), or from the prompts alone."""
+        require(output_type in get_args(OutputType), "output_type", output_type, "'video', 'np', 'pt' or 'pil'")
+        require(isinstance(callbacks, Callbacks | None), "callbacks", callbacks, "`show1.Callbacks`")
         calls = callbacks or Callbacks()
-        current = None if video is None else video_tensor(video, len(request.prompts))
+        if (current is None) == request.needs_video:
+            raise InputError(
+                f"the request begins with {request.stages[0]}: "
+                + ("give `video`" if current is None else "leave `video` out")
+            )
+        check_memory(request, None if current is None else current.shape[2])
         with nullcontext() if run is None else _opened(run) as folder:
-            done = () if folder is None else self.begin(request, folder, video=current).finished_stages
+            done = () if folder is None else self._begin(request, folder, current).finished_stages
             pending = [stage for stage in request.stages if stage not in done]
             texts = self._encode(request, pending, folder, calls)
             for stage, following in zip(request.stages, (*request.stages[1:], None), strict=True):
@@ -197,8 +211,9 @@ class Show1Pipeline(CascadeModel):
                             seeds=_seeds(request),
                             settings=getattr(request.settings, stage),
                             numerics=request.numerics,
-                            on_step=partial(calls.step_end, stage),
+                            on_step=partial(self._step_end, request, stage, calls),
                         )
+                        self._check_finite(current, stage, request)
                     finally:
                         del network  # so that it can be freed
                 if folder is not None:
@@ -206,7 +221,7 @@ class Show1Pipeline(CascadeModel):
                 calls.stage_end(stage, partial(self._videos, current, request.up_to(stage), request.stages))
         assert current is not None, "at least one stage has run or been read"
         videos = self._videos(current, request, request.stages)
-        return [_convert(v, frames, output_type) for v, frames in zip(videos, current, strict=True)]
+        return [convert(v, frames, output_type) for v, frames in zip(videos, current, strict=True)]
 
     def begin(
         self, request: GenerationRequest, run: Run | str | Path | None = None, *, video: VideoLike | None = None
@@ -222,20 +237,19 @@ class Show1Pipeline(CascadeModel):
             InputError: This pipeline lacks a stage, or the video cannot be used.
             RunError: The run folder belongs to another request, other weights or adapters, or another process.
         """
-        self._check(request, "video")
+        self.check(request)
         with Run.create() if run is None else _opened(run) as folder:
-            now = environment(self.device, self.dtype)
-            folder.begin(
-                request,
-                model=self.identify(request.stages),
-                environment=now,
-                video=None if video is None else video_tensor(video, len(request.prompts)),
+            return self._begin(request, folder, None if video is None else video_tensor(video, request))
+
+    def _begin(self, request: GenerationRequest, run: Run, video: Tensor | None) -> Run:
+        """Records a request, and the video (B, 3, F, h, w) that it begins with, in a run that is open."""
+        now = environment(self.device, self.dtype)
+        run.begin(request, model=self.identify(request.stages), environment=now, video=video)
+        for name, known, other in run.manifest.differences(now):
+            logger.warning(
+                "The run began with %s %s and is resumed with %s: the last digits will differ.", name, known, other
             )
-            for name, known, other in folder.manifest.differences(now):
-                logger.warning(
-                    "The run began with %s %s and is resumed with %s: the last digits will differ.", name, known, other
-                )
-        return folder
+        return run
 
     def advance(self, run: Run | str | Path, *, callbacks: Callbacks | None = None) -> FinishedStage | None:
         """Runs the next stage of a run, and no other.
@@ -255,7 +269,8 @@ class Show1Pipeline(CascadeModel):
             request, stage = _begun_request(folder), folder.next_stage
             if stage is None:
                 return None
-            self.generate(request.up_to(stage), folder, video=folder.load_input(), callbacks=callbacks)
+            self.check(request)
+            self._generate(request.up_to(stage), folder, folder.load_input(), "video", callbacks)
             return folder.result(stage)
 
     # fmt: off
@@ -287,15 +302,40 @@ class Show1Pipeline(CascadeModel):
         """
         with _existing(run) as folder:
             request = _begun_request(folder)
-            return self.generate(
-                request, folder, video=folder.load_input(), output_type=output_type, callbacks=callbacks
-            )
+            self.check(request)
+            return self._generate(request, folder, folder.load_input(), output_type, callbacks)
 
-    def _check(self, request: GenerationRequest, output_type: str) -> None:
-        require(output_type in get_args(OutputType), "output_type", output_type, "'video', 'np', 'pt' or 'pil'")
+    def check(self, request: GenerationRequest) -> None:
+        """Makes sure, before any work, that this pipeline can do what a request asks for.
+
+        Raises:
+            InputError: It lacks a stage, the settings of one cannot work, or memory does not suffice.
+        """
+        if not isinstance(request, GenerationRequest):
+            raise InputError(
+                f"request must be a GenerationRequest, as `show1.make_request` makes, got {shown(request)}"
+            )
         for stage in request.stages:
             if stage not in self.stages:
                 raise InputError(f"the request needs the stage {stage!r}; this model has {', '.join(self.stages)}")
+            check_settings(stage, self.cascade.parts, getattr(request.settings, stage))
+        check_memory(request)
+
+    def _check_finite(self, values: Tensor, stage: StageName, request: GenerationRequest) -> None:
+        """Makes sure that a stage's numbers, of any shape, are finite."""
+        check_finite(values, stage, request, adapters=self.adapters, dtype=self.dtype)
+
+    def _step_end(
+        self, request: GenerationRequest, stage: StageName, calls: Callbacks, done: int, total: int, samples: Tensor
+    ) -> None:
+        """Checks and reports a step with its samples (N, C, F, H, W)."""
+        self._check_finite(samples, stage, request)
+        calls.step_end(stage, done, total, samples)
+
+    def _videos(self, video: Tensor, request: GenerationRequest, stages: Sequence[StageName]) -> list[Video]:
+        """Videos of (B, 3, F, H, W) with their records, by the model's identity for `stages`."""
+        model = VideoModel(**dict(self.identify(stages)))
+        return make_videos(video, request, model, environment(self.device, self.dtype))
 
     @contextmanager
     def _measured(self, where: str) -> Iterator[Cost]:
@@ -316,28 +356,11 @@ class Show1Pipeline(CascadeModel):
         calls.stage_start("text")
         with self._measured("in the text encoder") as cost:
             texts = self.encode(request, stages)
+            for stage, states in texts.items():
+                check_text((states.prompt_embeds, states.negative_prompt_embeds), stage)
         if run is not None:
             run.record_text(cost_record(cost))
         return texts
-
-    def _videos(self, video: Tensor, request: GenerationRequest, stages: Sequence[StageName]) -> list[Video]:
-        """Frames with the record of how they were made, by the model's identity for `stages`."""
-        *_, fps = request.final_shape
-        model = VideoModel(**dict(self.identify(stages)))
-        place = environment(self.device, self.dtype)
-        out = []
-        for frames, prompt, seed in zip(video, request.prompts, request.seeds, strict=True):
-            record = VideoRecord(
-                prompt=prompt,
-                seed=seed,
-                numerics=request.numerics,
-                stages=request.stages,
-                settings=request.settings,
-                model=model,
-                **dict(place),
-            )
-            out.append(Video.from_tensor(frames, fps=fps, metadata=record.to_dict()))
-        return out
 
 
 def _seeds(request: GenerationRequest) -> Seeds:
@@ -357,19 +380,11 @@ def _begun_request(run: Run) -> GenerationRequest:
     return run.request
 
 
-def _convert(video: Video, tensor: Tensor, output_type: OutputType) -> Any:
-    if output_type == "np":
-        return video.frames
-    if output_type == "pil":
-        return video.to_pil()
-    return tensor if output_type == "pt" else video
-
-
 def _existing(run: Run | str | Path) -> Run:
     return run if isinstance(run, Run) else Run.open(run)
 
 
 def _opened(run: Run | str | Path) -> Run:
-    if isinstance(run, Run) or (Path(run) / MANIFEST).is_file():
+    if isinstance(run, Run) or (user_path(run, "run") / MANIFEST).is_file():
         return _existing(run)
     return Run.create(run)

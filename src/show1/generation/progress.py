@@ -8,6 +8,7 @@ from torch import Tensor
 
 from show1.config import StageName
 from show1.errors import Cancelled
+from show1.options import require
 from show1.video import Video
 
 StageStart = Callable[[str], None]
@@ -31,6 +32,12 @@ class Callbacks:
     """See `StageEnd`."""
     cancel: threading.Event | None = None
     """When set, the generation stops at the next step with `Cancelled`."""
+
+    def __post_init__(self) -> None:
+        for name in ("on_stage_start", "on_step_end", "on_stage_end"):
+            called = getattr(self, name)
+            require(called is None or callable(called), name, called, "a function")
+        require(isinstance(self.cancel, threading.Event | None), "cancel", self.cancel, "a threading.Event")
 
     def stage_start(self, stage: str) -> None:
         """Reports that a stage begins; raises `Cancelled` if it must not."""

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Self, TypeGuard
 
 from show1.config import STAGES, CascadeSettings, Numerics, StageName
 from show1.errors import InputError
+from show1.limits import MAX_PROMPT, MAX_SAMPLES, MAX_VIDEO_PIXELS
 from show1.options import Options, require
-from show1.stage_table import STAGE_TABLE
+from show1.stage_table import STAGE_TABLE, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,13 @@ class GenerationRequest(Options):
         super().__post_init__()
         for name in ("prompts", "seeds", "stages"):
             self.check(name, len(getattr(self, name)) > 0, "a list that is not empty")
+        require(len(self.prompts) <= MAX_SAMPLES, "the number of videos", len(self.prompts), f"at most {MAX_SAMPLES}")
         for prompt in self.prompts:
             check_prompt(prompt)
+        bits = 32 if self.numerics == "published" else 63
+        what = "a seed of the published numerics" if bits == 32 else "a seed"
         for seed in self.seeds:
-            require(0 <= seed < 2**63, "a seed", seed, "a whole number from 0 to 2**63 - 1")
+            require(0 <= seed < 2**bits, what, seed, f"a whole number from 0 to 2**{bits} - 1")
         self.check("seeds", len(self.seeds) == len(self.prompts), f"{len(self.prompts)} seeds, one per sample")
         in_order = tuple(stage for stage in STAGES if stage in self.stages)
         self.check("stages", self.stages == in_order, f"some of {', '.join(STAGES)}, in this order")
@@ -51,6 +55,12 @@ class GenerationRequest(Options):
         if not self.needs_video:
             own = self.settings.keyframes.fps
             self.check("fps", self.fps == own, f"{own}, as the settings of the keyframes say")
+        pixels = self.largest_output()
+        if pixels > MAX_VIDEO_PIXELS:
+            raise InputError(
+                f"a video of {pixels / 1e9:.1f} billion pixels is asked for, and {MAX_VIDEO_PIXELS / 1e9:.1f} are the "
+                "most; ask for fewer frames or a smaller size"
+            )
 
     @property
     def needs_video(self) -> bool:
@@ -60,11 +70,32 @@ class GenerationRequest(Options):
     @property
     def final_shape(self) -> tuple[int | None, int, int, float]:
         """(frames, height, width, fps) of the finished video; frames are None if it began with another video."""
-        frames, height, width, fps = None, 0, 0, self.fps
-        for row in (STAGE_TABLE[stage] for stage in self.stages):
-            frames, height, width = row.output_shape(frames, self.settings)
-            fps *= row.fps_factor(self.settings)
-        return frames, height, width, fps
+        fps = self.fps
+        for stage in self.stages:
+            fps *= STAGE_TABLE[stage].fps_factor(self.settings)
+        return *self.shapes()[self.stages[-1]], fps
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the video that the first stage works on: what the stage before it gives."""
+        before = STAGES[: STAGES.index(self.stages[0])][-1:]
+        return STAGE_TABLE[(before or self.stages)[0]].output_shape(None, self.settings)[1:]
+
+    def shapes(self, frames: int | None = None) -> dict[StageName, Shape]:
+        """(frames, height, width) of each stage's output.
+
+        Args:
+            frames: Frames of the video that the first stage works on, if it does; None: not known.
+        """
+        out: dict[StageName, Shape] = {}
+        for stage in self.stages:
+            out[stage] = STAGE_TABLE[stage].output_shape(frames, self.settings)
+            frames = out[stage][0]
+        return out
+
+    def largest_output(self, frames: int | None = None) -> int:
+        """Pixels of the largest video that a stage gives, per sample; see `shapes`."""
+        return max((length or 1) * height * width for length, height, width in self.shapes(frames).values())
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -118,6 +149,8 @@ def check_prompt(text: object) -> None:
         raise InputError(f"the prompt {text!r} is not UTF-8; give it in the encoding of the terminal") from error
     if not text.strip():
         raise InputError("the prompt is empty; say what the video shows, such as 'a panda spins over the snow'")
+    if len(text) > MAX_PROMPT:
+        raise InputError(f"the prompt has {len(text)} characters, {MAX_PROMPT} are the most; shorten it")
 
 
 def is_whole(value: object) -> TypeGuard[int]:

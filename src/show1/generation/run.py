@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -25,7 +26,7 @@ from torch import Tensor
 from show1.adapters.record import AdapterRecord
 from show1.config import STAGES, StageName
 from show1.errors import OutputError, RunError
-from show1.files import sha256, write_json, write_tensors
+from show1.files import sha256, user_path, write_json, write_tensors
 from show1.generation.manifest import (
     INPUT_FILE,
     MANIFEST,
@@ -79,7 +80,7 @@ class Run:
             OutputError: The folder cannot be made.
         """
         new = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        path = Path("runs") / new if directory is None else Path(directory)
+        path = Path("runs") / new if directory is None else user_path(directory, "run")
         try:
             path.mkdir(parents=True, exist_ok=True)
             held = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
@@ -101,7 +102,7 @@ class Run:
         Raises:
             RunError: No such folder, no manifest in it, or the manifest is damaged.
         """
-        path = Path(directory)
+        path = user_path(directory, "run")
         return cls(path, read_manifest(path))
 
     def __enter__(self) -> Self:
@@ -188,7 +189,7 @@ class Run:
         """
         if not self._is_sound(stage):
             raise RunError(f"{self._file(stage)} is missing or damaged; `show1 resume {self.path}` makes it again")
-        return _load_video(self._file(stage))
+        return self._load_video(self._file(stage), stage)
 
     def load_input(self) -> Tensor | None:
         """Reads the video that the run began with, (B, 3, F, H, W); None if it began with a prompt only.
@@ -202,7 +203,7 @@ class Run:
         file = self.path / INPUT_FILE
         if not file.is_file() or sha256(file) != record.sha256:
             raise RunError(f"{file} is missing or damaged, and nothing can make it again; begin a new run")
-        return _load_video(file)
+        return self._load_video(file)
 
     def begin(
         self, request: GenerationRequest, *, model: ModelRecord, environment: Environment, video: Tensor | None = None
@@ -318,6 +319,25 @@ class Run:
     def _file(self, stage: StageName) -> Path:
         return self.path / artefact_name(stage)
 
+    def _load_video(self, file: Path, stage: StageName | None = None) -> Tensor:
+        """Reads an artefact, of a stage or the run's input: (B, 3, F, H, W) float32, of the request's shape, finite."""
+        try:
+            video: Tensor = load_file(file)["video"]
+        except (SafetensorError, OSError, KeyError) as error:
+            raise RunError(f"{file} cannot be read ({error}); delete it and resume the run") from error
+        if video.ndim != 5 or video.dtype != torch.float32 or not self._fits(video, stage):
+            raise RunError(f"{file} holds no video for the request of {MANIFEST}; delete it and resume the run")
+        if not bool(video.isfinite().all()):
+            raise RunError(f"{file} holds numbers that are not finite (NaN or infinity); delete it and resume the run")
+        return video
+
+    def _fits(self, video: Tensor, stage: StageName | None) -> bool:
+        """Whether an artefact (B, 3, F, H, W) has the shape that the request says; what follows a video may differ."""
+        request, (batch, channels, *size) = self.request, video.shape
+        if request is None or stage is None or request.needs_video:
+            return channels == 3 and 0 not in size and (request is None or batch == len(request.prompts))
+        return (batch, channels, *size) == (len(request.prompts), 3, *request.shapes()[stage])
+
     def _is_sound(self, stage: StageName) -> bool:
         record, file = self._manifest.stages.get(stage), self._file(stage)
         return record is not None and file.is_file() and sha256(file) == record.sha256
@@ -326,11 +346,3 @@ class Run:
         begin = self.load_input()
         if (begin is None) != (video is None) or (begin is not None and video is not None and not begin.equal(video)):
             raise RunError(f"{self.path} began with another video; name another folder")
-
-
-def _load_video(file: Path) -> Tensor:
-    try:
-        video: Tensor = load_file(file)["video"]
-    except (SafetensorError, OSError, KeyError) as error:
-        raise RunError(f"{file} cannot be read ({error}); delete it and resume the run") from error
-    return video

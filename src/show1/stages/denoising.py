@@ -91,7 +91,7 @@ class DenoisingStage:
             (N, C, F, H, W) float32 on the CPU.
         """
         scheduler = self.scheduler(settings, numerics=numerics)
-        timesteps = set_timesteps(scheduler, settings.num_inference_steps)
+        timesteps = run_timesteps(scheduler, settings)
         guided = self.guided(
             network, prompts, scheduler, settings=settings, condition=condition, prompt_index=prompt_index
         )
@@ -138,6 +138,16 @@ class DenoisingStage:
             prompt_index=prompt_index,
             max_batch=settings.max_batch,
         )
+
+
+def run_timesteps(scheduler: SchedulerMixin, settings: StageSettings) -> Tensor:
+    """The timesteps (T,) of a run, descending; prepares the scheduler for it.
+
+    Raises:
+        InputError: There is none that the network was trained on.
+    """
+    limits = {name: getattr(settings, name) for name in ("strength", "max_timestep") if hasattr(settings, name)}
+    return set_timesteps(scheduler, settings.num_inference_steps, **limits)
 
 
 def scheduler_config(scheduler: SchedulerLike) -> dict[str, Any]:

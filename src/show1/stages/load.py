@@ -8,9 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from show1.checkpoints.components import load_components
-from show1.checkpoints.loading import read_unet_weights
-from show1.config import StageName
+from show1.checkpoints.loading import read_scheduler_config, read_unet_weights
+from show1.checkpoints.locate import Part
+from show1.config import StageName, StageSettings
+from show1.diffusion import build_scheduler
+from show1.errors import InputError
 from show1.stage_table import STAGE_TABLE, parts_of
+from show1.stages.denoising import run_timesteps
 from show1.stages.first_frame import DeepFloydFirstFrame
 from show1.stages.interpolation import InterpolationStage
 from show1.stages.keyframes import KeyframesStage, StartNoise
@@ -26,6 +30,28 @@ _CLASSES: dict[str, Callable[..., Any]] = {
     "first_frame": DeepFloydFirstFrame,
 }
 """The class of each row of the stage table. Its arguments are the row's components and optional parts, by name."""
+
+
+def check_settings(name: StageName, parts: Mapping[str, Part], settings: StageSettings) -> None:
+    """Makes sure that a stage, and its optional parts, can sample with their settings; loads no network.
+
+    Args:
+        name: Which stage.
+        parts: The files of the cascade's stages and parts, by name.
+        settings: The stage's settings, which hold those of its parts.
+
+    Raises:
+        InputError: They cannot work.
+        CheckpointError: The folder's scheduler cannot be read.
+    """
+    of_parts = {part: getattr(settings, part, None) for part in parts_of([name]) if part in parts and part != name}
+    for part, options in {name: settings, **of_parts}.items():
+        if options is not None:
+            scheduler = build_scheduler(read_scheduler_config(parts[part].path / "scheduler"), options.scheduler)
+            try:
+                run_timesteps(scheduler, options)
+            except ValueError as error:
+                raise InputError(f"the settings of {part} cannot work: {error}") from error
 
 
 def load_stage(

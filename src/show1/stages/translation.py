@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from show1.config import Numerics, TranslationSettings
-from show1.diffusion import Seeds, StepCallback, fold_frames, randn, sample, set_timesteps, unfold_frames
-from show1.stages.denoising import DenoisingStage, SchedulerLike, evaluating, require_video
+from show1.diffusion import Seeds, StepCallback, fold_frames, randn, sample, unfold_frames
+from show1.stages.denoising import DenoisingStage, SchedulerLike, evaluating, require_video, run_timesteps
 from show1.stages.networks import LatentNetwork
 from show1.stages.stage import PromptEmbeddings
 
@@ -69,12 +69,7 @@ class TranslationStage(DenoisingStage):
         low = require_video(video, prompts, self.name)
         generators = seeds.generators(self.name, 0)
         scheduler = self.scheduler(settings)
-        timesteps = set_timesteps(
-            scheduler,
-            settings.num_inference_steps,
-            strength=settings.strength,
-            max_timestep=settings.max_timestep,
-        )
+        timesteps = run_timesteps(scheduler, settings)
         with evaluating(self.unet), evaluating(self.vae):
             frames = F.interpolate(fold_frames(low), size=(settings.height, settings.width), mode="bilinear")
             latents = encode(self.vae, frames, draw=lambda shape: randn(shape, generators), frames_per_slice=1)

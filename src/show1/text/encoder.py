@@ -3,6 +3,7 @@
 import functools
 import gc
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,16 @@ class PromptEncoder:
         """Lists the words that are not fully in the tokenizer's vocabulary."""
         unknown = self.tokenizer.unk_token_id
         words = dict.fromkeys(re.findall(r"[^\s.,;:!?]+", prompt))
-        return [w for w in words if unknown in self.tokenizer(w, add_special_tokens=False)["input_ids"]]
+
+        def tokens(text: str) -> list[int]:
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            return ids
+
+        def dropped(word: str) -> bool:
+            """Whether the tokenizer leaves out an emoji or another symbol of the word."""
+            return any(unicodedata.category(c) == "So" and not tokens(c) for c in word)
+
+        return [word for word in words if unknown in tokens(word) or dropped(word)]
 
     def _encode_one(self, prompt: str, length: int) -> Tensor:
         if self._cache is None:
