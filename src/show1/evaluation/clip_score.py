@@ -89,7 +89,7 @@ class ClipScore:
         return cls(model, tokenizer, image_processor, path=found, sha256=digest, device=options.device)
 
     def similarity(self, videos: Videos, prompts: Sequence[str]) -> NDArray[np.float64]:
-        """Computes the cosine of prompt and frame, averaged over the frames; `MeanScore` averages over videos.
+        """Computes the cosine of prompt and frame, averaged over the frames.
 
         Args:
             videos: (B, F, H, W, 3), uint8 RGB.

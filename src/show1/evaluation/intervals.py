@@ -9,28 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from show1.errors import InputError
-from show1.evaluation.frechet import Gaussian, frechet_distance
-from show1.evaluation.rows import check_widths
+from show1.evaluation.frechet import Gaussian, feature_matrix, frechet_distance
 
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A score with its 95 % interval."""
-
-    value: float
-    """Score of all samples."""
-    low: float
-    """Lower end of the interval."""
-    high: float
-    """Upper end of the interval."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BootstrapInterval(Interval):
-    """A score with its 95 % bootstrap interval."""
-
-    bias: float
-    """Mean of the resamples minus the score. It is subtracted from the ends; adding it gives plain percentiles."""
+_POINTS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +69,8 @@ class Share:
 
 def bootstrap_frechet(
     real: ArrayLike, fake: ArrayLike, *, resamples: int = 200, rows_per_video: int = 1, seed: int = 0
-) -> BootstrapInterval:
-    """Computes the Fréchet distance with its 95 % percentile interval, drawing both sets again with replacement.
+) -> tuple[float, float]:
+    """Computes the 95 % percentile interval of the Fréchet distance, drawing both sets again with replacement.
 
     A resample repeats videos, so it has fewer distinct ones and a larger distance: this bias, the mean of the
     resamples minus the distance, is subtracted from the percentiles, which could otherwise exclude the distance itself.
@@ -105,7 +86,6 @@ def bootstrap_frechet(
         InputError: Shapes do not fit, or too few rows.
     """
     sides = [_by_video(rows, rows_per_video) for rows in (real, fake)]
-    check_widths(*sides)
     if resamples < 2:
         raise InputError(f"resamples must be at least 2, got {resamples}")
     value = frechet_distance(*(_fit(side) for side in sides))
@@ -116,28 +96,18 @@ def bootstrap_frechet(
     ]
     bias = float(np.mean(draws)) - value
     low, high = (max(float(end) - bias, 0.0) for end in np.percentile(draws, [2.5, 97.5]))
-    return BootstrapInterval(value=value, low=low, high=high, bias=bias)
+    return low, high
 
 
-def extrapolated_frechet(
-    real: ArrayLike,
-    fake: ArrayLike,
-    *,
-    points: int = 15,
-    smallest: int | None = None,
-    rows_per_video: int = 1,
-    seed: int = 0,
-) -> Extrapolation:
+def extrapolated_frechet(real: ArrayLike, fake: ArrayLike, *, rows_per_video: int = 1, seed: int = 0) -> Extrapolation:
     """Extrapolates the Fréchet distance to infinitely many generated videos (arXiv:1911.07023).
 
-    The bias of the distance is linear in 1/N: it is measured at random subsets of `fake` against all of `real`, and a
-    line is fitted. The bias from the size of `real` remains.
+    The bias of the distance is linear in 1/N: it is measured at random subsets of `fake`, from a fifth of its videos
+    on, against all of `real`, and a line is fitted. The bias from the size of `real` remains.
 
     Args:
         real: Features of the reference (N, D).
         fake: Features of what is scored (M, D).
-        points: Number of sizes, evenly spaced in N.
-        smallest: Videos in the smallest subset; None: a fifth. The bias is linear only well above D rows.
         rows_per_video: Consecutive rows that belong together, where every frame has a row.
         seed: Seed of the subsets.
 
@@ -145,14 +115,10 @@ def extrapolated_frechet(
         InputError: Shapes do not fit, or too few rows.
     """
     reference, videos = _by_video(real, rows_per_video), _by_video(fake, rows_per_video)
-    check_widths(reference, videos)
-    least = max(2, len(videos) // 5) if smallest is None else smallest
-    if points < 2 or not 2 <= least < len(videos):
-        raise InputError(
-            f"points must be at least 2 and 2 <= smallest < {len(videos)} videos, got points {points}, smallest {least}"
-        )
+    if len(videos) < 3:
+        raise InputError(f"a line needs at least 3 videos, got {len(videos)}")
     fitted, rng = _fit(reference), np.random.default_rng(seed)
-    sizes = np.unique(np.linspace(least, len(videos), points).round().astype(int))
+    sizes = np.unique(np.linspace(max(2, len(videos) // 5), len(videos), _POINTS).round().astype(int))
     distances = [frechet_distance(fitted, _fit(videos[rng.choice(len(videos), n, replace=False)])) for n in sizes]
     slope, value = np.polyfit(1 / sizes, distances, 1)
     return Extrapolation(
@@ -178,8 +144,8 @@ def sample_warnings(*, real: int, fake: int, dimension: int) -> list[str]:
 
 def _by_video(rows: ArrayLike, rows_per_video: int) -> NDArray[np.float64]:
     """(N, D) as (videos, rows of each, D)."""
-    matrix = np.asarray(rows, dtype=np.float64)
-    if matrix.ndim != 2 or rows_per_video < 1 or not len(matrix) or len(matrix) % rows_per_video:
+    matrix = feature_matrix(rows)
+    if not len(matrix) or len(matrix) % rows_per_video:
         raise InputError(f"features must be (videos x {rows_per_video}, D), got {matrix.shape}")
     return matrix.reshape(-1, rows_per_video, matrix.shape[1])
 

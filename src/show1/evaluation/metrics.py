@@ -11,10 +11,10 @@ from show1.errors import InputError
 from show1.evaluation.benchmark_protocol import NEEDS_REAL, Metric
 from show1.evaluation.clips import ClipSet
 from show1.evaluation.feature_cache import ClipFeatures, clip_features
-from show1.evaluation.frechet import Gaussian, frechet_distance
+from show1.evaluation.frechet import Gaussian, feature_matrix, frechet_distance
 from show1.evaluation.intervals import Share, bootstrap_frechet, extrapolated_frechet, sample_warnings
 from show1.evaluation.probes import Probe
-from show1.evaluation.scores import InceptionScore, KernelDistance, MeanScore
+from show1.evaluation.scores import inception_score, kernel_distance, mean_interval
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and how many there are."""
@@ -98,10 +98,7 @@ def _figure(
                 f"{metric.label} needs at least 2 {side} videos that can be read, got {len(features.rows)}"
             )
     if metric.name == "kvd":
-        distance = KernelDistance()
-        distance.real.update(real.matrix)
-        distance.fake.update(fake.matrix)
-        return found | {"value": distance.full()}
+        return found | {"value": kernel_distance(real.matrix, fake.matrix)}
     return found | _frechet(fake, real, resamples)
 
 
@@ -127,8 +124,8 @@ def _frechet(fake: ClipFeatures, real: ClipFeatures, resamples: int) -> dict[str
         "warnings": sample_warnings(real=len(sides[0]), fake=len(sides[1]), dimension=width),
     }
     if (draws := resamples // 10 if width > _WIDE else resamples) >= 2:
-        interval = bootstrap_frechet(*sides, resamples=draws, rows_per_video=rows)
-        found |= {"low": interval.low, "high": interval.high, "resamples": draws}
+        low, high = bootstrap_frechet(*sides, resamples=draws, rows_per_video=rows)
+        found |= {"low": low, "high": high, "resamples": draws}
     if len(fake.rows) >= _LEAST_FOR_LINE:
         lines = [extrapolated_frechet(*sides, rows_per_video=rows, seed=seed) for seed in range(_CURVES)]
         found["extrapolation"] = {
@@ -141,17 +138,15 @@ def _frechet(fake: ClipFeatures, real: ClipFeatures, resamples: int) -> dict[str
 
 
 def _inception(fake: ClipFeatures, splits: int) -> dict[str, Any]:
-    score = InceptionScore()
-    score.update(fake.matrix)
     used = min(splits, len(fake.rows))
-    estimate = score.score(splits=used, seed=2020)
+    mean, deviation = inception_score(fake.matrix, splits=used)
     notes = []
     if len(fake.rows) < 100 * splits:
         notes = [
             f"{len(fake.rows)} videos in {used} splits: the Inception Score of few videos is too low; compare it only "
             "with figures at the same number"
         ]
-    return {"value": estimate.mean, "std": estimate.std, "splits": used, "warnings": notes}
+    return {"value": mean, "std": deviation, "splits": used, "warnings": notes}
 
 
 def _alignment(metric: Metric, probe: Probe, fake: ClipFeatures) -> list[dict[str, Any]]:
@@ -166,12 +161,11 @@ def _alignment(metric: Metric, probe: Probe, fake: ClipFeatures) -> list[dict[st
 
 
 def _clipsim(fake: ClipFeatures) -> dict[str, Any]:
-    score = MeanScore()
-    score.update(fake.rows[:, 0, 0])
-    if score.count < 2:
-        return {"value": score.mean}
-    interval = score.interval()
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
+    scores = feature_matrix(fake.matrix)[:, 0]
+    found = {"value": float(scores.mean())}
+    if len(scores) > 1:
+        found["low"], found["high"] = mean_interval(scores)
+    return found
 
 
 def figures_of(
