@@ -106,59 +106,6 @@ def test_a_csv_list_and_the_stages_views(tmp_path: Path) -> None:
     assert frame_numbers(item["video"]) == frame_numbers(item["low"])
 
 
-def test_a_missing_folder_or_list(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is not a folder"):
-        ClipFolder(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="neither captions.jsonl nor captions.csv"):
-        ClipFolder(tmp_path)
-    (tmp_path / "captions.jsonl").write_text("\n")
-    with pytest.raises(InputError, match="lists no videos"):
-        ClipFolder(tmp_path)
-    (tmp_path / "captions.csv").write_text("file,caption\n")
-    with pytest.raises(InputError, match="both captions.jsonl and captions.csv"):
-        ClipFolder(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("not json", "line 2 is not JSON"),
-        ('["a.mp4"]', "line 2 must be a JSON object"),
-        ('{"file": "a.mp4"}', "line 2 has no text for 'caption'"),
-        ('{"file": 3, "caption": "x"}', "line 2 has no text for 'file'"),
-        ('{"file": "a.mp4", "caption": " "}', "line 2 has no text for 'caption'"),
-        ('{"file": "gone.mp4", "caption": "x"}', "line 2 names 'gone.mp4'.*does not exist"),
-    ],
-)
-def test_faulty_lines_of_a_jsonl_list(tmp_path: Path, line: str, message: str) -> None:
-    (tmp_path / "a.mp4").touch()
-    (tmp_path / "captions.jsonl").write_text('{"file": "a.mp4", "caption": "x"}\n' + line + "\n")
-    with pytest.raises(InputError, match=message):
-        ClipFolder(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("file,text\na.mp4,x\n", "no column 'caption', only file, text"),
-        ("", "no column 'file'"),
-        ("file,caption\na.mp4\n", "line 2 has no text for 'caption'"),
-        ("file,caption\na.mp4,x\n\ngone.mp4,y\n", "line 4 names 'gone.mp4'"),
-    ],
-)
-def test_faulty_csv_lists(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "a.mp4").touch()
-    (tmp_path / "captions.csv").write_text(text)
-    with pytest.raises(InputError, match=message):
-        ClipFolder(tmp_path)
-
-
-def test_a_list_in_another_encoding(tmp_path: Path) -> None:
-    (tmp_path / "captions.csv").write_bytes("file,caption\ncafé.mp4,x\n".encode("latin-1"))
-    with pytest.raises(InputError, match="not UTF-8"):
-        ClipFolder(tmp_path)
-
-
 def test_a_video_that_is_too_short(tmp_path: Path) -> None:
     write_video(tmp_path / "short.mp4", frames=10)
     write_captions(tmp_path, {"file": "short.mp4", "caption": "x"})

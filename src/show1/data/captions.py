@@ -1,97 +1,207 @@
-"""Lists of captions: which videos a folder holds, and what they show."""
+"""Lists of captions: which videos and pictures a folder holds, and what they show.
 
-import csv
-import json
+A folder has one list, `captions.jsonl` or `captions.csv` with a file and a caption in each row, or `metadata.jsonl` or
+`metadata.csv` with `file_name` and `text`, as Hugging Face has it. Otherwise each of its subfolders may have one.
+Without any list, every video and picture in the folder and below is taken, with the text file beside it as its caption.
+"""
+
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from show1.errors import InputError
+from show1.limits import MAX_PROMPT
+from show1.tables import opened_text, read_rows
+
+LISTS = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
+"""Names of lists; those of captions come before those of Hugging Face's metadata, which may be there as well."""
+
+FILE_KEYS = ("file", "file_name")
+"""Columns that may name the file."""
+
+CAPTION_KEYS = ("caption", "text")
+"""Columns that may hold the caption."""
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""Suffixes of files that are still pictures."""
+
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv"),
+    *(".wmv", ".ogv", ".3gp", ".mxf", ".y4m"),
+)
+"""Suffixes of files that are videos."""
+
+_EXAMPLE = 'such as the line {"file": "a.mp4", "caption": "a dog runs"} of captions.jsonl'
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipEntry:
-    """A line of the list of captions."""
+    """A video or picture with its caption."""
 
     file: Path
-    """The video that the line names."""
+    """The file that holds it."""
 
-    caption: str
-    """Caption of the video."""
+    caption: str | None
+    """What it shows; None where nothing says so."""
 
     where: str
-    """Place of the line for messages, such as "captions.jsonl, line 3"."""
+    """What names it, for messages, such as "captions.jsonl, line 3"."""
+
+    @property
+    def title(self) -> str:
+        """The file and what names it, for messages."""
+        return f"{self.file} ({self.where})"
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the file, in lower case."""
+        return self.file.suffix.lower()
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is a still picture."""
+        return self.suffix in PICTURE_SUFFIXES
+
+    @contextmanager
+    def opened(self) -> Iterator[Path]:
+        """Gives a file with the content, for as long as the block lasts."""
+        yield self.file
+
+    def sample(self, size: int) -> tuple[int, bytes]:
+        """Gives the number of bytes of the content, and the first and the last `size` of them."""
+        with self.file.open("rb") as file:
+            head = file.read(size)
+            total = file.seek(0, os.SEEK_END)
+            file.seek(max(total - size, 0))
+            return total, head + file.read(size)
 
 
-def read_captions(folder: Path, *, frame_folders: bool = False) -> list[ClipEntry]:
-    """Reads a folder's list of captions and checks that every video is there.
+@dataclass(frozen=True, kw_only=True)
+class _Rules:
+    """What a list may name, as for `read_captions`."""
 
-    Args:
-        folder: Holds the videos and the list.
-        frame_folders: Whether a video may also be a folder of frames.
+    frame_folders: bool
+    missing: bool
+
+
+def find_list(folder: Path) -> Path | None:
+    """Finds the list of captions of a folder; None if it has none.
 
     Raises:
-        InputError: The folder, the list, a field or a video is missing, or the list cannot be read.
+        InputError: It has two.
+    """
+    for names in (LISTS[:2], LISTS[2:]):
+        found = [folder / name for name in names if (folder / name).exists()]
+        if len(found) > 1:
+            raise InputError(f"{folder} holds both {names[0]} and {names[1]}; keep one list")
+        if found:
+            return found[0]
+    return None
+
+
+def read_captions(folder: Path, *, frame_folders: bool = False, missing: bool = False) -> list[ClipEntry]:
+    """Reads what a folder holds.
+
+    Args:
+        folder: The folder.
+        frame_folders: Whether a video may also be a folder of frames.
+        missing: Whether a list may name files that are not there.
+
+    Returns:
+        The rows of its list or lists in their order; without a list, its videos and pictures by name.
+
+    Raises:
+        InputError: No such folder, nothing in it, or a list that is faulty or names a file that is not there.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give the folder that holds the videos and captions.jsonl")
-    lists = [folder / name for name in ("captions.jsonl", "captions.csv") if (folder / name).exists()]
-    if len(lists) != 1:
-        found = "both captions.jsonl and captions.csv" if lists else "neither captions.jsonl nor captions.csv"
-        raise InputError(
-            f"{folder} holds {found}; keep one list, with a file and a caption for each video, "
-            'such as the line {"file": "a.mp4", "caption": "a dog runs"} of captions.jsonl'
-        )
-    rows = _jsonl_rows(lists[0]) if lists[0].suffix == ".jsonl" else _csv_rows(lists[0])
-    try:
-        entries = [_check_row(folder, row, f"{lists[0].name}, line {line}", frame_folders) for line, row in rows]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{lists[0]} is not UTF-8 text ({error}); save it as UTF-8") from error
+    own = find_list(folder)
+    lists = [own] if own else [found for below in _subfolders(folder) if (found := find_list(below))]
+    if not lists:
+        return _without_list(folder)
+    rules = _Rules(frame_folders=frame_folders, missing=missing)
+    entries = [entry for path in lists for entry in _read_list(path, folder, rules)]
     if not entries:
         raise InputError(f"{lists[0]} lists no videos; write one line for each video")
     return entries
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for line, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise InputError(
-                    f"{path}, line {line} is not JSON ({error}); write one object per line, such as "
-                    '{"file": "a.mp4", "caption": "a dog runs"}'
-                ) from error
-            if not isinstance(row, dict):
-                raise InputError(f"{path}, line {line} must be a JSON object with file and caption, got {text.strip()}")
-            yield line, row
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_dir() and not _hidden(path, folder))
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        for name in ("file", "caption"):
-            if name not in columns:
-                raise InputError(
-                    f"{path} has no column {name!r}, only {', '.join(columns) or 'an empty first line'}; "
-                    "the first line must be: file,caption"
-                )
-        for row in reader:
-            yield reader.line_num, dict(row)
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _check_row(folder: Path, row: dict[str, Any], where: str, frame_folders: bool) -> ClipEntry:
-    for name in ("file", "caption"):
-        value = row.get(name)
-        if not isinstance(value, str) or not value.strip():
+def _without_list(folder: Path) -> list[ClipEntry]:
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES) and path.is_file() and not _hidden(path, folder)
+    )
+    if not files:
+        raise InputError(
+            f"{folder} holds neither a list of captions nor videos or pictures; give a folder of them, with a text "
+            f"file beside each, or with one list, {_EXAMPLE}"
+        )
+    return [_beside(file) for file in files]
+
+
+def _beside(file: Path) -> ClipEntry:
+    text = file.with_suffix(".txt")
+    if not text.is_file():
+        return ClipEntry(file=file, caption=None, where=f"no {text.name}")
+    with opened_text(text) as opened:
+        caption = opened.read(MAX_PROMPT + 1)
+    _check_length(caption, str(text))
+    return ClipEntry(file=file, caption=caption.strip(), where=text.name)
+
+
+def _check_length(caption: str, place: str) -> None:
+    if len(caption) > MAX_PROMPT:
+        raise InputError(f"{place} has a caption of more than {MAX_PROMPT:,} letters; shorten it")
+
+
+def _read_list(path: Path, folder: Path, rules: _Rules) -> Iterator[ClipEntry]:
+    keys: tuple[str, str] | None = None
+    for line, row in read_rows(path):
+        keys = keys or _keys(path, line, row)
+        yield _entry(row, keys, path, f"{path.relative_to(folder)}, line {line}", f"{path}, line {line}", rules)
+
+
+def _keys(path: Path, line: int, row: dict[str, Any]) -> tuple[str, str]:
+    """The keys of the file and of the caption, by the first row of a list."""
+    file, caption = (next((key for key in keys if key in row), keys[0]) for keys in (FILE_KEYS, CAPTION_KEYS))
+    for key in (file, caption) if path.suffix == ".csv" else (file,):
+        if key not in row:
             raise InputError(
-                f"{folder / where} has no text for {name!r}: got {value!r}; each line needs a file and a caption"
+                f"{path}, line {line} has no {key!r}, only {', '.join(map(repr, row)) or 'nothing'}; each row needs a "
+                f"file and a caption, {_EXAMPLE}"
             )
-    file = folder / row["file"].strip()
-    if not file.is_file() and not (frame_folders and file.is_dir()):
-        raise InputError(f"{folder / where} names {row['file']!r}, but {file} does not exist; add it or drop the line")
-    return ClipEntry(file=file, caption=row["caption"].strip(), where=where)
+    return file, caption
+
+
+def _entry(row: dict[str, Any], keys: tuple[str, str], path: Path, where: str, place: str, rules: _Rules) -> ClipEntry:
+    name, caption = (row.get(key) for key in keys)
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"{place} has no text for {keys[0]!r}: got {name!r}; each line needs a file and a caption")
+    if not isinstance(caption, str | None):
+        raise InputError(f"{place} has no text for {keys[1]!r}: got {caption!r}; write the caption as text")
+    _check_length(caption or "", place)
+    try:
+        (name + (caption or "")).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{place} holds half of a surrogate pair ({error}); write the character itself") from error
+    file = path.parent / name.strip()
+    there = rules.missing or os.path.isfile(file) or (rules.frame_folders and os.path.isdir(file))
+    if not there:
+        raise InputError(f"{place} names {name!r}, but {file} does not exist; add it or drop the line")
+    for later in (caption or "").splitlines()[1:] if path.suffix == ".csv" else ():
+        first, comma, _ = later.partition(",")
+        if comma and os.path.isfile(path.parent / first.strip()):
+            raise InputError(f"{place} has a caption that swallows the row of {first.strip()!r}; close its quote")
+    return ClipEntry(file=file, caption=None if caption is None else caption.strip(), where=where)

@@ -1,6 +1,7 @@
 """Pictures of a video at given moments, and how they are fitted to a size."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,45 @@ def pictures_at(file: Path, where: str, choose: Callable[[float, float], Times])
             length = _length(container, file, where)
             times = choose(length, 1 / _frame_rate(container.streams.video[0]))
             return _decode_at(container, times, file, where)
+    except av.FFmpegError as error:
+        raise _unreadable(file, where, str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What a video says about itself."""
+
+    seconds: float
+    """Seconds that it lasts; 0 for a still picture."""
+
+    fps: float
+    """Frames per second; 0 for a still picture."""
+
+    height: int
+    """Height of its frames in pixels."""
+
+    width: int
+    """Width of its frames in pixels."""
+
+
+def probe(file: Path, where: str) -> Probe:
+    """Reads the header of a video and decodes its first frame.
+
+    Args:
+        file: The video.
+        where: Place that names the video, for messages.
+
+    Raises:
+        MediaError: It cannot be decoded.
+    """
+    try:
+        with av.open(str(file)) as container:
+            length = _length(container, file, where)
+            stream = container.streams.video[0]
+            frame = next(container.decode(stream), None)
+            if frame is None:
+                raise _unreadable(file, where, "it holds no frames")
+            return Probe(seconds=length, fps=_frame_rate(stream), height=frame.height, width=frame.width)
     except av.FFmpegError as error:
         raise _unreadable(file, where, str(error)) from error
 

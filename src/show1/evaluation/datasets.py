@@ -11,6 +11,7 @@ from show1.evaluation.benchmark_protocol import BenchmarkProtocol, PromptRule, d
 from show1.evaluation.clips import ClipRule, ClipSet, Entry, choose_entries, file_clips
 from show1.files import read_json_object
 from show1.media.read import IMAGE_SUFFIXES
+from show1.tables import opened_text, text_lines, without_repeats
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".webp", ".m4v", ".mpg", ".mpeg")
 _UCF101_LAYOUT = (
@@ -68,8 +69,7 @@ class PromptFile:
 
     def list_prompts(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> list[str]:
         """See `Dataset.list_prompts`."""
-        lines = protocol.read_prompt_file().splitlines()
-        return repeated(protocol, list(dict.fromkeys(line.strip() for line in lines if line.strip())))
+        return repeated(protocol, list(dict.fromkeys(text_lines(protocol.read_prompt_file()))))
 
     def real_clips(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> ClipSet:
         """See `Dataset.real_clips`: protocols of this data set have no metric that asks."""
@@ -127,8 +127,10 @@ def repeated(protocol: BenchmarkProtocol, prompts: Sequence[str]) -> list[str]:
 def _class_prompts(protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> list[str]:
     """Classes as often as in the split (largest remainders), in an order drawn by hash: any part of it is mixed."""
     try:
-        sentences: dict[str, str] = json.loads(protocol.read_prompt_file())
-    except json.JSONDecodeError as error:
+        sentences = json.loads(protocol.read_prompt_file(), object_pairs_hook=without_repeats)
+        if not isinstance(sentences, dict) or not all(isinstance(text, str) for text in sentences.values()):
+            raise ValueError("expected texts by the names of the classes")
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{protocol.prompt_file} is not a JSON object of one prompt per class: {error}") from error
     sizes = Counter(entry.label for entry in entries)
     if unknown := sorted(set(sizes) - set(sentences)):
@@ -182,7 +184,8 @@ def read_ucf101(folder: Path, split: str) -> list[Entry]:
             raise InputError(
                 f"split: UCF-101 has no {split!r} here ({listed} is missing); splits are train01, test01, all"
             )
-        paths = sorted(line.split()[0] for line in listed.read_text(encoding="utf-8").splitlines() if line.strip())
+        with opened_text(listed) as file:
+            paths = sorted(line.split()[0] for line in text_lines(file.read()))
     if not paths:
         raise _wrong_layout(folder, "UCF-101", _UCF101_LAYOUT)
     return [Entry(key=path, file=videos / path, label=path.split("/")[0]) for path in paths]

@@ -74,12 +74,9 @@ def score_folders(
 
 
 def _prompts_of(folder: Path, entries: Sequence[Entry]) -> list[str]:
-    """Prompts from the list of captions, or else from the videos' own metadata."""
-    if any((folder / name).exists() for name in ("captions.jsonl", "captions.csv")):
-        listed = {entry.file.resolve(): entry.caption for entry in read_captions(folder, frame_folders=True)}
-        prompts = [listed.get(entry.file.resolve(), "") for entry in entries]
-    else:
-        prompts = [_prompt_in(entry.file) for entry in entries]
+    """Prompts from the list of captions or the texts beside the videos, or else from the videos' own metadata."""
+    listed = {entry.file.resolve(): entry.caption for entry in read_captions(folder, frame_folders=True)}
+    prompts = [listed.get(entry.file.resolve()) or _prompt_in(entry.file) for entry in entries]
     if "" in prompts:
         missing = entries[prompts.index("")].key
         raise InputError(

@@ -1,6 +1,5 @@
 """The sprite world as a plug-in of the benchmarks: its data set, its feature network, and its frozen protocol."""
 
-import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,7 @@ from show1.sprites.alignment.judge import CRITERIA, SceneJudge, clip_moments
 from show1.sprites.alignment.prompts import alignment_prompts, prompts_sha256, read_prompt
 from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.world import ASSETS
+from show1.tables import json_rows
 from show1.video import Video
 
 READER = "sprite-reader"
@@ -37,11 +37,11 @@ class SpriteDataset:
 
     def list_prompts(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> list[str]:
         """Lists the prompts of the protocol's split; see `Dataset.list_prompts`."""
-        text = protocol.read_prompt_file(ASSETS)
+        lines = protocol.read_prompt_file(ASSETS).split("\n")
         try:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = [row for _, row in json_rows(lines, str(protocol.prompt_file))]
             prompts = [str(row["prompt"]) for row in rows if protocol.split in ("all", row["set"])]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise InputError(
                 f"{protocol.prompt_file} must hold JSON objects with prompt and set, one per line: {error!r}"
             ) from error

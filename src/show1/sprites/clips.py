@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from show1.data.clips import Vocabulary, frame_times
+from show1.data.clips import ClipSource, Vocabulary, frame_times
 from show1.sprites.captions import caption, plural, vocabulary
 from show1.sprites.groups import GroupWorld
 from show1.sprites.options import SpriteOptions
@@ -15,7 +15,7 @@ from show1.sprites.world import SUBJECTS
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpriteClips:
+class SpriteClips(ClipSource):
     """The sprite world as a `show1.data.clips.ClipSource`."""
 
     world: SpriteWorld = SpriteWorld()

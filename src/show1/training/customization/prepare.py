@@ -235,10 +235,8 @@ def _check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
 def _image_prompts(config: CustomizationConfig, folder: Path) -> tuple[str, ...]:
     """A prompt for each image, in the order of `load_images`: its caption if it has one, else that of all."""
     common = config.prompt[0] if config.prompt else ""
-    captions: Mapping[str, str] = {}
-    if any((folder / name).is_file() for name in ("captions.jsonl", "captions.csv")):
-        captions = {entry.file.name: entry.caption for entry in read_captions(folder)}
-    return tuple(with_style(captions.get(file.name, common), config.name) for file in image_files(folder))
+    captions = {entry.file: entry.caption for entry in read_captions(folder)}
+    return tuple(with_style(captions.get(file) or common, config.name) for file in image_files(folder))
 
 
 def save_reference_sheet(config: CustomizationConfig, clips: Clips, file: Path) -> None:
