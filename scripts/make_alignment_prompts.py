@@ -4,20 +4,23 @@
 
 The files are part of the protocol: with them change the hashes that reports name, and figures stop being comparable.
 Subjects, motions and backgrounds come up equally often in each set of the first file; the second one, of groups, small
-and big subjects, has every arrangement equally often.
+and big subjects, has every arrangement equally often, and so has the third one every pair of motions as far as it can.
 """
 
 import json
 import random
+from itertools import permutations
 from pathlib import Path
 
 from show1.sprites.captions import CLIP_TEMPLATES, PLACES, VERBS, caption, with_article
 from show1.sprites.groups import GroupWorld, arrangement, is_arrangement_held_out
+from show1.sprites.two_motions import ORDERS, PAIR_MOTIONS, TwoMotionsWorld, is_composition_held_out, two_motions
 from show1.sprites.world import BACKGROUNDS, COUNTS, MOTIONS, RELATIONS, SIZES, SUBJECTS, Split, combinations
 
 FILE = Path("src/show1/sprites/assets/alignment_prompts.jsonl")
 GROUP_FILE = FILE.with_name("group_prompts.jsonl")
 PROMPTS = {"held_out": 128, "seen": 128, "paraphrase": 64}
+MOTION_FILE = FILE.with_name("motion_prompts.jsonl")
 GROUP_PROMPTS = 64
 """Number of prompts in each set."""
 
@@ -61,6 +64,23 @@ def group_lines(name: str, hows: tuple[str, ...], split: Split) -> list[dict[str
     return list(lines.values())
 
 
+def motion_lines(name: str, subjects: int, split: Split) -> list[dict[str, object]]:
+    """Scenes of a split in their order, each two motions about as often as the others, no text twice."""
+    hows = ORDERS if subjects == 1 else tuple(permutations(PAIR_MOTIONS, 2))
+    world, lines = TwoMotionsWorld(seed=3000, split=split), dict[str, dict[str, object]]()
+    left = dict.fromkeys(hows, -(-GROUP_PROMPTS // len(hows)))
+    for scene in map(world.scene, range(20_000)):
+        text, motions, shown = caption(scene), two_motions(scene), (scene, *scene.others)
+        if len(shown) != subjects or motions is None or not left[motions] or text in lines:
+            continue
+        if is_composition_held_out(scene) != (split == "held_out") or len(lines) == GROUP_PROMPTS:
+            continue
+        left[motions] -= 1
+        parts = {"subjects": [each.subject for each in shown], "motions": motions, "background": scene.background}
+        lines[text] = {"set": name, "prompt": text, **parts}
+    return list(lines.values())
+
+
 def main() -> None:
     rng = random.Random("alignment 1")
     lines = []
@@ -83,6 +103,14 @@ def main() -> None:
     ]
     GROUP_FILE.write_text("".join(json.dumps(line) + "\n" for line in groups))
     print(f"{len(groups)} prompts in {GROUP_FILE}")
+    motions = [
+        line
+        for name, subjects in (("motion_binding", 2), ("motion_order", 1))
+        for ending, split in (("", "train"), ("_held_out", "held_out"))
+        for line in motion_lines(name + ending, subjects, split)
+    ]
+    MOTION_FILE.write_text("".join(json.dumps(line) + "\n" for line in motions))
+    print(f"{len(motions)} prompts in {MOTION_FILE}")
 
 
 if __name__ == "__main__":

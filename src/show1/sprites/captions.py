@@ -12,6 +12,7 @@ from typing import Literal
 
 from show1.sprites.groups import ARRANGEMENTS, arrangement
 from show1.sprites.scenes import Scene
+from show1.sprites.two_motions import two_motions
 from show1.sprites.world import BACKGROUNDS, COUNTS, MOTIONS, RELATIONS, SIZES, SUBJECTS
 
 VERBS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -122,6 +123,30 @@ GROUP_TEMPLATES: tuple[str, ...] = (
 )
 """Sentences for groups, whether they are clips or single frames; the canonical one first."""
 
+PAIR_TEMPLATES: tuple[str, ...] = (
+    "{a_first} {verb} and {a_second} {other_verb} over {place}",
+    "over {place}, {a_first} {verb} while {a_second} {other_verb}",
+    "{a_first} {doing} and {a_second} {other_doing} over {place}",
+    "{a_first} {verb} while {a_second} {other_verb}, with {place} behind",
+)
+"""Sentences for clips of two subjects with a motion each, the canonical one first."""
+
+PAIR_IMAGE_TEMPLATES: tuple[str, ...] = (
+    "{a_first} and {a_second} over {place}",
+    "over {place}, {a_first} and {a_second}",
+    "{a_first} and {a_second}, with {place} behind",
+)
+"""Sentences for single frames of them, the canonical one first."""
+
+SEQUENCE_TEMPLATES: tuple[str, ...] = (
+    "{a_first} {verb}, then {direction} over {place}",
+    "{a_first} first {verb} and then {other_verb} over {place}",
+    "over {place}, {a_first} {verb}, then {other_verb}",
+    "{a_first} {doing} and then {direction}, with {place} behind it",
+    "{a_first} {verb} before {other_doing} over {place}",
+)
+"""Sentences for clips of one subject with one motion after another, the canonical one first."""
+
 PLURALS: dict[str, str] = {
     "fox": "foxes",
     "fish": "fish",
@@ -154,7 +179,10 @@ def caption(scene: Scene, rng: random.Random | None = None, *, kind: Literal["cl
     Returns:
         A lower-case caption.
     """
-    if scene.others:
+    if motions := two_motions(scene):
+        if scene.others or kind == "clip":
+            return _two_motions_caption(scene, motions, rng, kind)
+    elif scene.others:
         return _group_caption(scene, rng)
     templates = CLIP_TEMPLATES if kind == "clip" else IMAGE_TEMPLATES
     verbs, places = VERBS[MOTIONS[scene.motion]], PLACES[BACKGROUNDS[scene.background]]
@@ -188,6 +216,30 @@ def _group_caption(scene: Scene, rng: random.Random | None) -> str:
     return template.format(group=group, place=place)
 
 
+def _two_motions_caption(
+    scene: Scene, motions: tuple[int, int], rng: random.Random | None, kind: Literal["clip", "image"]
+) -> str:
+    templates = SEQUENCE_TEMPLATES
+    if scene.others:
+        templates = PAIR_TEMPLATES if kind == "clip" else PAIR_IMAGE_TEMPLATES
+    first, second = MOTIONS[motions[0]], MOTIONS[motions[1]]
+    wordings, places = (VERBS[first], VERBS[second]), PLACES[BACKGROUNDS[scene.background]]
+    template, chosen, place = templates[0], [verbs[0] for verbs in wordings], places[0]
+    if rng is not None and rng.random() < 0.5:
+        template, place = rng.choice(templates), rng.choice(places)
+        chosen = [rng.choice(verbs) for verbs in wordings]
+    return template.format(
+        a_first=with_article(SUBJECTS[scene.subject]),
+        a_second=with_article(SUBJECTS[scene.others[0].subject]) if scene.others else "",
+        verb=chosen[0][0],
+        doing=chosen[0][1],
+        other_verb=chosen[1][0],
+        other_doing=chosen[1][1],
+        direction=second.removeprefix("moves "),
+        place=place,
+    )
+
+
 # The words by which a text names a motion or a background, beyond the wordings above; whole words.
 _MOTION_CUES: dict[str, tuple[str, ...]] = {
     "moves left": ("left", "leftward", "leftwards"),
@@ -219,7 +271,7 @@ class CaptionFacts:
     """Indices into `SUBJECTS`, in the order of the text."""
 
     motions: tuple[int, ...]
-    """Indices into `MOTIONS`: all that have a cue in the text."""
+    """Indices into `MOTIONS`: all that have a cue in the text, in its order."""
 
     backgrounds: tuple[int, ...]
     """Indices into `BACKGROUNDS`: all that have a cue in the text."""
@@ -303,15 +355,17 @@ def _any_of(phrases: Iterable[str]) -> str:
 
 
 def _found(text: str, cues: list[tuple[str, ...]]) -> tuple[int, ...]:
-    """Indices of the entries that have a cue in the text."""
-    return tuple(i for i, words in enumerate(cues) if re.search(_any_of(words), text))
+    """Indices of the entries that have a cue in the text, in the order of the first ones."""
+    places = {i: match.start() for i, words in enumerate(cues) if (match := re.search(_any_of(words), text))}
+    return tuple(sorted(places, key=lambda i: places[i]))
 
 
-def vocabulary(*, groups: bool = False) -> list[str]:
+def vocabulary(*, groups: bool = False, two_motions: bool = False) -> list[str]:
     """Lists all words that captions can hold, sorted, in lower case and without punctuation.
 
     Args:
         groups: Whether to include those of the captions of `show1.sprites.groups`.
+        two_motions: Whether to include those of the captions of `show1.sprites.two_motions`.
     """
     parts: list[str] = ["a", "an", TILTED, *TURNED, *DIRECTIONS, *SUBJECTS]
     parts += [wording for verbs in VERBS.values() for pair in verbs for wording in pair]
@@ -320,4 +374,7 @@ def vocabulary(*, groups: bool = False) -> list[str]:
     if groups:
         parts += [*RELATIONS, *COUNTS.values(), *SIZES, *(plural(name) for name in SUBJECTS)]
         parts += [re.sub(r"{\w+}", " ", template) for template in GROUP_TEMPLATES]
+    if two_motions:
+        templates = PAIR_TEMPLATES + PAIR_IMAGE_TEMPLATES + SEQUENCE_TEMPLATES
+        parts += [re.sub(r"{\w+}", " ", template) for template in templates]
     return sorted({word for part in parts for word in re.findall(r"[a-z]+", part)})

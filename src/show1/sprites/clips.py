@@ -11,6 +11,7 @@ from show1.sprites.captions import caption, plural, vocabulary
 from show1.sprites.groups import GroupWorld
 from show1.sprites.options import SpriteOptions
 from show1.sprites.scenes import Scene, SpriteWorld, render_tensor
+from show1.sprites.two_motions import TwoMotionsWorld
 from show1.sprites.world import SUBJECTS
 
 
@@ -30,6 +31,9 @@ class SpriteClips(ClipSource):
     groups: float = 0.0
     """Share of the clips that show scenes of `GroupWorld` instead, 0 to 1."""
 
+    two_motions: float = 0.0
+    """Share of the other clips that show scenes of `TwoMotionsWorld` instead, 0 to 1."""
+
     @classmethod
     def from_spec(cls, spec: str, seed: int = 0) -> "SpriteClips":
         """Makes the clips that training data such as `sprites:spins=0.3` name.
@@ -40,7 +44,12 @@ class SpriteClips(ClipSource):
         options = SpriteOptions.from_spec(spec)
         shares = options.subject_shares
         world = SpriteWorld(seed=seed, spins=options.spins, tilts=options.tilts, subject_shares=shares)
-        return cls(world=world, motions_per_scene=options.motions_per_scene, groups=options.groups)
+        return cls(
+            world=world,
+            motions_per_scene=options.motions_per_scene,
+            groups=options.groups,
+            two_motions=options.two_motions,
+        )
 
     @property
     def spec(self) -> str:
@@ -49,6 +58,7 @@ class SpriteClips(ClipSource):
             spins=self.world.spins,
             tilts=self.world.tilts,
             groups=self.groups,
+            two_motions=self.two_motions,
             motions_per_scene=self.motions_per_scene,
             subject_share=tuple(f"{name}:{share!r}" for name, share in self.world.subject_shares),
         )
@@ -68,6 +78,8 @@ class SpriteClips(ClipSource):
         """Gives the scene that the clip at an index shows."""
         if self.groups and random.Random(f"groups {self.world.seed} {index}").random() < self.groups:
             return GroupWorld(seed=self.world.seed, split=self.world.split).scene(index)
+        if self.two_motions and random.Random(f"two motions {self.world.seed} {index}").random() < self.two_motions:
+            return TwoMotionsWorld(seed=self.world.seed, split=self.world.split).scene(index)
         if self.motions_per_scene == 1:
             return self.world.scene(index)
         return self.world.sibling(*divmod(index, self.motions_per_scene))
@@ -86,4 +98,5 @@ class SpriteClips(ClipSource):
     def vocabulary(self) -> Vocabulary:
         """See `ClipSource.vocabulary`: plurals are forms of their singulars."""
         plurals = {plural(name).split()[-1]: name.split()[-1] for name in SUBJECTS}
-        return Vocabulary(words=tuple(vocabulary(groups=self.groups > 0)), forms=plurals)
+        words = vocabulary(groups=self.groups > 0, two_motions=self.two_motions > 0)
+        return Vocabulary(words=tuple(words), forms=plurals)

@@ -76,6 +76,12 @@ class Scene:
     end: tuple[float, float]
     """Centre (x, y) at time 1."""
 
+    via: tuple[float, float] | None = None
+    """Centre (x, y) at time 0.5; None: halfway from start to end."""
+
+    then: int | None = None
+    """Index into `MOTIONS` of the motion of the second half; None: one motion fills the clip."""
+
     size: float
     """Side of the sprite's box at scale 1, in fractions of the frame's height."""
 
@@ -116,10 +122,18 @@ class Scene:
 
     def pose(self, time: float) -> tuple[float, float, float, float]:
         """Returns centre x and y (fractions of the frame), scale and clockwise angle (radians) at a time in [0, 1]."""
-        x = self.start[0] + (self.end[0] - self.start[0]) * time
-        y = self.start[1] + (self.end[1] - self.start[1]) * time
+        start, end, share = self.start, self.end, time
+        if self.via is not None:
+            start, end, share = (start, self.via, 2 * time) if time < 0.5 else (self.via, end, 2 * time - 1)
+        x = start[0] + (end[0] - start[0]) * share
+        y = start[1] + (end[1] - start[1]) * share
         angle = 2 * math.pi * (self.tilt + self.turns * time)
         return x, y, self.scales[0] + (self.scales[1] - self.scales[0]) * time, angle
+
+
+def faces_away(subject: int, motion: str) -> bool:
+    """Returns whether a subject is drawn looking against a motion, so that it must be mirrored."""
+    return SUBJECTS[subject] in {"moves right": FACES_LEFT, "moves left": FACES_RIGHT}.get(motion, ())
 
 
 def relation(first: tuple[float, float], second: tuple[float, float]) -> str:
@@ -275,7 +289,6 @@ def _draw_scene(subject: int, motion: int, background: int, rng: np.random.Gener
         start, end = (start[0], top), (start[0], top + travel)
     if phrase in ("moves left", "moves up"):
         start, end = end, start
-    name = SUBJECTS[subject]
     return Scene(
         subject=subject,
         motion=motion,
@@ -285,7 +298,7 @@ def _draw_scene(subject: int, motion: int, background: int, rng: np.random.Gener
         size=size,
         scales=scales,
         turns=float(rng.choice((-1.0, 1.0))) if phrase == "spins" else 0.0,
-        flip=(phrase == "moves right" and name in FACES_LEFT) or (phrase == "moves left" and name in FACES_RIGHT),
+        flip=faces_away(subject, phrase),
         paint_seed=int(rng.integers(2**31)),
     )
 

@@ -56,6 +56,11 @@ def is_count_held_out(subject: int, count: int) -> bool:
     return (subject + count) % 8 == 0
 
 
+def is_order_held_out(subject: int, order: int) -> bool:
+    """Returns whether a subject is held out in two motions in turn, an index into `two_motions.ORDERS`."""
+    return (subject + order) % 8 == 3
+
+
 def is_size_held_out(subject: int, size: int) -> bool:
     """Returns whether a subject is held out at a size, which is an index into `SIZES`."""
     return (subject + 3 * size) % 8 == 4

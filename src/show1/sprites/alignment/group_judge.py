@@ -16,12 +16,18 @@ from show1.sprites.alignment.judge import Features
 from show1.sprites.alignment.prompts import GroupPrompt
 from show1.sprites.groups import GroupWorld
 from show1.sprites.readers.group import Detection, GroupReader
-from show1.sprites.readers.tracking import track
-from show1.sprites.scenes import LARGEST, SMALLEST, relation, render_tensor
+from show1.sprites.readers.tracking import fitted, track
+from show1.sprites.scenes import SMALLEST, relation, render_tensor
 from show1.sprites.world import BACKGROUNDS, COUNTS, RELATIONS, SIZES, SUBJECTS
 
 GROUP_CRITERIA = ("subjects", "background", "arrangement", "all three", "stable")
 """Criteria by which `GroupJudge` judges a video."""
+
+MIN_SEEN = 0.75
+"""The motion of a small or big subject is measured if this share of the frames, or more, shows it alone."""
+
+MIN_BIG = 0.8
+"""A subject is big if it is read as larger than the largest ordinary one; big ones are drawn 0.9 to 1 high."""
 
 Frame = tuple[Detection, ...]
 """The subjects that are found in a frame."""
@@ -85,7 +91,7 @@ def _is_arranged(frame: Frame, prompt: GroupPrompt) -> bool:
         return relation((first.x, first.y), (second.x, second.y)) == prompt.how
     if len(frame) != 1:
         return False
-    return frame[0].size < SMALLEST if prompt.how == "small" else frame[0].size > LARGEST
+    return frame[0].size < SMALLEST if prompt.how == "small" else frame[0].size > MIN_BIG
 
 
 class GroupJudge:
@@ -97,10 +103,10 @@ class GroupJudge:
     def score(self, video: Tensor) -> tuple[GroupScore, Features | None]:
         """Measures a video (3, F, H, W) in [-1, 1]; there are no features."""
         reading = self.reader.read(video)
-        motion = None
-        if all(len(frame) == 1 for frame in reading.detections):
-            subject, _ = Counter(frame[0].subject for frame in reading.detections).most_common(1)[0]
-            motion = track(video, reading.masks, subject).motion()
+        motion, alone = None, [frame[0].subject for frame in reading.detections if len(frame) == 1]
+        if len(alone) >= MIN_SEEN * len(reading.detections):
+            subject, _ = Counter(alone).most_common(1)[0]
+            motion = fitted(track(video, reading.masks, subject), video, reading.masks, subject).motion()
         score = GroupScore(
             detections=reading.detections,
             background=reading.background,

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, get_args
 
 from show1.errors import InputError
 from show1.sprites.captions import parse_caption, read_caption
-from show1.sprites.world import ASSETS
+from show1.sprites.world import ASSETS, COUNTS, MOTIONS, RELATIONS, SIZES
 
 SceneSet = Literal["held_out", "seen", "paraphrase"]
 """Pairs that training never shows; combinations that it shows; held-out combinations in other words."""
@@ -17,14 +18,20 @@ GroupSet = Literal["relations", "relations_held_out", "counts", "counts_held_out
 """Two subjects and their relation; several of a kind; small and big ones. Training never shows the pairs of the sets
 that end in `_held_out`."""
 
-PromptSet = SceneSet | GroupSet
+MotionSet = Literal["motion_binding", "motion_binding_held_out", "motion_order", "motion_order_held_out"]
+"""Two subjects with a motion each; one subject with one motion after another. Training never shows the subjects
+together, or the subject in both motions, of the sets that end in `_held_out`."""
+
+PromptSet = SceneSet | GroupSet | MotionSet
 
 SCENE_SETS: tuple[SceneSet, ...] = get_args(SceneSet)
 GROUP_SETS: tuple[GroupSet, ...] = get_args(GroupSet)
-PROMPT_SETS: tuple[PromptSet, ...] = (*SCENE_SETS, *GROUP_SETS)
+MOTION_SETS: tuple[MotionSet, ...] = get_args(MotionSet)
+PROMPT_SETS: tuple[PromptSet, ...] = (*SCENE_SETS, *GROUP_SETS, *MOTION_SETS)
 
 _FILE = ASSETS / "alignment_prompts.jsonl"
 _GROUP_FILE = ASSETS / "group_prompts.jsonl"
+_MOTION_FILE = ASSETS / "motion_prompts.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +88,30 @@ class GroupPrompt:
     """Index into `BACKGROUNDS`."""
 
 
-Prompt = AlignmentPrompt | GroupPrompt
+@dataclass(frozen=True, kw_only=True)
+class MotionPrompt:
+    """A prompt of the protocol for scenes of `show1.sprites.two_motions`."""
+
+    index: int
+    """Line of the prompt file, from 0."""
+
+    set: MotionSet
+    """The set that it belongs to."""
+
+    prompt: str
+    """The text."""
+
+    subjects: tuple[int, ...]
+    """Indices into `SUBJECTS`: two with a motion each, or one that does both in turn."""
+
+    motions: tuple[int, int]
+    """Indices into `MOTIONS`: of the first and second subject, or of the first and second half."""
+
+    background: int
+    """Index into `BACKGROUNDS`."""
+
+
+Prompt = AlignmentPrompt | GroupPrompt | MotionPrompt
 
 
 def read_prompt(text: str) -> PromptFacts:
@@ -118,10 +148,47 @@ def group_prompts() -> tuple[GroupPrompt, ...]:
     return tuple(GroupPrompt(index=i, **{**line, "subjects": tuple(line["subjects"])}) for i, line in enumerate(lines))
 
 
+@cache
+def motion_prompts() -> tuple[MotionPrompt, ...]:
+    """Returns all prompts of `MOTION_SETS`, in the order of the file."""
+    lines = map(json.loads, _MOTION_FILE.read_text(encoding="utf-8").splitlines())
+    tuples = ({**line, "subjects": tuple(line["subjects"]), "motions": tuple(line["motions"])} for line in lines)
+    return tuple(MotionPrompt(index=i, **line) for i, line in enumerate(tuples))
+
+
 def prompts_of(name: PromptSet) -> list[Prompt]:
     """Returns the prompts of a set, in the order of its file."""
-    everything: tuple[Prompt, ...] = (*alignment_prompts(), *group_prompts())
+    everything: tuple[Prompt, ...] = (*alignment_prompts(), *group_prompts(), *motion_prompts())
     return [prompt for prompt in everything if prompt.set == name]
+
+
+def swapped(prompt: Prompt) -> Prompt:
+    """Returns the nearest wrong prompt, of the same words: what a judge that only looks for words cannot tell apart.
+
+    Motions and relations turn round, numbers are off by one, sizes change, and subjects or halves exchange their
+    motions. The text is left as it is.
+    """
+    if isinstance(prompt, AlignmentPrompt):
+        return replace(prompt, motion=_exchanged(MOTIONS, _OPPOSITE_MOTIONS, MOTIONS[prompt.motion]))
+    if isinstance(prompt, GroupPrompt):
+        hows = (*RELATIONS, *COUNTS.values(), *SIZES)
+        return replace(prompt, how=hows[_exchanged(hows, _OPPOSITE_ARRANGEMENTS, prompt.how)])
+    return replace(prompt, motions=(prompt.motions[1], prompt.motions[0]))
+
+
+_OPPOSITE_MOTIONS = (
+    ("moves left", "moves right"),
+    ("moves up", "moves down"),
+    ("grows", "shrinks"),
+    ("spins", "stays still"),
+)
+_OPPOSITE_ARRANGEMENTS = ((RELATIONS[0], RELATIONS[1]), (RELATIONS[2], RELATIONS[3]), tuple(COUNTS.values()), SIZES)
+
+
+def _exchanged(names: Sequence[str], opposites: Iterable[tuple[str, ...]], name: str) -> int:
+    """The index of a name's opposite."""
+    pair = next(pair for pair in opposites if name in pair)
+    return names.index(pair[1 - pair.index(name)])
 
 
 @cache
@@ -134,3 +201,9 @@ def prompts_sha256() -> str:
 def group_prompts_sha256() -> str:
     """Returns the hash of the file of `group_prompts`."""
     return hashlib.sha256(_GROUP_FILE.read_bytes()).hexdigest()
+
+
+@cache
+def motion_prompts_sha256() -> str:
+    """Returns the hash of the file of `motion_prompts`."""
+    return hashlib.sha256(_MOTION_FILE.read_bytes()).hexdigest()

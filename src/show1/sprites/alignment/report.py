@@ -7,6 +7,7 @@ from typing import Any
 from show1.evaluation.report import Report, Table, percent, rounded, save_contact_sheet
 from show1.sprites.alignment.group_judge import GROUP_CRITERIA
 from show1.sprites.alignment.judge import CRITERIA
+from show1.sprites.alignment.motion_judge import MOTION_CRITERIA
 from show1.sprites.alignment.summary import Measurement
 
 PER_SHEET = 4
@@ -20,7 +21,8 @@ def tables(rows: Sequence[dict[str, Any]]) -> list[Table]:
 
     Shares are in percent with 95 % intervals; a figure that no row of a table has is left out.
     """
-    kinds = [(criteria, [r for r in rows if set(criteria) <= set(r)]) for criteria in (CRITERIA, GROUP_CRITERIA)]
+    families = (CRITERIA, GROUP_CRITERIA, MOTION_CRITERIA)
+    kinds = [(criteria, [r for r in rows if set(criteria) <= set(r)]) for criteria in families]
     return [_table(criteria, own) for criteria, own in kinds if own]
 
 

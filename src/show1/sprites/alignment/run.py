@@ -27,13 +27,16 @@ from show1.generation.progress import Callbacks
 from show1.options import Options
 from show1.sprites.alignment.group_judge import GroupJudge
 from show1.sprites.alignment.judge import Features, Judge, SceneJudge
+from show1.sprites.alignment.motion_judge import MotionJudge
 from show1.sprites.alignment.prompts import (
     GROUP_SETS,
+    MOTION_SETS,
     PROMPT_SETS,
     SCENE_SETS,
     Prompt,
     PromptSet,
     group_prompts_sha256,
+    motion_prompts_sha256,
     prompts_of,
     prompts_sha256,
 )
@@ -92,6 +95,8 @@ class AlignmentPlan(Options):
             kinds |= dict.fromkeys(SCENE_SETS, SceneJudge())
         if set(self.sets) & set(GROUP_SETS):
             kinds |= dict.fromkeys(GROUP_SETS, GroupJudge())
+        if set(self.sets) & set(MOTION_SETS):
+            kinds |= dict.fromkeys(MOTION_SETS, MotionJudge())
         return {name: kinds[name] for name in self.sets}
 
 
@@ -150,10 +155,14 @@ class _Alignment:
     def identity(self) -> dict[str, Any]:
         """What the figures depend on, and its hash."""
         model = self.pipe.model_record
-        groups = any(name in GROUP_SETS for name in self.plan.sets)
+        files = [prompts_sha256()]
+        for sets, sha256 in ((GROUP_SETS, group_prompts_sha256), (MOTION_SETS, motion_prompts_sha256)):
+            if set(sets) & set(self.plan.sets):
+                files.append(sha256())
         parts = {
             "protocol": "sprite alignment 3",
-            "prompts_sha256": [prompts_sha256(), *([group_prompts_sha256()] if groups else [])],
+            **({"group_judge": 2} if set(GROUP_SETS) & set(self.plan.sets) else {}),
+            "prompts_sha256": files,
             "reader_sha256": sorted({sha256 for judge in self.judges.values() for sha256 in judge.readers}),
             "model": {"name": model.name, "sha256": model.sha256},
             "dtype": str(self.pipe.dtype).removeprefix("torch."),

@@ -9,6 +9,7 @@ import torch
 from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.evaluation.intervals import Share
 from show1.sprites.alignment.judge import Features, Judge, Score, clip_moments
+from show1.sprites.alignment.prompts import swapped
 
 
 class Measurement(NamedTuple):
@@ -61,7 +62,7 @@ def summarise(name: str, videos: Sequence[Measurement], real: Sequence[Features]
 
 
 def validate(prompts: Sequence[Any], judge: Judge, **size: int) -> list[dict[str, Any]]:
-    """Scores what is known: ground truth, ground truth under other prompts, and noise.
+    """Scores what is known: ground truth, ground truth under other prompts and under swapped ones, and noise.
 
     Args:
         prompts: Prompts of the judge's sets.
@@ -75,12 +76,14 @@ def validate(prompts: Sequence[Any], judge: Judge, **size: int) -> list[dict[str
     half = max(len(prompts) // 2, 1)
     others = [*real[half:], *real[:half]]
     shuffled = [other._replace(prompt=own.prompt) for own, other in zip(real, others, strict=True)]
+    exchanged = [each._replace(prompt=swapped(each.prompt)) for each in real]
     generator, shape = torch.Generator().manual_seed(0), (3, size["num_frames"], size["height"], size["width"])
     noise = [Measurement.of(prompt, torch.rand(shape, generator=generator) * 2 - 1, judge) for prompt in prompts]
     reference = true_features(judge, prompts, [1] * len(prompts), **size)
     return [
         summarise("ground truth", real, reference),
         summarise("ground truth, other prompts", shuffled, reference),
+        summarise("ground truth, swapped prompts", exchanged, reference),
         summarise("noise", noise, reference),
     ]
 
