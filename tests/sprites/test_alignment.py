@@ -63,7 +63,7 @@ def test_the_reader_knows_held_out_renders(reader: SpriteReader) -> None:
 
 def test_scores_tell_truth_from_the_rest() -> None:
     prompts = alignment_prompts()[:16]
-    true, shuffled, noise = validate(prompts, SceneJudge(), num_frames=8, height=80, width=128)
+    true, shuffled, exchanged, noise = validate(prompts, SceneJudge(), num_frames=8, height=80, width=128)
     assert true["all three"]["hits"] >= 15 and true["stable"]["hits"] >= 15
     assert shuffled["all three"]["hits"] == 0
     assert noise["all three"]["hits"] == 0

@@ -75,8 +75,9 @@ def test_places_and_sizes_are_those_of_the_render() -> None:
 
 def test_scores_tell_truth_from_the_rest(judge: GroupJudge) -> None:
     prompts = group_prompts()[::16]
-    true, shuffled, noise = validate(prompts, judge, num_frames=4, height=80, width=128)
+    true, shuffled, exchanged, noise = validate(prompts, judge, num_frames=4, height=80, width=128)
     assert true["all three"]["hits"] >= len(prompts) - 1 and true["stable"]["hits"] >= len(prompts) - 1
+    assert exchanged["subjects"]["hits"] == len(prompts) and exchanged["all three"]["hits"] == 0
     assert shuffled["all three"]["hits"] == noise["all three"]["hits"] == 0
     assert true["flicker"] is not None and true["flicker"] < 0.1 and true["frame_distance"] is None
 

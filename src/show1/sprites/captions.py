@@ -302,14 +302,20 @@ class CaptionFacts:
         return self.motions[0] if self.motions and not grouped else None
 
     @property
+    def then(self) -> int | None:
+        """The second motion, of the second subject or of the second half."""
+        return self.motions[1] if self.motion is not None and len(self.motions) > 1 else None
+
+    @property
     def background(self) -> int | None:
         """The background."""
         return self.backgrounds[0] if self.backgrounds else None
 
     @property
     def ordinary(self) -> bool:
-        """Whether the scene is one upright subject of ordinary size."""
-        return len(self.subjects) == 1 and self.arrangement is None and self.turned is None and self.direction is None
+        """Whether the scene is one upright subject of ordinary size with one motion."""
+        plain = self.arrangement is None and self.turned is None and self.direction is None
+        return plain and len(self.subjects) == 1 and len(self.motions) < 2
 
 
 _NAMES = {name: i for i, subject in enumerate(SUBJECTS) for name in (subject, plural(subject))}

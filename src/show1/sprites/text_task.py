@@ -1,6 +1,7 @@
 """Training of a small text encoder on what captions of the sprite world ask for."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -29,20 +30,21 @@ _CLASSES = {
 }
 """Number of classes of each head; from "other" on the last class means "not mentioned"."""
 
+_SECOND_MOTION = {"then": len(MOTIONS) + 1}
+"""The same for one more head, where captions have two motions."""
 
-def _labels(said: CaptionFacts) -> dict[str, int]:
+
+def _labels(said: CaptionFacts, classes: Mapping[str, int]) -> dict[str, int]:
     """The class for each head; -100, which losses ignore, where no motion, subject or background is mentioned."""
-    unsaid = {
-        name: -100 if name in ("subject", "motion", "background") else count - 1 for name, count in _CLASSES.items()
-    }
-    values = {name: getattr(said, name) for name in _CLASSES}
+    unsaid = {name: -100 if name in ("subject", "motion", "background") else classes[name] - 1 for name in classes}
+    values = {name: getattr(said, name) for name in classes}
     return {name: unsaid[name] if value is None else int(value) for name, value in values.items()}
 
 
 class TextTask(Task):
     """A text encoder whose states say what captions of the sprite world ask for.
 
-    Linear heads read it off the mean of the states: subjects, motion, background, and whatever else is mentioned. With
+    Linear heads read it off the mean of the states: subjects, motions, background, and whatever else is mentioned. With
     such states from the beginning, networks need fewer clips to learn what the words look like, and all stages can
     share one frozen encoder. An encoder that continues learning (`init`) keeps the states of ordinary captions for the
     networks that know them.
@@ -62,7 +64,8 @@ class TextTask(Task):
             self.before = copy.deepcopy(self.text).requires_grad_(False).eval()
         else:
             self.text = TextConditioner.fresh(preset(options.network), source.vocabulary())
-        self.heads = nn.ModuleDict({name: nn.Linear(self.text.width, count) for name, count in _CLASSES.items()})
+        self.classes = _CLASSES | (_SECOND_MOTION if source.two_motions else {})
+        self.heads = nn.ModuleDict({name: nn.Linear(self.text.width, count) for name, count in self.classes.items()})
 
     def logits(self, states: Tensor, captions: list[str]) -> dict[str, Tensor]:
         """Scores each head's classes, (B, classes), from the captions' states (B, L, D)."""
@@ -75,13 +78,13 @@ class TextTask(Task):
         captions: list[str] = batch["caption"]
         states = self.text(captions)
         read = [read_caption(caption) for caption in captions]
-        classes = [_labels(each) for each in read]
-        labels = {name: torch.tensor([c[name] for c in classes]).to(states.device) for name in _CLASSES}
+        classes = [_labels(each, self.classes) for each in read]
+        labels = {name: torch.tensor([c[name] for c in classes]).to(states.device) for name in self.classes}
         scores = self.logits(states, captions)
-        losses = [F.cross_entropy(scores[name], labels[name], reduction="sum") for name in _CLASSES]
+        losses = [F.cross_entropy(scores[name], labels[name], reduction="sum") for name in self.classes]
         loss = torch.stack(losses).sum() / len(captions)
-        known = torch.stack([labels[name] < 0 for name in _CLASSES])
-        right = torch.stack([scores[name].argmax(1) == labels[name] for name in _CLASSES])
+        known = torch.stack([labels[name] < 0 for name in self.classes])
+        right = torch.stack([scores[name].argmax(1) == labels[name] for name in self.classes])
         values = {"loss": loss, "accuracy": (right | known).all(0).float().mean()}
         if self.before is not None:
             ordinary = torch.tensor([each.ordinary for each in read]).to(states.device)
