@@ -89,9 +89,9 @@ def frechet_rows() -> Iterator[Row]:
 
 def constant_rows(networks: Path) -> Iterator[Row]:
     """The published figures of constant videos, from videos to number with the published network."""
-    extract = load_features("i3d-stylegan-v-crop", FeatureOptions(folder=networks, local_files_only=True))
+    probe = load_features("i3d-stylegan-v-crop", FeatureOptions(folder=networks, local_files_only=True))
     for frames, published in CONSTANT_FVD.items():
-        sides = [extract(np.full((8, frames, 64, 64, 3), level, np.uint8)) for level in (0, 255)]
+        sides = [probe.compute(np.full((8, frames, 64, 64, 3), level, np.uint8), ())[:, 0] for level in (0, 255)]
         ours = frechet_distance(*(Gaussian.of(side) for side in sides))
         yield Row(f"FVD, black and white, {frames} frames", ours, published, "common_metrics_on_video_quality", 1e-3)
 

@@ -25,8 +25,8 @@ from show1.evaluation.clips import ClipRule, file_clips
 from show1.evaluation.datasets import DATASETS, read_ucf101
 from show1.evaluation.feature_cache import clip_features
 from show1.evaluation.feature_networks import NETWORKS, FeatureOptions
+from show1.evaluation.features import Probe
 from show1.evaluation.folder_scores import score_folders
-from show1.evaluation.probes import Probe
 from show1.generation.pipeline import Show1Pipeline
 from show1.video import Video
 from tests.evaluation.standard_sets import TinyC3D, TinyI3D, msrvtt, save_network, small_protocol, ucf101, write_clip

@@ -111,11 +111,11 @@ def test_traps(clip: ClipScore) -> None:
 
 
 def test_as_a_feature_network(folder: Path) -> None:
-    extract = load_features("clip-vit-b-32", FeatureOptions(folder=folder, local_files_only=True))
-    found = extract(noise(3, 2, 3, 9, 8))
-    assert found.shape == (6, 512)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
-    assert extract.sha256 == sha256(folder / "model.safetensors")
+    probe = load_features("clip-vit-b-32", FeatureOptions(folder=folder, local_files_only=True))
+    found = probe.compute(noise(3, 2, 3, 9, 8), ())
+    assert found.shape == (2, 3, 512)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=2), 1, rtol=1e-5)
+    assert probe.sha256 == sha256(folder / "model.safetensors")
 
 
 def test_published_weights_are_verified(folder: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
 from show1.evaluation.feature_networks import NETWORKS, FeatureOptions
-from show1.evaluation.features import load_features
+from show1.evaluation.features import Probe, load_features
 from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.evaluation.preprocessing import (
     Preprocessing,
@@ -109,27 +109,32 @@ def served(tmp_path: Path, i3d: TinyI3D, monkeypatch: pytest.MonkeyPatch) -> Ite
         thread.join()
 
 
+def rows(probe: Probe, videos: np.ndarray) -> np.ndarray:
+    """All features of some videos, (N, D)."""
+    return np.concatenate(probe.compute(videos, ()))
+
+
 def test_features_of_a_local_network_in_the_range_that_it_takes(tmp_path: Path, i3d: TinyI3D) -> None:
     videos = noise(2, 10, 8, 6)
-    extract = load_features("i3d-stylegan-v", FeatureOptions(folder=tmp_path / "networks", local_files_only=True))
+    probe = load_features("i3d-stylegan-v", FeatureOptions(folder=tmp_path / "networks", local_files_only=True))
     wanted = i3d.head(torch.from_numpy(videos.mean((1, 2, 3))).float() * 2 / 255 - 1)
-    np.testing.assert_allclose(extract(videos), wanted.detach().numpy(), rtol=1e-4, atol=1e-5)
-    assert extract.sha256 == extract.network.sha256 and extract.path == tmp_path / "networks" / "i3d_torchscript.pt"
-    np.testing.assert_allclose(extract(videos[1:]), extract(videos)[1:], rtol=1e-5)
-    flipped = extract(videos[..., ::-1])
-    assert not np.allclose(flipped, extract(videos), atol=1e-4)  # BGR is another video
+    np.testing.assert_allclose(rows(probe, videos), wanted.detach().numpy(), rtol=1e-4, atol=1e-5)
+    assert probe.sha256 == NETWORKS["i3d-stylegan-v"].sha256
+    np.testing.assert_allclose(rows(probe, videos[1:]), rows(probe, videos)[1:], rtol=1e-5)
+    flipped = rows(probe, videos[..., ::-1])
+    assert not np.allclose(flipped, rows(probe, videos), atol=1e-4)  # BGR is another video
 
 
 def test_the_cropped_variant_is_scaled_before_the_network(tmp_path: Path, i3d: TinyI3D) -> None:
     grey = np.full((1, 10, 8, 6, 3), 255, dtype=np.uint8)
-    extract = load_features("i3d-stylegan-v-crop", FeatureOptions(folder=tmp_path / "networks", local_files_only=True))
-    np.testing.assert_allclose(extract(grey), i3d.head(torch.ones(1, 3)).detach().numpy(), rtol=1e-4, atol=1e-5)
+    probe = load_features("i3d-stylegan-v-crop", FeatureOptions(folder=tmp_path / "networks", local_files_only=True))
+    np.testing.assert_allclose(rows(probe, grey), i3d.head(torch.ones(1, 3)).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_frechet_video_distance_from_videos_to_number(tmp_path: Path, i3d: TinyI3D) -> None:
-    extract = load_features("i3d-stylegan-v", FeatureOptions(folder=tmp_path / "networks", local_files_only=True))
+    probe = load_features("i3d-stylegan-v", FeatureOptions(folder=tmp_path / "networks", local_files_only=True))
     videos = noise(12, 10, 6, 6)
-    real, fake = extract(videos), extract(videos // 2)
+    real, fake = rows(probe, videos), rows(probe, videos // 2)
     first, second = (Gaussian.of(side) for side in (real, fake))
     assert frechet_distance(first, first) < 1e-3 * frechet_distance(first, second)
     # the features are linear in the mean colours, so they can be computed here
@@ -144,7 +149,8 @@ def test_inception_gives_a_feature_for_each_frame(tmp_path: Path, monkeypatch: p
     digest = save(module, tmp_path / "inception-2015-12-05.pt")
     for name in ("inception-clean-fid", "inception-torch-fidelity"):
         monkeypatch.setitem(NETWORKS, name, replace(NETWORKS[name], sha256=digest))
-        found = load_features(name, FeatureOptions(folder=tmp_path, local_files_only=True))(noise(2, 3, 5, 4))
+        probe = load_features(name, FeatureOptions(folder=tmp_path, local_files_only=True))
+        found = rows(probe, noise(2, 3, 5, 4))
         inputs = preprocess(noise(2, 3, 5, 4), NETWORKS[name].preprocessing)
         assert inputs.shape == (6, 3, 299, 299)
         np.testing.assert_allclose(found, module.layers(inputs).flatten(1).detach().numpy(), rtol=1e-4, atol=1e-5)
@@ -152,21 +158,21 @@ def test_inception_gives_a_feature_for_each_frame(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("frames", [9, 1])
 def test_too_few_frames(tmp_path: Path, i3d: TinyI3D, frames: int) -> None:
-    extract = load_features("i3d-stylegan-v", FeatureOptions(folder=tmp_path / "networks", local_files_only=True))
+    probe = load_features("i3d-stylegan-v", FeatureOptions(folder=tmp_path / "networks", local_files_only=True))
     with pytest.raises(InputError, match=f"at least 10 frames, got {frames}"):
-        extract(noise(1, frames, 4, 4))
+        rows(probe, noise(1, frames, 4, 4))
 
 
 def test_a_network_without_a_published_hash_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     digest = save(nn.Flatten(), tmp_path / "c3d_ucf101.pt")
     assert NETWORKS["c3d-ucf101"].sha256 is None
     with caplog.at_level(logging.WARNING):
-        extract = load_features("c3d-ucf101", FeatureOptions(folder=tmp_path, local_files_only=True))
-    assert extract.sha256 == digest and digest in caplog.text
+        probe = load_features("c3d-ucf101", FeatureOptions(folder=tmp_path, local_files_only=True))
+    assert probe.sha256 == digest and digest in caplog.text
     with pytest.raises(InputError, match="16 to 16 frames, got 17"):
-        extract(noise(1, 17, 2, 2))
+        rows(probe, noise(1, 17, 2, 2))
     with pytest.raises(CheckpointError, match=r"features \(1, 192\), expected \(1, 101\)"):
-        extract(noise(1, 16, 2, 2))
+        rows(probe, noise(1, 16, 2, 2))
 
 
 def test_wrong_hash(tmp_path: Path, i3d: TinyI3D) -> None:
@@ -210,10 +216,10 @@ def test_download_is_verified_and_cached(tmp_path: Path, served: str, monkeypatc
     network = replace(NETWORKS["i3d-stylegan-v"], address=f"{served}/i3d_torchscript.pt")
     monkeypatch.setitem(NETWORKS, network.name, network)
     first = load_features(network.name, FeatureOptions())
-    assert first.path == cache_dir() / "features" / network.file
-    assert first.path.read_bytes() == (tmp_path / "networks" / network.file).read_bytes()
+    cached = cache_dir() / "features" / network.file
+    assert cached.read_bytes() == (tmp_path / "networks" / network.file).read_bytes()
     again = load_features(network.name, FeatureOptions(folder=tmp_path / "other", local_files_only=True))
-    np.testing.assert_array_equal(first(noise(1, 10, 4, 4)), again(noise(1, 10, 4, 4)))
+    np.testing.assert_array_equal(rows(first, noise(1, 10, 4, 4)), rows(again, noise(1, 10, 4, 4)))
 
 
 @pytest.mark.parametrize("trouble", ["hash", "missing", "short"])

@@ -28,8 +28,9 @@ from show1.evaluation.clips import ClipRule, Entry, cut_clip, file_clips
 from show1.evaluation.datasets import Dataset
 from show1.evaluation.feature_cache import ClipFeatures
 from show1.evaluation.feature_networks import FeatureOptions
+from show1.evaluation.features import Probe
 from show1.evaluation.metrics import Progress, count_used, figures_of, read_features, warnings_of
-from show1.evaluation.probes import Probe, load_probes
+from show1.evaluation.probes import load_probes
 from show1.evaluation.suite import Suite, identify
 from show1.files import cache_dir
 from show1.generation.pipeline import Show1Pipeline

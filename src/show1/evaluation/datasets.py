@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from show1.errors import InputError
 from show1.evaluation.benchmark_protocol import BenchmarkProtocol, PromptRule, draw
@@ -24,16 +24,14 @@ _MSRVTT_LAYOUT = (
 )
 
 
-class Dataset(Protocol):
-    """A data set of the benchmarks."""
+class Dataset:
+    """A data set of the benchmarks. This base is a file of prompts, one per line, without real videos."""
 
-    @property
-    def prompt_rules(self) -> tuple[PromptRule, ...]:
-        """How a protocol may take prompts from it."""
+    prompt_rules: tuple[PromptRule, ...] = ("all",)
+    """How a protocol may take prompts from it."""
 
-    @property
-    def has_videos(self) -> bool:
-        """Whether it has real videos to compare with."""
+    has_videos = False
+    """Whether it has real videos to compare with."""
 
     def read_entries(self, protocol: BenchmarkProtocol, data: Path | None) -> list[Entry]:
         """Lists the real videos of the protocol's split that are files; `data` is the folder that the user gave.
@@ -41,6 +39,7 @@ class Dataset(Protocol):
         Raises:
             InputError: A folder is needed and not given, or it has another layout.
         """
+        return []
 
     def list_prompts(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> list[str]:
         """Lists the prompts of the generated videos by the protocol's rule, in order.
@@ -48,6 +47,7 @@ class Dataset(Protocol):
         Raises:
             InputError: There are none, or fewer than the protocol asks for.
         """
+        return repeated(protocol, list(dict.fromkeys(text_lines(protocol.read_prompt_file()))))
 
     def real_clips(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> ClipSet:
         """Returns the clips that generated ones are compared with.
@@ -55,30 +55,11 @@ class Dataset(Protocol):
         Raises:
             InputError: The split has fewer videos than the protocol draws.
         """
+        chosen = choose_entries(entries, protocol.references, protocol.reference_seed)
+        return file_clips(chosen, ClipRule.of_real(protocol))
 
 
-class PromptFile:
-    """A file of prompts, one per line, without real videos."""
-
-    prompt_rules: tuple[PromptRule, ...] = ("all",)
-    has_videos = False
-
-    def read_entries(self, protocol: BenchmarkProtocol, data: Path | None) -> list[Entry]:
-        """See `Dataset.read_entries`."""
-        return []
-
-    def list_prompts(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> list[str]:
-        """See `Dataset.list_prompts`."""
-        return repeated(protocol, list(dict.fromkeys(text_lines(protocol.read_prompt_file()))))
-
-    def real_clips(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> ClipSet:
-        """See `Dataset.real_clips`: protocols of this data set have no metric that asks."""
-        return file_clips(
-            choose_entries(entries, protocol.references, protocol.reference_seed), ClipRule.of_real(protocol)
-        )
-
-
-class VideoFiles(PromptFile):
+class VideoFiles(Dataset):
     """A data set of video files, which gives prompts by a rule of its own or takes those of a file."""
 
     has_videos = True
@@ -250,7 +231,7 @@ def read_video_folder(folder: Path) -> list[Entry]:
 DATASETS: dict[str, Dataset] = {
     "ucf101": VideoFiles(read_ucf101, "class-distribution", _class_prompts),
     "msrvtt": VideoFiles(read_msrvtt, "one-caption", _caption_prompts),
-    "prompts": PromptFile(),
+    "prompts": Dataset(),
 }
 """The data sets that evaluation itself provides."""
 

@@ -1,8 +1,9 @@
-"""Feature networks, ready to be called with videos."""
+"""Probes: what computes the features of clips that a metric needs; and the feature networks as probes."""
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,60 +14,39 @@ from torch import Tensor
 from show1.errors import CheckpointError, InputError
 from show1.evaluation.clip_score import ClipScore
 from show1.evaluation.feature_networks import NETWORKS, FeatureNetwork, FeatureOptions, find_file, verified_sha256
-from show1.evaluation.preprocessing import Videos, check_videos, preprocess
+from show1.evaluation.preprocessing import check_videos, preprocess
 
 
-class FeatureExtractor:
-    """A loaded feature network, to be called with videos."""
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Computes features of clips."""
 
-    def __init__(
-        self, network: FeatureNetwork, *, path: Path, sha256: str, forward: Callable[[Tensor], Tensor]
-    ) -> None:
-        """Wraps what computes the features.
+    name: str
+    """Name of the network, and of the files that keep its features."""
 
-        Args:
-            network: Its entry in the registry.
-            path: File or folder that it was loaded from.
-            sha256: Computed from the file, for reports.
-            forward: Takes checked videos, gives features.
-        """
-        self.network = network
-        self.path = path
-        self.sha256 = sha256
-        self._forward = forward
+    sha256: str
+    """Hash of the network's weights."""
 
-    def __call__(self, videos: Videos) -> NDArray[np.float32]:
-        """Computes features; where a network takes single frames, those of a video follow one another.
+    compute: Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.float32]]
+    """Takes clips (B, F, H, W, 3) and prompts, gives rows (B, R, D): R is 1, or F where each frame has a row."""
 
-        Args:
-            videos: (B, F, H, W, 3), uint8 RGB.
+    uses_prompts: bool = False
+    """Whether the features depend on prompts."""
 
-        Returns:
-            (B, D), or (B*F, D) if `network.per_frame`.
-
-        Raises:
-            InputError: Not such videos, or too few or too many frames.
-            CheckpointError: The file is another network's.
-        """
-        checked = check_videos(videos)
-        frames = checked.shape[1]
-        _check_frames(self.network, frames)
-        with torch.no_grad():
-            features = self._forward(checked).flatten(1).float().cpu().numpy()
-        wanted = (len(checked) * (frames if self.network.per_frame else 1), self.network.dimension)
-        if features.shape != wanted:
-            raise CheckpointError(
-                f"{self.path} gives features {features.shape}, expected {wanted}; it belongs to another network"
-            )
-        return np.ascontiguousarray(features)
+    criteria: tuple[str, ...] = ()
+    """Names of the D features where each says whether a criterion holds, 0 or 1: for the metric `alignment`."""
 
 
-def load_features(name: str, options: FeatureOptions) -> FeatureExtractor:
+def load_features(name: str, options: FeatureOptions) -> Probe:
     """Finds a feature network in a folder, else in the cache, else downloads and verifies it.
 
     Args:
         name: One of `NETWORKS`.
         options: Where it comes from and computes; CLIP lies in the folder as transformers saves it.
+
+    Returns:
+        A probe, which raises InputError for clips that are no videos or have too few or too many frames, and
+        CheckpointError if the file turns out to be that of another network.
 
     Raises:
         InputError: No such name.
@@ -78,7 +58,7 @@ def load_features(name: str, options: FeatureOptions) -> FeatureExtractor:
     network = NETWORKS[name]
     if network.preprocessing == "clip":
         clip = ClipScore.load(name, options)
-        return FeatureExtractor(network, path=clip.path, sha256=clip.sha256, forward=clip.embed_frames)
+        return _probe(network, clip.path, clip.sha256, clip.embed_frames)
     path = find_file(network, options)
     digest = verified_sha256(network, path)
     module = _load_torchscript(network, path).to(options.device)
@@ -88,7 +68,25 @@ def load_features(name: str, options: FeatureOptions) -> FeatureExtractor:
         features: Tensor = module(preprocess(videos, network.preprocessing).to(options.device), **arguments)
         return features
 
-    return FeatureExtractor(network, path=path, sha256=digest, forward=forward)
+    return _probe(network, path, digest, forward)
+
+
+def _probe(network: FeatureNetwork, path: Path, sha256: str, forward: Callable[[Tensor], Tensor]) -> Probe:
+    def compute(clips: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
+        checked = check_videos(clips)
+        count, frames = checked.shape[:2]
+        _check_frames(network, frames)
+        with torch.no_grad():
+            features = forward(checked).flatten(1).float().cpu().numpy()
+        rows = frames if network.per_frame else 1
+        if features.shape != (count * rows, network.dimension):
+            raise CheckpointError(
+                f"{path} gives features {features.shape}, expected {(count * rows, network.dimension)}; it belongs to "
+                "another network"
+            )
+        return features.reshape(count, rows, network.dimension)
+
+    return Probe(name=network.name, sha256=sha256, compute=compute)
 
 
 def _check_frames(network: FeatureNetwork, frames: int) -> None:

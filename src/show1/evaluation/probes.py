@@ -1,7 +1,6 @@
-"""Probes: what computes the features of clips that a metric needs."""
+"""Finds the probes of some metrics: feature networks of files, CLIP, and those of plug-ins."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,27 +11,7 @@ from show1.errors import CheckpointError, InputError
 from show1.evaluation.benchmark_protocol import Metric, MetricName
 from show1.evaluation.clip_score import ClipScore
 from show1.evaluation.feature_networks import NETWORKS, FeatureOptions
-from show1.evaluation.features import load_features
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """Computes features of clips."""
-
-    name: str
-    """Name of the network, and of the files that keep its features."""
-
-    sha256: str
-    """Hash of the network's weights."""
-
-    compute: Callable[[NDArray[np.uint8], Sequence[str]], NDArray[np.float32]]
-    """Takes clips (B, F, H, W, 3) and prompts, gives rows (B, R, D)."""
-
-    uses_prompts: bool = False
-    """Whether the features depend on prompts."""
-
-    criteria: tuple[str, ...] = ()
-    """Names of the D features where each says whether a criterion holds, 0 or 1: for the metric `alignment`."""
+from show1.evaluation.features import Probe, load_features
 
 
 class ProbeSource(Protocol):
@@ -95,13 +74,7 @@ def _load_probe(metric: Metric, options: FeatureOptions, sources: Mapping[str, P
         wants = "a feature for each frame" if metric.name == "fid-vid" else "one feature for each video"
         fitting = [n.name for n in NETWORKS.values() if n.per_frame == (metric.name == "fid-vid")]
         raise InputError(f"{metric.label}: {metric.name} takes {wants}; networks for it are {', '.join(fitting)}")
-    extract = load_features(metric.network, options)
-
-    def compute(clips: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
-        features = extract(clips)
-        return features.reshape(len(clips), -1, features.shape[1])
-
-    return Probe(name=metric.network, sha256=extract.sha256, compute=compute)
+    return load_features(metric.network, options)
 
 
 def _clip_probe(metric: Metric, options: FeatureOptions) -> Probe:

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from show1.errors import InputError
-from show1.evaluation.benchmark_protocol import BenchmarkProtocol, Metric, MetricName, PromptRule
+from show1.evaluation.benchmark_protocol import BenchmarkProtocol, Metric, MetricName
 from show1.evaluation.catalogue import STANDARD
 from show1.evaluation.clips import ClipSet, Entry, Frames
-from show1.evaluation.datasets import repeated
-from show1.evaluation.probes import Probe
+from show1.evaluation.datasets import Dataset, repeated
+from show1.evaluation.features import Probe
 from show1.sprites.alignment.judge import CRITERIA, SceneJudge, clip_moments
 from show1.sprites.alignment.prompts import alignment_prompts, prompts_sha256, read_prompt
 from show1.sprites.readers.subject import SpriteReader
@@ -25,15 +24,10 @@ READER = "sprite-reader"
 """Name of the feature network."""
 
 
-class SpriteDataset:
+class SpriteDataset(Dataset):
     """Renders of what the alignment prompts ask for, as real videos."""
 
-    prompt_rules: tuple[PromptRule, ...] = ("all",)
     has_videos = True
-
-    def read_entries(self, protocol: BenchmarkProtocol, data: Path | None) -> list[Entry]:
-        """Returns no entries: the real videos are not files."""
-        return []
 
     def list_prompts(self, protocol: BenchmarkProtocol, entries: Sequence[Entry]) -> list[str]:
         """Lists the prompts of the protocol's split; see `Dataset.list_prompts`."""
