@@ -124,7 +124,7 @@ def test_troubles_come_before_the_work(pipe: Show1Pipeline, tmp_path: Path) -> N
     with pytest.raises(InputError, match="two cats over the sea"):
         run_benchmark(pipe, groups, out, data=tmp_path / "prompts.txt", catalogue=CATALOGUE)
     broken = small_protocol(dataset="sprites", prompts="all", prompt_file=str(tmp_path / "prompts.txt"))
-    with pytest.raises(InputError, match="JSON objects with prompt and set"):
+    with pytest.raises(InputError, match="prompts.txt, line 1 is not JSON"):
         run_benchmark(pipe, broken, out, catalogue=CATALOGUE)
     inception = Metric(name="is", network="sprite-reader")
     with pytest.raises(InputError, match="is:sprite-reader: the network sprite-reader serves fvd, fid-vid, kvd"):
