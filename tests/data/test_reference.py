@@ -11,7 +11,6 @@ from PIL import Image
 from benchmarks.customization.motions import teaching_clip
 from show1.data.reference import Reference, ReferenceOptions, load_images, load_reference, reference_sheet
 from show1.errors import InputError, MediaError
-from show1.media import stream
 from show1.media.stream import stream_video
 from show1.video import Video
 
@@ -148,7 +147,7 @@ def test_extreme_shapes_are_padded_or_refused(tmp_path: Path) -> None:
 
 
 def test_frames_too_large_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "MAX_PIXELS", 1000)
+    monkeypatch.setattr("show1.media.frames.MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(MediaError, match="64 pixels wide and 48 high, more than 1,000 pixels"):
         load_reference(encode(tmp_path / "a.mp4", greys(2)), options(2))
     (tmp_path / "images").mkdir()

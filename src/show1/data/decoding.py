@@ -1,24 +1,25 @@
 """Pictures of a video at given moments, and how they are fitted to a size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
 import torch
 import torch.nn.functional as F
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from show1.errors import MediaError
+from show1.media.frames import Frame, OpenVideo, Pixels
+from show1.media.stream import open_video
 
 Times = NDArray[np.float64]
 """Moments in seconds from the start of a video, ascending: (F,)."""
 
 
-def pictures_at(file: Path, where: str, choose: Callable[[float, float], Times]) -> list[NDArray[np.uint8]]:
+def pictures_at(file: Path, where: str, choose: Callable[[float, float], Times]) -> list[Pixels]:
     """Decodes the pictures that a video shows at some moments.
 
     Args:
@@ -32,13 +33,8 @@ def pictures_at(file: Path, where: str, choose: Callable[[float, float], Times])
     Raises:
         MediaError: The video cannot be decoded.
     """
-    try:
-        with av.open(str(file)) as container:
-            length = _length(container, file, where)
-            times = choose(length, 1 / _frame_rate(container.streams.video[0]))
-            return _decode_at(container, times, file, where)
-    except av.FFmpegError as error:
-        raise _unreadable(file, where, str(error)) from error
+    with _opened(file, where) as video:
+        return _shown_at(video, choose(video.seconds() or 0.0, 1 / video.rate))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +64,14 @@ def probe(file: Path, where: str) -> Probe:
     Raises:
         MediaError: It cannot be decoded.
     """
-    try:
-        with av.open(str(file)) as container:
-            length = _length(container, file, where)
-            stream = container.streams.video[0]
-            frame = next(container.decode(stream), None)
-            if frame is None:
-                raise _unreadable(file, where, "it holds no frames")
-            return Probe(seconds=length, fps=_frame_rate(stream), height=frame.height, width=frame.width)
-    except av.FFmpegError as error:
-        raise _unreadable(file, where, str(error)) from error
+    with _opened(file, where) as video:
+        first = next(video.frames(), None)
+        if first is None:
+            raise MediaError("it holds no frames")
+        return Probe(seconds=video.seconds() or 0.0, fps=video.rate, height=first.height, width=first.width)
 
 
-def fitted(picture: NDArray[np.uint8], height: int, width: int) -> torch.Tensor:
+def fitted(picture: Pixels, height: int, width: int) -> torch.Tensor:
     """Resizes a picture to cover a size and crops its centre: (3, height, width) float32 in [-1, 1]."""
     image = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     scale = max(height / image.shape[2], width / image.shape[3])
@@ -90,70 +81,36 @@ def fitted(picture: NDArray[np.uint8], height: int, width: int) -> torch.Tensor:
     return image[:, top : top + height, left : left + width].clamp(-1, 1)
 
 
-def _unreadable(file: Path, where: str, reason: str) -> MediaError:
-    return MediaError(f"{file} ({where}) cannot be decoded: {reason}; replace the file, re-encode it, or drop the line")
+@contextmanager
+def _opened(file: Path, where: str) -> Iterator[OpenVideo]:
+    """Opens a video for training; messages name the place where it is listed, and say what to do."""
+    try:
+        with open_video(file) as video:
+            yield video
+    except MediaError as error:
+        raise MediaError(
+            f"{file} ({where}) cannot be decoded: {error.__cause__ or error}; replace the file, re-encode it, or drop "
+            "the line"
+        ) from error
 
 
-def _frame_rate(stream: Any) -> float:
-    return float(stream.average_rate or stream.guessed_rate or 25)
-
-
-def _length(container: Any, file: Path, where: str) -> float:
-    """Seconds that a video lasts: by its header, or by its packets where the header gives only the file's duration."""
-    if not container.streams.video:
-        raise _unreadable(file, where, "it holds no video stream")
-    stream = container.streams.video[0]
-    if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
-    state = file.stat()
-    found = _length_of_packets(file, state.st_size, state.st_mtime_ns)
-    if found is None:
-        raise _unreadable(file, where, "it holds no frames with a time")
-    return found
-
-
-@cache
-def _length_of_packets(file: Path, _size: int, _changed: int) -> float | None:
-    """Seconds from the first frame to the end of the last."""
-    with av.open(str(file)) as container:
-        stream = container.streams.video[0]
-        usual = 1 / _frame_rate(stream) / float(stream.time_base)
-        times = [(p.pts, p.pts + (p.duration or usual)) for p in container.demux(stream) if p.pts is not None]
-        if not times:
-            return None
-        return float((max(end for _, end in times) - min(start for start, _ in times)) * stream.time_base)
-
-
-def _decode_at(container: Any, times: Times, file: Path, where: str) -> list[NDArray[np.uint8]]:
-    """Decodes the pictures that are on show at times in ascending order, in seconds from the start of the video.
-
-    Returns:
-        One (H, W, 3) uint8 RGB array per time.
-    """
-    stream = container.streams.video[0]
-    origin = float((stream.start_time or 0) * stream.time_base)
-    wanted = times + origin + 0.25 / _frame_rate(stream)  # a quarter of a frame absorbs rounded timestamps
-    container.seek(int(max(float(times[0]) + origin, 0.0) / stream.time_base), stream=stream)
-    shown: Any = None
-    pictures: list[NDArray[np.uint8]] = []
-    for frame in container.decode(stream):
+def _shown_at(video: OpenVideo, times: Times) -> list[Pixels]:
+    """Decodes the pictures that are on show at times in ascending order, in seconds from the start of the video."""
+    usual = 1 / video.rate
+    wanted = times + usual / 4  # a quarter of a frame absorbs rounded timestamps
+    shown: Frame | None = None
+    pictures: list[Pixels] = []
+    for frame in video.frames(float(times[0])):
         while shown is not None and frame.time > wanted[len(pictures)]:
-            pictures.append(_picture(shown))
+            pictures.append(_draw(shown))
             if len(pictures) == len(wanted):
                 return pictures
         shown = frame
-    end = 0.0
-    if shown is not None:
-        lasts = float((shown.duration or 0) * shown.time_base)
-        end = shown.time + max(1.5 / _frame_rate(stream), lasts + 0.5 / _frame_rate(stream))
-    if end < wanted[-1]:
-        raise _unreadable(
-            file, where, f"its frames end at {max(end - origin, 0):.2f} s, before its header says; the file is damaged"
-        )
-    return pictures + [_picture(shown)] * (len(wanted) - len(pictures))
+    end = 0.0 if shown is None else shown.time + max(1.5 * usual, shown.duration + usual / 2)
+    if shown is None or end < wanted[-1]:
+        raise MediaError(f"its frames end at {end:.2f} s, before its header says; the file is damaged")
+    return pictures + [_draw(shown)] * (len(wanted) - len(pictures))
 
 
-def _picture(frame: Any) -> NDArray[np.uint8]:
-    """A decoded frame as (H, W, 3) uint8 RGB, turned upright."""
-    picture: NDArray[np.uint8] = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90) % 4)
-    return picture
+def _draw(frame: Frame) -> Pixels:
+    return frame.draw(frame.height, frame.width, Interpolation.BILINEAR)

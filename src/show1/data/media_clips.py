@@ -18,7 +18,7 @@ from show1.data.clips import ClipSource, ClipView, Vocabulary, frame_times
 from show1.data.decoding import Probe, Times, fitted, pictures_at, probe
 from show1.data.options import DataOptions
 from show1.errors import InputError, MediaError
-from show1.media.stream import open_picture
+from show1.media.pictures import open_picture
 from show1.text.words import split_words
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from show1.errors import InputError, MediaError
+from show1.files import user_path
 from show1.media import contact_sheet
-from show1.media.stream import Frame, open_picture, stream_video
+from show1.media.frames import Frame
+from show1.media.pictures import open_picture, picture_files
+from show1.media.stream import stream_video
 from show1.options import Options
 from show1.video import Video
 
@@ -108,7 +111,7 @@ def load_reference(path: str | Path, options: ReferenceOptions) -> Reference:
         InputError: The file, or its longest shot, is too short.
         MediaError: The file is missing, no video, or damaged from the beginning.
     """
-    path = Path(path)
+    path = user_path(path)
     times, histograms, warnings = _scan(path, options)
     if not times:
         raise InputError(f"start is {options.start:g} s, but {path} has no frame after that; give an earlier start")
@@ -151,10 +154,10 @@ def image_files(folder: str | Path) -> list[Path]:
     Raises:
         MediaError: No such folder, or no images in it.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     if not folder.is_dir():
         raise MediaError(f"no such folder: {folder}; give a folder that holds images")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    files = picture_files(folder, IMAGE_SUFFIXES)
     if not files:
         raise MediaError(f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}); put some in")
     return files

@@ -10,7 +10,7 @@ from show1.errors import InputError
 from show1.evaluation.benchmark_protocol import BenchmarkProtocol, PromptRule, draw
 from show1.evaluation.clips import ClipRule, ClipSet, Entry, choose_entries, file_clips
 from show1.files import read_json_object
-from show1.media.read import IMAGE_SUFFIXES
+from show1.media.pictures import FRAME_SUFFIXES, is_hidden
 from show1.tables import opened_text, text_lines, without_repeats
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".webp", ".m4v", ".mpg", ".mpeg")
@@ -219,9 +219,9 @@ def read_video_folder(folder: Path) -> list[Entry]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give the folder that holds the videos")
-    everything = sorted(folder.rglob("*"))
+    everything = sorted(path for path in folder.rglob("*") if not is_hidden(path))
     files = [path for path in everything if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES]
-    frames = {path.parent for path in everything if path.suffix.lower() in IMAGE_SUFFIXES} - {folder}
+    frames = {path.parent for path in everything if path.suffix.lower() in FRAME_SUFFIXES} - {folder}
     entries = [Entry(key=path.relative_to(folder).as_posix(), file=path) for path in sorted([*files, *frames])]
     if not entries:
         raise InputError(f"{folder} holds no videos: neither files such as .mp4 nor folders of PNG frames")

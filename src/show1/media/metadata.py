@@ -19,6 +19,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from show1.errors import InputError, MediaError
+from show1.files import parse_json
 
 KEY = "show1"
 """Name of the entry that holds the metadata."""
@@ -76,7 +77,7 @@ def add_gif_comment(path: Path, text: str) -> None:
 def parse_metadata(text: str | None) -> dict[str, Any]:
     """Returns the metadata written by `dump_metadata`; an empty dict for anything else."""
     try:
-        value = json.loads(text or "{}")
+        value = parse_json(text or "{}")
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
@@ -94,8 +95,8 @@ def image_record(path: Path) -> tuple[dict[str, Any], float | None]:
     try:
         with Image.open(path) as image:
             if image.format == "PNG":
-                text = getattr(image, "text", {})
-                return parse_metadata(text.get(KEY)), _rate(text.get("fps"))
+                text = image.info.get(KEY)  # `image.text` would decode the image
+                return parse_metadata(text if isinstance(text, str) else None), _rate(image.info.get("fps"))
             if image.format == "GIF":
                 comment = image.info.get("comment", b"")
                 record = parse_metadata(comment.decode("utf-8", "replace"))
