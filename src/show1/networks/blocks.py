@@ -48,60 +48,46 @@ UP_BLOCKS: dict[str, tuple[Spatial, bool]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec:
-    """Plan of the layers of a block; the fields are named after the keys of `UNetConfig`."""
+    """Plan of the layers of a block: a level of the config, and the values that differ from block to block."""
 
+    config: UNetConfig
+    level: int
     spatial: Spatial
-    time_embed_dim: int
-    groups: int
-    eps: float
-    act_fn: str
-    time_scale_shift: str
+    attention_head_dim: int
+    only_cross_attention: bool
     skip_time_act: bool
     output_scale_factor: float
-    text_dim: int
-    attention_head_dim: int
-    num_attention_heads: int
-    only_cross_attention: bool
-    cross_attention_norm: str | None
-    transformer_layers: int
-    use_linear_projection: bool
-    temporal: bool
-    temporal_head_dim: int | None
 
     @classmethod
     def at_level(cls, config: UNetConfig, level: int) -> "LayerSpec":
         """Reads the spec of a level from the config; blocks add their spatial attention."""
-        heads = "attention_head_dim" if config.num_attention_heads is None else "num_attention_heads"
         return cls(
+            config=config,
+            level=level,
             spatial=None,
-            time_embed_dim=config.time_embed_dim,
-            groups=config.norm_num_groups,
-            eps=config.norm_eps,
-            act_fn=config.act_fn,
-            time_scale_shift=config.resnet_time_scale_shift,
+            attention_head_dim=config.at_level("attention_head_dim", level),
+            only_cross_attention=config.at_level("only_cross_attention", level),
             skip_time_act=config.resnet_skip_time_act,
             output_scale_factor=config.resnet_out_scale_factor,
-            text_dim=config.at_level("cross_attention_dim", level),
-            attention_head_dim=config.at_level("attention_head_dim", level),
-            num_attention_heads=config.at_level(heads, level),
-            only_cross_attention=config.at_level("only_cross_attention", level),
-            cross_attention_norm=config.cross_attention_norm,
-            transformer_layers=config.at_level("transformer_layers_per_block", level),
-            use_linear_projection=config.use_linear_projection,
-            temporal=config.temporal,
-            temporal_head_dim=config.temporal_head_dim,
         )
+
+    @property
+    def num_attention_heads(self) -> int:
+        """Attention heads of the Stable Diffusion family."""
+        key = "attention_head_dim" if self.config.num_attention_heads is None else "num_attention_heads"
+        heads: int = self.config.at_level(key, self.level)
+        return heads
 
     def resnet(self, in_channels: int, out_channels: int, *, up: bool = False, down: bool = False) -> ResnetBlock:
         """Makes a resnet, which doubles (`up`) or halves (`down`) the frame if asked to."""
         return ResnetBlock(
             in_channels,
             out_channels,
-            time_embed_dim=self.time_embed_dim,
-            groups=self.groups,
-            eps=self.eps,
-            act_fn=self.act_fn,
-            time_scale_shift=self.time_scale_shift,
+            time_embed_dim=self.config.time_embed_dim,
+            groups=self.config.norm_num_groups,
+            eps=self.config.norm_eps,
+            act_fn=self.config.act_fn,
+            time_scale_shift=self.config.resnet_time_scale_shift,
             skip_time_act=self.skip_time_act,
             output_scale_factor=self.output_scale_factor,
             up=up,
@@ -110,35 +96,38 @@ class LayerSpec:
 
     def attention(self, channels: int) -> nn.Module:
         """Makes the spatial attention."""
+        text_dim, groups = self.config.at_level("cross_attention_dim", self.level), self.config.norm_num_groups
         if self.spatial == "added":
             return AddedTextAttention(
                 channels,
                 head_dim=self.attention_head_dim,
-                text_dim=self.text_dim,
-                groups=self.groups,
+                text_dim=text_dim,
+                groups=groups,
                 eps=1e-5,
                 only_text=self.only_cross_attention,
-                text_norm=self.cross_attention_norm,
+                text_norm=self.config.cross_attention_norm,
             )
         return SpatialTransformer(
             channels,
             heads=self.num_attention_heads,
             head_dim=channels // self.num_attention_heads,
-            text_dim=self.text_dim,
-            groups=self.groups,
-            layers=self.transformer_layers,
-            linear=self.use_linear_projection,
+            text_dim=text_dim,
+            groups=groups,
+            layers=self.config.at_level("transformer_layers_per_block", self.level),
+            linear=self.config.use_linear_projection,
             only_text=self.only_cross_attention,
         )
 
     def temporal_transformer(self, channels: int) -> TemporalTransformer:
         """Makes the transformer over frames."""
-        if self.temporal_head_dim is not None:
-            heads = channels // self.temporal_head_dim
+        if self.config.temporal_head_dim is not None:
+            heads = channels // self.config.temporal_head_dim
         else:
             # in the published DeepFloyd family, the channels per head are the number of heads
             heads = self.attention_head_dim if self.spatial == "added" else self.num_attention_heads
-        return TemporalTransformer(channels, heads=heads, head_dim=channels // heads, groups=self.groups)
+        return TemporalTransformer(
+            channels, heads=heads, head_dim=channels // heads, groups=self.config.norm_num_groups
+        )
 
 
 class Block(nn.Module):
@@ -148,13 +137,13 @@ class Block(nn.Module):
         super().__init__()
         self.gradient_checkpointing = False
         self.resnets = nn.ModuleList(spec.resnet(i, o) for i, o in resnets)
-        if spec.temporal:
+        if spec.config.temporal:
             self.temp_convs = nn.ModuleList(TemporalConvLayer(o) for _, o in resnets)
-        self.temporal = spec.temporal
+        self.temporal = spec.config.temporal
 
     def _add_attentions(self, spec: LayerSpec, channels: int, count: int) -> None:
         self.attentions = nn.ModuleList(spec.attention(channels) for _ in range(count))
-        if spec.temporal:
+        if spec.config.temporal:
             self.temp_attentions = nn.ModuleList(spec.temporal_transformer(channels) for _ in range(count))
 
     def text_key_value(self, text: Tensor) -> list[LayerText]:
