@@ -1,7 +1,7 @@
 """Image super-resolution of the first frame by DeepFloyd IF-II, through diffusers."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,23 +10,6 @@ from show1.config import FirstFrameSettings
 from show1.diffusion import StepCallback, build_scheduler
 from show1.stages.denoising import SchedulerLike, scheduler_config
 from show1.stages.stage import PromptEmbeddings
-
-
-class FirstFrameModel(Protocol):
-    """Upscales single images."""
-
-    def __call__(
-        self,
-        frame: Tensor,
-        prompts: PromptEmbeddings,
-        *,
-        size: tuple[int, int],
-        settings: FirstFrameSettings,
-        generators: Sequence[torch.Generator],
-        on_step: StepCallback | None = None,
-    ) -> Tensor:
-        """Upscales images (B, 3, h, w) in [-1, 1] to `size` (height, width); returns (B, 3, H, W) on the CPU."""
-        ...
 
 
 class DeepFloydFirstFrame:
@@ -56,6 +39,7 @@ class DeepFloydFirstFrame:
         generators: Sequence[torch.Generator],
         on_step: StepCallback | None = None,
     ) -> Tensor:
+        """Upscales images (B, 3, h, w) in [-1, 1] to `size` (height, width); returns (B, 3, H, W) on the CPU."""
         pipeline = self._pipeline(settings)
         parameter = next(self.unet.parameters())
         embeds = prompts.to(parameter.device, parameter.dtype)

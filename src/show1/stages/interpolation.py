@@ -30,18 +30,9 @@ class InterpolationStage(DenoisingStage):
         on_step: StepCallback | None = None,
         numerics: Numerics = "default",
     ) -> Tensor:
-        """Interpolates.
+        """Interpolates keyframes (B, 3, F, H, W) to (B, 3, (F - 1) * factor + 1, H, W); see `Stage.__call__`.
 
-        Args:
-            video: (B, 3, F, H, W) keyframes.
-            prompts: B prompts.
-            seeds: Source of the noise.
-            settings: Factor and sampling.
-            on_step: Called after every step; may raise to stop the run.
-            numerics: How networks and solvers round.
-
-        Returns:
-            (B, 3, (F - 1) * factor + 1, H, W) float32 in about [-1, 1], on the CPU. A single keyframe is given back.
+        A single keyframe is given back.
         """
         keyframes = require_video(video, prompts, self.name)
         batch, channels, num_keyframes, height, width = keyframes.shape

@@ -62,18 +62,7 @@ class KeyframesStage(DenoisingStage):
         on_step: StepCallback | None = None,
         numerics: Numerics = "default",
     ) -> Tensor:
-        """Generates keyframes.
-
-        Args:
-            video: Not used: this stage comes first.
-            prompts: B prompts.
-            seeds: Source of the noise.
-            settings: Size and sampling.
-            on_step: Called after every step; may raise to stop the run.
-            numerics: How networks and solvers round.
-
-        Returns:
-            (B, 3, F, H, W) float32 in about [-1, 1], on the CPU.
+        """Generates keyframes (B, 3, F, H, W) from noise, whatever `video` is; see `Stage.__call__`.
 
         Raises:
             InputError: The weights of the start noise add up to more than 1.
@@ -84,9 +73,8 @@ class KeyframesStage(DenoisingStage):
         noise = randn(shape, generators)
         if start_noise:
             noise = blend(noise, start_noise, seeds.generators("keyframes/start_noise", 0))
-        network = PixelNetwork(self.unet)
         return self.denoise(
-            network,
+            PixelNetwork(self.unet),
             noise,
             prompts,
             settings=settings,

@@ -20,7 +20,7 @@ from show1.diffusion import (
     unfold_frames,
 )
 from show1.stages.denoising import DenoisingStage, SchedulerLike, require_video, scheduler_config, shifted
-from show1.stages.first_frame import FirstFrameModel
+from show1.stages.first_frame import DeepFloydFirstFrame
 from show1.stages.networks import PixelNetwork
 from show1.stages.stage import PromptEmbeddings
 
@@ -46,7 +46,7 @@ class SuperResolutionStage(DenoisingStage):
         unet: nn.Module,
         scheduler: SchedulerLike,
         image_noising_scheduler: SchedulerLike | None = None,
-        first_frame: FirstFrameModel | None = None,
+        first_frame: DeepFloydFirstFrame | None = None,
         *,
         details: Mapping[str, Tensor] | None = None,
     ) -> None:
@@ -73,19 +73,7 @@ class SuperResolutionStage(DenoisingStage):
         on_step: StepCallback | None = None,
         numerics: Numerics = "default",
     ) -> Tensor:
-        """Upscales.
-
-        Args:
-            video: (B, 3, F, h, w), any number of frames.
-            prompts: B prompts.
-            seeds: Source of the noise.
-            settings: Size, windows and sampling.
-            on_step: Called after every step; may raise to stop the run.
-            numerics: How networks and solvers round.
-
-        Returns:
-            (B, 3, F, H, W) float32 in about [-1, 1], on the CPU.
-        """
+        """Upscales any number of frames, (B, 3, F, h, w), to (B, 3, F, H, W); see `Stage.__call__`."""
         low = require_video(video, prompts, self.name)
         windows = sliding_windows(low.shape[2], settings.window, settings.stride) if low.shape[2] > 1 else []
         steps = settings.num_inference_steps

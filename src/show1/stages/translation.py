@@ -53,18 +53,9 @@ class TranslationStage(DenoisingStage):
         on_step: StepCallback | None = None,
         numerics: Numerics = "default",
     ) -> Tensor:
-        """Translates.
+        """Translates (B, 3, F, h, w) to (B, 3, F, H, W), with prompts by its own encoder; see `Stage.__call__`.
 
-        Args:
-            video: (B, 3, F, h, w).
-            prompts: B prompts, encoded by the expert's own text encoder.
-            seeds: Source of the noise.
-            settings: Size, strength and sampling.
-            on_step: Called after every step; may raise to stop the run.
-            numerics: Changes nothing here: the published run's expert rounds as diffusers does.
-
-        Returns:
-            (B, 3, F, H, W) float32 in about [-1, 1], on the CPU.
+        `numerics` changes nothing here: the published run's expert rounds as diffusers does.
         """
         low = require_video(video, prompts, self.name)
         generators = seeds.generators(self.name, 0)
