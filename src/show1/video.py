@@ -1,5 +1,6 @@
 """The `Video` type: frames, frame rate and the record of how they were made."""
 
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,17 @@ class Video:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def __repr__(self) -> str:
+        count, height, width = self.frames.shape[:3]
+        label = f", {textwrap.shorten(self.label, 80, placeholder='...')!r}" if self.label else ""
+        return f"<Video of {count} frames, {height}x{width} (height x width), {self.fps:g} frames/s{label}>"
+
+    def _repr_html_(self) -> str:
+        """Gives a player for notebooks, which plays in a loop."""
+        from show1.media.player import html_player
+
+        return html_player(self.frames, self.fps, self.label)
 
     @classmethod
     def from_tensor(cls, video: "torch.Tensor", *, fps: float, metadata: dict[str, Any] | None = None) -> "Video":

@@ -38,24 +38,22 @@ def inspect(
 
 def _inspect_video(path: Path, *, as_json: bool) -> None:
     from show1.generation.metadata import VideoRecord
-    from show1.media import read_metadata
-    from show1.video import Video
+    from show1.media import read_facts
 
-    metadata = read_metadata(path)
-    if not metadata:
+    facts = read_facts(path)
+    if not facts.metadata:
         raise InputError(
             f"{path} holds no record of how it was made: it is not by show1, or another program re-wrote it"
         )
-    video = Video.load(path)
-    frames, height, width = video.frames.shape[:3]
+    frames, height, width, fps = facts.num_frames, facts.height, facts.width, facts.fps
     if as_json:
-        facts = {"file": str(path), "frames": frames, "height": height, "width": width, "fps": video.fps}
-        say_json({**facts, "metadata": metadata})
+        shape = {"frames": frames, "height": height, "width": width, "fps": fps}
+        say_json({"file": str(path), **shape, "metadata": facts.metadata})
         return
-    record = VideoRecord.from_metadata(metadata)
+    record = VideoRecord.from_metadata(facts.metadata)
     say_fact("prompt", record.prompt)
     say_fact("seed", record.seed)
-    say_fact("video", f"{frames} frames of {height}x{width} (height x width), {video.fps:g} frames/s")
+    say_fact("video", f"{frames} frames of {height}x{width} (height x width), {fps:g} frames/s")
     _say_origin(record.model, record)
     say_fact("stages", ", ".join(record.stages))
     say("settings")

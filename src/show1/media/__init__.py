@@ -4,7 +4,7 @@ The functions take and give arrays of frames; `show1.Video` holds them together 
 """
 
 from show1.media.destination import probe_output, probe_sheet
-from show1.media.read import read_metadata, read_video
+from show1.media.read import read_facts, read_metadata, read_video
 from show1.media.sheet import contact_sheet, save_sheet
 from show1.media.write import write_video
 
@@ -12,6 +12,7 @@ __all__ = [
     "contact_sheet",
     "probe_output",
     "probe_sheet",
+    "read_facts",
     "read_metadata",
     "read_video",
     "save_sheet",

@@ -90,7 +90,7 @@ class ContainerVideo:
         return _length_of_packets(self.path, state.st_size, state.st_mtime_ns, self.rate)
 
     def announced(self) -> int:
-        """Number of pictures that the file should hold by its header; 0 if that is unknown."""
+        """See `OpenVideo.announced`."""
         stream, container = self._stream, self._container
         if stream.frames and "mov" in container.format.name:
             return int(min(stream.frames, len(stream.index_entries)))  # an edit list drops what is far outside of it

@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 
 from show1.errors import InputError, OutputError, Show1Error
+from show1.files import link_target, user_path
 from show1.media.formats import choose_format
 
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -50,8 +51,9 @@ def probe_output(
     output = choose_format(path, codec=codec, quality=quality)
     if size is not None:
         output.check_video(*size, fps)
-    check_free(Path(path), overwrite=overwrite, folder=not output.suffix)
-    _check_folder(Path(path))
+    path = user_path(path)
+    check_free(path, overwrite=overwrite, folder=not output.suffix)
+    _check_folder(path)
 
 
 def probe_sheet(path: str | Path, overwrite: bool = False) -> None:
@@ -65,7 +67,7 @@ def probe_sheet(path: str | Path, overwrite: bool = False) -> None:
         InputError: The suffix cannot be used.
         OutputError: The file exists, or its folder cannot be written.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.suffix.lower() not in SHEET_SUFFIXES:
         raise InputError(
             f"cannot write a contact sheet to {path}: the suffix must be one of {', '.join(SHEET_SUFFIXES)}"
@@ -75,7 +77,7 @@ def probe_sheet(path: str | Path, overwrite: bool = False) -> None:
 
 
 def check_free(path: Path, *, overwrite: bool, folder: bool = False) -> None:
-    """Raises OutputError if something at `path` must not be replaced.
+    """Raises OutputError if something at `path` must not be replaced. A link stands for what it leads to.
 
     Args:
         path: The output.
@@ -83,15 +85,22 @@ def check_free(path: Path, *, overwrite: bool, folder: bool = False) -> None:
         folder: The output is a folder of frames. An existing folder may be empty; with `overwrite` it may hold numbered
             frames, and nothing else, so that nobody loses other files.
     """
+    target = link_target(path)
     if not os.path.lexists(path):
         return
-    if folder and path.is_dir():
+    if not target.exists():
+        if not overwrite:
+            raise OutputError(
+                f"{path} is a link to {target}, which does not exist: choose another name, or have the link's target "
+                "written (--overwrite)"
+            )
+    elif folder and path.is_dir():
         names = os.listdir(path)
         if not all(FRAME_NAME.fullmatch(name) for name in names):
             raise OutputError(f"the folder {path} holds other files than numbered frames: choose another one")
         if names and not overwrite:
             raise OutputError(f"{path} holds frames already: choose another name, or overwrite it (--overwrite)")
-    elif folder or not (path.is_file() or path.is_symlink()):
+    elif folder or not path.is_file():
         wanted = "a folder" if folder else "a file"
         raise OutputError(f"{path} exists and is not {wanted}: choose another name")
     elif not overwrite:
@@ -102,8 +111,8 @@ def check_free(path: Path, *, overwrite: bool, folder: bool = False) -> None:
 def replacing(path: Path, *, overwrite: bool, folder: bool = False) -> Iterator[Path]:
     """Gives a temporary path beside `path`, which replaces `path` when the block ends without an error.
 
-    Missing parent folders are created. Whatever goes wrong, Ctrl-C included, the temporary file is removed and `path`
-    stays as it was.
+    A link stays, and what it leads to is replaced. Missing parent folders are created. Whatever goes wrong, Ctrl-C
+    included, the temporary file is removed and `path` stays as it was.
 
     Args:
         path: The output.
@@ -113,7 +122,8 @@ def replacing(path: Path, *, overwrite: bool, folder: bool = False) -> Iterator[
     Raises:
         OutputError: The output exists, or cannot be written.
     """
-    partial = path.absolute().with_name(f".{secrets.token_hex(6)}.partial")
+    target = link_target(path)
+    partial = target.absolute().with_name(f".{secrets.token_hex(6)}.partial")
     with output_errors(path):
         check_free(path, overwrite=overwrite, folder=folder)
         partial.parent.mkdir(parents=True, exist_ok=True)
@@ -121,12 +131,12 @@ def replacing(path: Path, *, overwrite: bool, folder: bool = False) -> Iterator[
             if folder:
                 partial.mkdir()
                 yield partial
-                _replace_folder(partial, path)
+                _replace_folder(partial, target)
             else:
                 yield partial
                 _flush_to_disk(partial)
                 check_free(path, overwrite=overwrite)
-                os.replace(partial, path)
+                os.replace(partial, target)
         finally:
             _remove(partial)
 
@@ -154,7 +164,7 @@ def output_errors(path: Path) -> Iterator[None]:
 
 def _check_folder(path: Path) -> None:
     """Writes a little file into the nearest existing folder above `path` and removes it."""
-    folder = path.absolute().parent
+    folder = link_target(path).absolute().parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     probe = folder / f".{secrets.token_hex(6)}.partial"

@@ -4,6 +4,7 @@ The suffix of the output path picks the container. A path that ends in ``/``, th
 suffix means a folder of numbered PNG frames.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,7 +148,7 @@ def choose_format(path: str | Path, *, codec: str | None = None, quality: int | 
     Raises:
         InputError: The suffix is unknown, the codec does not fit the container, or the quality is out of range.
     """
-    suffix = _container_suffix(path)
+    suffix = _container_suffix(os.path.expanduser(path))
     container = CONTAINERS[suffix]
     if codec is not None and codec not in container.codecs:
         choice = (

@@ -82,6 +82,10 @@ class OpenVideo(Protocol):
         """
         ...
 
+    def announced(self) -> int:
+        """Number of frames by the file's header; 0 if it does not say."""
+        ...
+
     def count(self) -> int:
         """Counts the frames without decoding them."""
         ...

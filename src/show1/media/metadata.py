@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 
 from show1.errors import InputError, MediaError
 from show1.files import parse_json
@@ -102,7 +102,7 @@ def image_record(path: Path) -> tuple[dict[str, Any], float | None]:
                 record = parse_metadata(comment.decode("utf-8", "replace"))
             else:
                 record = parse_metadata(str(image.getexif().get(EXIF_IMAGE_DESCRIPTION, "")))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaError(f"cannot read {path}: it is not an image, or it is damaged ({error})") from error
     metadata = record.get(KEY)
     return (metadata if isinstance(metadata, dict) else {}), _rate(record.get("fps"))
@@ -120,4 +120,4 @@ def _rate(value: object) -> float | None:
         rate = float(value) if isinstance(value, str | int | float) else 0.0
     except ValueError:
         return None
-    return rate if 0 < rate < float("inf") else None
+    return rate if 1e-3 <= rate <= 1e3 else None

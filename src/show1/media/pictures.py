@@ -46,6 +46,10 @@ class ImageVideo:
                     yield _frame(shown, time, lasts)
                     time += lasts
 
+    def announced(self) -> int:
+        """See `OpenVideo.announced`."""
+        return self.count()
+
     def count(self) -> int:
         """See `OpenVideo.count`."""
         return sum(self._repeats(seconds) for seconds in self._durations())
@@ -90,6 +94,10 @@ class FolderVideo:
         """See `OpenVideo.frames`."""
         for number in range(min(int(start * self.rate + 1e-6), len(self.files) - 1), len(self.files)):
             yield _frame(open_picture(self.files[number]), number / self.rate, 1 / self.rate)
+
+    def announced(self) -> int:
+        """See `OpenVideo.announced`."""
+        return len(self.files)
 
     def count(self) -> int:
         """See `OpenVideo.count`."""
@@ -172,7 +180,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             check_size(path, image.height, image.width)
             yield image
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise MediaError(
             f"cannot read {path}: it is no image, or damaged or incomplete ({error}); get a fresh copy"
         ) from error

@@ -80,6 +80,8 @@ def read_video(path: str | Path, *, max_frames: int | None = None) -> Recording:
         for frame in islice(video.frames(), max_frames):
             if not frames:
                 size = frame.height, frame.width
+                if max_frames is None and not video.jumps:
+                    _check_length(path, video.announced(), *size)
             elif size != (frame.height, frame.width) and path.is_dir():
                 raise MediaError(f"the images of {path} differ in size; make them equal")
             _check_length(path, len(frames) + 1, *size)

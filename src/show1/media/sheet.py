@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from show1.errors import InputError
+from show1.files import user_path
 from show1.media.destination import probe_sheet, replacing
 
 GAP = 4
@@ -69,7 +70,7 @@ def save_sheet(image: Image.Image, path: str | Path, *, overwrite: bool = False)
         InputError: The suffix is another one.
         OutputError: The file exists, or cannot be written.
     """
-    path = Path(path)
+    path = user_path(path)
     probe_sheet(path, overwrite)
     suffix = path.suffix.lower()
     kind = {".png": "PNG", ".webp": "WEBP"}.get(suffix, "JPEG")

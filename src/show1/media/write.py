@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from show1.errors import InputError
+from show1.files import user_path
 from show1.media.destination import replacing
 from show1.media.formats import OutputFormat, choose_format
 from show1.media.metadata import EXIF_IMAGE_DESCRIPTION, add_gif_comment, container_tags, dump_record, png_text
@@ -73,7 +74,7 @@ def write_video(
         OutputError: The file exists, or cannot be written (permission, disk full).
     """
     output = choose_format(path, codec=codec, quality=quality)
-    path, metadata = Path(path), metadata or {}
+    path, metadata = user_path(path), metadata or {}
     if len(frames) == 0:
         raise InputError("the video has no frames")
     output.check_video(frames.shape[1], frames.shape[2], fps)
