@@ -55,3 +55,8 @@ class MissingDependencyError(Show1Error, ImportError):
 
 class Cancelled(Show1Error):
     """The caller stopped the generation; its run folder keeps the finished stages."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns the text of an error of another package on one line; its class where it has no text."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -32,3 +32,17 @@ MAX_DECODED_BYTES = 8 << 30
 """Memory for the frames of a video that is read whole: a minute of 1920x1080 at 22 frames per second."""
 MAX_DECODED_FRAMES = 1 << 20
 """Frames of such a video, or images of a folder: twelve hours at 24 frames per second."""
+MAX_CONFIG_LAYERS = 128
+"""Layers of a network, counted from its config before it is made."""
+MAX_CONFIG_NUMBER = 1 << 24
+"""Any other number in a network's config: channels, words, tokens."""
+MAX_CONFIG_LEVELS = 64
+"""Entries of a list in a network's config."""
+MAX_SHARDS = 1000
+"""Files that the weights of a network are split into."""
+MAX_TOKENIZER_BYTES = 64 << 20
+"""Size of a file of a tokenizer."""
+MAX_NOISE_TIMESTEPS = 100_000
+"""Timesteps of a noise schedule."""
+MAX_ADAPTER_BYTES = 8 << 30
+"""Size of an adapter's file."""

@@ -283,10 +283,10 @@ def test_a_sound_model_has_no_findings(published: Path) -> None:
 
 def test_numbers_that_are_not_finite_are_found(copy: Path) -> None:
     state = load_file(copy / WEIGHTS)
-    save_file({**state, "conv_in.bias": torch.full_like(state["conv_in.bias"], float("nan"))}, copy / WEIGHTS)
+    save_file({**state, "conv_in.weight": torch.full_like(state["conv_in.weight"], float("nan"))}, copy / WEIGHTS)
     assert verify(copy, stages=["keyframes"]) == []
     (finding,) = verify(copy, stages=["keyframes"], deep=True)
-    assert "conv_in.bias" in str(finding)
+    assert "conv_in.weight" in str(finding)
     assert str(WEIGHTS) in str(finding)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from show1.checkpoints.locate import INDEX, Cascade
-from show1.checkpoints.weight_files import find_weights, read_json, read_tensors, weight_variants
+from show1.checkpoints.index import INDEX
+from show1.checkpoints.locate import Cascade
+from show1.checkpoints.weight_files import find_weights, indexed_names, read_tensors, weight_variants
 from show1.config import StageName
 from show1.errors import CheckpointError, OutputError
 from show1.files import write_json, write_tensors
@@ -99,7 +100,7 @@ def _copy_component(component: Component, source_parent: Path, target_parent: Pa
     target.mkdir(parents=True)
     weights = find_weights(source, variant) if component.has_weights else []
     small = [f for f in source.iterdir() if f.suffix in (".json", ".txt", ".model") and ".index." not in f.name]
-    indices = [f for f in source.glob("*.index*.json") if _names(f) & {w.name for w in weights}]
+    indices = [f for f in source.glob("*.index*.json") if indexed_names(f) & {w.name for w in weights}]
     for file in (*weights, *small, *indices):
         shutil.copyfile(file, target / file.name)  # follows the links of the Hub's cache
     if weights and weights[0].suffix == ".bin":
@@ -114,10 +115,6 @@ def _change_weights(folder: Path, deltas: Mapping[str, Tensor]) -> None:
         changed = {name: tensor.float() + deltas[name] for name, tensor in tensors.items() if name in deltas}
         if changed:
             write_tensors(file, {**tensors, **changed})
-
-
-def _names(index: Path) -> set[str]:
-    return set(read_json(index).get("weight_map", {}).values())
 
 
 def _safe_name(name: str) -> str:

@@ -3,20 +3,19 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from show1.checkpoints.hub import KNOWN_MODELS, HubOptions, fetch, near_name
-from show1.checkpoints.weight_files import find_weights, read_json
+from show1.checkpoints.index import INDEX, STAGE_NOTES, Advice, Notes, read_index, read_stage_notes
+from show1.checkpoints.weight_files import check_inside, find_weights, read_json
 from show1.config import PUBLISHED, STAGES, CascadeSettings, StageName
-from show1.errors import CheckpointError, InputError, ModelNotFoundError, Show1Error
+from show1.errors import CheckpointError, InputError, ModelNotFoundError
 from show1.stage_table import SHARED_TEXT, STAGE_TABLE, TEXT, Component, StageRow, parts_of
 
 logger = logging.getLogger(__name__)
 
-INDEX = "show1.json"
-"""The file that makes a folder a cascade."""
 # the first release's authors advise 100 steps and guidance 12.0
 _SETTINGS_OF_REPO: dict[str, dict[str, Any]] = {
     "showlab/show-1-base-0.0": {"num_inference_steps": 100, "guidance_scale": 12.0}
@@ -34,6 +33,8 @@ class Part:
     """Folder that holds the stage's components."""
     source: str
     """Where it comes from: a repository with its commit, or a folder."""
+    root: Path
+    """Folder of the model, which no link may lead out of."""
     text: Path | None = None
     """Folder that holds the stage's `tokenizer` and `text_encoder`."""
 
@@ -50,6 +51,8 @@ class Cascade:
     """The stages in order, then the optional parts that there are."""
     settings: CascadeSettings
     """The settings that it was made for."""
+    customization: Advice = field(default_factory=dict)
+    """Options that suit its customization."""
     variant: str | None = None
     """Weight files to prefer."""
 
@@ -167,36 +170,22 @@ def _resolve_folder(folder: Path, options: _Options) -> Cascade:
 
 
 def _cascade_folder(folder: Path, options: _Options) -> Cascade:
-    subfolders, settings = _read_index(folder / INDEX)
-    parts = {}
-    shared = folder / subfolders[SHARED_TEXT] if SHARED_TEXT in subfolders else None
-    for name in (n for n in options.parts if n in subfolders):
-        path = folder / subfolders[name]
+    index = read_index(folder / INDEX)
+    parts, notes = {}, Notes()
+    shared = folder / index.subfolders[SHARED_TEXT] if SHARED_TEXT in index.subfolders else None
+    for name in (n for n in options.parts if n in index.subfolders):
+        path = folder / index.subfolders[name]
         text = (_own_text(path) or shared) if STAGE_TABLE[name].has_text else None
-        parts[name] = Part(path=path, source=str(path), text=text)
-    name = str(read_json(folder / INDEX).get("name") or folder.resolve().name)
-    model = str(folder.resolve())
-    return Cascade(name=name, model=model, parts=parts, settings=settings, variant=options.variant)
-
-
-def _read_index(file: Path) -> tuple[dict[str, str], CascadeSettings]:
-    index = read_json(file)
-    if index.get("format") != 1:
-        raise CheckpointError(
-            f"{file} has format {index.get('format')!r}, this version of show1 reads format 1; update show1"
-        )
-    subfolders = index.get("stages")
-    if not isinstance(subfolders, dict) or not subfolders:
-        raise CheckpointError(f"{file} must map stages to subfolders under 'stages'; save the cascade again")
-    for stage, subfolder in subfolders.items():
-        inside = isinstance(subfolder, str) and not Path(subfolder).is_absolute() and ".." not in Path(subfolder).parts
-        if stage not in STAGE_TABLE or not inside:
-            raise CheckpointError(f"{file}: {subfolder!r} is not a subfolder for the stage {stage!r}; correct it")
-    try:
-        settings = CascadeSettings.from_dict(index["settings"]) if "settings" in index else PUBLISHED
-    except (Show1Error, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{file}: the settings cannot be read ({error}); correct them") from error
-    return subfolders, settings
+        parts[name] = Part(path=path, source=str(path), text=text, root=folder)
+        notes = notes.and_then(read_stage_notes(path, name)) if (path / STAGE_NOTES).is_file() else notes
+    return Cascade(
+        name=index.name or folder.resolve().name,
+        model=str(folder.resolve()),
+        parts=parts,
+        settings=PUBLISHED.replace(**notes.and_then(index.notes).settings),
+        customization=index.notes.customization or notes.customization,
+        variant=options.variant,
+    )
 
 
 def _own_text(path: Path) -> Path | None:
@@ -225,7 +214,7 @@ def _published_in_folder(folder: Path, found: Mapping[str, Path | None], options
             )
         # the published repositories of the pixel stages hold copies of one text encoder
         text = {"own": path, "shared": found[SHARED_TEXT] or path, "none": None}[row.text]
-        parts[name] = Part(path=path, source=str(path), text=text)
+        parts[name] = Part(path=path, source=str(path), text=text, root=folder)
     model = str(folder.resolve())
     return Cascade(name=folder.resolve().name, model=model, parts=parts, settings=PUBLISHED, variant=options.variant)
 
@@ -241,7 +230,7 @@ def _published_on_hub(options: _Options) -> Cascade:
                 raise
             _explain_absent_part(row, str(error))
             continue
-        parts[name] = Part(path=path, source=source, text=path if row.text == "own" else None)
+        parts[name] = Part(path=path, source=source, root=path, text=path if row.text == "own" else None)
     if any(STAGE_TABLE[name].text == "shared" for name in parts):
         shared = parts[SHARED_TEXT].path if SHARED_TEXT in parts else _fetch_shared_text(options)
         parts = {n: replace(p, text=shared) if STAGE_TABLE[n].text == "shared" else p for n, p in parts.items()}
@@ -276,7 +265,7 @@ def _cascade_on_hub(repo: str, options: _Options) -> Cascade:
             f"{repo} is not a cascade: it has no {INDEX}; if it is a stage, say which: "
             f"Show1Pipeline.from_pretrained({{'keyframes': {repo!r}}})"
         )
-    subfolders, _ = _read_index(path / INDEX)
+    subfolders = read_index(path / INDEX).subfolders
     components = [
         f"{subfolder}/{component.name}"
         for name, subfolder in subfolders.items()
@@ -296,56 +285,65 @@ def _resolve_mapping(model: Mapping[str, str | Path], options: _Options) -> Casc
     if unknown or not model:
         raise InputError(f"unknown stage {unknown[0] if unknown else None!r}; the keys are {', '.join(STAGE_TABLE)}")
     parts: dict[str, Part] = {}
-    settings = PUBLISHED
+    notes = Notes()
     for name in (n for n in options.parts if n in model):
         found, of_stage = _resolve_part(STAGE_TABLE[name], str(model[name]), options)
         parts.update(found)
-        settings = settings.replace(**of_stage)
+        notes = notes.and_then(of_stage)
     shared = parts[SHARED_TEXT].text if SHARED_TEXT in parts else None
     parts = {n: replace(p, text=p.text or shared) if STAGE_TABLE[n].has_text else p for n, p in parts.items()}
-    absolute = {name: _absolute(str(value)) for name, value in model.items()}
-    name = ", ".join(f"{stage}={value}" for stage, value in model.items())
-    return Cascade(name=name, model=absolute, parts=parts, settings=settings, variant=options.variant)
+    return Cascade(
+        name=", ".join(f"{stage}={value}" for stage, value in model.items()),
+        model={name: _absolute(str(value)) for name, value in model.items()},
+        parts=parts,
+        settings=PUBLISHED.replace(**notes.settings),
+        customization=notes.customization,
+        variant=options.variant,
+    )
 
 
 def _absolute(value: str) -> str:
     return str(Path(value).expanduser().resolve()) if Path(value).expanduser().is_dir() else value
 
 
-def _resolve_part(row: StageRow, value: str, options: _Options) -> tuple[dict[str, Part], dict[str, Any]]:
+def _resolve_part(row: StageRow, value: str, options: _Options) -> tuple[dict[str, Part], Notes]:
     """One entry of a mapping: the row's own folder or repository, or a cascade to take it from.
 
     Returns:
-        The files, and the settings that come with them by stage.
+        The files, and what is known about how to use them.
     """
     folder = Path(value).expanduser()
     if value not in KNOWN_MODELS and folder.is_dir() and (folder / "unet").is_dir():
         text = _own_text(folder) if row.has_text else None
-        return {row.name: Part(path=folder.resolve(), source=str(folder), text=text)}, {}
+        part = Part(path=folder.resolve(), source=str(folder), text=text, root=folder.resolve())
+        return {row.name: part}, read_stage_notes(folder, row.name)
     if value not in KNOWN_MODELS and not folder.is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", value):
         return _part_on_hub(row, value, options)
     cascade = _resolve_name(value, replace(options, stages=(row.stage,)))
     if row.name not in cascade.parts:
         raise ModelNotFoundError(f"{value} has no {row.name!r}; it has {', '.join(cascade.parts) or 'no stage'}")
     if row.part_of is not None:
-        return {row.name: cascade.parts[row.name]}, {}
-    return cascade.parts, {row.name: getattr(cascade.settings, row.name).to_dict()}
+        return {row.name: cascade.parts[row.name]}, Notes()
+    notes = Notes(settings=cascade.settings.to_dict(), customization=cascade.customization)
+    return cascade.parts, notes.of_stage(row.name)
 
 
-def _part_on_hub(row: StageRow, repo: str, options: _Options) -> tuple[dict[str, Part], dict[str, Any]]:
+def _part_on_hub(row: StageRow, repo: str, options: _Options) -> tuple[dict[str, Part], Notes]:
     shares_text = row.text == "shared" and repo in {other.repository for other in STAGE_TABLE.values()}
     components = (*row.components, *TEXT) if row.has_text and not shares_text else row.components
-    path, source = fetch(repo, _folders(components), options)
+    path, source = fetch(repo, _folders(components), options, extra=(STAGE_NOTES,))
     text = _fetch_shared_text(options) if shares_text else _own_text(path) if row.has_text else None
-    settings = {row.name: _SETTINGS_OF_REPO[repo]} if repo in _SETTINGS_OF_REPO and row.part_of is None else {}
-    return {row.name: Part(path=path, source=source, text=text)}, settings
+    notes = read_stage_notes(path, row.name)
+    if repo in _SETTINGS_OF_REPO and row.part_of is None:
+        notes = Notes(settings={row.name: _SETTINGS_OF_REPO[repo]})
+    return {row.name: Part(path=path, source=source, text=text, root=path)}, notes
 
 
 def _check_parts(cascade: Cascade) -> None:
     for name, part in cascade.parts.items():
         for component in STAGE_TABLE[name].components:
             if not component.optional or (part.path / component.name).exists():
-                _check_component(part.path, component, cascade.variant)
+                _check_component(part, part.path / component.name, component, cascade.variant)
         if not STAGE_TABLE[name].has_text:
             continue
         if part.text is None:
@@ -354,13 +352,26 @@ def _check_parts(cascade: Cascade) -> None:
                 "complete the folder with text_encoder/ and tokenizer/"
             )
         for component in TEXT:
-            _check_component(part.text, component, cascade.variant)
+            _check_component(part, part.text / component.name, component, cascade.variant)
 
 
-def _check_component(parent: Path, component: Component, variant: str | None) -> None:
-    folder = parent / component.name
+def check_links(part: Part, folder: Path) -> None:
+    """Makes sure that no file of a component is a link out of its model.
+
+    Args:
+        part: The files of a row.
+        folder: Folder of one of its components, or of its text encoder's.
+
+    Raises:
+        CheckpointError: A file is such a link.
+    """
+    check_inside(folder, part.root if folder.is_relative_to(part.root) else folder.parent)
+
+
+def _check_component(part: Part, folder: Path, component: Component, variant: str | None) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is missing; download the model again (`show1 models download`)")
+    check_links(part, folder)
     if component.has_weights:
         read_json(folder / "config.json")
         find_weights(folder, variant)

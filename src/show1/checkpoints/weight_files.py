@@ -1,7 +1,6 @@
 """The weight files of a component: choosing them, reading them, and saying what is wrong with them."""
 
 import math
-import pickle
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,8 +10,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from show1.errors import CheckpointError
-from show1.files import read_json_object
+from show1.errors import CheckpointError, reason_of
+from show1.files import check_regular, read_json_object
+from show1.limits import MAX_SHARDS
 
 _NAME = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)"
@@ -30,16 +30,22 @@ def weight_variants(names: Collection[str]) -> dict[tuple[str, str | None], list
     """Groups the weight files among `names` by kind (`safetensors`, `bin`) and variant.
 
     All shards of a group are listed, including those that are not among `names`.
+
+    Raises:
+        CheckpointError: A name speaks of more shards than any network has.
     """
-    groups: dict[tuple[str, str | None], list[str]] = {}
+    groups: dict[tuple[str, str | None], dict[str, None]] = {}
     for match in (found for name in sorted(names) if (found := _NAME.fullmatch(name)) is not None):
-        files = groups.setdefault((match["kind"], match["variant"] or match["late_variant"]), [])
-        if parts := int(match["parts"] or 0):
-            shards = [re.sub(r"-\d{5}-of-", f"-{i + 1:05d}-of-", match[0]) for i in range(parts)]
-            files.extend(shard for shard in shards if shard not in files)
-        else:
-            files[:] = [match[0]]  # one whole file wins over shards
-    return groups
+        files = groups.setdefault((match["kind"], match["variant"] or match["late_variant"]), {})
+        parts = int(match["parts"] or 0)
+        if parts > MAX_SHARDS:
+            raise CheckpointError(f"{match[0]} is one of {parts} files, and at most {MAX_SHARDS} are read; correct it")
+        if not parts:
+            files.clear()  # one whole file wins over shards
+            files[match[0]] = None
+        elif match[0] not in files:
+            files.update((re.sub(r"-\d{5}-of-", f"-{i + 1:05d}-of-", match[0]), None) for i in range(parts))
+    return {group: list(files) for group, files in groups.items()}
 
 
 def pick_weights(names: Collection[str], variant: str | None = None) -> list[str]:
@@ -83,7 +89,48 @@ def find_weights(folder: Path, variant: str | None = None) -> list[Path]:
             raise CheckpointError(
                 f"{file} is missing: {folder.name} is incomplete; download the model again (`show1 models download`)"
             )
+        check_ordinary(file)
     return files
+
+
+def check_ordinary(file: Path, most: int | None = None) -> None:
+    """Makes sure that a file can be opened: a pipe or a device may never end.
+
+    Args:
+        file: The file.
+        most: Largest size in bytes; None: any.
+
+    Raises:
+        CheckpointError: It is no ordinary file, or too large.
+    """
+    try:
+        check_regular(file, most)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error}); {_AGAIN}") from error
+
+
+def check_inside(folder: Path, root: Path) -> None:
+    """Makes sure that no file of a component is a link to a place outside of its model.
+
+    Args:
+        folder: Folder of the component.
+        root: Folder of the model; that of a snapshot in the Hub's cache includes `blobs/` of the same repository.
+
+    Raises:
+        CheckpointError: A file is such a link.
+    """
+    home = root.resolve()
+    places = [home, *(above.parent / "blobs" for above in home.parents if above.name == "snapshots")]
+    for file in (folder, *folder.iterdir()) if folder.is_dir() else ():
+        try:
+            real = file.resolve(strict=True)
+        except (OSError, RuntimeError) as error:  # a link to nothing, or to itself
+            raise CheckpointError(f"{file} is a link that leads nowhere; {_AGAIN}") from error
+        if not any(real.is_relative_to(place) for place in places):
+            raise CheckpointError(
+                f"{file} is a link to {real}, outside of the model's folder {root}, where show1 does not follow it; "
+                "copy the file there, or name the folder of each stage (`--model STAGE=FOLDER,...`)"
+            )
 
 
 def pack_int8(tensors: Mapping[str, Tensor], *, min_size: int = 4096) -> dict[str, Tensor]:
@@ -116,11 +163,28 @@ def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         CheckpointError: The file is truncated, corrupt or not a weight file.
     """
+    return {name: shape for name, (shape, _) in read_headers(file).items()}
+
+
+def read_headers(file: Path) -> dict[str, tuple[tuple[int, ...], bool]]:
+    """Reads names and shapes as `read_shapes`, and whether a tensor holds floating-point numbers.
+
+    Raises:
+        CheckpointError: The file is truncated, corrupt or not a weight file, or an int8 weight lacks its scales.
+    """
     if file.suffix == ".bin":
-        return {name: tuple(t.shape) for name, t in _read_pickle(file).items()}
+        return {name: (tuple(t.shape), t.is_floating_point()) for name, t in _read_pickle(file).items()}
+    found: dict[str, tuple[tuple[int, ...], bool]] = {}
     with _open_safetensors(file) as opened:
-        shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    return {name.removesuffix(_INT8): shape for name, shape in shapes.items() if not name.endswith(_SCALE)}
+        for name in opened.keys():  # noqa: SIM118
+            part = opened.get_slice(name)
+            found[name] = tuple(part.get_shape()), "F" in part.get_dtype()  # F32, BF16, F8_E4M3
+    for name in [name for name in found if name.endswith(_INT8)]:
+        shape, plain = found.pop(name)[0], name.removesuffix(_INT8)
+        if found.get(plain + _SCALE) != (shape[:1], True):
+            raise CheckpointError(f"{file} holds {name} without its scales; {_AGAIN}")
+        found[plain] = shape, True
+    return {name: header for name, header in found.items() if not name.endswith(_SCALE)}
 
 
 def count_parameters(files: Iterable[Path]) -> int:
@@ -132,8 +196,12 @@ def count_parameters(files: Iterable[Path]) -> int:
     return sum(math.prod(shape) for file in files for shape in read_shapes(file).values())
 
 
-def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+def read_tensors(file: Path, names: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:
     """Reads a file's tensors one after another.
+
+    Args:
+        file: The weight file.
+        names: Only these; None: all.
 
     Yields:
         The name and the tensor, in its saved shape.
@@ -142,19 +210,37 @@ def read_tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
         CheckpointError: The file is truncated, corrupt or not a weight file.
     """
     if file.suffix == ".bin":
-        yield from _read_pickle(file).items()
+        yield from ((name, t) for name, t in _read_pickle(file).items() if names is None or name in names)
         return
+    wanted = sorted(name for name in read_headers(file) if names is None or name in names)
     with _open_safetensors(file) as opened:
-        names = set(opened.keys())
-        for name in sorted(names):
-            if name.endswith(_INT8):
-                plain = name.removesuffix(_INT8)
-                if plain + _SCALE not in names:
-                    raise CheckpointError(f"{file} holds {name} without its scales; {_AGAIN}")
-                weight = opened.get_tensor(name)
-                yield plain, weight.float() * _per_row(opened.get_tensor(plain + _SCALE), weight)
-            elif not name.endswith(_SCALE):
+        stored = set(opened.keys())
+        for name in wanted:
+            if name + _INT8 in stored:
+                weight = opened.get_tensor(name + _INT8)
+                yield name, weight.float() * _per_row(opened.get_tensor(name + _SCALE), weight)
+            else:
                 yield name, opened.get_tensor(name)
+
+
+def check_finite(file: Path, name: str, tensor: Tensor) -> None:
+    """Makes sure that a weight, of any shape, holds finite numbers only.
+
+    Raises:
+        CheckpointError: It does not.
+    """
+    if not is_finite(tensor):
+        raise CheckpointError(
+            f"{file}: {name} holds numbers that are not finite; delete the file and download it again"
+        )
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Tells whether a tensor of any shape holds no infinity and nothing that is not a number."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    ends = (tensor.float() if tensor.dtype.itemsize == 1 else tensor).aminmax()
+    return math.isfinite(float(ends.min)) and math.isfinite(float(ends.max))
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -183,10 +269,23 @@ def _indexed(folder: Path, files: list[Path]) -> list[Path]:
         return []
     chosen = {f.name for f in files}
     for index in folder.glob("*.index*.json"):
-        named = set(read_json(index).get("weight_map", {}).values())
+        named = indexed_names(index)
         if named & chosen:
             return [folder / name for name in sorted(named)]
     return []
+
+
+def indexed_names(index: Path) -> set[str]:
+    """Lists the weight files that an index (`*.index.json`) names, all in its own folder.
+
+    Raises:
+        CheckpointError: The index is damaged.
+    """
+    mapping = read_json(index).get("weight_map", {})
+    names: list[Any] = list(mapping.values()) if isinstance(mapping, dict) else [None]
+    if odd := [name for name in names if not (isinstance(name, str) and _NAME.fullmatch(name))]:
+        raise CheckpointError(f"{index} names {odd[0]!r}, which is no weight file beside it; {_AGAIN}")
+    return set(names)
 
 
 def _open_safetensors(file: Path) -> Any:
@@ -199,10 +298,10 @@ def _open_safetensors(file: Path) -> Any:
 def _read_pickle(file: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged pickle raises errors of any class
         raise CheckpointError(
             f"{file} {_why_unreadable(file)}, or holds more than plain tensors, which show1 refuses to run "
-            f"({str(error).splitlines()[0]}); {_remedy(file)}"
+            f"({reason_of(error):.150}); {_remedy(file)}"
         ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):

@@ -96,7 +96,8 @@ def _devices() -> dict[str, Any]:
 def _caches() -> dict[str, Any]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from show1.checkpoints.locate import INDEX, embedded_folder
+    from show1.checkpoints.index import INDEX
+    from show1.checkpoints.locate import embedded_folder
     from show1.files import cache_dir
 
     found: dict[str, Any] = {"embedded model": (embedded_folder() / INDEX).is_file()}

@@ -2,15 +2,16 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import diffusers
 from diffusers import SchedulerMixin
 from torch import Tensor
 
-from show1.config import Numerics, SchedulerName
+from show1.config import Numerics, Prediction, SchedulerName
 from show1.diffusion.published_solver import PublishedDPMSolver
-from show1.errors import CheckpointError, InputError
+from show1.errors import CheckpointError, InputError, reason_of
+from show1.limits import MAX_NOISE_TIMESTEPS
 
 _CLASSES: dict[str, str] = {
     "dpmsolver++": "DPMSolverMultistepScheduler",
@@ -48,19 +49,41 @@ def build_scheduler(
     if name != "checkpoint" and class_name is None:
         raise InputError(f"unknown scheduler {name!r}; the schedulers are checkpoint, {', '.join(_CLASSES)}")
     cls = getattr(diffusers, str(class_name), None)
-    if cls is None:
+    if not (isinstance(cls, type) and issubclass(cls, SchedulerMixin)):
         raise CheckpointError(
-            f"the scheduler config names the class {class_name!r}, which diffusers {diffusers.__version__} does not "
-            "have; correct `_class_name` in scheduler_config.json or choose another scheduler"
+            f"the scheduler config names the class {class_name!r}, which is no scheduler of diffusers "
+            f"{diffusers.__version__}; correct `_class_name` in scheduler_config.json or choose another scheduler"
         )
     if class_name == "DPMSolverMultistepScheduler" and "final_sigmas_type" not in given:
         config["final_sigmas_type"] = "sigma_min"
     if class_name != config.get("_class_name"):
         config.update(_swapped_options(str(class_name), config, given))
-    scheduler = cls.from_config({**config, **overrides})
+    scheduler = _checked(cls, {**config, **overrides})
     if numerics == "published" and PublishedDPMSolver.covers(scheduler):
         return PublishedDPMSolver.from_config(scheduler.config)
     return scheduler
+
+
+def _checked(cls: Any, config: Mapping[str, Any]) -> SchedulerMixin:
+    """Makes a scheduler, of a noise schedule that has more noise at later timesteps."""
+    try:
+        for key, value in config.items():
+            if isinstance(value, int) and not abs(value) <= MAX_NOISE_TIMESTEPS:
+                raise ValueError(f"{key} is more than {MAX_NOISE_TIMESTEPS}")
+            if key in ("beta_start", "beta_end") and not 0 <= value <= 1:
+                raise ValueError(f"{key} must be from 0 to 1, got {value}")
+        if config.get("prediction_type", "epsilon") not in get_args(Prediction):
+            raise ValueError(f"prediction_type must be one of {', '.join(get_args(Prediction))}")
+        cls.from_config(config).set_timesteps(1)  # where schedulers look at the rest of a config
+        scheduler = cls.from_config(config)
+        alphas = getattr(scheduler, "alphas_cumprod", None)
+        if alphas is not None and not bool(((alphas >= 0) & (alphas <= 1)).all() and (alphas.diff() <= 0).all()):
+            raise ValueError("its betas must be from 0 to 1")
+    except Exception as error:  # whatever goes wrong here, the config asked for
+        raise CheckpointError(
+            f"scheduler_config.json does not describe a {cls.__name__}: {reason_of(error)}; correct it"
+        ) from error
+    return scheduler  # type: ignore[no-any-return]
 
 
 def _swapped_options(class_name: str, config: Mapping[str, Any], given: set[str]) -> dict[str, Any]:

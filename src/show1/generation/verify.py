@@ -14,8 +14,8 @@ from show1.checkpoints.loading import (
     read_scheduler_config,
     rename_old_attention,
 )
-from show1.checkpoints.locate import ModelLike, Part, resolve
-from show1.checkpoints.weight_files import find_weights, read_tensors
+from show1.checkpoints.locate import ModelLike, Part, check_links, resolve
+from show1.checkpoints.weight_files import check_finite, find_weights, read_shapes, read_tensors
 from show1.config import StageName
 from show1.diffusion import build_scheduler
 from show1.errors import CheckpointError, Show1Error
@@ -55,7 +55,7 @@ def verify(
         _check_part(problems, cascade.variant, STAGE_TABLE[name], part)
     if deep and not problems:
         for file in sorted(set(cascade.weight_files().values())):
-            problems += _check_numbers(file)
+            problems += _check_hash(file) or _check_numbers([file], all_of_them=True)
     return list(dict.fromkeys(problems))
 
 
@@ -67,23 +67,27 @@ def _check_part(problems: list[Problem], variant: str | None, row: StageRow, par
         if component.optional and not folder.exists():
             continue
         with _noting(problems, folder):
+            check_links(part, folder)
             if not component.has_weights:
                 build_scheduler(read_scheduler_config(folder))
                 continue
             files = find_weights(folder, variant)
             model = built[component.name] = build_empty(NETWORK_CLASSES[component.kind], folder)
-            problems += check_weights(model, files, rename=rename_old_attention)
+            problems += check_weights(model, files, rename=rename_old_attention) or _check_numbers(files)
     if row.has_text and part.text is None:
         lacking = f"has no text encoder, and there is no {SHARED_TEXT} stage to share one with"
         problems.append(Problem(part.path, lacking))
         return
     if part.text is not None:
         with _noting(problems, part.text / "tokenizer"):
+            check_links(part, part.text / "tokenizer")
             load_tokenizer(part.text / "tokenizer")
         with _noting(problems, part.text / "text_encoder"):
+            check_links(part, part.text / "text_encoder")
             files = find_weights(part.text / "text_encoder", variant)
             text = built["text_encoder"] = build_empty_text_encoder(part.text / "text_encoder")
-            problems += check_weights(text, files, rename=rename_text, optional=optional_text(text))
+            found = check_weights(text, files, rename=rename_text, optional=optional_text(text))
+            problems += found or _check_numbers(files)
     if {component.name for component in row.components if component.has_weights} <= built.keys():
         unet = part.path / "unet"
         with _noting(problems, unet):
@@ -101,12 +105,20 @@ def _noting(problems: list[Problem], where: Path) -> Iterator[None]:
         problems.append(Problem(where, str(error)))
 
 
-def _check_numbers(file: Path) -> list[Problem]:
+def _check_hash(file: Path) -> list[Problem]:
+    """Compares a file of the Hub's cache with the hash in its name."""
     real = file.resolve()
     if real.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", real.name) and sha256(real) != real.name:
         return [Problem(file, "is not what was published (its hash differs); delete it and download it again")]
-    return [
-        Problem(file, f"{name} holds numbers that are not finite; delete the file and download it again")
-        for name, tensor in read_tensors(file)
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all())
-    ]
+    return []
+
+
+def _check_numbers(files: Sequence[Path], *, all_of_them: bool = False) -> list[Problem]:
+    """Looks for weights that are not finite: among vectors, which is quick and finds a spoiled file, or among all."""
+    problems: list[Problem] = []
+    for file in files:
+        with _noting(problems, file):
+            names = [name for name, shape in read_shapes(file).items() if all_of_them or len(shape) < 2]
+            for name, tensor in read_tensors(file, names):
+                check_finite(file, name, tensor)
+    return problems

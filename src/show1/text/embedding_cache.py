@@ -11,8 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from show1.files import cache_dir, write_tensors
+from show1.checkpoints.weight_files import is_finite
+from show1.files import cache_dir, check_regular, write_tensors
 
+MAX_ENTRY_BYTES = 1 << 28
+"""Size of an entry; the states of 4096 tokens in 4096 channels take a quarter of it."""
 logger = logging.getLogger(__name__)
 
 
@@ -50,14 +53,17 @@ class EmbeddingCache:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def get(self, key: str) -> Tensor | None:
-        """Returns the embeddings of an entry, (L, D), or None if there is none."""
+        """Returns the embeddings of an entry, (L, D) and finite, or None if there is none."""
         file = self._file(key)
         try:
+            check_regular(file, MAX_ENTRY_BYTES)
             embeds: Tensor = load_file(file)["embeds"]
+            if not (embeds.is_floating_point() and is_finite(embeds)):
+                raise ValueError("its numbers are not finite")
             return embeds
         except FileNotFoundError:
             return None
-        except (SafetensorError, OSError, KeyError) as error:
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
             logger.debug("cache entry %s is damaged and will be computed again: %s", file, error)
             return None
 

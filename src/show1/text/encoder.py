@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from show1.checkpoints.loading import load_weights
-from show1.checkpoints.weight_files import find_weights, read_json
-from show1.errors import CheckpointError
+from show1.checkpoints.loading import load_weights, read_network_config
+from show1.checkpoints.weight_files import check_ordinary, find_weights
+from show1.errors import CheckpointError, reason_of
 from show1.files import cached_sha256, sha256_of_text
+from show1.limits import MAX_TOKENIZER_BYTES
 from show1.text.embedding_cache import EmbeddingCache
 
+_NAMES_CODE = re.compile("auto_map|_implementation|quantization")
+"""Keys of a config by which transformers would look for code to run elsewhere."""
 _TIED = frozenset({"shared.weight", "encoder.embed_tokens.weight"})
 
 
@@ -137,7 +140,9 @@ class PromptEncoder:
         key = self._cache.key(
             encoder=self.identity, prompt=prompt, max_tokens=length, dtype=self._dtype, device=self._device.type
         )
-        if (known := self._cache.get(key)) is not None:
+        config = read_network_config(self._folder / "text_encoder" / "config.json")
+        width = config.get("d_model", config.get("hidden_size"))
+        if (known := self._cache.get(key)) is not None and known.shape == (length, width):
             return known.to(self._device)
         embeds = self._compute(prompt, length)
         self._cache.put(key, embeds)
@@ -181,13 +186,22 @@ def load_tokenizer(folder: Path) -> Any:
         )
     if file == "vocab.json" and not (folder / "merges.txt").is_file():
         raise CheckpointError(f"{folder / 'merges.txt'} is missing; download the model again (`show1 models download`)")
+    for each in (each for each in folder.iterdir() if not each.is_dir()):
+        check_ordinary(each, MAX_TOKENIZER_BYTES)
     try:
-        return choices[file].from_pretrained(folder, local_files_only=True)
+        tokenizer = choices[file].from_pretrained(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises bare exceptions
         raise CheckpointError(
-            f"{folder / file} is not a readable tokenizer ({str(error).splitlines()[0]}); delete it and download it "
+            f"{folder / file} is not a readable tokenizer ({reason_of(error):.150}); delete it and download it "
             "again (`show1 models download`)"
         ) from error
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float) or not limit >= 2:
+        raise CheckpointError(
+            f"{folder / 'tokenizer_config.json'}: model_max_length must be a number of 2 or more, got {limit!r}; "
+            "correct it"
+        )
+    return tokenizer
 
 
 def load_text_encoder(
@@ -224,7 +238,7 @@ def build_empty_text_encoder(folder: Path) -> nn.Module:
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
     file = folder / "config.json"
-    config = read_json(file)
+    config = {key: value for key, value in read_network_config(file).items() if not _NAMES_CODE.search(key)}
     kinds = {"t5": (T5Config, T5EncoderModel), "clip_text_model": (CLIPTextConfig, CLIPTextModel)}
     kind = str(config.get("model_type"))
     if kind not in kinds:
@@ -235,8 +249,8 @@ def build_empty_text_encoder(folder: Path) -> nn.Module:
     try:
         with torch.device("meta"):
             model: nn.Module = model_class(config_class.from_dict(config))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{file} does not describe a {model_class.__name__}: {error}") from error
+    except Exception as error:  # whatever goes wrong here, the config asked for
+        raise CheckpointError(f"{file} does not describe a {model_class.__name__}: {reason_of(error)}") from error
     return model
 
 

@@ -1,0 +1,172 @@
+"""What a model's folders say about it: `show1.json` of a cascade, and `stage.json` of a stage.
+
+Both hold the settings that suit the model, and options that suit its customization. Both are a stranger's words: they
+are checked when they are read, and name nothing outside of their folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from show1.checkpoints.weight_files import read_json
+from show1.config import PUBLISHED, STAGES, CascadeSettings
+from show1.errors import CheckpointError, Show1Error
+from show1.files import write_json
+from show1.stage_table import SHARED_TEXT, STAGE_TABLE
+
+INDEX = "show1.json"
+"""The file that makes a folder a cascade."""
+STAGE_NOTES = "stage.json"
+"""The file of a stage's folder that says how to use it."""
+
+Advice = dict[str, list[dict[str, Any]]]
+"""Options that suit a model's customization, by kind (motion, style): one mapping for each way that was tried, the best
+first. Each names its `stage`, and mostly its `method`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notes:
+    """What a folder says about how to use a model."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Changes of the published settings, as `CascadeSettings.replace` takes them."""
+    customization: Advice = field(default_factory=dict)
+    """Options for `show1 customize`."""
+
+    def of_stage(self, stage: str) -> "Notes":
+        """The part of the notes that is about one stage of the cascade."""
+        shared = {k: v for k, v in self.settings.items() if k not in STAGES and stage == SHARED_TEXT}
+        own = {stage: self.settings[stage]} if stage in self.settings else {}
+        chosen = {kind: [each for each in ways if each["stage"] == stage] for kind, ways in self.customization.items()}
+        return Notes(settings={**own, **shared}, customization={kind: ways for kind, ways in chosen.items() if ways})
+
+    def and_then(self, later: "Notes") -> "Notes":
+        """These notes and others, whose settings win."""
+        settings = dict(self.settings)
+        for name, value in later.settings.items():
+            settings[name] = {**settings.get(name, {}), **value} if name in STAGES else value
+        kinds = dict.fromkeys((*self.customization, *later.customization))
+        ways = {kind: self.customization.get(kind, []) + later.customization.get(kind, []) for kind in kinds}
+        return Notes(settings=settings, customization=ways)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """What is in `show1.json`."""
+
+    name: str
+    """Name of the cascade; empty if it has none."""
+    subfolders: dict[str, str]
+    """Folder of each stage, below that of the file."""
+    notes: Notes
+    """How to use it."""
+
+
+def read_index(file: Path) -> Index:
+    """Reads `show1.json`.
+
+    Raises:
+        CheckpointError: It is damaged, or of a later version of show1.
+    """
+    index = _read(file)
+    subfolders = index.get("stages")
+    if not isinstance(subfolders, dict) or not subfolders:
+        raise CheckpointError(f"{file} must map stages to subfolders under 'stages'; save the cascade again")
+    for stage, subfolder in subfolders.items():
+        inside = isinstance(subfolder, str) and not Path(subfolder).is_absolute() and ".." not in Path(subfolder).parts
+        if stage not in STAGE_TABLE or not inside:
+            raise CheckpointError(f"{file}: {subfolder!r} is not a subfolder for the stage {stage!r}; correct it")
+    return Index(name=str(index.get("name") or ""), subfolders=subfolders, notes=_notes(file, index))
+
+
+def write_index(folder: Path, parts: Mapping[str, str], settings: CascadeSettings, advice: Advice) -> None:
+    """Writes `show1.json`.
+
+    Args:
+        folder: Folder of the cascade, whose name becomes its name.
+        parts: Subfolder of each part.
+        settings: The settings that suit it.
+        advice: Options that suit its customization.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    index = {"format": 1, "name": folder.name, "stages": dict(parts), "settings": settings.to_dict()}
+    write_json(folder / INDEX, {**index, "customization": advice} if advice else index)
+
+
+def read_stage_notes(folder: Path, part: str) -> Notes:
+    """Reads what is known about a stage from its folder, or from the cascade that the folder lies in.
+
+    Args:
+        folder: Folder of the stage.
+        part: Row of the stage table that it is for.
+
+    Raises:
+        CheckpointError: The file is damaged, or speaks of another stage.
+    """
+    row, file, above = STAGE_TABLE[part], folder / STAGE_NOTES, folder.resolve().parent / INDEX
+    if row.part_of is not None:
+        return Notes()
+    if file.is_file():
+        values = _read(file)
+        if values.get("stage") != part:
+            raise CheckpointError(f"{file} says that it is a stage {values.get('stage')!r}, not {part!r}; name it so")
+        own, shared = values.get("settings", {}), values.get("cascade_settings", {})
+        return _notes(
+            file, {"settings": {part: own, **(shared if isinstance(shared, dict) else {})}, **_advice(values)}
+        )
+    if above.is_file():
+        index = read_index(above)
+        if index.subfolders.get(part) == folder.resolve().name:
+            return index.notes.of_stage(part)
+    return Notes()
+
+
+def write_stage_notes(folder: Path, part: str, notes: Notes) -> None:
+    """Writes `stage.json`.
+
+    Args:
+        folder: Folder of the stage.
+        part: Its row of the stage table.
+        notes: How to use it.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    shared = {name: value for name, value in notes.settings.items() if name not in STAGES}
+    values = {"format": 1, "stage": part, "settings": notes.settings.get(part, {}), "cascade_settings": shared}
+    write_json(
+        folder / STAGE_NOTES, {**values, **({"customization": notes.customization} if notes.customization else {})}
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    values = read_json(file)
+    if values.get("format") != 1:
+        raise CheckpointError(
+            f"{file} has format {values.get('format')!r}, this version of show1 reads format 1; update show1"
+        )
+    return values
+
+
+def _advice(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"customization": values["customization"]} if "customization" in values else {}
+
+
+def _notes(file: Path, values: Mapping[str, Any]) -> Notes:
+    settings, advice = values.get("settings", {}), values.get("customization", {})
+    try:
+        PUBLISHED.replace(**settings)
+    except (Show1Error, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file}: the settings cannot be read ({error}); correct them") from error
+    ways = (
+        [way for each in advice.values() for way in (each if isinstance(each, list) else [None])]
+        if isinstance(advice, dict)
+        else [None]
+    )
+    if not all(isinstance(way, dict) and way.get("stage", SHARED_TEXT) in STAGES for way in ways):
+        raise CheckpointError(f"{file}: 'customization' must map kinds to lists of options; correct it")
+    named = {kind: [{"stage": SHARED_TEXT, **way} for way in each] for kind, each in advice.items()}
+    return Notes(settings=settings, customization=named)
