@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.claim.plans import EARLIER, LOW, LOW_SIZE, NETWORKS, SIZE, TRUTHS, Options
+from benchmarks.kept import kept_json
 from show1 import Show1Pipeline
 from show1.config import StageName
 from show1.diffusion import fold_frames, unfold_frames
-from show1.evaluation.suite import kept_json
 from show1.files import read_json_object
 from show1.runtime import measure
 from show1.sprites.alignment.judge import SceneJudge

@@ -24,9 +24,9 @@ from benchmarks.customization.scores import (
 )
 from benchmarks.customization.style_reader import StyleReader
 from benchmarks.customization.teach import configure
+from benchmarks.kept import kept_json
 from show1 import Show1Pipeline
 from show1.evaluation.report import save_contact_sheet
-from show1.evaluation.suite import kept_json
 from show1.files import read_json_object, write_tensors
 from show1.sprites.readers.subject import SpriteReader
 from show1.training.customization import CustomizationConfig

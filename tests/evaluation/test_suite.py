@@ -8,7 +8,7 @@ import pytest
 
 from show1.errors import InputError, RunError
 from show1.evaluation.report import Report, Table
-from show1.evaluation.suite import Suite, identify, kept_json
+from show1.evaluation.suite import Suite, identify
 from show1.files import read_json_object, write_text
 
 
@@ -79,11 +79,6 @@ def test_a_folder_takes_one_suite(tmp_path: Path) -> None:
     (tmp_path / "squares.json").write_text("{")
     with pytest.raises(RunError, match="squares.json is damaged"):
         Squares(tmp_path).suite().run()
-
-
-def test_what_is_kept_is_not_computed_again(tmp_path: Path) -> None:
-    assert kept_json(tmp_path / "a.json", lambda: {"found": 1}) == {"found": 1}
-    assert kept_json(tmp_path / "a.json", lambda: {"found": 2}) == {"found": 1}
 
 
 def test_a_table_is_the_same_in_markdown_and_html() -> None:

@@ -116,15 +116,3 @@ def identify(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what figures depend on, as JSON saves it, with 16 hex digits of its hash as `id`."""
     text = json.dumps(parts, sort_keys=True)
     return {"id": hashlib.sha256(text.encode()).hexdigest()[:16], **json.loads(json.dumps(parts))}
-
-
-def kept_json(file: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """Reads a JSON object that an earlier run has kept, or computes and keeps it.
-
-    Args:
-        file: The file.
-        compute: Called if there is no such file.
-    """
-    if not file.is_file():
-        write_json(file, compute())
-    return read_json_object(file)
