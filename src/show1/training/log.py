@@ -3,14 +3,16 @@
 import json
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 
-from show1.errors import MissingDependencyError
+from show1.errors import MissingDependencyError, OutputError
 from show1.files import write_text
+from show1.training.checkpoint import explained_writing
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +37,10 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
+        self._folder = folder
         file = folder / "log.jsonl"
         if file.exists():
-            kept = [line for line in file.read_text().splitlines() if _step(line) <= start]
+            kept = [line for line in file.read_text(errors="replace").splitlines() if _step(line) <= start]
             write_text(file, "".join(line + "\n" for line in kept))
         self._file = file.open("a")
         self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
@@ -46,10 +49,11 @@ class RunLog:
     def write(self, line: Line) -> None:
         """Adds a line to the log and to TensorBoard."""
         text = json.dumps(line)
-        self._file.write(text + "\n")
-        self._file.flush()
-        for name, number in line.items():
-            self._tensorboard.add_scalar(name, number, int(line["step"]))
+        with self._explained():
+            self._file.write(text + "\n")
+            self._file.flush()
+            for name, number in line.items():
+                self._tensorboard.add_scalar(name, number, int(line["step"]))
         logger.info("%s", text)
         if self._on_line is not None:
             self._on_line(line)
@@ -57,7 +61,8 @@ class RunLog:
     def show(self, sheet: Any, step: int) -> None:
         """Adds a sheet of samples, a `PIL.Image`, to TensorBoard."""
         pixels = torch.frombuffer(bytearray(sheet.convert("RGB").tobytes()), dtype=torch.uint8)
-        self._tensorboard.add_image("samples", pixels.view(sheet.height, sheet.width, 3), step, dataformats="HWC")
+        with self._explained():
+            self._tensorboard.add_image("samples", pixels.view(sheet.height, sheet.width, 3), step, dataformats="HWC")
 
     def __enter__(self) -> Self:
         return self
@@ -65,13 +70,17 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._tensorboard.close()
+        with suppress(OutputError) if error is not None else nullcontext(), self._explained():
+            self._file.close()
+            self._tensorboard.close()
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained_writing(self._folder, "free some space, and the same command resumes the run")
 
 
 def _step(line: str) -> float:
     """The step of a line; infinity for a line that was cut off, which is dropped."""
     try:
         return float(json.loads(line)["step"])
-    except ValueError:
+    except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")

@@ -19,11 +19,20 @@ from show1.files import write_json
 from show1.media import contact_sheet, save_sheet
 from show1.runtime import explained_memory
 from show1.training.batches import last_start
-from show1.training.checkpoint import CONFIG, exported_step, last_checkpoint, save_checkpoint, save_export, step_of
+from show1.training.checkpoint import (
+    CONFIG,
+    exported_step,
+    last_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    save_export,
+    step_of,
+)
 from show1.training.log import Line, RunLog
 from show1.training.objective import moved
 from show1.training.optimizer import averaged, lr_factor, make_optimizer, update_average
 from show1.training.options import LoopOptions
+from show1.training.state import TrainingState
 from show1.training.tasks.base import Batch, Task
 from show1.video import Video
 
@@ -111,16 +120,22 @@ class _Run:
 
         self.task, self.loop, self.accelerator = task, loop, accelerator
         optimizer = make_optimizer(task, loop)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, loop))
+        self.rates = [group["lr"] for group in optimizer.param_groups]
         self.trained = [p for p in task.parameters() if p.requires_grad]
         self.ema = EMAModel(self.trained, decay=loop.ema_decay, foreach=True)
         self.model, self.optimizer = accelerator.prepare(task, optimizer)
-        accelerator.register_for_checkpointing(self.schedule, self.ema)
+        self.ema.to(accelerator.device)
+        self.state = TrainingState(task, self.ema, self.optimizer, accelerator.scaler, accelerator.num_processes)
         self.start = step_of(checkpoint)
         if checkpoint is not None:
-            accelerator.load_state(str(checkpoint))
+            load_checkpoint(self.state, checkpoint)
             logger.info("resuming from step %d", self.start)
-        self.ema.to(accelerator.device)
+        self._set_rates(self.start)
+
+    def _set_rates(self, step: int) -> None:
+        """Sets the learning rates of a step."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * lr_factor(step, self.loop)
 
     def train(self, batches: Batches, name: str, log: RunLog | None, stop: Callable[[], bool] | None) -> None:
         """Trains to the last step; the main process has the log."""
@@ -151,7 +166,7 @@ class _Run:
                     "step": done,
                     **means,
                     "grad_norm": float(norm),
-                    "lr": max(self.schedule.get_last_lr()),
+                    "lr": max(group["lr"] for group in self.optimizer.param_groups),
                     "samples_per_second": samples / (time.monotonic() - began),
                 }
                 if log is not None:
@@ -160,7 +175,7 @@ class _Run:
                     raise RunError(f"the loss at step {done} is {means['loss']}; lower learning_rate and start again")
                 began, count, sums = time.monotonic(), 0, {}
             if checkpoint_due:
-                save_checkpoint(accelerator, loop.folder, done)
+                save_checkpoint(accelerator, self.state, loop.folder, done, keep=loop.keep_checkpoints)
             if done < loop.steps and loop.sample_every and done % loop.sample_every == 0:
                 preview_and_export(done)
             if stopping and done < loop.steps:
@@ -185,7 +200,7 @@ class _Run:
                 self.optimizer.zero_grad()
             for key, value in losses.items():
                 sums[key] = sums.get(key, 0.0) + value.detach() / loop.accumulate
-        self.schedule.step()
+        self._set_rates(step + 1)
         update_average(self.ema, self.trained)
         return norm
 

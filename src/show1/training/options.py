@@ -58,12 +58,15 @@ class StepOptions(Options):
     checkpoint_every: int = 200
     """Number of steps from one checkpoint to the next."""
 
+    keep_checkpoints: int = 1
+    """Number of checkpoints to keep, the newest ones."""
+
     sample_every: int = 1000
     """Number of steps from one sample sheet (and export) to the next; 0 makes them only at the end."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_range("steps", "batch_size", "log_every", "checkpoint_every", least=1)
+        self.check_range("steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints", least=1)
         divides = self.accumulate >= 1 and self.batch_size % self.accumulate == 0
         self.check("accumulate", divides, "a divisor of batch_size")
         self.check_range("warmup_steps", "weight_decay", "seed", "sample_every", least=0)

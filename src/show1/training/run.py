@@ -17,7 +17,9 @@ from show1.training.loop import SMALLER, describe_task, fit
 from show1.training.options import LoopOptions, TaskOptions, TrainingConfig
 from show1.training.tasks.base import make_task
 
-_MAY_CHANGE = frozenset({"steps", "log_every", "checkpoint_every", "sample_every", "workers", "out", "cuda_graphs"})
+_MAY_CHANGE = frozenset(
+    {"steps", "log_every", "checkpoint_every", "keep_checkpoints", "sample_every", "workers", "out", "cuda_graphs"}
+)
 """Options that may change when a run resumes."""
 
 

@@ -33,7 +33,7 @@ REPORT = "report.json"
 WRITTEN = "written.json"
 """Hash of the adapter that the run wrote last, in its folder."""
 
-_MAY_CHANGE = frozenset({"steps", "log_every", "checkpoint_every", "sample_every", "output", "run"})
+_MAY_CHANGE = frozenset({"steps", "log_every", "checkpoint_every", "keep_checkpoints", "sample_every", "output", "run"})
 """Options that may change when a run resumes."""
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -71,7 +71,6 @@ class CustomizationTask(Task):
             if network.kind != "pixel_unet":
                 raise InputError("gradient_checkpointing: the expert's network does not support it; leave it out")
             self.unet.enable_gradient_checkpointing()
-        self._learning = {name: p for name, p in self.named_parameters() if p.requires_grad}
         schedule: Any = build_scheduler(read_scheduler_config(self._part / "scheduler"), "ddpm")
         self._prediction = schedule.config.prediction_type
         self._prompts = prepared.prompts if prepared is not None else ()
@@ -81,19 +80,6 @@ class CustomizationTask(Task):
 
     def _held(self, name: str) -> Tensor:
         return self.get_buffer(f"_{name}")
-
-    # checkpoints hold only what learns
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """The weights that learn."""
-        return {name: parameter.detach() for name, parameter in self._learning.items()}
-
-    @torch.no_grad()
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Puts back the weights that learn."""
-        assert set(state_dict) == set(self._learning), "a checkpoint of another method"
-        for name, parameter in self._learning.items():
-            parameter.copy_(state_dict[name])
 
     def train(self, mode: bool = True) -> Self:
         """See `nn.Module.train`; on changing to evaluation, the network becomes what it will be with the adapter."""
