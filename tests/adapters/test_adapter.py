@@ -192,16 +192,95 @@ def test_names_and_scales_of_other_programs(tmp_path: Path) -> None:
     for damaged in (
         "{",
         json.dumps({"unet.lora_alpha": "x"}),
-        json.dumps({"unet.alpha_pattern": {"*": 4}}),
+        json.dumps({"unet.alpha_pattern": {"m": "x"}}),
+        "[" * 10**5,
         json.dumps({"unet.alpha_pattern": [4]}),
     ):
         save_file(files[0][0], tmp_path / "a.safetensors", {DIFFUSERS_KEY: damaged})
         with pytest.raises(CheckpointError, match="its LoRA config is damaged"):
             Adapter.load(tmp_path / "a.safetensors", stage="translation")
-    for name in ("unet.m.lora_magnitude_vector", "text_encoder.m.lora_A.weight", "lora_unet_m.whatever"):
+    for name, said in (
+        ("lora_unet_m.whatever", "not part of a UNet's LoRA"),
+        ("text_encoder.m.lora_A.weight", "changes only a text encoder"),
+        ("unet.m.lora_magnitude_vector", "no LoRA but DoRA"),
+        ("base_model.model.m.lora_magnitude_vector.default.weight", "no LoRA but DoRA"),
+        ("lora_unet_m.dora_scale", "no LoRA but DoRA"),
+        ("lora_unet_m.lokr_w1_a", "no LoRA but LoKr"),
+        ("lora_unet_m.hada_w2_b", "no LoRA but LoHa"),
+        ("base_model.model.m.oft_R.weight", "no LoRA but OFT"),
+        ("lora_unet_m.lora_mid.weight", "no LoRA but LoCon"),
+        ("diffusion_model.m.diff", "no LoRA but a difference"),
+    ):
         save_file({name: down}, tmp_path / "a.safetensors")
-        with pytest.raises(CheckpointError, match="not part of a UNet's LoRA"):
+        with pytest.raises(CheckpointError, match=said):
             Adapter.load(tmp_path / "a.safetensors", stage="keyframes")
+
+
+def test_kohya_s_and_comfyui_s_names_are_those_of_the_network(tmp_path: Path, caplog: Any) -> None:
+    down, up = torch.randn(2, 3), torch.randn(4, 2)
+    modules = {"down_blocks.0.attentions.1.to_q", "down_blocks.0.attentions_1.to_k", "mid_block.proj_in"}
+    module = "down_blocks.0.attentions.1.to_q"
+    expected = {f"{module}.weight": up @ down}
+    flat = "lora_unet_down_blocks_0_attentions_1_to_q"
+    for before, ends in (
+        (flat, ("lora_down", "lora_up")),
+        (f"diffusion_model.{module}", ("lora_A", "lora_B")),
+        (f"transformer.{module}", ("lora_A", "lora_B")),
+        (f"base_model.model.{module}", ("lora_A", "lora_B")),
+    ):
+        tensors = {
+            f"{before}.{ends[0]}.weight": down,
+            f"{before}.{ends[1]}.weight": up,
+            f"{before}.alpha": torch.tensor(2.0),
+        }
+        save_file(tensors, tmp_path / "a.safetensors")
+        deltas = Adapter.load(tmp_path / "a.safetensors", stage="translation", modules=modules).deltas()
+        torch.testing.assert_close(deltas, expected)
+    text = {
+        f"lora_te_text_model_encoder_layers_0_q_proj.{end}.weight": torch.ones(2, 2) for end in ("lora_down", "lora_up")
+    }
+    save_file({**tensors, **text}, tmp_path / "a.safetensors")
+    assert "text encoder" not in caplog.text
+    Adapter.load(tmp_path / "a.safetensors", stage="translation", modules=modules)
+    assert "also changes a text encoder; that part (2 tensors) is left out" in caplog.text
+    save_file({"lora_unet_input_blocks_4_1.lora_down.weight": down}, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="the network has no module of that name"):
+        Adapter.load(tmp_path / "a.safetensors", stage="translation", modules=modules)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float16])
+def test_numbers_of_few_bits_are_read_as_they_are(tmp_path: Path, dtype: torch.dtype) -> None:
+    down, up = torch.tensor([[0.5, 2.0]]).to(dtype), torch.tensor([[4.0], [-1.0]]).to(dtype)
+    save_file({"unet.m.lora_A.weight": down, "unet.m.lora_B.weight": up}, tmp_path / "a.safetensors")
+    (delta,) = Adapter.load(tmp_path / "a.safetensors", stage="keyframes").deltas().values()
+    assert delta.dtype == torch.float32 and delta.tolist() == [[2.0, 8.0], [-0.5, -2.0]]
+    save_file(
+        {"unet.m.lora_A.weight": down, "unet.m.lora_B.weight": (up.float() * float("nan")).to(dtype)},
+        tmp_path / "a.safetensors",
+    )
+    with pytest.raises(CheckpointError, match="not finite"):
+        Adapter.load(tmp_path / "a.safetensors", stage="keyframes")
+
+
+def test_patterns_are_names_and_no_regular_expressions(tmp_path: Path) -> None:
+    down, up = torch.ones(2, 3), torch.ones(4, 2)
+    modules = ("a.to_q", "b.to_q", "b.xto_q", "to_q", "aXto_q")
+
+    def scales(pattern: str) -> list[str]:
+        """The modules that a pattern is about."""
+        tensors = {f"unet.{m}.lora_{end}.weight": t.clone() for m in modules for end, t in (("A", down), ("B", up))}
+        config = {"unet.lora_alpha": 2, "unet.alpha_pattern": {pattern: 4}}
+        save_file(tensors, tmp_path / "a.safetensors", {DIFFUSERS_KEY: json.dumps(config)})
+        deltas = Adapter.load(tmp_path / "a.safetensors", stage="keyframes").deltas()
+        return [m for m in modules if float(deltas[f"{m}.weight"][0, 0]) == 4.0]
+
+    assert scales("to_q") == ["a.to_q", "b.to_q", "to_q"]
+    assert scales("^to_q") == scales("^to_q$") == ["to_q"]
+    assert scales("a.to_q") == scales(r"a\.to_q") == scales("^a.to_q") == ["a.to_q"]
+    assert scales("q") == []
+    for pattern in ("(a+)+b", ".*to_q", "to_[qk]", "to_q|to_k", "a{9}", "\\w"):
+        with pytest.raises(CheckpointError, match="a regular expression"):
+            scales(pattern)
 
 
 def test_damaged_files(tmp_path: Path) -> None:
@@ -244,6 +323,11 @@ def test_damaged_files(tmp_path: Path) -> None:
         ({"noise_weight": 1.5, "start_noise": torch.ones(1, 3, 4, 5, 6)}, "from 0 to 1"),
         ({"settings": {"x": {1, 2}}}, "plain JSON"),
         ({"lora_alpha": "x"}, "lora_alpha must be a number"),
+        ({"lora_alpha": float("nan")}, "lora_alpha must be a number"),
+        ({"noise_weight": "1"}, "noise_weight must be a number"),
+        ({"prompt": ["a"]}, "prompt must be a text"),
+        ({"settings": [1]}, "settings must be a mapping"),
+        ({"start_noise": torch.full((1, 3, 4, 5, 6), float("nan"))}, "finite numbers"),
     ],
 )
 def test_contradictions(values: dict[str, Any], message: str) -> None:

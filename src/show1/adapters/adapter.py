@@ -6,7 +6,8 @@ diffusers and peft write it) or `unet.<parameter>.diff` (tuned minus base), and 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -25,10 +26,11 @@ from show1.adapters.lora import (
     read_config,
     read_foreign,
 )
-from show1.checkpoints.weight_files import find_weights, read_json, weight_variants
+from show1.checkpoints.weight_files import find_weights, is_finite, read_json, weight_variants
 from show1.config import STAGES, StageName
 from show1.errors import CheckpointError, InputError, OutputError
-from show1.files import cached_sha256, sha256_of_text, write_tensors
+from show1.files import cached_sha256, check_regular, parse_json, sha256_of_text, write_tensors
+from show1.limits import MAX_ADAPTER_BYTES
 
 FORMAT = "show1-adapter-1"
 """Version of the file format."""
@@ -73,12 +75,20 @@ class Adapter:
         for name, value, known in (("stage", self.stage, STAGES), ("kind", self.kind, get_args(AdapterKind))):
             if value not in known:
                 raise InputError(f"an adapter's {name} must be one of {', '.join(known)}, got {value!r}")
+        for name in ("method", "base_name", "base_sha256", "prompt"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"an adapter's {name} must be a text, got {getattr(self, name)!r}")
         _check_names(self.tensors)
-        if not isinstance(self.lora_alpha, int | float | None):
-            raise InputError(f"an adapter's lora_alpha must be a number, got {self.lora_alpha!r}")
+        for name, number in (("lora_alpha", self.lora_alpha), ("noise_weight", self.noise_weight)):
+            if number is not None and not (isinstance(number, int | float) and math.isfinite(number)):
+                raise InputError(f"an adapter's {name} must be a number, got {number!r}")
         noise = self.start_noise
         if noise is not None and (noise.ndim != 5 or noise.shape[0] < 1 or noise.shape[1] != 3):
             raise InputError(f"an adapter's start noise must be (N, 3, F, H, W), got {tuple(noise.shape)}")
+        if noise is not None and not (noise.is_floating_point() and is_finite(noise)):
+            raise InputError("an adapter's start noise must hold finite numbers; make the adapter again")
+        if not isinstance(self.settings, Mapping):
+            raise InputError(f"an adapter's settings must be a mapping, got {self.settings!r}")
         check_noise_weight(self.noise_weight, noise)
         try:
             json.dumps(self.settings, allow_nan=False)
@@ -141,12 +151,13 @@ class Adapter:
         return file
 
     @classmethod
-    def load(cls, path: str | Path, *, stage: StageName | None = None) -> Self:
-        """Reads an adapter, or a LoRA file of another program (diffusers, peft).
+    def load(cls, path: str | Path, *, stage: StageName | None = None, modules: Collection[str] | None = None) -> Self:
+        """Reads an adapter, or a LoRA file of another program (diffusers, peft, kohya's tools, ComfyUI).
 
         Args:
             path: The file.
             stage: The stage whose UNet it changes; only needed for files of other programs, which do not state it.
+            modules: Names of the UNet's modules, which kohya's names are looked up in.
 
         Raises:
             InputError: There is no such file, or it is of another program and `stage` is missing.
@@ -162,7 +173,7 @@ class Adapter:
                     "was not made by show1 and does not say which stage it is for; name the stage: "
                     "pipe.adapters.load(..., stage='keyframes'), or --adapter keyframes=FILE"
                 )
-            return cls._from_foreign(file, header, tensors, stage)
+            return cls._from_foreign(file, header, tensors, stage, modules)
         except InputError as error:
             kind = InputError if stage is None and _HEADER not in header else CheckpointError
             raise kind(f"{file}: {error}") from error
@@ -170,7 +181,7 @@ class Adapter:
     @classmethod
     def _from_file(cls, header: Mapping[str, str], tensors: dict[str, Tensor], stage: StageName | None) -> Self:
         try:
-            values = json.loads(header[_HEADER])
+            values = parse_json(header[_HEADER])
             found = values.pop("format")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise InputError(f"its header is damaged ({error}); make the adapter again") from error
@@ -186,7 +197,14 @@ class Adapter:
             raise InputError(f"its header is damaged ({error}); make the adapter again") from error
 
     @classmethod
-    def _from_foreign(cls, file: Path, header: Mapping[str, str], tensors: dict[str, Tensor], stage: StageName) -> Self:
+    def _from_foreign(
+        cls,
+        file: Path,
+        header: Mapping[str, str],
+        tensors: dict[str, Tensor],
+        stage: StageName,
+        modules: Collection[str] | None,
+    ) -> Self:
         config = read_config(header)
         beside = file.with_name("adapter_config.json")
         if not config and file.name == "adapter_model.safetensors" and beside.is_file():  # by peft's save_pretrained
@@ -198,13 +216,14 @@ class Adapter:
             base_name="",
             base_sha256="",
             prompt="",
-            tensors=read_foreign(tensors, config),
+            tensors=read_foreign(tensors, config, modules),
         )
 
 
 def is_adapter_file(path: Path) -> bool:
     """Tells whether a file is an adapter by show1, from its header."""
     try:
+        check_regular(path, MAX_ADAPTER_BYTES)
         with safe_open(path, framework="pt") as opened:
             return _HEADER in (opened.metadata() or {})
     except (SafetensorError, OSError, ValueError):
@@ -293,7 +312,7 @@ def _check_names(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not name.endswith((DIFF, DOWN, UP)):
             raise InputError(f"an adapter's tensors are named *{DOWN}, *{UP} or *{DIFF}, got {name!r}")
-        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+        if not tensor.is_floating_point() or not is_finite(tensor):
             raise InputError(f"{name} holds numbers that are not finite; make the adapter again")
         other = name.removesuffix(DOWN) + UP if name.endswith(DOWN) else name.removesuffix(UP) + DOWN
         if name.endswith((DOWN, UP)) and other not in tensors:
@@ -311,10 +330,13 @@ def _read_file(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not file.is_file():
         raise InputError(f"there is no adapter {file}; give the path of a *{SUFFIX} file")
     try:
+        check_regular(file, MAX_ADAPTER_BYTES)
         with safe_open(file, framework="pt") as opened:
             tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
-            return opened.metadata() or {}, tensors
+            header = opened.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{file} is truncated, corrupt or not a safetensors file ({error}); copy or make the adapter again"
         ) from error
+    # torch can hold numbers of 8 bits, but hardly compute with them
+    return header, {name: t.float() if t.is_floating_point() and t.itemsize == 1 else t for name, t in tensors.items()}

@@ -87,7 +87,8 @@ class AdapterSet:
         """
         weight, detail_weight = _checked_weights(weight, detail_weight)
         file = Path(path).expanduser().absolute()
-        adapter = Adapter.load(file, stage=stage)
+        known = self._shapes(stage) if stage in self._cascade.parts else {}
+        adapter = Adapter.load(file, stage=stage, modules={name.rpartition(".")[0] for name in known})
         if adapter.stage not in self._cascade.parts:
             has = ", ".join(self._cascade.stages)
             raise InputError(f"{file} is for the stage {adapter.stage!r}; the model {self._cascade.name!r} has {has}")
@@ -200,8 +201,12 @@ class AdapterSet:
                 f"but the model here is {self._cascade.name!r} (sha256 {unet_sha256(folder, variant)[:12]}); use the "
                 "model it was made for, or make the adapter again (`show1 customize`)"
             )
-        shapes = {name: shape for file in find_weights(folder, variant) for name, shape in read_shapes(file).items()}
-        check_shapes(adapter, shapes, f"the {adapter.stage} network of {self._cascade.name!r}")
+        check_shapes(adapter, self._shapes(adapter.stage), f"the {adapter.stage} network of {self._cascade.name!r}")
+
+    def _shapes(self, stage: str) -> dict[str, tuple[int, ...]]:
+        """The shapes of the parameters of a stage's UNet, by name."""
+        files = find_weights(self._cascade.parts[stage].path / "unet", self._cascade.variant)
+        return {name: shape for file in files for name, shape in read_shapes(file).items()}
 
     def _changeable(self, name: str) -> LoadedAdapter:
         if name not in self._loaded:

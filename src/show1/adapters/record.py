@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from show1.config import StageName
 from show1.errors import InputError
 from show1.files import sha256
+from show1.limits import MAX_ADAPTER_BYTES
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A hash in hex."""
@@ -87,6 +88,8 @@ class AdapterRecord(Record):
                 f"the adapter {self.name!r} is no longer at {self.path}; put it back, or load it from where it "
                 f"is now (`show1 generate --adapter FILE:{self.weight:g}:{self.detail_weight:g}`)"
             )
+        if not 8 < file.stat().st_size <= MAX_ADAPTER_BYTES:  # files of the system have no size, and may have no end
+            raise InputError(f"{self.path} is no adapter, by its size; correct the record of {self.name!r}")
         if sha256(file) != self.sha256:
             raise InputError(
                 f"{self.path} has changed since the adapter {self.name!r} was used (its sha256 was "
