@@ -16,6 +16,7 @@ import torch
 import show1.files
 from show1.config import CascadeSettings, StageName
 from show1.errors import InputError, OutputError, RunError
+from show1.generation.manifest import model_sha256
 from show1.generation.metadata import VideoRecord
 from show1.generation.output import OutputFile
 from show1.generation.pipeline import Show1Pipeline
@@ -233,13 +234,18 @@ def test_a_folder_belongs_to_one_request(pipe: Show1Pipeline, tmp_path: Path) ->
             generate(pipe, tmp_path / "run", **{"until": "keyframes", **change})
 
 
+def change_files(run: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    """Makes a run one of other weight files."""
+    manifest = json.loads((run / MANIFEST).read_text())
+    files = change(manifest["model"]["files"])
+    manifest["model"] |= {"files": files, "sha256": model_sha256(files, [])}
+    (run / MANIFEST).write_text(json.dumps(manifest))
+
+
 def test_a_run_belongs_to_its_weights(pipe: Show1Pipeline, tmp_path: Path) -> None:
     generate(pipe, tmp_path / "run", until="keyframes")
-    file = tmp_path / "run" / MANIFEST
-    manifest = json.loads(file.read_text())
     name = "keyframes/unet/diffusion_pytorch_model.safetensors"
-    manifest["model"]["files"][name] = "0" * 64
-    file.write_text(json.dumps(manifest))
+    change_files(tmp_path / "run", lambda files: {**files, name: "0" * 64})
     with pytest.raises(RunError, match=f"made by other weights: {name} has changed"):
         pipe.resume(tmp_path / "run")
 
@@ -247,13 +253,8 @@ def test_a_run_belongs_to_its_weights(pipe: Show1Pipeline, tmp_path: Path) -> No
 @pytest.mark.parametrize("change", ["gone", "new"])
 def test_files_that_went_or_came_are_other_weights(pipe: Show1Pipeline, tmp_path: Path, change: str) -> None:
     generate(pipe, tmp_path / "run", until="keyframes")
-    file = tmp_path / "run" / MANIFEST
-    manifest = json.loads(file.read_text())
-    files = manifest["model"]["files"]
-    name = next(name for name in files if name.startswith("keyframes/unet"))
-    other = name.replace(".safetensors", ".fp16.safetensors")
-    manifest["model"]["files"] = {**files, other: "0" * 64} if change == "gone" else {other: "0" * 64}
-    file.write_text(json.dumps(manifest))
+    other = "keyframes/unet/diffusion_pytorch_model.fp16.safetensors"
+    change_files(tmp_path / "run", lambda files: {**(files if change == "gone" else {}), other: "0" * 64})
     with pytest.raises(RunError, match="made by other weights"):
         pipe.resume(tmp_path / "run")
 

@@ -76,17 +76,24 @@ class AdapterRecord(Record):
         one = self.detail_weight == self.weight
         return str(self.weight) if one else f"{self.weight}, in details {self.detail_weight}"
 
+    @property
+    def given(self) -> str:
+        """How `--adapter` takes it: the stage and the file, and its weights where they are not 1."""
+        weights = [self.weight] if self.detail_weight == self.weight else [self.weight, self.detail_weight]
+        return ":".join([f"{self.stage}={self.path}", *(f"{weight:g}" for weight in weights if weights != [1])])
+
     def check_file(self) -> None:
-        """Makes sure that the file is the one that was used.
+        """Makes sure that the file is the one that was used. Only ordinary files are opened.
 
         Raises:
             InputError: It is not there, or has changed since.
         """
         file = Path(self.path)
-        if not file.is_file():
+        if not file.is_file() or not file.stat().st_size:  # files of the system have content but no size
+            elsewhere = self.model_copy(update={"path": "FILE"}).given
             raise InputError(
                 f"the adapter {self.name!r} is no longer at {self.path}; put it back, or load it from where it "
-                f"is now (`show1 generate --adapter FILE:{self.weight:g}:{self.detail_weight:g}`)"
+                f"is now (`show1 generate --adapter {elsewhere}`)"
             )
         if not 8 < file.stat().st_size <= MAX_ADAPTER_BYTES:  # files of the system have no size, and may have no end
             raise InputError(f"{self.path} is no adapter, by its size; correct the record of {self.name!r}")

@@ -66,9 +66,9 @@ def _escaped(character: str) -> str:
     return f"\\u{ord(character):04x}" if character <= "\uffff" else json.dumps(character)[1:-1]
 
 
-def say_json(value: Any) -> None:
-    """Writes JSON to stdout."""
-    say(json.dumps(value, indent=2, ensure_ascii=False))
+def say_json(value: Any, *, compact: bool = False) -> None:
+    """Writes JSON to stdout, on one line if compact."""
+    say(json.dumps(value, indent=None if compact else 2, ensure_ascii=False))
 
 
 @contextmanager

@@ -1,30 +1,32 @@
 """`show1 generate`."""
 
-import time
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from show1.cli.console import printable, say, say_fact, say_json, tell
-from show1.cli.progress import choose_reporter
-from show1.cli.session import keeping, load_pipeline, tell_result
-from show1.cli.settings import Change, apply_changes, parse_adapters, parse_change, parse_model
-from show1.config import STAGES, CascadeSettings, Numerics, StageName
+from show1.cli.consent import known_adapters, load_recorded_model
+from show1.cli.jobs import Job, read_jobs
+from show1.cli.making import make_all
+from show1.cli.plan import show_plan
+from show1.cli.session import load_pipeline
+from show1.cli.settings import AdapterChoice, parse_adapters, parse_change, parse_model
+from show1.config import Numerics, StageName
 from show1.errors import InputError
+from show1.files import user_path
 from show1.generation.output import OutputFile, absolute, default_path
 from show1.generation.request import check_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from show1.adapters.record import AdapterRecord
     from show1.generation.metadata import VideoRecord
     from show1.generation.pipeline import Show1Pipeline
     from show1.generation.request import GenerationRequest
-    from show1.generation.run import Run
+    from show1.video import Video
 
 Memory = Literal["auto", "low", "high"]
+Precision = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 def generate(
@@ -60,9 +62,30 @@ def generate(
         int | None, typer.Option(help="Whole number; the same seed gives the same video. By default a random one.")
     ] = None,
     negative_prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="What to avoid, in every stage.")] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Make a video of each prompt in a file: one per line, or a table (.csv, .jsonl) with the columns "
+            "prompt, seed and negative_prompt. --output is then a folder. The same command resumes.",
+        ),
+    ] = None,
     run: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DIR", help="Folder that keeps finished stages. By default a new one in runs/."),
+    ] = None,
+    start_from: Annotated[
+        StageName | None,
+        typer.Option(
+            metavar="STAGE", help="First stage to run, on the video that --video names. By default keyframes."
+        ),
+    ] = None,
+    video: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Video for --start-from: it is resized to cover the size that the stage works on, and cropped.",
+        ),
     ] = None,
     until: Annotated[
         StageName | None,
@@ -74,7 +97,7 @@ def generate(
         int, typer.Option(min=1, help="Number of videos of this prompt, with the seeds seed, seed + 1, ...")
     ] = 1,
     from_file: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--from",
             metavar="FILE",
@@ -88,6 +111,10 @@ def generate(
     ] = "auto",
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default the fastest device.")
+    ] = None,
+    dtype: Annotated[
+        Precision | None,
+        typer.Option(help="Precision of the networks. By default the fastest that the device has, on a CPU float32."),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -131,50 +158,93 @@ def generate(
       show1 generate "a panda" --set keyframes.guidance_scale=5 --dry-run
       show1 generate --from panda.mp4 --seed 2
       show1 generate "a panda walks over the snow" --adapter walk.safetensors:0.8
+      show1 generate --prompts prompts.txt -o videos/
+      show1 generate "a panda" --start-from super_resolution --video small.mp4 -o large.mp4
 
     Keys of --set are STAGE.OPTION, for instance keyframes.num_inference_steps; `--dry-run` shows them all.
     """
-    began = time.monotonic()
     changes, choices = [parse_change(pair) for pair in set_ or ()], parse_adapters(adapter)
-    record = None if from_file is None else _read_record(from_file)
-    text = _prompt(prompt, record)
-    wanted = parse_model(model) if model is not None else "mini" if record is None else record.model.model
-    path = absolute(output) if output is not None else default_path(text, count=count, overwrite=overwrite)
-    sheet_path = None if sheet is None else absolute(sheet)
-    target = OutputFile(path=path, overwrite=overwrite, codec=codec, quality=quality, sheet=sheet_path)
-    target.probe(count)
-    pipe = load_pipeline(wanted, quiet=quiet or as_json, device=device, memory=memory)
+    source = None if from_file is None else user_path(from_file, "--from")
+    record = None if source is None else _read_record(source)
+    how: dict[str, Any] = {"overwrite": overwrite, "codec": codec, "quality": quality}
+    how["sheet"] = None if sheet is None else absolute(sheet)
+    options: dict[str, Any] = {
+        "seed": seed,
+        "count": count,
+        "negative_prompt": negative_prompt,
+        "num_keyframes": keyframes,
+        "start_from": start_from,
+        "until": until,
+        "numerics": numerics,
+    }
+    runs = None if run is None else user_path(run, "--run")
+    if prompts is not None:
+        if prompt is not None:
+            raise InputError("give a prompt or --prompts FILE, not both")
+        jobs = read_jobs(user_path(prompts, "--prompts"), output=output, run=runs, options=options, how=how)
+    else:
+        text = _prompt(prompt, record)
+        path = absolute(output) if output is not None else default_path(text, count=count, overwrite=overwrite)
+        jobs = [Job(prompt=text, output=OutputFile(path=path, **how), run=runs, options=options)]
+    _probe(jobs, resuming=prompts is not None)
+    clip = _read_clip(video, start_from)
+    pipe = _open_pipeline(
+        model, record, source, choices, quiet=quiet or as_json, device=device, dtype=dtype, memory=memory
+    )
+    requests = [job.request(pipe, record, changes, clip) for job in jobs]
+    _probe(jobs, requests, resuming=prompts is not None)
+    if dry_run:
+        for job, request in zip(jobs, requests, strict=True):
+            show_plan(pipe, request, job.output, as_json=as_json, brief=prompts is not None)
+        return
+    repeated = record if model is None and choices is None else None
+    work, several = list(zip(jobs, requests, strict=True)), prompts is not None
+    make_all(pipe, work, clip, several=several, repeated=repeated, quiet=quiet, as_json=as_json)
+
+
+def _probe(jobs: "list[Job]", requests: "Sequence[GenerationRequest] | None" = None, *, resuming: bool) -> None:
+    """Finds files that cannot be written; if resuming, those of a run that is in its folder already may be there."""
+    for job, request in itertools.zip_longest(jobs, requests or ()):
+        if resuming and job.run is not None and (job.run / "manifest.json").is_file():
+            continue
+        if request is None:
+            job.probe()
+        else:
+            _, height, width, fps = request.final_shape
+            job.probe((height, width), fps)
+
+
+def _read_clip(video: str | None, start_from: StageName | None) -> "Video | None":
+    """The video that the first stage works on."""
+    if video is None:
+        return None
+    if start_from is None:
+        raise InputError("--video needs --start-from STAGE, the first stage that works on it")
+    from show1.video import Video
+
+    return Video.load(user_path(video, "--video"))
+
+
+def _open_pipeline(
+    model: str | None,
+    record: "VideoRecord | None",
+    source: Path | None,
+    choices: list[AdapterChoice] | None,
+    *,
+    quiet: bool,
+    **options: Any,
+) -> "Show1Pipeline":
+    """Loads the model and the adapters: those of the command, or those that the video to repeat may name."""
+    if model is not None or record is None or source is None:
+        pipe = load_pipeline("mini" if model is None else parse_model(model), quiet=quiet, **options)
+    else:
+        remedy = "--model {model}"
+        pipe = load_recorded_model(record.model.model, source, remedy=remedy, quiet=quiet, **options)
     for choice in choices or ():
         pipe.adapters.load(**choice)
-    if choices is None and record is not None:
-        pipe.adapters.load_recorded(record.model.adapters)
-    request = _make_request(
-        pipe,
-        text,
-        record,
-        changes,
-        seed=seed,
-        count=count,
-        negative_prompt=negative_prompt,
-        num_keyframes=keyframes,
-        until=until,
-        numerics=numerics,
-    )
-    _, height, width, fps = request.final_shape
-    target.probe(count, size=(height, width), fps=fps)
-    if dry_run:
-        _show_plan(pipe, request, target, as_json=as_json)
-        return
-    folder, made_here = _begin_run(run, target)
-    with keeping(folder, made_here=made_here):
-        with choose_reporter(quiet=quiet or as_json) as reporter:
-            videos = pipe.generate(request, folder, callbacks=reporter.callbacks())
-        if record is not None and model is None and choices is None and request.stages == record.stages:
-            if videos[0].metadata["model"]["sha256"] != record.model.sha256:
-                warning = f"warning: the model has other weights than that of {from_file}; the video differs"
-                tell(warning, style="yellow")
-        files = target.write(videos)
-    tell_result(folder, videos, files, target, began=began, available=pipe.stages, quiet=quiet, as_json=as_json)
+    if choices is None and record is not None and source is not None:
+        pipe.adapters.load_recorded(known_adapters(record.model.adapters, source))
+    return pipe
 
 
 def _read_record(file: Path) -> "VideoRecord":
@@ -196,94 +266,3 @@ def _prompt(prompt: str | None, record: "VideoRecord | None") -> str:
         raise InputError('there is no prompt: say what the video shows, such as "a panda spins over the snow"')
     check_prompt(text)
     return text
-
-
-def _make_request(
-    pipe: "Show1Pipeline",
-    prompt: str,
-    record: "VideoRecord | None",
-    changes: list[Change],
-    *,
-    count: int,
-    negative_prompt: str | None,
-    num_keyframes: int | None,
-    **given: Any,
-) -> "GenerationRequest":
-    """The options, and where they say nothing, the video to repeat; `--set` wins over the other options."""
-    from show1.generation.arguments import make_request, resolve_settings
-
-    known: dict[str, Any] = {}
-    if record is not None:
-        known = {"seed": record.seed, "until": record.stages[-1], "numerics": record.numerics}
-    base = pipe.settings if record is None else record.settings
-    settings = resolve_settings(base, negative_prompt=negative_prompt, num_keyframes=num_keyframes)
-    known |= {name: value for name, value in given.items() if value is not None}
-    settings = apply_changes(settings, changes)
-    return make_request(prompt, model=pipe, count=count, settings=settings, **known)
-
-
-def _begin_run(directory: Path | None, output: OutputFile) -> "tuple[Run, bool]":
-    """The run folder, and whether it was made here. A run that is in the folder already is resumed if it agrees."""
-    from show1.generation.run import MANIFEST, Run
-
-    if directory is None or not (directory / MANIFEST).is_file():
-        return Run.create(directory, output=output), True
-    run = Run.open(directory)
-    run.write_to(output)
-    return run, False
-
-
-def _show_plan(pipe: "Show1Pipeline", request: "GenerationRequest", output: OutputFile, *, as_json: bool) -> None:
-    frames, height, width, fps = request.final_shape
-    for warning in pipe.prompt_warnings(request.prompts[0], request.settings):
-        tell(f"warning: {warning}", style="yellow")
-    adapters = [adapter.record for adapter in pipe.adapters]
-    plan: dict[str, Any] = {
-        "files": output.files(len(request.prompts)),
-        "sheet": output.sheet,
-        "model": pipe.cascade.model,
-        "adapters": [record.to_dict() for record in adapters],
-        "device": str(pipe.device),
-        "dtype": str(pipe.dtype).removeprefix("torch."),
-        "memory": pipe.memory,
-        "frames": frames,
-        "height": height,
-        "width": width,
-        "fps": fps,
-        "request": request.to_dict(),
-    }
-    if as_json:
-        say_json(plan)
-        return
-    for key in ("files", "sheet", "model", "device", "dtype", "memory"):
-        say_fact(key, ", ".join(plan[key]) if isinstance(plan[key], list) else _plain(plan[key]))
-    say_adapters(adapters)
-    say_fact("prompt", request.prompts[0])
-    say_fact("seeds", f"{', '.join(str(s) for s in request.seeds)} ({request.numerics} numerics)")
-    say_fact("video", f"{frames} frames of {height}x{width} (height x width), {fps:g} frames/s")
-    say_settings(request.settings, request.stages)
-
-
-def say_adapters(records: "Iterable[AdapterRecord]") -> None:
-    """Writes a line per adapter."""
-    for record in records:
-        say_fact("adapter", f"{record.path} (weight {record.shown_weight}, {record.stage})")
-
-
-def say_settings(settings: CascadeSettings, stages: tuple[StageName, ...]) -> None:
-    """Writes settings as `--set` takes them."""
-    values = settings.to_dict()
-    flat = {f"{stage}.{key}": value for stage in stages for key, value in values[stage].items()}
-    flat |= {key: value for key, value in values.items() if key not in STAGES}
-    for key, value in flat.items():
-        if isinstance(value, dict):
-            for inner, inner_value in value.items():
-                say(f"  {key}.{inner}={_plain(inner_value)}")
-        else:
-            say(f"  {key}={_plain(value)}")
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(str(item) for item in value)
-    return "none" if value is None else printable(str(value), keep="")

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from show1.cli.console import say, say_fact, say_json
-from show1.cli.generate import say_adapters, say_settings
+from show1.cli.plan import say_adapters, say_settings
 from show1.cli.progress import duration
 from show1.cli.session import quoted
 from show1.errors import InputError
+from show1.files import user_path
 
 if TYPE_CHECKING:
     from show1.generation.manifest import Environment, VideoModel
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="FILE|RUN", help="A video by show1, an adapter, or a run folder.")],
+    name: Annotated[str, typer.Argument(metavar="FILE|RUN", help="A video by show1, an adapter, or a run folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Show how a video was made (prompt, seed, model, settings), or what is in a run folder or an adapter.
@@ -28,7 +29,8 @@ def inspect(
       show1 inspect runs/20261122-101502-3f2a --json
       show1 inspect walk.safetensors
     """
-    if (path / "manifest.json").is_file():
+    path = user_path(name)
+    if (path / "manifest.json").exists():
         _inspect_run(path, as_json=as_json)
     elif path.suffix == ".safetensors":
         _inspect_adapter(path, as_json=as_json)

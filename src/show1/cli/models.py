@@ -1,7 +1,6 @@
 """`show1 models`."""
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -11,6 +10,7 @@ from show1.cli.failures import RUNTIME
 from show1.cli.settings import parse_model
 from show1.config import StageName
 from show1.errors import Show1Error
+from show1.files import user_path
 
 if TYPE_CHECKING:
     from show1.checkpoints.locate import Cascade
@@ -120,7 +120,7 @@ def verify(
 
 @models.command()
 def convert(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model's folder, or one of its components.")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A model's folder, or one of its components.")],
 ) -> None:
     """Write a safetensors file beside every pickled weight file (.bin). Code in pickles is never run.
 
@@ -131,7 +131,7 @@ def convert(
     """
     from show1.checkpoints.convert import convert_to_safetensors
 
-    written = convert_to_safetensors(folder)
+    written = convert_to_safetensors(user_path(folder))
     for file in written:
         say(str(file))
     if not written:

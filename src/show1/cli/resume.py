@@ -2,14 +2,16 @@
 
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from show1.cli.consent import load_recorded_model
+from show1.cli.console import tell
 from show1.cli.generate import Memory
 from show1.cli.progress import choose_reporter
-from show1.cli.session import keeping, load_pipeline, tell_result
+from show1.cli.session import keeping, quoted, short, tell_result
+from show1.cli.settings import apply_changes, parse_change
 from show1.errors import RunError
 from show1.generation.output import OutputFile, absolute, default_path, free_path, numbered
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def resume(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder, such as runs/20261122-101502-3f2a.")],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A run folder, such as runs/20261122-101502-3f2a.")],
     pick: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Take only draft N through the model's other stages.")
     ] = None,
@@ -29,6 +31,12 @@ def resume(
         ),
     ] = None,
     sheet: Annotated[str | None, typer.Option(metavar="FILE.png", help="Also write a contact sheet.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting of a stage that is not finished; can be repeated."
+        ),
+    ] = None,
     memory: Annotated[Memory, typer.Option(help="low keeps one network in memory at a time, high keeps all.")] = "auto",
     device: Annotated[
         str | None,
@@ -49,26 +57,34 @@ def resume(
     \b
       show1 resume runs/20261122-101502-3f2a
       show1 resume runs/20261122-101502-3f2a --pick 5 -o panda.mp4
+      show1 resume runs/20261122-101502-3f2a --set translation.num_inference_steps=20
     """
     from show1.generation.run import Run
 
     began = time.monotonic()
+    changes = [parse_change(pair) for pair in set_ or ()]
     run = Run.open(directory)
     if run.request is None or run.model is None:
         raise RunError(f"{directory} was stopped before it began; begin again with `show1 generate`")
-    pipe = load_pipeline(run.model, quiet=quiet or as_json, memory=memory, **_placement(run, device))
+    remedy = f"get it first (`show1 models download {{model}}`), then `show1 resume {quoted(directory)}`"
+    pipe = load_recorded_model(
+        run.model, run.path, remedy=remedy, quiet=quiet or as_json, memory=memory, **_placement(run, device)
+    )
     pipe.adapters.load_recorded(run.adapters)
     if pick is not None:
         run = _pick(run, pick, output, pipe.stages)
     assert run.request is not None, "a picked run has the request of its parent"
+    settings = apply_changes(run.request.settings, changes)
     target = _target(run, output=output, sheet=sheet, overwrite=overwrite)
     count = len(run.request.prompts)
     if not run.finished:
-        _, height, width, fps = run.request.final_shape
+        _, height, width, fps = replace(run.request, settings=settings).final_shape
         target.probe(count, size=(height, width), fps=fps)
+        if output is None and not quiet and not as_json and short(target.path) == target.path:
+            tell(f"the video goes to {target.path}, which the run was begun for; --output names another file")
     with keeping(run):
         with choose_reporter(quiet=quiet or as_json) as reporter:
-            videos = pipe.resume(run, callbacks=reporter.callbacks())
+            videos = pipe.resume(run, settings=settings, callbacks=reporter.callbacks())
         files = target.write(videos, keep_same=True)
     tell_result(run, videos, files, target, began=began, available=pipe.stages, quiet=quiet, as_json=as_json)
 
@@ -101,13 +117,16 @@ def _pick(run: "Run", number: int, output: str | None, stages: tuple[Any, ...]) 
 
 
 def _target(run: "Run", *, output: str | None, sheet: str | None, overwrite: bool) -> OutputFile:
-    """The output file that the run was asked for, with this command's changes."""
+    """The output file that the run was asked for, with this command's changes.
+
+    A run folder may come from anybody, so that what it says is no permission to replace files: only `--overwrite` is.
+    """
     assert run.request is not None, "checked by the caller"
     asked = run.output
     if asked is None:
         count = len(run.request.prompts)
         asked = OutputFile(path=default_path(run.request.prompts[0], count=count, overwrite=overwrite))
     if output is not None:
-        asked = OutputFile(path=absolute(output), overwrite=asked.overwrite, sheet=asked.sheet)
+        asked = OutputFile(path=absolute(output), sheet=asked.sheet)
     sheet = asked.sheet if sheet is None else absolute(sheet)
-    return replace(asked, overwrite=overwrite or asked.overwrite, sheet=sheet)
+    return replace(asked, path=absolute(asked.path), overwrite=overwrite, sheet=sheet)

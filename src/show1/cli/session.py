@@ -12,6 +12,7 @@ from show1.cli.console import ERR, say, say_json, tell
 from show1.cli.progress import duration
 from show1.cli.stopping import stopped
 from show1.config import StageName
+from show1.errors import RunError
 from show1.generation.output import OutputFile
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def keeping(run: "Run", *, made_here: bool = False) -> Iterator[None]:
 
 
 def _with_note(error: Exception, run: "Run", made_here: bool) -> Exception:
+    if isinstance(error, RunError):
+        return error  # which says itself what to do
     if run.request is not None:
         error.add_note(f"What is finished is kept. To resume: show1 resume {quoted(run.path)}")
     elif made_here:
@@ -73,15 +76,16 @@ def tell_result(
     available: Sequence[StageName],
     quiet: bool,
     as_json: bool,
+    compact: bool = False,
 ) -> None:
-    """Reports what was made: JSON or the files' names on stdout, the rest on stderr."""
+    """Reports what was made: JSON (compact: on one line) or the files' names on stdout, the rest on stderr."""
     seconds = round(time.monotonic() - began, 3)
     result = _describe(run, videos, files, output, seconds)
     if as_json:
-        say_json(result)
+        say_json(result, compact=compact)
         return
     for file in files:
-        say(_short(file))
+        say(short(file))
     if quiet:
         return
     first = videos[0]
@@ -127,11 +131,12 @@ def _describe(
     }
 
 
-def _short(file: str) -> str:
+def short(file: str) -> str:
     """The path relative to the current folder if it is inside."""
     path = Path(file)
-    relative = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-    return f"{relative}/" if file.endswith("/") else relative
+    with suppress(OSError, ValueError):  # the current folder is gone, or the path is outside of it
+        path = path.relative_to(Path.cwd())
+    return f"{path}/" if file.endswith("/") else str(path)
 
 
 def quoted(text: str | Path) -> str:

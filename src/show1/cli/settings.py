@@ -4,11 +4,11 @@ import difflib
 import math
 import types
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict, Union, cast, get_args, get_origin, get_type_hints
 
 from show1.config import STAGES, CascadeSettings, StageName, StageSettings
 from show1.errors import InputError
+from show1.files import user_path
 from show1.stage_table import STAGE_TABLE
 
 _COMMON = ("clean_prompt", "max_text_tokens")
@@ -75,7 +75,7 @@ def _ends_in_weight(path: str) -> bool:
     """Whether a weight follows the last colon, and not a part of the path (`C:/walk.safetensors`, `clips:1/walk`)."""
     _, colon, tail = path.rpartition(":")
     goes_on = "/" in tail or "\\" in tail or tail.endswith(".safetensors")
-    return bool(colon) and not Path(path).expanduser().is_file() and not goes_on
+    return bool(colon) and not (path.strip() and user_path(path).is_file()) and not goes_on
 
 
 def apply_changes(base: CascadeSettings, changes: Sequence[Change]) -> CascadeSettings:

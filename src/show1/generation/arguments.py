@@ -17,6 +17,7 @@ from show1.stage_table import STAGE_TABLE
 from show1.video import Video
 
 PromptLike = str | Sequence[str]
+SettingsLike = CascadeSettings | Mapping[str, Any] | None
 SeedLike = int | Sequence[int] | None
 GeneratorLike = torch.Generator | Sequence[torch.Generator] | None
 
@@ -42,7 +43,7 @@ def make_request(
     seed: SeedLike = None,
     generator: GeneratorLike = None,
     num_keyframes: int | None = None,
-    settings: CascadeSettings | Mapping[str, Any] | None = None,
+    settings: SettingsLike = None,
     start_from: StageName | None = None,
     until: StageName | None = None,
     video: VideoLike | None = None,
@@ -110,7 +111,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def resolve_settings(
     defaults: CascadeSettings,
-    changes: CascadeSettings | Mapping[str, Any] | None = None,
+    changes: SettingsLike = None,
     *,
     negative_prompt: str | None = None,
     num_keyframes: int | None = None,

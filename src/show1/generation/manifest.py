@@ -1,5 +1,6 @@
 """The manifest of a run folder: checked as a whole when it is read, and compared with what is asked for."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,8 +10,10 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 from show1.adapters.record import AdapterRecord, Record, Sha256, explain
 from show1.config import STAGES, StageName
 from show1.errors import RunError
+from show1.files import read_json_object, sha256_of_text
 from show1.generation.output import OutputFile
 from show1.generation.request import GenerationRequest
+from show1.options import shown
 from show1.stage_table import parts_of
 
 MANIFEST = "manifest.json"
@@ -108,6 +111,23 @@ class ModelRecord(VideoModel):
     files: dict[str, Sha256]
     """Hash of each weight file, by `stage/component/name`."""
 
+    @model_validator(mode="after")
+    def _check_hash(self) -> Self:
+        if self.sha256 != model_sha256(self.files, self.adapters):
+            raise ValueError("sha256 is not that of the weight files and adapters")
+        return self
+
+
+def model_sha256(files: Mapping[str, str], adapters: Sequence[AdapterRecord]) -> str:
+    """The hash of a model: of its weight files (hashes by `stage/component/name`), and of their stages' adapters."""
+    stages = {name.partition("/")[0] for name in files}
+    lines = [f"{name} {value}" for name, value in sorted(files.items())]
+    for adapter in adapters:
+        if adapter.has_effect and adapter.stage in stages:
+            details = "" if adapter.detail_weight == adapter.weight else f" {adapter.detail_weight}"
+            lines.append(f"{adapter.stage} {adapter.sha256} {adapter.weight} {adapter.noise_weight}{details}")
+    return sha256_of_text("\n".join(lines))
+
 
 class Manifest(Environment):
     """The record of one generation."""
@@ -147,6 +167,9 @@ class Manifest(Environment):
         for stage, record in self.stages.items():
             if record.file != artefact_name(stage):
                 raise ValueError(f"the artefact of {stage} is {artefact_name(stage)}, not {record.file!r}")
+        for path in () if self.output is None else (self.output.path, self.output.sheet or ""):
+            if not os.path.isabs(path) and ".." in Path(path).parts:
+                raise ValueError(f"its output {path!r} would lead out of the folder in which the run is resumed")
         if (self.request is None) != (self.model is None):
             raise ValueError("it must have both a request and a model, or neither")
         if self.request is None or self.model is None:
@@ -176,13 +199,17 @@ def read_manifest(folder: Path) -> Manifest:
         raise RunError(f"there is no run folder {folder}; `show1 generate --run {folder} ...` begins one")
     file = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(file.read_bytes())
+        return Manifest.model_validate(read_json_object(file))
     except FileNotFoundError as error:
         raise RunError(f"{folder} is no run folder: it has no {MANIFEST}") from error
     except ValidationError as error:
         raise RunError(f"{file} is damaged ({explain(error)}); begin a new run") from error
+    except ValueError as error:
+        raise RunError(f"{file} is damaged ({error}); begin a new run") from error
     except OSError as error:
-        raise RunError(f"{file} cannot be read ({error.strerror or error}); begin a new run") from error
+        raise RunError(
+            f"{file} cannot be read: {error.strerror or error}; change its permissions, or copy it"
+        ) from error
 
 
 def check_request(path: Path, known: Manifest, before: GenerationRequest, asked: GenerationRequest) -> None:
@@ -200,7 +227,7 @@ def check_request(path: Path, known: Manifest, before: GenerationRequest, asked:
 
     def refuse(key: str, known_value: object, value: object) -> None:
         raise RunError(
-            f"{path} belongs to another request, with {key} {_short(known_value)} instead of {_short(value)}; name "
+            f"{path} belongs to another request, with {key} {shown(known_value)} instead of {shown(value)}; name "
             f"another folder, or finish the run in it with `show1 resume {path}`"
         )
 
@@ -266,8 +293,3 @@ def _effects(adapters: Sequence[AdapterRecord], stages: Sequence[StageName]) -> 
 def _named(adapters: Sequence[AdapterRecord]) -> str:
     listed = ", ".join(f"{a.name} (weight {a.shown_weight}, {a.path})" for a in adapters)
     return f"the adapters {listed}" if adapters else "no adapter"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,12 +13,12 @@ from show1.adapters.adapter_set import AdapterSet
 from show1.checkpoints.convert import save_cascade
 from show1.checkpoints.locate import Cascade, ModelLike, resolve
 from show1.checkpoints.weight_files import count_parameters
-from show1.config import CascadeSettings, StageName
-from show1.errors import InputError
-from show1.files import cached_sha256, sha256_of_text
-from show1.generation.manifest import ModelRecord
+from show1.config import STAGES, CascadeSettings, StageName
+from show1.files import cached_sha256, user_path
+from show1.generation.manifest import ModelRecord, model_sha256
 from show1.generation.request import GenerationRequest
-from show1.runtime import MemoryPolicy, Residency, choose_device, choose_dtype, choose_memory
+from show1.options import require
+from show1.runtime import PRECISIONS, MemoryPolicy, Residency, choose_device, choose_dtype, choose_memory
 from show1.stage_table import STAGE_TABLE, parts_of
 from show1.stages import PromptEmbeddings, Stage, load_stage
 from show1.stages.keyframes import StartNoise
@@ -56,7 +56,7 @@ class CascadeModel:
         self._stages: Residency[Stage[Any]] = Residency(memory, device)
         self._encoders: dict[Path, PromptEncoder] = {}
         self._hashes: dict[str, str] = {}
-        self.adapters = AdapterSet(cascade, on_change=self._stages.discard)
+        self.adapters = AdapterSet(cascade, on_change=lambda stage: self._stages.discard(stage))
         """The adapters in use: `pipe.adapters.load(file)`, `set_weight`, `unload`, `fuse`."""
 
     @classmethod
@@ -66,7 +66,7 @@ class CascadeModel:
         *,
         stages: Sequence[StageName] | None = None,
         device: str | torch.device | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         memory: MemoryPolicy = "auto",
         variant: str | None = None,
         revision: str | None = None,
@@ -82,7 +82,8 @@ class CascadeModel:
                 stage, or to a cascade to take it from.
             stages: Only these are looked for and can be run; None: all.
             device: None: CUDA, else MPS, else the CPU.
-            dtype: None: bfloat16 (float16 on older cards) on CUDA, float32 elsewhere.
+            dtype: Precision, such as `torch.float32` or "float32"; None: bfloat16 (float16 on older cards) on CUDA,
+                float32 elsewhere.
             memory: `low` holds one network at a time, `high` keeps all, `auto` decides by the device's free memory.
             variant: Weight files to prefer, such as `fp16`; None: `fp16` where the computation is half precision.
             revision: Branch, tag or commit on the Hub.
@@ -94,8 +95,9 @@ class CascadeModel:
             CheckpointError: A file of it is missing or damaged.
             InputError: No such device, stage or memory policy.
         """
-        if memory not in ("auto", "low", "high"):
-            raise InputError(f"memory must be 'auto', 'low' or 'high', got {memory!r}")
+        require(memory in ("auto", "low", "high"), "memory", memory, "'auto', 'low' or 'high'")
+        require(stages is None or len(stages) > 0, "stages", stages, f"some of {', '.join(STAGES)}")
+        require(isinstance(model, str | Path | Mapping), "model", model, "a name, a folder or a mapping of stages")
         place = choose_device(device)
         precision = choose_dtype(dtype, place)
         if variant is None and precision.itemsize == 2:
@@ -132,6 +134,33 @@ class CascadeModel:
         text = ("text",) if any(e.loaded for e in self._encoders.values()) else ()
         return (*text, *self._stages.loaded)
 
+    def __repr__(self) -> str:
+        adapters = "".join(f", adapter {a.record.name} {a.record.shown_weight}" for a in self.adapters)
+        precision = str(self.dtype).removeprefix("torch.")
+        stages = ", ".join(self.stages)
+        return f"<{type(self).__name__} {self.cascade.name}: {stages}; {self.device} {precision}{adapters}>"
+
+    def to(self, *place: str | torch.device | torch.dtype) -> Self:
+        """Changes where and how precisely to compute, from the next call on: `pipe.to("cuda")`, `pipe.to("float32")`.
+
+        Networks leave the memory and are read again when they are needed.
+
+        Args:
+            *place: A device, a precision, or both.
+
+        Raises:
+            InputError: There is no such device or precision.
+        """
+        for each in place:
+            if isinstance(each, torch.dtype) or each in PRECISIONS:
+                self.dtype = choose_dtype(each, self.device)
+            else:
+                self.device = choose_device(each)
+        self.free()
+        self._encoders.clear()
+        self._stages = Residency(self.memory, self.device)
+        return self
+
     def free(self) -> None:
         """Drops all networks from memory; the next call reads them again."""
         for encoder in self._encoders.values():
@@ -148,18 +177,15 @@ class CascadeModel:
         for name in files.keys() - self._hashes.keys():
             self._hashes[name] = cached_sha256(files[name])
         hashes = {name: self._hashes[name] for name in files}
-        lines = [f"{name} {value}" for name, value in sorted(hashes.items())]
-        for adapter in (a.record for a in self.adapters.active(stages)):
-            details = "" if adapter.detail_weight == adapter.weight else f" {adapter.detail_weight}"
-            lines.append(f"{adapter.stage} {adapter.sha256} {adapter.weight} {adapter.noise_weight}{details}")
+        adapters = tuple(adapter.record for adapter in self.adapters.active())
         return ModelRecord(
             name=self.cascade.name,
             model=self.cascade.model,
             stages=self.cascade.stages,
             sources={name: part.source for name, part in self.cascade.parts.items()},
-            sha256=sha256_of_text("\n".join(lines)),
+            sha256=model_sha256(hashes, adapters),
             files=hashes,
-            adapters=tuple(adapter.record for adapter in self.adapters.active()),
+            adapters=adapters,
         )
 
     @contextmanager
@@ -209,7 +235,7 @@ class CascadeModel:
         if noisy := [a.record.name for a in self.adapters if a.fused and a.record.noise_weight > 0]:
             logger.warning("Not saved because a saved model holds no start noise: that of %s.", ", ".join(noisy))
         deltas = {stage: self.adapters.deltas(stage, fused_only=True) for stage in self.stages}
-        return save_cascade(self.cascade, Path(folder), deltas={stage: d for stage, d in deltas.items() if d})
+        return save_cascade(self.cascade, user_path(folder), deltas={stage: d for stage, d in deltas.items() if d})
 
     def prompt_warnings(
         self, prompt: str, settings: CascadeSettings | None = None, stages: Sequence[StageName] | None = None

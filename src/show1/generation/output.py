@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from show1.errors import MediaError
+from show1.files import user_path
 from show1.generation.request import with_numerics
 from show1.options import Options, require
 
@@ -110,15 +111,20 @@ class OutputFile(Options):
 def absolute(path: str) -> str:
     """An absolute path, with the slash at its end that stands for a folder of frames."""
     is_folder = path.endswith(("/", os.sep))
-    return str(Path(path).expanduser().absolute()) + ("/" if is_folder else "") if path.strip() else path
+    return str(user_path(path).absolute()) + ("/" if is_folder else "") if path.strip() else path
 
 
 def default_path(prompt: str, *, count: int, overwrite: bool) -> str:
     """A file name from the prompt, in the current folder; a number is added where it is taken, unless `overwrite`."""
+    path = absolute(f"{slug(prompt)}.mp4")
+    return path if overwrite else free_path(path, count)
+
+
+def slug(prompt: str) -> str:
+    """The first words of a prompt as a part of a file's name."""
     words = re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")
     name = words[:_NAME_LENGTH].rpartition("-")[0] or words[:_NAME_LENGTH] if len(words) > _NAME_LENGTH else words
-    path = absolute(f"{name or 'video'}.mp4")
-    return path if overwrite else free_path(path, count)
+    return name or "video"
 
 
 def free_path(path: str, count: int = 1) -> str:

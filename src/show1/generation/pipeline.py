@@ -1,7 +1,8 @@
 """The pipeline: a cascade of stages from prompts to videos."""
 
+import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,19 @@ from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 from torch import Tensor
 
 from show1.checkpoints.components import check_text_width
-from show1.config import CascadeSettings, Numerics, StageName
+from show1.config import Numerics, StageName
 from show1.diffusion import IndependentSeeds, PublishedSeeds, Seeds
-from show1.errors import InputError, RunError
+from show1.errors import InputError
 from show1.files import user_path
-from show1.generation.arguments import GeneratorLike, PromptLike, SeedLike, check_options, make_request
+from show1.generation.arguments import (
+    GeneratorLike,
+    PromptLike,
+    SeedLike,
+    SettingsLike,
+    check_options,
+    make_request,
+    resolve_settings,
+)
 from show1.generation.checks import check_finite, check_memory, check_text
 from show1.generation.inputs import VideoLike, read_videos, video_tensor
 from show1.generation.manifest import MANIFEST, CostRecord, VideoModel
@@ -39,7 +48,7 @@ class CallOptions(TypedDict, total=False):
     seed: SeedLike
     generator: GeneratorLike
     num_keyframes: int | None
-    settings: CascadeSettings | Mapping[str, Any] | None
+    settings: SettingsLike
     start_from: StageName | None
     until: StageName | None
     video: VideoLike | None
@@ -217,7 +226,7 @@ class Show1Pipeline(CascadeModel):
                     finally:
                         del network  # so that it can be freed
                 if folder is not None:
-                    folder.keep(stage, current, cost_record(cost))
+                    folder.keep(stage, current, CostRecord.model_validate(cost.to_dict()))
                 calls.stage_end(stage, partial(self._videos, current, request.up_to(stage), request.stages))
         assert current is not None, "at least one stage has run or been read"
         videos = self._videos(current, request, request.stages)
@@ -266,7 +275,7 @@ class Show1Pipeline(CascadeModel):
             InputError: This pipeline lacks a stage of the run.
         """
         with _existing(run) as folder:
-            request, stage = _begun_request(folder), folder.next_stage
+            request, stage = folder.begun_request, folder.next_stage
             if stage is None:
                 return None
             self.check(request)
@@ -276,20 +285,29 @@ class Show1Pipeline(CascadeModel):
     # fmt: off
     @overload
     def resume(
-        self, run: Run | str | Path, *, output_type: Literal["video"] = "video", callbacks: Callbacks | None = None
+        self, run: Run | str | Path, *, settings: SettingsLike = None,
+        output_type: Literal["video"] = "video", callbacks: Callbacks | None = None,
     ) -> list[Video]: ...
     @overload
     def resume(
-        self, run: Run | str | Path, *, output_type: OutputType, callbacks: Callbacks | None = None
+        self, run: Run | str | Path, *, settings: SettingsLike = None,
+        output_type: OutputType, callbacks: Callbacks | None = None,
     ) -> list[Any]: ...
     # fmt: on
     def resume(
-        self, run: Run | str | Path, *, output_type: OutputType = "video", callbacks: Callbacks | None = None
+        self,
+        run: Run | str | Path,
+        *,
+        settings: SettingsLike = None,
+        output_type: OutputType = "video",
+        callbacks: Callbacks | None = None,
     ) -> list[Any]:
         """Finishes a run: `generate` with the request that its folder holds.
 
         Args:
             run: A run that has begun, or its folder.
+            settings: Changes of settings, or all of them, as for `make_request`; only those of stages that are not
+                finished may differ from the run's.
             output_type: See `generate`.
             callbacks: See `generate`.
 
@@ -301,7 +319,8 @@ class Show1Pipeline(CascadeModel):
             InputError: This pipeline lacks a stage of the run.
         """
         with _existing(run) as folder:
-            request = _begun_request(folder)
+            begun = folder.begun_request
+            request = dataclasses.replace(begun, settings=resolve_settings(begun.settings, settings))
             self.check(request)
             return self._generate(request, folder, folder.load_input(), output_type, callbacks)
 
@@ -359,7 +378,7 @@ class Show1Pipeline(CascadeModel):
             for stage, states in texts.items():
                 check_text((states.prompt_embeds, states.negative_prompt_embeds), stage)
         if run is not None:
-            run.record_text(cost_record(cost))
+            run.record_text(CostRecord.model_validate(cost.to_dict()))
         return texts
 
 
@@ -367,17 +386,6 @@ def _seeds(request: GenerationRequest) -> Seeds:
     if request.numerics == "published":
         return PublishedSeeds(request.seeds[0])
     return IndependentSeeds(request.seeds)
-
-
-def cost_record(cost: Cost) -> CostRecord:
-    """The saved form of a cost."""
-    return CostRecord.model_validate(cost.to_dict())
-
-
-def _begun_request(run: Run) -> GenerationRequest:
-    if run.request is None:
-        raise RunError(f"{run.path} was stopped before it began; generate again (`show1 generate`)")
-    return run.request
 
 
 def _existing(run: Run | str | Path) -> Run:

@@ -65,6 +65,7 @@ class Run:
         self.path = path
         self._manifest = manifest
         self._new_output: OutputFile | None = None
+        self._read_only = False
         self._lock = FileLock(path / ".lock", timeout=0)
 
     @classmethod
@@ -108,22 +109,28 @@ class Run:
     def __enter__(self) -> Self:
         """Takes the lock and reads the manifest again.
 
+        A finished run on a disk that cannot be written is only read, and needs no lock.
+
         Raises:
             RunError: Another process is writing this run, or the manifest is damaged.
+            OutputError: The folder cannot be written, and the run is not finished.
         """
         try:
             self._lock.acquire()
         except Timeout as error:
             raise RunError(f"{self.path} is being written by another process; wait for it, or stop it") from error
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be written: {error.strerror or error}") from error
+            if not self.finished:
+                raise OutputError(f"{self.path} cannot be written: {error.strerror or error}") from error
+            self._read_only = True
         try:
             self._manifest = read_manifest(self.path)
         except RunError:
             self._lock.release()
             raise
-        for left in self.path.glob(".*.partial"):  # of a process that was killed while writing
-            left.unlink(missing_ok=True)
+        if not self._read_only:
+            for left in self.path.glob(".*.partial"):  # of a process that was killed while writing
+                left.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -138,6 +145,17 @@ class Run:
     def request(self) -> GenerationRequest | None:
         """What was asked for; None until the pipeline has recorded it."""
         return self._manifest.request
+
+    @property
+    def begun_request(self) -> GenerationRequest:
+        """What was asked for.
+
+        Raises:
+            RunError: The pipeline has not recorded it.
+        """
+        if self.request is None:
+            raise RunError(f"{self.path} was stopped before it began; generate again (`show1 generate`)")
+        return self.request
 
     @property
     def model(self) -> str | dict[str, str] | None:
@@ -233,10 +251,17 @@ class Run:
         check_request(self.path, known, known.request, request)
         self._check_input(video)
         check_model(self.path, known.model, model, request.stages)
+        stages = {  # of a run of the first versions, which did not say what its artefacts were computed for
+            stage: record.model_copy(
+                update={"request_sha256": record.request_sha256 or known.request.stage_sha256(stage)}
+            )
+            for stage, record in known.stages.items()
+        }
         longer = len(request.stages) >= len(known.request.stages)
         files = {**known.model.files, **model.files}
         identity = model if files == model.files else known.model
         self._update(
+            stages=stages,
             request=request if longer else known.request,
             model=identity.model_copy(update={"files": files}),
             output=self._new_output or known.output,
@@ -301,7 +326,8 @@ class Run:
         """Writes changes of the manifest, if there are any."""
         changed = self._manifest.model_copy(update=changes)
         if changed != self._manifest:
-            write_json(self.path / MANIFEST, changed.to_dict())
+            if not self._read_only:
+                write_json(self.path / MANIFEST, changed.to_dict())
             self._manifest = changed
 
     def _write(

@@ -2,6 +2,7 @@
 
 from show1.runtime.accounting import Cost, measure
 from show1.runtime.placement import (
+    PRECISIONS,
     MemoryPolicy,
     Residency,
     choose_device,
@@ -13,6 +14,7 @@ from show1.runtime.placement import (
 )
 
 __all__ = [
+    "PRECISIONS",
     "Cost",
     "MemoryPolicy",
     "Residency",

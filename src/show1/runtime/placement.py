@@ -11,11 +11,15 @@ from typing import Generic, Literal, TypeVar
 import torch
 
 from show1.errors import InputError, Show1Error
+from show1.options import require
 
 logger = logging.getLogger(__name__)
 
 MemoryPolicy = Literal["auto", "low", "high"]
 """`low` holds one stage at a time, `high` all of them; `auto` decides by the free memory."""
+
+PRECISIONS = ("float32", "bfloat16", "float16", "float64")
+"""Names of the precisions in which networks compute."""
 
 T = TypeVar("T")
 
@@ -44,10 +48,18 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
-def choose_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
-    """Chooses the precision asked for; otherwise bfloat16 on CUDA (float16 on cards without it), float32 elsewhere."""
+def choose_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    """Chooses the precision asked for; otherwise bfloat16 on CUDA (float16 on cards without it), float32 elsewhere.
+
+    Raises:
+        InputError: It is no precision in which networks compute.
+    """
     if dtype is not None:
-        return dtype
+        name = str(dtype).removeprefix("torch.")
+        known = isinstance(dtype, torch.dtype | str) and name in PRECISIONS
+        require(known, "dtype", dtype, f"one of {', '.join(PRECISIONS)} (or of torch's)")
+        chosen: torch.dtype = getattr(torch, name)
+        return chosen
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -1,0 +1,113 @@
+"""Makes the videos of `show1 generate`, one prompt after another."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from show1.cli.console import say_json, tell
+from show1.cli.failures import RUNTIME, describe, report
+from show1.cli.jobs import Job
+from show1.cli.progress import choose_reporter
+from show1.cli.session import keeping, tell_result
+from show1.errors import Cancelled
+from show1.generation.output import OutputFile
+
+if TYPE_CHECKING:
+    from show1.generation.metadata import VideoRecord
+    from show1.generation.pipeline import Show1Pipeline
+    from show1.generation.request import GenerationRequest
+    from show1.generation.run import Run
+    from show1.video import Video
+
+
+def make_all(
+    pipe: "Show1Pipeline",
+    work: "Sequence[tuple[Job, GenerationRequest]]",
+    clip: "Video | None",
+    *,
+    several: bool,
+    repeated: "VideoRecord | None",
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Makes the videos. Of several prompts, one that fails does not stop the others.
+
+    Args:
+        pipe: The model.
+        work: The jobs with their requests.
+        clip: What the first stage works on, if it needs a video.
+        several: Whether they are prompts of a file, however many.
+        repeated: How the video that is repeated as it is was made, if one is.
+        quiet: Whether to show no progress.
+        as_json: Whether to write JSON: an object, or of several prompts one per line.
+
+    Raises:
+        Exit: Some of several prompts failed.
+    """
+    if not several:
+        _make(pipe, *work[0], clip, repeated, quiet=quiet, as_json=as_json, several=False)
+        return
+    failed = 0
+    for number, (job, request) in enumerate(work, start=1):
+        if not quiet and not as_json:
+            tell(f"[{number}/{len(work)}] {job.prompt}", style="bold")
+        try:
+            _make(pipe, job, request, clip, repeated, quiet=quiet, as_json=as_json, several=True)
+        except Cancelled as error:
+            error.add_note("The same command makes the videos that are left.")
+            raise
+        except Exception as error:
+            failed += 1
+            report(error)
+            if as_json:
+                say_json({"file": job.output.path, "prompt": job.prompt, "error": describe(error)}, compact=True)
+    if failed:
+        tell(f"{failed} of {len(work)} prompts failed; the same command tries them again", style="bold red")
+        raise typer.Exit(RUNTIME)
+
+
+def _make(
+    pipe: "Show1Pipeline",
+    job: Job,
+    request: "GenerationRequest",
+    clip: "Video | None",
+    repeated: "VideoRecord | None",
+    *,
+    quiet: bool,
+    as_json: bool,
+    several: bool,
+) -> None:
+    began = time.monotonic()
+    run, made_here = _begin_run(job.run, job.output)
+    with keeping(run, made_here=made_here):
+        with choose_reporter(quiet=quiet or as_json) as reporter:
+            videos = pipe.generate(request, run, video=clip, callbacks=reporter.callbacks())
+        if repeated is not None and request.stages == repeated.stages:
+            if videos[0].metadata["model"]["sha256"] != repeated.model.sha256:
+                tell("warning: the model has other weights than that of --from; the video differs", style="yellow")
+        files = job.output.write(videos, keep_same=several)
+    tell_result(
+        run,
+        videos,
+        files,
+        job.output,
+        began=began,
+        available=pipe.stages,
+        quiet=quiet,
+        as_json=as_json,
+        compact=several,
+    )
+
+
+def _begin_run(directory: Path | None, output: OutputFile) -> "tuple[Run, bool]":
+    """The run folder, and whether it was made here. A run that is in the folder already is resumed if it agrees."""
+    from show1.generation.run import MANIFEST, Run
+
+    if directory is None or not (directory / MANIFEST).is_file():
+        return Run.create(directory, output=output), True
+    run = Run.open(directory)
+    run.write_to(output)
+    return run, False

@@ -1,0 +1,87 @@
+"""What a request would do: its settings as `--set` takes them, its adapters, its files."""
+
+from typing import TYPE_CHECKING, Any
+
+from show1.cli.console import printable, say, say_fact, say_json, tell
+from show1.config import STAGES, CascadeSettings, StageName
+from show1.generation.output import OutputFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from show1.adapters.record import AdapterRecord
+    from show1.generation.pipeline import Show1Pipeline
+    from show1.generation.request import GenerationRequest
+
+
+def show_plan(
+    pipe: "Show1Pipeline", request: "GenerationRequest", output: OutputFile, *, as_json: bool, brief: bool = False
+) -> None:
+    """Writes what would be done.
+
+    Args:
+        pipe: The model.
+        request: What is asked for.
+        output: The files to write.
+        as_json: Whether to write JSON.
+        brief: Whether it is one of many: one line each.
+    """
+    frames, height, width, fps = request.final_shape
+    for warning in pipe.prompt_warnings(request.prompts[0], request.settings, request.stages):
+        tell(f"warning: {warning}", style="yellow")
+    adapters = [adapter.record for adapter in pipe.adapters]
+    plan: dict[str, Any] = {
+        "files": output.files(len(request.prompts)),
+        "sheet": output.sheet,
+        "model": pipe.cascade.model,
+        "adapters": [record.to_dict() for record in adapters],
+        "device": str(pipe.device),
+        "dtype": str(pipe.dtype).removeprefix("torch."),
+        "memory": pipe.memory,
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "fps": fps,
+        "request": request.to_dict(),
+    }
+    if as_json:
+        say_json(plan, compact=brief)
+        return
+    if brief:
+        say_fact(", ".join(plan["files"]), f"seed {request.seeds[0]}: {request.prompts[0]}")
+        return
+    for key in ("files", "sheet", "model", "device", "dtype", "memory"):
+        say_fact(key, ", ".join(plan[key]) if isinstance(plan[key], list) else _plain(plan[key]))
+    say_adapters(adapters)
+    say_fact("prompt", request.prompts[0])
+    say_fact("seeds", f"{', '.join(str(s) for s in request.seeds)} ({request.numerics} numerics)")
+    say_fact(
+        "video",
+        f"{'as many' if frames is None else frames} frames of {height}x{width} (height x width), {fps:g} frames/s",
+    )
+    say_settings(request.settings, request.stages)
+
+
+def say_adapters(records: "Iterable[AdapterRecord]") -> None:
+    """Writes a line per adapter."""
+    for record in records:
+        say_fact("adapter", f"{record.path} (weight {record.shown_weight}, {record.stage})")
+
+
+def say_settings(settings: CascadeSettings, stages: tuple[StageName, ...]) -> None:
+    """Writes settings as `--set` takes them."""
+    values = settings.to_dict()
+    flat = {f"{stage}.{key}": value for stage in stages for key, value in values[stage].items()}
+    flat |= {key: value for key, value in values.items() if key not in STAGES}
+    for key, value in flat.items():
+        if isinstance(value, dict):
+            for inner, inner_value in value.items():
+                say(f"  {key}.{inner}={_plain(inner_value)}")
+        else:
+            say(f"  {key}={_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    return "none" if value is None else printable(str(value), keep="")
