@@ -9,7 +9,7 @@ from show1.data.clips import ClipDataset, ClipView, frame_times
 from show1.errors import InputError
 from show1.sprites.captions import caption
 from show1.sprites.clips import SpriteClips
-from show1.sprites.scenes import SpriteWorld, render_tensor
+from show1.sprites.scenes import render_tensor
 from show1.sprites.world import MOTIONS
 from show1.training.presets import preset
 
@@ -56,7 +56,7 @@ def test_super_resolution_pairs_show_the_same_moments() -> None:
 
 
 def test_captions_of_items() -> None:
-    source = SpriteClips(world=SpriteWorld(seed=3), paraphrase=False)
+    source = SpriteClips(seed=3, paraphrase=False)
     scene = source.world.scene(1)
     assert ClipDataset(source, VIEWS["keyframes"], length=2)[1]["caption"] == caption(scene)
     assert ClipDataset(source, VIEWS["keyframe_images"], length=2)[1]["caption"] == caption(scene, kind="image")

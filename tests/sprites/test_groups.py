@@ -10,6 +10,7 @@ from show1.errors import InputError
 from show1.sprites.captions import caption, parse_caption, read_caption, vocabulary
 from show1.sprites.clips import SpriteClips
 from show1.sprites.groups import ARRANGEMENTS, GroupWorld, arrangement, holds_held_out
+from show1.sprites.options import SpriteOptions
 from show1.sprites.scenes import Scene, SpriteWorld, render_tensor, sprite_layer
 from show1.sprites.world import (
     RELATIONS,
@@ -116,7 +117,7 @@ def test_wordings_are_in_the_vocabulary_and_say_no_motion() -> None:
 def test_ordinary_scenes_have_no_size_and_groups_are_mixed_in_by_share() -> None:
     assert not any(SpriteWorld(split="all").scene(index).sized for index in range(300))
     for share in (0.0, 0.3, 1.0):
-        clips = SpriteClips(groups=share)
+        clips = SpriteClips(shown=SpriteOptions(groups=share))
         mixed = [clips.scene(index) for index in range(400)]
         beyond = [scene for scene in mixed if scene.others or scene.sized]
         assert len(beyond) / 400 == pytest.approx(share, abs=0.07)

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -19,20 +20,14 @@ from show1.sprites.world import SUBJECTS
 class SpriteClips(ClipSource):
     """The sprite world as a `show1.data.clips.ClipSource`."""
 
-    world: SpriteWorld = SpriteWorld()
-    """Where the scenes come from."""
+    shown: SpriteOptions = SpriteOptions()
+    """Which scenes are shown."""
+
+    seed: int = 0
+    """Seed of the scenes and of the captions."""
 
     paraphrase: bool = True
     """Whether half of the captions are paraphrases; False gives the canonical caption always."""
-
-    motions_per_scene: int = 1
-    """Number of consecutive clips that are `SpriteWorld.sibling`s, which differ only in their motion."""
-
-    groups: float = 0.0
-    """Share of the clips that show scenes of `GroupWorld` instead, 0 to 1."""
-
-    two_motions: float = 0.0
-    """Share of the other clips that show scenes of `TwoMotionsWorld` instead, 0 to 1."""
 
     @classmethod
     def from_spec(cls, spec: str, seed: int = 0) -> "SpriteClips":
@@ -41,48 +36,37 @@ class SpriteClips(ClipSource):
         Raises:
             InputError: An option is unknown or out of its range.
         """
-        options = SpriteOptions.from_spec(spec)
-        shares = options.subject_shares
-        world = SpriteWorld(seed=seed, spins=options.spins, tilts=options.tilts, subject_shares=shares)
-        return cls(
-            world=world,
-            motions_per_scene=options.motions_per_scene,
-            groups=options.groups,
-            two_motions=options.two_motions,
-        )
+        return cls(shown=SpriteOptions.from_spec(spec), seed=seed)
 
     @property
     def spec(self) -> str:
         """See `ClipSource.spec`: the options, in the form that `SpriteOptions.from_spec` reads."""
-        options = SpriteOptions(
-            spins=self.world.spins,
-            tilts=self.world.tilts,
-            groups=self.groups,
-            two_motions=self.two_motions,
-            motions_per_scene=self.motions_per_scene,
-            subject_share=tuple(f"{name}:{share!r}" for name, share in self.world.subject_shares),
-        )
-        return options.spec
+        return self.shown.spec
 
-    @property
-    def num_clips(self) -> None:
-        """See `ClipSource.num_clips`: endless."""
-        return None
+    @cached_property
+    def world(self) -> SpriteWorld:
+        """Where the scenes of one subject with one motion come from."""
+        shown = self.shown
+        shares = shown.subject_shares
+        return SpriteWorld(seed=self.seed, spins=shown.spins, tilts=shown.tilts, subject_shares=shares)
 
     @property
     def clips_per_scene(self) -> int:
         """See `ClipSource.clips_per_scene`."""
-        return self.motions_per_scene
+        return self.shown.motions_per_scene
 
     def scene(self, index: int) -> Scene:
         """Gives the scene that the clip at an index shows."""
-        if self.groups and random.Random(f"groups {self.world.seed} {index}").random() < self.groups:
-            return GroupWorld(seed=self.world.seed, split=self.world.split).scene(index)
-        if self.two_motions and random.Random(f"two motions {self.world.seed} {index}").random() < self.two_motions:
-            return TwoMotionsWorld(seed=self.world.seed, split=self.world.split).scene(index)
-        if self.motions_per_scene == 1:
+        if self._drawn("groups", index, self.shown.groups):
+            return GroupWorld(seed=self.seed).scene(index)
+        if self._drawn("two motions", index, self.shown.two_motions):
+            return TwoMotionsWorld(seed=self.seed).scene(index)
+        if self.clips_per_scene == 1:
             return self.world.scene(index)
-        return self.world.sibling(*divmod(index, self.motions_per_scene))
+        return self.world.sibling(*divmod(index, self.clips_per_scene))
+
+    def _drawn(self, kind: str, index: int, share: float) -> bool:
+        return share > 0 and random.Random(f"{kind} {self.seed} {index}").random() < share
 
     def clip(
         self, index: int, *, num_frames: int, height: int, width: int, frames: slice = slice(None)
@@ -92,11 +76,11 @@ class SpriteClips(ClipSource):
 
     def caption(self, index: int, kind: Literal["clip", "image"] = "clip") -> str:
         """See `ClipSource.caption`."""
-        rng = random.Random(f"caption {self.world.seed} {index}") if self.paraphrase else None
+        rng = random.Random(f"caption {self.seed} {index}") if self.paraphrase else None
         return caption(self.scene(index), rng, kind=kind)
 
     def vocabulary(self) -> Vocabulary:
         """See `ClipSource.vocabulary`: plurals are forms of their singulars."""
         plurals = {plural(name).split()[-1]: name.split()[-1] for name in SUBJECTS}
-        words = vocabulary(groups=self.groups > 0, two_motions=self.two_motions > 0)
+        words = vocabulary(groups=self.shown.groups > 0, two_motions=self.shown.two_motions > 0)
         return Vocabulary(words=tuple(words), forms=plurals)

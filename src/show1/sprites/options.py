@@ -68,11 +68,9 @@ class SpriteOptions(Options):
     @property
     def spec(self) -> str:
         """The options in the form that `from_spec` reads: `sprites`, then those that differ from their defaults."""
-        words = []
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if value != each.default:
-                words += [f"{each.name}={part}" for part in (value if isinstance(value, tuple) else (value,))]
+        numbers = [each for each in fields(self) if each.name != "subject_share"]
+        words = [f"{n.name}={getattr(self, n.name)}" for n in numbers if getattr(self, n.name) != n.default]
+        words += [f"subject_share={name}:{share!r}" for name, share in self.subject_shares]
         return NAME + (":" + ",".join(words) if words else "")
 
     @classmethod

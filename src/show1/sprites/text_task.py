@@ -64,7 +64,7 @@ class TextTask(Task):
             self.before = copy.deepcopy(self.text).requires_grad_(False).eval()
         else:
             self.text = TextConditioner.fresh(preset(options.network), source.vocabulary())
-        self.classes = _CLASSES | (_SECOND_MOTION if source.two_motions else {})
+        self.classes = _CLASSES | (_SECOND_MOTION if source.shown.two_motions else {})
         self.heads = nn.ModuleDict({name: nn.Linear(self.text.width, count) for name, count in self.classes.items()})
 
     def logits(self, states: Tensor, captions: list[str]) -> dict[str, Tensor]:
