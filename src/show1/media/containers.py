@@ -26,11 +26,14 @@ _DEMUXERS = "mov,matroska,avi,gif,mpeg,mpegts,flv,ogg,asf,mxf,nut,ivf,dv,yuv4mpe
 _EARLIER = (0.0, 4.0, 16.0)
 """Seconds before a wanted time to which it is sought, one after the other, until a picture early enough comes."""
 
-_NO_TIMES_AFTER_SEEKS = ("mpeg", "mpegvideo")
+_WITHOUT_TIMES = ("h264", "hevc", "mpegvideo", "obu")
+"""Formats without times: frames are counted, from the beginning."""
+
+_FEW_TIMES = ("mpeg",)
 """Formats that give few pictures a time: the others are counted from there, and wrong at first after a seek."""
 
 _JUMPING = ("mpeg", "mpegts")
-"""Formats that broadcasts and joined recordings come in, whose times may jump."""
+"""Formats of broadcasts and joined recordings, whose times may jump."""
 
 _UNSPECIFIED, _BT2020_CONSTANT_LUMINANCE = 2, 10
 
@@ -60,11 +63,12 @@ class ContainerVideo:
         self._aspect = float(stream.sample_aspect_ratio or 1) or 1.0
         self._begins = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
         # AVI knows the order of decoding only, and FFmpeg passes that off as times.
-        self._counted = (
-            container.format.name == "avi"
-            and stream.codec_context.name in ("h264", "hevc")
-            and stream.codec_context.has_b_frames
-        )
+        reordered = stream.codec_context.name in ("h264", "hevc") and stream.codec_context.has_b_frames
+        form = container.format.name
+        self._counted = form in _WITHOUT_TIMES or (form == "avi" and reordered)
+        # FFmpeg's own decoders leave out the transparency of VP8 and VP9.
+        translucent = stream.codec_context.name in ("vp8", "vp9") and stream.metadata.get("alpha_mode") == "1"
+        self._decoder = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[stream.codec_context.name] if translucent else None
 
     def frames(self, start: float = 0.0) -> Iterator[Frame]:
         """See `OpenVideo.frames`."""
@@ -118,7 +122,7 @@ class ContainerVideo:
         A seek may land late: by the order of decoding, because a decoder leaves out what it cannot decode after an open
         group of pictures or without an intra-coded picture, or because there is no index.
         """
-        if self._container.format.name not in _NO_TIMES_AFTER_SEEKS:
+        if self._container.format.name not in _FEW_TIMES:
             for earlier in _EARLIER:
                 if start > earlier:
                     yield self._sought(start - earlier)
@@ -153,9 +157,10 @@ class ContainerVideo:
             yield from self._decoded(container, skip)
 
     def _decoded(self, container: Any, skip: int = 0) -> Iterator[Any]:
+        decoder = av.CodecContext.create(self._decoder, "r") if self._decoder else container.streams.video[0]
         for packet in islice(container.demux(video=0), skip, None):
             self.discarded += packet.is_discard
-            yield from packet.decode()
+            yield from decoder.decode(packet)
 
     def _frame(self, picture: Any, time: float) -> Frame:
         turn = _turn_of(picture)
@@ -164,6 +169,8 @@ class ContainerVideo:
         if turn[0]:
             height, width = width, height
         lasts = float(picture.duration * picture.time_base) if picture.duration and picture.time_base else 0.0
+        if self._counted:
+            lasts = 1 / self.rate
         draw = functools.partial(_draw, picture, turn, self._stream.codec_context.name != "gif")
         return Frame(time=time, duration=lasts, height=height, width=width, draw=draw)
 
