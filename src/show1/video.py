@@ -42,7 +42,8 @@ class Video:
     def __repr__(self) -> str:
         count, height, width = self.frames.shape[:3]
         label = f", {textwrap.shorten(self.label, 80, placeholder='...')!r}" if self.label else ""
-        return f"<Video of {count} frames, {height}x{width} (height x width), {self.fps:g} frames/s{label}>"
+        frames = "1 frame" if count == 1 else f"{count} frames"
+        return f"<Video of {frames}, {height}x{width} (height x width), {self.fps:g} frames/s{label}>"
 
     def _repr_html_(self) -> str:
         """Gives a player for notebooks, which plays in a loop."""

@@ -91,6 +91,44 @@ def test_empty_folder_is_filled(tmp_path: Path) -> None:
     assert entries(folder) == ["00000.png", "00001.png"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path, name: str) -> None:
+    former = make(3).save(tmp_path / "store" / name)
+    link = tmp_path / name
+    link.symlink_to(former)
+    for call in (lambda: make(2).save(link), lambda: probe_output(link)):
+        with pytest.raises(OutputError, match="already"):
+            call()
+    probe_output(link, True)
+    assert make(2).save(link, overwrite=True) == link
+    assert link.is_symlink() and len(Video.load(former)) == 2
+    assert entries(tmp_path) == sorted([name, "store"]) and entries(tmp_path / "store") == [name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_link_to_nothing(tmp_path: Path, name: str) -> None:
+    link = tmp_path / name
+    link.symlink_to(Path("store") / name)
+    for call in (lambda: make().save(link), lambda: probe_output(link)):
+        with pytest.raises(OutputError, match="is a link to .*store.*which does not exist.*--overwrite"):
+            call()
+    make(2).save(link, overwrite=True)
+    assert link.is_symlink() and len(Video.load(tmp_path / "store" / name)) == 2
+    (tmp_path / "round.mp4").symlink_to("round.mp4")
+    for call in (lambda: make().save(tmp_path / "round.mp4"), lambda: probe_output(tmp_path / "round.mp4", True)):
+        with pytest.raises(OutputError, match="leads to itself"):
+            call()
+
+
+def test_a_link_to_a_sheet(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"old")
+    (tmp_path / "b.png").symlink_to("a.png")
+    save_sheet(Image.new("RGB", (8, 8)), tmp_path / "b.png", overwrite=True)
+    assert (tmp_path / "b.png").is_symlink()
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (8, 8)
+
+
 def test_parents_are_created(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "v.mkv"
     probe_output(path)
