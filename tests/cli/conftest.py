@@ -1,7 +1,10 @@
 """A whole cascade, so small that a video takes a second."""
 
 import json
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,32 @@ class Result:
 
 
 Show1 = Callable[..., Result]
+
+
+@contextmanager
+def signalled_at(text: str, number: int = signal.SIGINT, *, times: int = 1) -> Iterator[None]:
+    """Sends a signal when a command writes a text to stderr, like a user who presses Ctrl-C on reading it.
+
+    Args:
+        text: What is read.
+        number: The signal.
+        times: How often the text is read until then.
+    """
+    write, left = sys.stderr.write, times
+
+    def watched(line: str) -> int:
+        nonlocal left
+        count = write(line)
+        if text in line:
+            left -= 1
+            if left == 0:
+                signal.raise_signal(number)
+        return count
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.stderr, "write", watched)
+        yield
+    assert left <= 0, f"nothing said {text!r}"
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import pytest
 
 from show1.config import PUBLISHED
 from show1.video import Video
-from tests.cli.conftest import Show1
+from tests.cli.conftest import Show1, signalled_at
 
 BAD_OPTIONS = {
     "empty prompt": (["", "-m", "{tiny}"], "the prompt is empty"),
@@ -214,15 +214,10 @@ def test_foreign_text_cannot_steer_the_terminal(show1: Show1, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_stops_a_generation_like_ctrl_c(
-    number: int, code: int, show1: Show1, cascade: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def end(*_: object) -> None:
-        signal.raise_signal(number)
-
+def test_a_signal_stops_a_generation_like_ctrl_c(number: int, code: int, show1: Show1, cascade: Path) -> None:
     before = signal.getsignal(number)
-    monkeypatch.setattr("show1.cli.progress.StageLines.step_end", end)
-    stopped = show1("generate", "a panda", "-m", cascade, "--run", "run", "-o", "panda.mkv")
+    with signalled_at("keyframes: done", number):
+        stopped = show1("generate", "a panda", "-m", cascade, "--run", "run", "-o", "panda.mkv")
     assert stopped.code == code and signal.getsignal(number) is before
     assert stopped.err.endswith(
         f"show1: stopped: by {signal.Signals(number).name}\nWhat is finished is kept. To resume: show1 resume run\n"

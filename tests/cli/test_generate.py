@@ -1,19 +1,16 @@
 """`show1 generate` and `show1 resume`, from a prompt to files."""
 
 import shutil
-import signal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from show1.cli.progress import StageLines
 from show1.generation.run import Run
 from show1.video import Video
-from tests.cli.conftest import Show1
+from tests.cli.conftest import Show1, signalled_at
 
 PROMPT = "a panda spins over the snow"
 STAGES = ["keyframes", "interpolation", "super_resolution", "translation"]
@@ -69,11 +66,7 @@ def test_drafts_then_one_of_them_carried_on(
     difference = Video.load("panda.mkv").frames.astype(int) - Video.load(whole).frames
     assert np.median(np.abs(difference)) <= 1
 
-    def stop(self: StageLines, name: str) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StageLines, "stage_start", stop)
+    with signalled_at("interpolation: done"):
         assert show1("resume", "run", "--pick", 1).code == 130
     assert show1("inspect", "run/pick-1", "--json").json["output"]["path"] == str(tmp_path / "panda-pick-1.mkv")
     outside = show1("resume", "run", "--pick", 3)
@@ -83,12 +76,7 @@ def test_drafts_then_one_of_them_carried_on(
 def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(
     show1: Show1, cascade: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(self: StageLines, stage: str, done: int, total: int, samples: Any) -> None:
-        if stage == "super_resolution":
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StageLines, "step_end", interrupt)
+    with signalled_at("interpolation: done"):
         stopped = show1("generate", "a panda", "-m", cascade, "--seed", 1, "-o", "panda.mkv", "--run", "my run")
     assert stopped.code == 130
     assert "show1 resume 'my run'" in stopped.err and "Traceback" not in stopped.err

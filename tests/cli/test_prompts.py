@@ -5,36 +5,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from show1.cli.progress import StageLines
 from show1.generation.run import Run
 from show1.video import Video
-from tests.cli.conftest import Show1
+from tests.cli.conftest import Show1, signalled_at
 
 
-def test_each_prompt_has_its_video_and_the_same_command_resumes(
-    show1: Show1, cascade: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_prompt_has_its_video_and_the_same_command_resumes(show1: Show1, cascade: Path) -> None:
     Path("my prompts.txt").write_text("# two\na panda\n\n  a cat jumps  \n")
-    asked = ["generate", "--prompts", "my prompts.txt", "-m", cascade, "--until", "keyframes"]
+    asked = ["generate", "--prompts", "my prompts.txt", "-m", cascade, "--until", "interpolation"]
     names = ["my prompts/0001-a-panda.mp4", "my prompts/0002-a-cat-jumps.mp4"]
     planned = show1(*asked, "--dry-run")
     assert planned.code == 0 and all(f"{name} " in planned.out for name in names) and not Path("runs").exists()
 
-    def stop(self: StageLines, stage: str, done: int, total: int, samples: torch.Tensor) -> None:
-        if Path(names[0]).exists():
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StageLines, "step_end", stop)
+    with signalled_at("keyframes: done", times=2):
         stopped = show1(*asked)
     assert stopped.code == 130 and stopped.out == f"{names[0]}\n"
     assert "[2/2] a cat jumps" in stopped.err and "The same command makes the videos that are left." in stopped.err
     first = Path(names[0]).read_bytes()
     resumed = show1(*asked)
     assert resumed.code == 0 and resumed.out.splitlines() == names
-    assert resumed.err.count("keyframes: done") == 1
+    assert "keyframes: done" not in resumed.err and resumed.err.count("interpolation: done") == 1
     assert Path(names[0]).read_bytes() == first and Video.load(names[1]).metadata["seed"] == 0
 
 
