@@ -1,5 +1,6 @@
 """`show1 generate` and `show1 resume`, from a prompt to files."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -173,3 +174,100 @@ def test_model_of_parts(show1: Show1, cascade: Path) -> None:
     plan = show1("generate", PROMPT, "-m", parts, "--dry-run", "--json")
     assert plan.code == 0, plan.err
     assert plan.json["request"]["stages"] == ["keyframes", "interpolation"] and plan.json["frames"] == 5
+
+
+def test_a_resumption_sweeps_what_a_killed_encoding_left(
+    show1: Show1, cascade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["generate", PROMPT, "-m", cascade, "--until", "keyframes", "--run", "run", "-o", "panda.mkv"]
+    with monkeypatch.context() as patch:
+        patch.setattr("show1.media.destination._remove", lambda _: None)  # a killed process removes nothing
+        patch.setattr("show1.media.destination._flush_to_disk", lambda _: 1 / 0)
+        assert show1(*asked).code == 1
+    (left,) = tmp_path.glob(".*.partial")
+    other = tmp_path / ".0123456789ab-0123.partial"
+    other.touch()  # of another output
+    assert show1("resume", "run", "-q").code == 0 and Path("panda.mkv").exists()
+    assert not left.exists() and other.exists()
+
+
+def test_a_finished_run_on_a_disk_that_cannot_be_written(
+    show1: Show1, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    shutil.copytree(whole.parent / "run", "run")
+    monkeypatch.setattr("show1.generation.run.FileLock.acquire", refuse)
+    monkeypatch.setattr("show1.generation.run.write_json", refuse)
+    made = show1("resume", "run", "-o", "panda.mkv")
+    assert made.code == 0, made.err
+    assert (Video.load("panda.mkv").frames == Video.load(whole).frames).all()
+    Path("run/translation.safetensors").unlink()
+    failed = show1("resume", "run", "-o", "other.mkv")
+    assert failed.code == 2 and "run cannot be written: Read-only file system" in failed.err
+
+
+def test_a_second_process_is_refused_without_advice_to_resume(show1: Show1, whole: Path) -> None:
+    shutil.copytree(whole.parent / "run", "run")
+    with Run.open("run"):
+        failed = show1("resume", "run")
+    assert failed.code == 2 and "being written by another process" in failed.err and "To resume" not in failed.err
+
+
+def test_settings_that_cannot_work_are_found_before_the_work(show1: Show1, cascade: Path, tmp_path: Path) -> None:
+    asked = ["generate", PROMPT, "-m", cascade, "--set", "translation.num_inference_steps=1"]
+    for options in (["--dry-run"], ["-q"]):
+        failed = show1(*asked, *options)
+        assert failed.code == 2 and "the settings of translation cannot work: all 1 steps begin above" in failed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_takes_settings_of_stages_to_come(show1: Show1, cascade: Path) -> None:
+    asked = ["generate", PROMPT, "-m", cascade, "--run", "run", "-o", "panda.mkv", "-q"]
+    assert show1(*asked, "--until", "keyframes").code == 0
+    change = ["--set", "translation.num_inference_steps=3"]
+    Path("panda.mkv").unlink()
+    made = show1("resume", "run", "--pick", 1, "-q", *change)
+    assert made.code == 0, made.err
+    assert Video.load("panda.mkv").metadata["settings"]["translation"]["num_inference_steps"] == 3
+    failed = show1("resume", "run", "--set", "keyframes.num_inference_steps=3")
+    assert failed.code == 2 and "with keyframes.num_inference_steps 2 instead of 3" in failed.err
+
+
+def test_a_current_folder_that_is_gone(show1: Show1, cascade: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    asked = ["generate", PROMPT, "-m", cascade, "--until", "keyframes", "-q"]
+    made = show1(*asked, "-o", tmp_path / "panda.mkv", "--run", tmp_path / "run")
+    assert made.code == 0 and made.out == f"{tmp_path / 'panda.mkv'}\n"
+    failed = show1(*asked, "-o", "panda.mkv")
+    assert failed.code == 1 and "the current folder does not exist any more" in failed.err
+    assert show1("env").code == 0
+    assert show1("resume", tmp_path / "run").code == 0
+
+
+def test_a_tilde_is_the_home_folder_everywhere(
+    show1: Show1, cascade: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(cascade, home / "model")
+    monkeypatch.setenv("HOME", str(home))
+    asked = ["--until=keyframes", "-q", "--seed=1"]
+    made = show1("generate", "a panda", "--model=~/model", "--output=~/a.mkv", "--sheet=~/a.png", "--run=~/run", *asked)
+    assert made.code == 0, made.err
+    assert {"a.mkv", "a.png", "run"} <= {file.name for file in home.iterdir()}
+    assert (
+        show1("inspect", "~/a.mkv").code == show1("inspect", "~/run").code == show1("resume", "~/run", "-q").code == 0
+    )
+    assert show1("generate", "--from", "~/a.mkv", "-o", "~/b.mkv", "--run", "~/again", *asked).code == 0
+    (home / "p.txt").write_text("a panda\n")
+    assert (
+        show1("generate", "--prompts=~/p.txt", "-m", "~/model", "-o", "~/many/", "--run=~/many-runs", *asked).code == 0
+    )
+    options = ["--start-from=super_resolution", "--until=super_resolution", "-q", "--run=~/third"]
+    assert show1("generate", "x", "-m", "~/model", "--video=~/a.mkv", "-o", "~/c.mkv", *options).code == 0
+    assert show1("models", "verify", "~/model").code == show1("models", "convert", "~/model").code == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["home"]

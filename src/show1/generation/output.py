@@ -88,7 +88,8 @@ class OutputFile(Options):
 
         Args:
             videos: One per draft.
-            keep_same: Leave a file as it is that holds the same video already (a run resumed once more).
+            keep_same: Whether a run is resumed: a file that holds the same video already is left as it is, and what a
+                process that was killed while it wrote has left is removed.
 
         Returns:
             The paths of the videos.
@@ -96,9 +97,11 @@ class OutputFile(Options):
         Raises:
             OutputError: A file exists, or cannot be written.
         """
-        from show1.media import contact_sheet, save_sheet
+        from show1.media import contact_sheet, remove_partials, save_sheet
 
         files = self.files(len(videos))
+        for file in [*files, *([] if self.sheet is None else [self.sheet])] if keep_same else []:
+            remove_partials(file)
         for file, video in zip(files, videos, strict=True):
             if not (keep_same and _holds(file, video)):
                 video.save(file, overwrite=self.overwrite, codec=self.codec, quality=self.quality)

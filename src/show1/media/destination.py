@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 
 from show1.errors import InputError, OutputError, Show1Error
-from show1.files import link_target, user_path
+from show1.files import link_target, sha256_of_text, user_path
 from show1.media.formats import choose_format
 
 SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -123,7 +123,7 @@ def replacing(path: Path, *, overwrite: bool, folder: bool = False) -> Iterator[
         OutputError: The output exists, or cannot be written.
     """
     target = link_target(path)
-    partial = target.absolute().with_name(f".{secrets.token_hex(6)}.partial")
+    partial = target.absolute().with_name(f"{_partial_prefix(target)}{secrets.token_hex(6)}.partial")
     with output_errors(path):
         check_free(path, overwrite=overwrite, folder=folder)
         partial.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +139,22 @@ def replacing(path: Path, *, overwrite: bool, folder: bool = False) -> Iterator[
                 os.replace(partial, target)
         finally:
             _remove(partial)
+
+
+def remove_partials(path: str | Path) -> None:
+    """Removes what a process that was killed while it wrote an output has left beside it.
+
+    Only for an output that no other process writes now.
+    """
+    target = link_target(user_path(path)).absolute()
+    with suppress(OSError):
+        for left in list(target.parent.glob(f"{_partial_prefix(target)}*.partial")):
+            _remove(left)
+
+
+def _partial_prefix(target: Path) -> str:
+    """Begins the names of an output's temporary files: short, however long the output's name is."""
+    return f".{sha256_of_text(target.name)[:12]}-"
 
 
 @contextmanager
