@@ -414,7 +414,8 @@ def assemble(out: Path, weights: Path) -> None:
         half = {name: kept[name].to(torch.bfloat16) for name in kept.keys() & tensors.keys()}
         save_file({**kept, **half}, file, metadata={"format": "pt"})
     index = {"format": 1, "name": "mini", "stages": {stage: stage for stage in PARTS}, "settings": settings}
-    (new / "show1.json").write_text(json.dumps(index, indent=2) + "\n")
+    advice = json.loads((weights / "show1.json").read_text())["customization"]  # found by experiments, not by training
+    (new / "show1.json").write_text(json.dumps({**index, "customization": advice}, indent=2) + "\n")
     shutil.rmtree(weights, ignore_errors=True)
     new.replace(weights)
     print(f"{weights}: {sum(f.stat().st_size for f in weights.rglob('*') if f.is_file()) / 1e6:.1f} MB")

@@ -1,5 +1,6 @@
 """Conversion of pickled weights to safetensors, and of a cascade's files to a folder of its own."""
 
+import contextlib
 import re
 import shutil
 import tempfile
@@ -8,10 +9,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from show1.checkpoints.index import INDEX
+from show1.checkpoints.index import CARD, write_index
 from show1.checkpoints.locate import Cascade
 from show1.checkpoints.weight_files import find_weights, indexed_names, read_tensors, weight_variants
-from show1.config import StageName
+from show1.config import CascadeSettings, StageName
 from show1.errors import CheckpointError, OutputError
 from show1.files import write_json, write_tensors
 from show1.stage_table import SHARED_TEXT, STAGE_TABLE, TEXT, Component
@@ -45,15 +46,22 @@ def convert_to_safetensors(folder: str | Path) -> list[Path]:
 
 
 def save_cascade(
-    cascade: Cascade, folder: Path, *, deltas: Mapping[StageName, Mapping[str, Tensor]] | None = None
+    cascade: Cascade,
+    folder: Path,
+    *,
+    deltas: Mapping[StageName, Mapping[str, Tensor]] | None = None,
+    settings: CascadeSettings | None = None,
+    link: bool = False,
 ) -> Path:
-    """Copies all files of a cascade to one folder: `show1.json` and a subfolder per stage.
+    """Writes all files of a cascade to one folder: `show1.json` and a subfolder per stage.
 
     Args:
         cascade: The files.
         folder: A new or empty folder.
         deltas: Changes of weights, float32 and of the parameter's shape, by stage and by the parameter's name in its
             UNet; those weights are written in float32.
+        settings: The settings that are to be the defaults; None: those of the cascade.
+        link: Whether weight files become hard links to those of the cascade, where the disk can do that.
 
     Returns:
         The folder.
@@ -68,12 +76,11 @@ def save_cascade(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as work:
             partial = Path(work) / folder.name
-            _copy_parts(cascade, partial)
+            _copy_parts(cascade, partial, link)
             for stage, changes in (deltas or {}).items():
                 _change_weights(partial / stage / "unet", changes)
-            stages, settings = {part: part for part in cascade.parts}, cascade.settings.to_dict()
-            index = {"format": 1, "name": folder.name, "stages": stages, "settings": settings}
-            write_json(partial / INDEX, index)
+            parts = {part: part for part in cascade.parts}
+            write_index(partial, parts, settings or cascade.settings, cascade.customization)
             if folder.exists():
                 folder.rmdir()
             partial.replace(folder)
@@ -84,29 +91,43 @@ def save_cascade(
     return folder
 
 
-def _copy_parts(cascade: Cascade, target: Path) -> None:
+def _copy_parts(cascade: Cascade, target: Path, link: bool) -> None:
     shared = cascade.parts[SHARED_TEXT].text if SHARED_TEXT in cascade.parts else None
     for name, part in cascade.parts.items():
         for component in STAGE_TABLE[name].components:
             if (part.path / component.name).is_dir():
-                _copy_component(component, part.path, target / name, cascade.variant)
+                _copy_component(component, part.path, target / name, cascade.variant, link)
         if part.text is not None and (name == SHARED_TEXT or part.text != shared):
             for component in TEXT:
-                _copy_component(component, part.text, target / name, cascade.variant)
+                _copy_component(component, part.text, target / name, cascade.variant, link)
+        if (part.path / CARD).is_file():
+            shutil.copyfile(part.path / CARD, target / name / CARD)
 
 
-def _copy_component(component: Component, source_parent: Path, target_parent: Path, variant: str | None) -> None:
+def _copy_component(
+    component: Component, source_parent: Path, target_parent: Path, variant: str | None, link: bool
+) -> None:
     source, target = source_parent / component.name, target_parent / component.name
     target.mkdir(parents=True)
     weights = find_weights(source, variant) if component.has_weights else []
     small = [f for f in source.iterdir() if f.suffix in (".json", ".txt", ".model") and ".index." not in f.name]
     indices = [f for f in source.glob("*.index*.json") if indexed_names(f) & {w.name for w in weights}]
-    for file in (*weights, *small, *indices):
+    for file in (*small, *indices):
         shutil.copyfile(file, target / file.name)  # follows the links of the Hub's cache
+    for file in weights:
+        _copy_weights(file, target / file.name, link)
     if weights and weights[0].suffix == ".bin":
         convert_to_safetensors(target)
         for file in (*weights, *indices):
             (target / file.name).unlink()
+
+
+def _copy_weights(file: Path, target: Path, link: bool) -> None:
+    if link:
+        with contextlib.suppress(OSError):  # another disk, or one without hard links
+            target.hardlink_to(file.resolve())
+            return
+    shutil.copyfile(file, target)
 
 
 def _change_weights(folder: Path, deltas: Mapping[str, Tensor]) -> None:

@@ -4,7 +4,7 @@ Both hold the settings that suit the model, and options that suit its customizat
 are checked when they are read, and name nothing outside of their folder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ INDEX = "show1.json"
 """The file that makes a folder a cascade."""
 STAGE_NOTES = "stage.json"
 """The file of a stage's folder that says how to use it."""
+
+CARD = "README.md"
+"""A model's card for people, in its folder."""
 
 Advice = dict[str, list[dict[str, Any]]]
 """Options that suit a model's customization, by kind (motion, style): one mapping for each way that was tried, the best
@@ -41,14 +44,17 @@ class Notes:
         chosen = {kind: [each for each in ways if each["stage"] == stage] for kind, ways in self.customization.items()}
         return Notes(settings={**own, **shared}, customization={kind: ways for kind, ways in chosen.items() if ways})
 
-    def and_then(self, later: "Notes") -> "Notes":
-        """These notes and others, whose settings win."""
-        settings = dict(self.settings)
-        for name, value in later.settings.items():
-            settings[name] = {**settings.get(name, {}), **value} if name in STAGES else value
-        kinds = dict.fromkeys((*self.customization, *later.customization))
-        ways = {kind: self.customization.get(kind, []) + later.customization.get(kind, []) for kind in kinds}
-        return Notes(settings=settings, customization=ways)
+
+def merged(notes: Iterable[Notes]) -> Notes:
+    """Puts notes together: of two that decide the same setting, the earlier one wins."""
+    settings: dict[str, Any] = {}
+    customization: Advice = {}
+    for each in notes:
+        for name, value in each.settings.items():
+            settings[name] = {**value, **settings.get(name, {})} if name in STAGES else settings.get(name, value)
+        for kind, ways in each.customization.items():
+            customization[kind] = customization.get(kind, []) + ways
+    return Notes(settings=settings, customization=customization)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +107,10 @@ def read_stage_notes(folder: Path, part: str) -> Notes:
 
     Args:
         folder: Folder of the stage.
-        part: Row of the stage table that it is for.
+        part: Row of the stage table; of a folder of another stage, nothing is known.
 
     Raises:
-        CheckpointError: The file is damaged, or speaks of another stage.
+        CheckpointError: The file is damaged.
     """
     row, file, above = STAGE_TABLE[part], folder / STAGE_NOTES, folder.resolve().parent / INDEX
     if row.part_of is not None:
@@ -112,7 +118,7 @@ def read_stage_notes(folder: Path, part: str) -> Notes:
     if file.is_file():
         values = _read(file)
         if values.get("stage") != part:
-            raise CheckpointError(f"{file} says that it is a stage {values.get('stage')!r}, not {part!r}; name it so")
+            return Notes()
         own, shared = values.get("settings", {}), values.get("cascade_settings", {})
         return _notes(
             file, {"settings": {part: own, **(shared if isinstance(shared, dict) else {})}, **_advice(values)}

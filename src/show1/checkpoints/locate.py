@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from show1.checkpoints.hub import KNOWN_MODELS, HubOptions, fetch, near_name
-from show1.checkpoints.index import INDEX, STAGE_NOTES, Advice, Notes, read_index, read_stage_notes
+from show1.checkpoints.index import INDEX, STAGE_NOTES, Advice, Notes, merged, read_index, read_stage_notes
 from show1.checkpoints.weight_files import check_inside, find_weights, read_json
 from show1.config import PUBLISHED, STAGES, CascadeSettings, StageName
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
@@ -171,19 +171,20 @@ def _resolve_folder(folder: Path, options: _Options) -> Cascade:
 
 def _cascade_folder(folder: Path, options: _Options) -> Cascade:
     index = read_index(folder / INDEX)
-    parts, notes = {}, Notes()
+    parts, notes = {}, [index.notes]
     shared = folder / index.subfolders[SHARED_TEXT] if SHARED_TEXT in index.subfolders else None
     for name in (n for n in options.parts if n in index.subfolders):
         path = folder / index.subfolders[name]
         text = (_own_text(path) or shared) if STAGE_TABLE[name].has_text else None
         parts[name] = Part(path=path, source=str(path), text=text, root=folder)
-        notes = notes.and_then(read_stage_notes(path, name)) if (path / STAGE_NOTES).is_file() else notes
+        if (path / STAGE_NOTES).is_file():
+            notes.append(read_stage_notes(path, name))
     return Cascade(
         name=index.name or folder.resolve().name,
         model=str(folder.resolve()),
         parts=parts,
-        settings=PUBLISHED.replace(**notes.and_then(index.notes).settings),
-        customization=index.notes.customization or notes.customization,
+        settings=PUBLISHED.replace(**merged(notes).settings),
+        customization=merged(notes).customization,
         variant=options.variant,
     )
 
@@ -285,19 +286,19 @@ def _resolve_mapping(model: Mapping[str, str | Path], options: _Options) -> Casc
     if unknown or not model:
         raise InputError(f"unknown stage {unknown[0] if unknown else None!r}; the keys are {', '.join(STAGE_TABLE)}")
     parts: dict[str, Part] = {}
-    notes = Notes()
+    notes: list[Notes] = []
     for name in (n for n in options.parts if n in model):
         found, of_stage = _resolve_part(STAGE_TABLE[name], str(model[name]), options)
         parts.update(found)
-        notes = notes.and_then(of_stage)
+        notes.append(of_stage)
     shared = parts[SHARED_TEXT].text if SHARED_TEXT in parts else None
     parts = {n: replace(p, text=p.text or shared) if STAGE_TABLE[n].has_text else p for n, p in parts.items()}
     return Cascade(
         name=", ".join(f"{stage}={value}" for stage, value in model.items()),
         model={name: _absolute(str(value)) for name, value in model.items()},
         parts=parts,
-        settings=PUBLISHED.replace(**notes.settings),
-        customization=notes.customization,
+        settings=PUBLISHED.replace(**merged(notes).settings),
+        customization=merged(notes).customization,
         variant=options.variant,
     )
 

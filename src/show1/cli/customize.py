@@ -77,22 +77,25 @@ def run(kind: Kind, given: dict[str, Any], *, overwrite: bool, dry_run: bool, sh
 
 
 def resolve(kind: Kind, given: dict[str, Any]) -> CustomizationConfig:
-    """Resolves the options of a run: defaults, then those of the run that the folder holds, then those given.
+    """Resolves the options of a run: those given, then those of the run that the folder holds.
+
+    In a new run, those given are followed by what the model advises, then by the defaults.
 
     Raises:
         InputError: An option is unknown, missing, or out of its range; the folder holds a run of the other kind.
     """
     from show1.training.checkpoint import last_checkpoint
+    from show1.training.customization import configure
 
     chosen = {name: value for name, value in given.items() if value is not None}
-    values: dict[str, Any] = {}
     folder = chosen.get("run") or (str(Path(chosen["output"]).with_suffix(".run")) if "output" in chosen else None)
+    saved: dict[str, Any] = {}
     if folder is not None and last_checkpoint(Path(folder)) is not None:
-        values = {**read_saved(Path(folder) / "config.json", "kind", kind), "run": folder}
-    values |= chosen
+        saved = {**read_saved(Path(folder) / "config.json", "kind", kind), "run": folder}
+    values = {**saved, **chosen, "kind": kind}
     if "output" not in values:
         raise InputError("-o FILE.safetensors is needed: where the adapter goes")
-    return CustomizationConfig.from_dict({**values, "kind": kind})
+    return CustomizationConfig.from_dict(values) if saved else configure(**values)
 
 
 def _tell_result(config: CustomizationConfig) -> None:

@@ -7,10 +7,11 @@ import typer
 
 from show1.cli.console import say, say_json, tell
 from show1.cli.failures import RUNTIME
-from show1.cli.settings import parse_model
+from show1.cli.settings import apply_changes, parse_change, parse_model
 from show1.config import StageName
-from show1.errors import Show1Error
+from show1.errors import CheckpointError, InputError, Show1Error
 from show1.files import user_path
+from show1.stage_table import STAGE_TABLE
 
 if TYPE_CHECKING:
     from show1.checkpoints.locate import Cascade
@@ -77,8 +78,6 @@ def download(
 
 def _model_or_stage(model: str) -> Any:
     """The model that `from_pretrained` takes; a published repository is one stage of it."""
-    from show1.stage_table import STAGE_TABLE
-
     of_stage = {row.repository: name for name, row in STAGE_TABLE.items()}
     return {of_stage[model]: model} if model in of_stage else parse_model(model)
 
@@ -116,6 +115,56 @@ def verify(
         say(f"{model}: all is well")
     if problems:
         raise typer.Exit(RUNTIME)
+
+
+@models.command()
+def assemble(
+    stages: Annotated[
+        list[str], typer.Argument(metavar="STAGE=WHERE...", help="Folder, model or Hub repository of each stage.")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="New folder of the cascade.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a default setting of the cascade; can be repeated."),
+    ] = None,
+    link: Annotated[
+        bool, typer.Option("--link", help="Link weight files (hard links) instead of copying them, which saves space.")
+    ] = False,
+    variant: _Variant = None,
+) -> None:
+    """Put stages together to a cascade, in a folder of its own, with the settings that suit them.
+
+    Exports of trainings say which settings suit them: sizes, frames, steps, guidance, tokens. Those become the
+    defaults of the cascade, and --set changes them.
+
+    Examples:
+
+    \b
+      show1 models assemble keyframes=runs/keyframes/export interpolation=runs/interpolation/export -o my-cascade
+      show1 models assemble keyframes=runs/keyframes/export translation=mini -o mine --set keyframes.guidance_scale=4
+      show1 generate "a dog runs along the beach" --model my-cascade
+    """
+    from show1.checkpoints.convert import save_cascade
+    from show1.checkpoints.locate import resolve
+    from show1.generation.verify import verify as find_problems
+
+    model: dict[str, str] = {}
+    for text in stages:
+        name, _, where = (piece.strip() for piece in text.partition("="))
+        if name not in STAGE_TABLE or not where:
+            raise InputError(f"{text}: expected STAGE=WHERE, and the stages are {', '.join(STAGE_TABLE)}")
+        model[name] = where
+    cascade = resolve(model, variant=variant)
+    settings = apply_changes(cascade.settings, [parse_change(pair) for pair in changes or ()])
+    if problems := find_problems(model, variant=variant):
+        raise CheckpointError("; ".join(str(problem) for problem in problems[:3]))
+    folder = save_cascade(cascade, user_path(output), settings=settings, link=link)
+    for name in cascade.stages:
+        frames, height, width = STAGE_TABLE[name].output_shape(None, settings)
+        chosen = getattr(settings, name)
+        size = f"{height}x{width}" if frames is None else f"{frames}x{height}x{width}"
+        tell(f"{name}: {size}, {chosen.num_inference_steps} steps, guidance {chosen.guidance_scale:g}")
+    say(str(folder))
 
 
 @models.command()

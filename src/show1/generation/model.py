@@ -15,6 +15,7 @@ from show1.checkpoints.locate import Cascade, ModelLike, resolve
 from show1.checkpoints.weight_files import count_parameters
 from show1.config import STAGES, CascadeSettings, StageName
 from show1.files import cached_sha256, user_path
+from show1.generation.arguments import resolve_settings
 from show1.generation.manifest import ModelRecord, model_sha256
 from show1.generation.request import GenerationRequest
 from show1.options import require
@@ -222,20 +223,30 @@ class CascadeModel:
                     encoder.free()
         return texts
 
-    def save_pretrained(self, folder: str | Path) -> Path:
+    def save_pretrained(
+        self, folder: str | Path, *, settings: CascadeSettings | Mapping[str, Any] | None = None
+    ) -> Path:
         """Writes the cascade as a folder that `from_pretrained` reads: `show1.json` and a folder per stage.
 
         Fused adapters are in the weights; others, and all start noise, are left out, with a warning.
 
+        Args:
+            folder: A new or empty folder.
+            settings: What the saved cascade generates with by default: all settings, or changes of those of this one
+                (`{"keyframes": {"guidance_scale": 4.0}}`).
+
         Raises:
             OutputError: The folder exists, or cannot be written.
+            InputError: A setting is unknown, or out of its range.
         """
+        chosen = resolve_settings(self.settings, settings)
         if left := [a.record.name for a in self.adapters if not a.fused]:
             logger.warning("Not saved because they are not fused: the adapters %s.", ", ".join(left))
         if noisy := [a.record.name for a in self.adapters if a.fused and a.record.noise_weight > 0]:
             logger.warning("Not saved because a saved model holds no start noise: that of %s.", ", ".join(noisy))
         deltas = {stage: self.adapters.deltas(stage, fused_only=True) for stage in self.stages}
-        return save_cascade(self.cascade, user_path(folder), deltas={stage: d for stage, d in deltas.items() if d})
+        changed = {stage: d for stage, d in deltas.items() if d}
+        return save_cascade(self.cascade, user_path(folder), deltas=changed, settings=chosen)
 
     def prompt_warnings(
         self, prompt: str, settings: CascadeSettings | None = None, stages: Sequence[StageName] | None = None

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from show1.errors import OutputError, RunError
 from show1.files import read_json_object, write_json
 from show1.training.state import TrainingState, UnusableFileError
+from show1.training.tasks.export import write_card
 
 CONFIG = "config.json"
 """The run's options, in its folder."""
@@ -162,6 +163,9 @@ def save_export(folder: Path, export: Callable[[Path], None], task: str, step: i
         try:
             export(unfinished)
             write_json(unfinished / "training.json", {"task": task, "step": step})
+            config = read_json_object(folder / CONFIG)
+            if "task" in config:  # not a customization, whose adapter says itself what it is
+                write_card(unfinished, config, step)
             shutil.rmtree(folder / "export", ignore_errors=True)
             os.replace(unfinished, folder / "export")
         except BaseException:

@@ -1,8 +1,9 @@
 """Options of a customization."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from show1.config import StageName
 from show1.errors import InputError
@@ -26,6 +27,15 @@ LEARNING_RATES: dict[MethodName, float] = {
 }
 """Default learning rate of each method."""
 
+
+ADVISABLE = frozenset(
+    {
+        "method", "layers", "convolutions", "rank", "learning_rate", "random_hue", "inversion_steps", "noise_weight",
+        "steps", "batch_size", "accumulate", "lr_schedule", "warmup_steps", "weight_decay", "max_grad_norm",
+        "ema_decay", "prompt_dropout", "timestep_logit",
+    }
+)  # fmt: skip
+"""Options that a model may advise (`customization` in `show1.json`); the others are what a user wants."""
 
 MOTION_STAGES: tuple[StageName, ...] = ("keyframes", "interpolation")
 """Stages that decide how things move, and can learn a motion."""
@@ -187,6 +197,27 @@ class CustomizationConfig(DrawOptions, StepOptions):
             raise InputError(
                 f"prompt: give one text for all clips, or one for each of the {len(self.video)}, got {len(self.prompt)}"
             )
+
+    @classmethod
+    def advised(cls, options: Mapping[str, Any], advice: Mapping[str, Sequence[Mapping[str, Any]]]) -> Self:
+        """Makes a config of what a user asks for, then of what the model advises, then of the defaults.
+
+        Args:
+            options: What the user asks for. A model's advice is for a stage and a method; the user's choice of these
+                decides which advice applies.
+            advice: The model's, by kind (`show1.checkpoints.locate.Cascade.customization`).
+
+        Raises:
+            InputError: An option is unknown, missing or out of its range.
+        """
+        stage = options.get("stage") or _DEFAULTS["stage"]
+        for way in advice.get(str(options.get("kind")), ()):
+            if way["stage"] == stage and options.get("method") in (None, way.get("method")):
+                chosen = {name: value for name, value in way.items() if name in ADVISABLE}
+                if options.get("inversion_steps") == 0:
+                    chosen.pop("noise_weight", None)  # there is no start noise without an inversion
+                return cls.from_dict({**chosen, **options})
+        return cls.from_dict(options)
 
     @property
     def folder(self) -> Path:

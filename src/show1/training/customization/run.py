@@ -96,6 +96,21 @@ def customize(
     return output
 
 
+def configure(**options: Any) -> CustomizationConfig:
+    """Makes the options of a customization: those given, then those that the model advises, then the defaults.
+
+    Args:
+        options: Fields of `CustomizationConfig`.
+
+    Raises:
+        InputError: An option is unknown, missing or out of its range.
+        ModelNotFoundError: There is no such model.
+        CheckpointError: A file of the model is missing or damaged.
+    """
+    plain = CustomizationConfig.from_dict(options)
+    return CustomizationConfig.advised(options, resolve(plain.model, stages=(plain.stage,)).customization)
+
+
 def describe(config: CustomizationConfig, sheet: Path | None = None) -> dict[str, Any]:
     """Says what a run would learn, without learning: options, clips, counts of parameters (`--dry-run`).
 

@@ -4,13 +4,14 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from show1.checkpoints.components import text_width
 from show1.checkpoints.loading import load_unet, read_scheduler_config
+from show1.config import PUBLISHED, StageName
 from show1.data.clips import ClipSource
 from show1.diffusion import IndependentSeeds, build_scheduler
 from show1.errors import InputError
@@ -23,6 +24,7 @@ from show1.training.networks import adapt_pixel_unet, fresh_pixel_unet
 from show1.training.objective import Inputs, ask, predict
 from show1.training.presets import preset
 from show1.training.tasks.base import Batch, Task
+from show1.training.tasks.export import write_notes
 from show1.training.tasks.options import DenoisingOptions
 from show1.training.tasks.text_conditioner import TextConditioner
 
@@ -62,6 +64,9 @@ class DenoisingTask(Task):
         InputError: CUDA graphs are asked for where there can be none, or a folder does not fit the task.
     """
 
+    stage: ClassVar[StageName]
+    """The stage whose network it trains."""
+
     unet: nn.Module
     options: DenoisingOptions
 
@@ -74,6 +79,7 @@ class DenoisingTask(Task):
             raise InputError("cuda_graphs works only in a single process; leave it out, or train in one")
         super().__init__()
         self.options = options
+        self.clip_seconds = source.options.duration
         self.inherited_lr_scale = options.inherited_lr_scale
         self._inherited: set[str] = set()
         self._replay: Callable[..., Tensor] | None = None
@@ -97,23 +103,22 @@ class DenoisingTask(Task):
         self.alphas_cumprod: Tensor
         self.register_buffer("alphas_cumprod", noise_schedule.alphas_cumprod, persistent=False)
 
-    def _make_pixel_unet(self, stage: str, *, noise_level: bool = False, **changes: Any) -> UNet3DConditionModel:
-        """Makes the network of a stage: with random weights, or one that starts as that of `init`.
+    def _make_pixel_unet(self, *, noise_level: bool = False, **changes: Any) -> UNet3DConditionModel:
+        """Makes the network of the stage: with random weights, or one that starts as that of `init`.
 
         Args:
-            stage: Row of the stage table, and name of the network in the preset.
             noise_level: Whether the network gets the noise level of its condition.
             changes: Config keys that differ from those of the preset or of `init`.
         """
         if self.options.init is None:
-            config = preset(self.options.network).network(stage)
+            config = preset(self.options.network).network(self.stage)
             unet = fresh_pixel_unet(config, self.text.width, **changes)
         else:
             initial = load_unet(Path(self.options.init) / "unet", dtype=torch.float32, device="cpu")
             unet = adapt_pixel_unet(initial, **changes)
             self._inherited = {f"unet.{name}" for name in initial.state_dict()}
         self.unet = unet
-        self._complete(STAGE_TABLE[stage].in_channels, noise_level=noise_level)
+        self._complete(STAGE_TABLE[self.stage].in_channels, noise_level=noise_level)
         return unet
 
     def _complete(self, in_channels: int | None, *, noise_level: bool = False) -> None:
@@ -178,11 +183,33 @@ class DenoisingTask(Task):
             self._replay = recorded(self.unet, *given)
         return self._replay(*given)
 
+    @property
+    def cuts_prompts(self) -> bool:
+        """Whether the cascade's settings, and not the stage's tokenizer, say how many tokens of a prompt are read."""
+        return STAGE_TABLE[self.stage].prompt("", PUBLISHED)[1] is not None
+
+    @abstractmethod
+    def learned_settings(self) -> dict[str, Any]:
+        """Gives the settings of the stage that the training decides: sizes, frames, noise levels."""
+
+    @abstractmethod
+    def suitable_sampling(self) -> dict[str, Any]:
+        """Gives the steps and the guidance that suit the network with the sampler of `SAMPLING`."""
+
     def export(self, folder: Path) -> None:
         """See `Task.export`."""
         self.unet.save_pretrained(folder / "unet")  # type: ignore[operator]
         (folder / "scheduler").mkdir(parents=True, exist_ok=True)
         write_json(folder / "scheduler" / "scheduler_config.json", self.scheduler_config)
+        ours = all(self.scheduler_config.get(key) == value for key, value in SAMPLING.items())
+        write_notes(
+            folder,
+            self.stage,
+            learned=self.learned_settings(),
+            sampling=self.suitable_sampling() if ours else None,
+            max_text_tokens=self.text.length if self.cuts_prompts else None,
+            init=self.options.init,
+        )
 
     @torch.no_grad()
     def sample(self, stage: Callable[..., Tensor], video: Tensor | None, captions: list[str], settings: Any) -> Tensor:

@@ -1,6 +1,7 @@
 """Text to images, then text to keyframes: the same network, inflated."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,10 +17,12 @@ from show1.training.tasks.options import DenoisingOptions
 class KeyframesTask(DenoisingTask):
     """The training of the keyframe network, on single frames or on all keyframes of a clip."""
 
+    stage = "keyframes"
+
     def __init__(self, options: DenoisingOptions, source: ClipSource) -> None:
         super().__init__(options, source, PIXEL_SCHEDULE)
         self._clips_per_scene = source.clips_per_scene
-        self._make_pixel_unet("keyframes", temporal=options.temporal)
+        self._make_pixel_unet(temporal=options.temporal)
         if options.init is not None:
             self._inherited |= {name for name, _ in self.named_parameters() if name.startswith("text.")}
 
@@ -39,6 +42,17 @@ class KeyframesTask(DenoisingTask):
         )
         stage = KeyframesStage(self.unet, self.scheduler_config)
         return list(zip(captions, self.sample(stage, None, captions, settings), strict=True))
+
+    def learned_settings(self) -> dict[str, Any]:
+        """See `DenoisingTask.learned_settings`."""
+        view = self.options.view()
+        frames = view.window or view.num_frames
+        rate = {"fps": (frames - 1) / self.clip_seconds} if frames > 1 and self.clip_seconds > 0 else {}
+        return {"num_frames": frames, "height": view.height, "width": view.width, **rate}
+
+    def suitable_sampling(self) -> dict[str, Any]:
+        """See `DenoisingTask.suitable_sampling`."""
+        return {"num_inference_steps": 32, "guidance_scale": 3.0 if self.options.prompt_dropout else 1.0}
 
     def export(self, folder: Path) -> None:
         """See `Task.export`."""

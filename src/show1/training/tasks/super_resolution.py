@@ -1,5 +1,7 @@
 """Small frames to large ones."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,8 @@ CROP = (48, 64)
 class SuperResolutionTask(DenoisingTask):
     """A low-resolution window, noised, and a clean first frame, to the high-resolution window; or single frames."""
 
+    stage = "super_resolution"
+
     options: SuperResolutionOptions
 
     noising_alphas: Tensor
@@ -32,7 +36,7 @@ class SuperResolutionTask(DenoisingTask):
     def __init__(self, options: SuperResolutionOptions, source: ClipSource) -> None:
         super().__init__(options, source, PIXEL_SCHEDULE, add_condition=options.add_condition)
         changes = {"temporal": options.temporal, "add_condition": options.add_condition}
-        self._make_pixel_unet("super_resolution", noise_level=True, **changes)
+        self._make_pixel_unet(noise_level=True, **changes)
         self.register_buffer("noising_alphas", noising_alphas(), persistent=False)
 
     def inputs(self, batch: Batch) -> Inputs:
@@ -43,6 +47,18 @@ class SuperResolutionTask(DenoisingTask):
         repeats = len(x0) // len(video)
         text = self.encode_captions([caption for caption in batch["caption"] for _ in range(repeats)])
         return Inputs(x0=x0, text=text, condition=condition, noise_level=levels)
+
+    def learned_settings(self) -> dict[str, Any]:
+        """See `DenoisingTask.learned_settings`."""
+        view = self.options.view()
+        window = view.window or view.num_frames
+        windows = {"window": window, "stride": window - 1} if window > 1 else {}
+        sizes = {"height": view.height, "width": view.width}
+        return {**sizes, **windows, "noise_level": self.options.noise_level[0], "first_frame": None}
+
+    def suitable_sampling(self) -> dict[str, Any]:
+        """See `DenoisingTask.suitable_sampling`."""
+        return {"num_inference_steps": 2 if self.options.add_condition else 25, "guidance_scale": 1.0}
 
     def preview(self, batch: Batch) -> list[Sample]:
         """See `Task.preview`: the small window, upsampled, and the large one, (3, F, H, W) each."""

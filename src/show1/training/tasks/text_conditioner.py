@@ -72,8 +72,14 @@ class TextConditioner(nn.Module):
 
     def tokenize(self, captions: list[str]) -> Any:
         """Gives token ids and attention mask, both (B, L)."""
-        length = min(self.tokenizer.model_max_length, MAX_TEXT_TOKENS)
-        return self.tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        return self.tokenizer(
+            captions, padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+        )
+
+    @property
+    def length(self) -> int:
+        """Number of tokens to which captions are cut or padded."""
+        return min(int(self.tokenizer.model_max_length), MAX_TEXT_TOKENS)
 
     @property
     def knows_only_words(self) -> bool:
@@ -108,5 +114,6 @@ class TextConditioner(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Writes the tokenizer and the encoder into a stage folder."""
+        self.tokenizer.model_max_length = self.length  # stages whose tokenizer decides must not read more
         self.tokenizer.save_pretrained(folder / "tokenizer")
         self.text_encoder.save_pretrained(folder / "text_encoder")  # type: ignore[operator]

@@ -28,6 +28,8 @@ _OVER_FRAMES = re.compile(r"temp_(convs|attentions)|transformer_in")
 class TranslationTask(DenoisingTask):
     """The training of the latent network at noise levels up to `max_timestep`: with 900, the expert."""
 
+    stage = "translation"
+
     options: TranslationOptions
 
     def __init__(self, options: TranslationOptions, source: ClipSource) -> None:
@@ -68,6 +70,15 @@ class TranslationTask(DenoisingTask):
         if len(chosen):
             noised = clean.index_copy(0, chosen, self.encode(corrupted(video[chosen], kind)))
         return Inputs(x0=clean, text=self.encode_captions(batch["caption"]), noised=noised)
+
+    def learned_settings(self) -> dict[str, Any]:
+        """See `DenoisingTask.learned_settings`."""
+        view = self.options.view()
+        return {"height": view.height, "width": view.width, "max_timestep": max(self.options.max_timestep, 1)}
+
+    def suitable_sampling(self) -> dict[str, Any]:
+        """See `DenoisingTask.suitable_sampling`."""
+        return {"num_inference_steps": 15, "guidance_scale": 1.0, "strength": 0.6, "negative_prompt": ""}
 
     def export(self, folder: Path) -> None:
         """See `Task.export`."""
