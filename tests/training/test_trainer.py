@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from show1.data.clips import Vocabulary
@@ -87,6 +87,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert [p.name for p in sorted((tmp_path / "samples").iterdir())] == ["step-0000002.png", "step-0000004.png"]
     assert list((tmp_path / "tensorboard").iterdir())
     saved = json.loads((tmp_path / "config.json").read_text())
+    assert set(json.loads((tmp_path / "learned_from.json").read_text())) == {"data", "words"}
     assert saved == config("keyframe_images", tmp_path, sample_every=2, checkpoint_every=2).to_dict()
     assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == lines
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
@@ -482,6 +483,95 @@ def test_clips_of_a_source_of_one_s_own(tmp_path: Path) -> None:
     )
     with pytest.raises(RunError, match="another data"):
         train(options, asked.loop, SpriteClips())
+
+
+# the same data
+
+
+@pytest.fixture
+def small_clips(tmp_path: Path) -> Path:
+    folder = tmp_path / "a" / "clips"
+    folder.mkdir(parents=True)
+    Video.from_tensor(SpriteClips().clip(0, num_frames=29, height=16, width=16), fps=8.0).save(folder / "a.mp4")
+    (folder / "captions.jsonl").write_text('{"file": "a.mp4", "caption": "a dog"}\n')
+    return folder
+
+
+def asked_for(folder: Path, task: str = "keyframe_images", **options: Any) -> TrainingConfig:
+    return config(task, folder, **{"steps": 1, **options})
+
+
+def test_a_run_resumes_from_any_current_folder(
+    tmp_path: Path, small_clips: Path, exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = shutil.copytree(exports["text"], small_clips.parent / "text")
+    monkeypatch.chdir(small_clips.parent)
+    run(asked_for(tmp_path / "run", data="clips", text="text"))
+    saved = json.loads((tmp_path / "run/config.json").read_text())
+    assert (saved["data"], saved["text"]) == (str(small_clips), str(text))
+    monkeypatch.chdir(tmp_path)
+    run(asked_for(tmp_path / "run", data=saved["data"], text="a/text", steps=2))
+    moved = shutil.copytree(small_clips, tmp_path / "moved")  # the same content
+    run(asked_for(tmp_path / "run", data=str(moved), text=saved["text"], steps=2))
+    # earlier versions kept names as they were typed
+    (tmp_path / "run/learned_from.json").unlink()
+    (tmp_path / "run/config.json").write_text(json.dumps({**saved, "data": "a/clips", "text": "a/text"}))
+    run(asked_for(tmp_path / "run", data=saved["data"], text=saved["text"], steps=3))
+
+
+def other_video(clips: Path) -> None:
+    Video.from_tensor(torch.zeros(3, 29, 16, 16), fps=8.0).save(clips / "a.mp4", overwrite=True)
+
+
+def other_caption(clips: Path) -> None:
+    (clips / "captions.jsonl").write_text('{"file": "a.mp4", "caption": "dog a"}\n')
+
+
+def new_words(clips: Path) -> None:
+    (clips / "captions.jsonl").write_text('{"file": "a.mp4", "caption": "a cat that is no dog"}\n')
+
+
+def one_more_clip(clips: Path) -> None:
+    shutil.copy(clips / "a.mp4", clips / "b.mp4")
+    with (clips / "captions.jsonl").open("a") as file:
+        file.write('{"file": "b.mp4", "caption": "a dog"}\n')
+
+
+@pytest.mark.parametrize("change", [other_video, other_caption, new_words, one_more_clip])
+def test_other_clips_under_the_same_name_are_refused(tmp_path: Path, small_clips: Path, change: Any) -> None:
+    run(asked_for(tmp_path / "run", data=str(small_clips)))
+    change(small_clips)
+    for ask in (run, describe):
+        with pytest.raises(
+            RunError, match=f"the clips or captions of {small_clips}.* changed after the run in .* began"
+        ):
+            ask(asked_for(tmp_path / "run", data=str(small_clips), steps=2))
+
+
+@pytest.mark.parametrize("name", ["text", "init"])
+def test_another_network_under_the_same_name_is_refused(tmp_path: Path, exports: Exports, name: str) -> None:
+    given = {"text": exports["text"], "init": exports["keyframe_images"]}
+    given = {option: shutil.copytree(folder, tmp_path / option) for option, folder in given.items()}
+    options = {option: str(folder) for option, folder in given.items()}
+    run(asked_for(tmp_path / "run", "keyframes", **options))
+    (given[name] / "training.json").write_text("{}")  # is no part of the network
+    run(asked_for(tmp_path / "run", "keyframes", **options, steps=2))
+    [file] = (given[name] / {"text": "text_encoder", "init": "unet"}[name]).glob("*.safetensors")
+    save_file({key: tensor + 1 for key, tensor in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(RunError, match=rf"the folder {given[name]} \(--{name}\) changed after the run"):
+        run(asked_for(tmp_path / "run", "keyframes", **options, steps=3))
+
+
+def test_other_words_of_a_source_of_one_s_own_are_refused(tmp_path: Path) -> None:
+    class Dots(Stripes):
+        def vocabulary(self) -> Vocabulary:
+            return Vocabulary(words=("dots", "that", "move"))
+
+    options = KeyframeImagesOptions(network="tiny")
+    loop = asked_for(tmp_path).loop
+    train(options, loop, Stripes())
+    with pytest.raises(RunError, match="the words of the captions changed"):
+        train(options, loop, Dots())
 
 
 # many processes

@@ -14,6 +14,7 @@ from show1.cli.console import say, say_json, tell
 from show1.cli.options import FieldOptions, keyword, with_parameters
 from show1.cli.training import DRY_RUN, QUIET, example, open_clips, quiet_libraries, read_saved, supervise
 from show1.errors import InputError
+from show1.files import user_path
 from show1.sprites.options import TextOptions
 from show1.training.options import LoopOptions, TaskOptions, TrainingConfig, current_form
 from show1.training.tasks.options import TASKS
@@ -80,8 +81,8 @@ def resolve(kind: type[TaskOptions], given: dict[str, Any], config_file: Path | 
     """
     values: dict[str, Any] = {}
     given = {name: value for name, value in given.items() if value is not None}
-    if config_file is None and "out" in given and (Path(given["out"]) / "config.json").is_file():
-        config_file = Path(given["out"]) / "config.json"
+    if config_file is None and "out" in given and (folder := user_path(given["out"], "out")):
+        config_file = folder / "config.json" if (folder / "config.json").is_file() else None
     if config_file is not None:
         values = current_form({**read_saved(config_file, "task", kind.task), "task": kind.task}, kind)
     values |= given

@@ -1,5 +1,6 @@
 """The sprite world as a source of training clips."""
 
+import hashlib
 import random
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from show1.sprites.groups import GroupWorld
 from show1.sprites.options import SpriteOptions
 from show1.sprites.scenes import Scene, SpriteWorld, render_tensor
 from show1.sprites.two_motions import TwoMotionsWorld
-from show1.sprites.world import SUBJECTS
+from show1.sprites.world import ASSETS, SUBJECTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,14 @@ class SpriteClips(ClipSource):
         shown = self.shown
         shares = shown.subject_shares
         return SpriteWorld(seed=self.seed, spins=shown.spins, tilts=shown.tilts, subject_shares=shares)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """See `ClipSource.fingerprint`: of the options, the subjects' pictures and the world's words."""
+        digest = hashlib.sha256(self.spec.encode())
+        for name in ("sprites.png", "sprite_world.json"):
+            digest.update((ASSETS / name).read_bytes())
+        return digest.hexdigest()
 
     @property
     def clips_per_scene(self) -> int:

@@ -20,7 +20,6 @@ from show1.media import contact_sheet, save_sheet
 from show1.runtime import explained_memory
 from show1.training.batches import last_start
 from show1.training.checkpoint import (
-    CONFIG,
     exported_step,
     last_checkpoint,
     load_checkpoint,
@@ -54,7 +53,7 @@ def fit(
     loop: LoopOptions,
     *,
     name: str,
-    config: Mapping[str, Any],
+    records: Mapping[str, Mapping[str, Any]],
     on_log: Callable[[Line], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Path:
@@ -65,7 +64,7 @@ def fit(
         batches: What it learns from.
         loop: How.
         name: Name of the task in the record of the export.
-        config: All options, written to `config.json` in the run's folder.
+        records: JSON files to write into the run's folder, such as `config.json` with all options.
         on_log: Called by the main process with every line of the log.
         stop: Asked after every step, in runs of one process; when it returns True, the run writes a checkpoint and
             stops.
@@ -88,7 +87,8 @@ def fit(
         step_scheduler_with_optimizer=False,
     )
     if accelerator.is_main_process:
-        write_json(loop.folder / CONFIG, dict(config))
+        for file, values in records.items():
+            write_json(loop.folder / file, dict(values))
     accelerator.wait_for_everyone()
     checkpoint = last_checkpoint(loop.folder)
     with explained_memory("in training", SMALLER):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from show1.errors import InputError
+from show1.files import user_path
 from show1.options import Options, require
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class LoopOptions(StepOptions):
     @property
     def folder(self) -> Path:
         """`out` as a path."""
-        return Path(self.out)
+        return user_path(self.out, "out")
 
     @property
     def part_size(self) -> int:
@@ -156,6 +157,17 @@ class TaskOptions(Options):
     init: str | None = None
     """Stage folder to start from: keyframes from keyframe_images, interpolation from keyframes, and so on. None:
     a fresh network."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, folder in self.folders().items():
+            if folder.exists():  # wherever the run is resumed from
+                object.__setattr__(self, name, str(folder.absolute()))
+
+    def folders(self) -> dict[str, Path]:
+        """Lists the folders that the options name, by option."""
+        given = {name: getattr(self, name, None) for name in ("init", "text", "vae")}
+        return {name: user_path(path, name) for name, path in given.items() if path is not None}
 
     def view(self) -> "ClipView":
         """Says what the task sees of a clip; a task that no preset has a view for overrides this.

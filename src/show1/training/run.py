@@ -11,7 +11,8 @@ from show1.data.clips import ClipSource
 from show1.errors import InputError
 from show1.runtime import explained_memory
 from show1.training.batches import clip_batches
-from show1.training.checkpoint import check_folder
+from show1.training.checkpoint import CONFIG, check_folder
+from show1.training.learned_from import LEARNED_FROM, check_contents, contents, unchanged
 from show1.training.log import Line
 from show1.training.loop import SMALLER, describe_task, fit
 from show1.training.options import LoopOptions, TaskOptions, TrainingConfig
@@ -46,31 +47,31 @@ def train(
 
     Raises:
         MissingDependencyError: The training extra, or the package of the optimizer, is not installed.
-        RunError: The folder holds a run with other options, or the loss is not finite.
+        RunError: The folder holds a run with other options or of other clips, or the loss is not finite.
         InputError: Options do not go together, or the data or the `init` folder cannot be used.
         Cancelled: `stop` returned True.
     """
-    config = _checked(options, loop, source)
+    records = _checked(options, loop, source)
     torch.manual_seed(loop.seed)
     with explained_memory("in training", SMALLER):
         task = make_task(options, source)
     batches = partial(clip_batches, source, options.view(), loop)
-    return fit(task, batches, loop, name=options.task, config=config, on_log=on_log, stop=stop)
+    return fit(task, batches, loop, name=options.task, records=records, on_log=on_log, stop=stop)
 
 
 def describe(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> dict[str, Any]:
     """Says what a run would train, without training: parameter counts and the resolved options (`--dry-run`).
 
     Raises:
-        RunError: The folder holds a run with other options.
+        RunError: The folder holds a run with other options or of other clips.
         InputError: Options do not go together, or a folder cannot be used.
     """
-    config = _checked(options, loop, source)
-    return {"config": config, **describe_task(make_task(options, source), loop.folder)}
+    records = _checked(options, loop, source)
+    return {"config": records[CONFIG], **describe_task(make_task(options, source), loop.folder)}
 
 
-def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> dict[str, Any]:
-    """The saved form of a run's options; refuses what does not go together, and another run's folder."""
+def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> dict[str, dict[str, Any]]:
+    """The records of a run, by file; refuses what does not go together, and another run's folder."""
     options.check_loop(loop)
     if source.clips_per_scene > 1 and not options.shares_noise:
         raise InputError(f"data: {source.spec} shows scenes in several motions, which is only for keyframes")
@@ -80,11 +81,19 @@ def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> dic
             f"{source.spec}, got {loop.part_size}"
         )
     config = TrainingConfig(options=options, loop=loop, data=source.spec).to_dict()
+    learned_from = contents(options, source)
     check_folder(
         loop.folder,
         config,
-        lambda values: TrainingConfig.from_dict(values, [type(options)]).to_dict(),
-        _MAY_CHANGE,
+        lambda values: _with_absolute_data(TrainingConfig.from_dict(values, [type(options)]).to_dict(), source),
+        _MAY_CHANGE | unchanged(loop.folder, learned_from),
         "choose another folder",
     )
-    return config
+    check_contents(loop.folder, learned_from, options, source)
+    return {CONFIG: config, LEARNED_FROM: learned_from}
+
+
+def _with_absolute_data(saved: dict[str, Any], source: ClipSource) -> dict[str, Any]:
+    """Saved options with the clips as they are named now, where earlier versions kept a relative name."""
+    same = str(Path(saved["data"]).expanduser().absolute()) == source.spec
+    return {**saved, "data": source.spec} if same else saved

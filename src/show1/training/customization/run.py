@@ -12,7 +12,7 @@ from show1.checkpoints.locate import Cascade, resolve
 from show1.errors import InputError, OutputError
 from show1.files import read_json_object, sha256, write_atomically, write_json
 from show1.runtime import choose_device, explained_memory, measure
-from show1.training.checkpoint import check_folder, last_checkpoint, step_of
+from show1.training.checkpoint import CONFIG, check_folder, last_checkpoint, step_of
 from show1.training.customization.config import CustomizationConfig
 from show1.training.customization.prepare import (
     FILE,
@@ -83,7 +83,7 @@ def customize(
         with explained_memory("in training", SMALLER):
             task = make_task(config, cascade, device)
         name, saved = f"customize {config.kind}", config.to_dict()
-        fit(task, task.batches, config.loop, name=name, config=saved, on_log=on_log, stop=stop)
+        fit(task, task.batches, config.loop, name=name, records={CONFIG: saved}, on_log=on_log, stop=stop)
     steps_done = config.steps - step_of(checkpoint)
     if steps_done > 0:
         write_json(config.folder / REPORT, {"steps": steps_done, **cost.to_dict()})

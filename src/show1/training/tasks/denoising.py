@@ -88,7 +88,8 @@ class DenoisingTask(Task):
             self.text = TextConditioner.fresh(preset(options.network), source.vocabulary())
         else:
             self.text = TextConditioner.from_folder(text_folder)
-            self.text.add_words(source.vocabulary())
+            if self.text.knows_only_words:
+                self.text.add_words(source.vocabulary())
         self._trains_text = options.trains_text and options.text is None
         if not self._trains_text:
             self.text.requires_grad_(False)

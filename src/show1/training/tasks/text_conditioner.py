@@ -92,13 +92,13 @@ class TextConditioner(nn.Module):
         """Gives each word that a word-level tokenizer does not know a token of its own, with random weights.
 
         A form of a known word, such as its plural, starts near that word. The states of texts without new words stay
-        as they are. Tokenizers that can spell any word are left alone.
+        as they are.
         """
         from tokenizers import AddedToken
 
         known = self.tokenizer.get_vocab()
         new = [word for word in vocabulary.words if word not in known]
-        if not new or not self.knows_only_words:
+        if not new:
             return
         self.tokenizer.add_tokens([AddedToken(word, single_word=True) for word in new])
         self.text_encoder.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)  # type: ignore[operator]
