@@ -194,7 +194,7 @@ def test_a_resumption_sweeps_what_a_killed_encoding_left(
 def test_a_finished_run_on_a_disk_that_cannot_be_written(
     show1: Show1, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: Any) -> None:
+    def refuse(*_: object) -> None:
         raise OSError(30, "Read-only file system")
 
     shutil.copytree(whole.parent / "run", "run")
