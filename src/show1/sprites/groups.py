@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from show1.errors import InputError
-from show1.sprites.scenes import Scene, SpriteWorld, check_split, scene_generator
+from show1.sprites.scenes import Scene, SpriteWorld
 from show1.sprites.world import (
     BACKGROUNDS,
     COUNTS,
@@ -18,7 +18,7 @@ from show1.sprites.world import (
     RELATIONS,
     SIZES,
     SUBJECTS,
-    Split,
+    World,
     is_count_held_out,
     is_held_out,
     is_pair_held_out,
@@ -29,8 +29,6 @@ ARRANGEMENTS: tuple[str, ...] = (*RELATIONS, *COUNTS.values(), *SIZES)
 """What distinguishes these scenes from one subject of ordinary size: a relation of two, a number, or a size."""
 
 _STILL = MOTIONS.index("stays still")
-
-_SPLIT_KEYS = {"train": 3, "held_out": 4, "all": 5}
 
 
 def arrangement(scene: Scene) -> str | None:
@@ -60,17 +58,10 @@ def is_arrangement_held_out(scene: Scene) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupWorld:
+class GroupWorld(World):
     """An endless, deterministic sequence of scenes with relations, numbers or sizes, a third of each."""
 
-    seed: int = 0
-    """Seed of the sequence of scenes."""
-
-    split: Split = "train"
-    """"train" never shows a held-out pair, "held_out" shows only scenes with at least one, "all" shows every scene."""
-
-    def __post_init__(self) -> None:
-        check_split(self.split)
+    first_key = 3
 
     def scene(self, index: int) -> Scene:
         """The scene at an index from 0 up.
@@ -78,7 +69,7 @@ class GroupWorld:
         Raises:
             InputError: The index is negative.
         """
-        rng = scene_generator(self.seed, _SPLIT_KEYS[self.split], index)
+        rng = self.generator(index)
         kind = (RELATIONS, tuple(COUNTS.values()), SIZES)[int(rng.integers(3))]
         while True:
             how = kind[int(rng.integers(len(kind)))]
@@ -110,7 +101,7 @@ class GroupWorld:
             raise InputError(f"subjects: {how!r} takes {'two different ones' if how in RELATIONS else 'one'}")
         if how != "small" and motion not in (_ROOM_FOR_BIG if how == "big" else (_STILL,)):
             raise InputError(f"motion: no scene that is {how!r} has {MOTIONS[motion]!r}")
-        scene = _lay_out(subjects, how, motion, background, scene_generator(self.seed, _SPLIT_KEYS[self.split], index))
+        scene = _lay_out(subjects, how, motion, background, self.generator(index))
         if not self._shows(scene):
             raise InputError(f"split {self.split!r} does not show this scene; use split 'all' to see every one")
         return scene

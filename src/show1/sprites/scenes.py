@@ -25,6 +25,7 @@ from show1.sprites.world import (
     SIZES,
     SUBJECTS,
     Split,
+    World,
     check_subject_shares,
     combinations,
     is_held_out,
@@ -53,8 +54,6 @@ TILTS = (0.08, 0.92)
 
 SMALLEST, LARGEST = 0.45, 0.85
 """Sizes of single subjects beyond this range are called small and big."""
-
-_SPLIT_KEYS = {"train": 0, "held_out": 1, "all": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,36 +143,11 @@ def relation(first: tuple[float, float], second: tuple[float, float]) -> str:
     return RELATIONS[2 + int(down > 0)]
 
 
-def check_split(split: str) -> None:
-    """Checks that a text is a `Split`.
-
-    Raises:
-        InputError: It is not.
-    """
-    if split not in _SPLIT_KEYS:
-        raise InputError(f"split must be one of {', '.join(_SPLIT_KEYS)}, got {split!r}")
-
-
-def scene_generator(seed: int, key: int, index: int) -> np.random.Generator:
-    """Returns the random generator of a scene, for a world's seed, a key of the world and split, and an index.
-
-    Raises:
-        InputError: The index is negative.
-    """
-    if index < 0:
-        raise InputError(f"scene index must not be negative, got {index}")
-    return np.random.default_rng((seed, key, index))
-
-
 @dataclass(frozen=True, kw_only=True)
-class SpriteWorld:
-    """An endless, deterministic sequence of scenes."""
+class SpriteWorld(World):
+    """An endless, deterministic sequence of scenes of one subject with one motion."""
 
-    seed: int = 0
-    """Seed of the sequence of scenes."""
-
-    split: Split = "train"
-    """"train" never shows a held-out pair, "held_out" shows only scenes with at least one, "all" shows every scene."""
+    first_key = 0
 
     spins: float | None = None
     """Share of the scenes whose subject spins, 0 to 1: the motion that takes longest to learn. None: no more than any
@@ -188,7 +162,7 @@ class SpriteWorld:
     scenes, together at most 1. The rest is drawn from all subjects."""
 
     def __post_init__(self) -> None:
-        check_split(self.split)
+        super().__post_init__()
         check_subject_shares(self.subject_shares)
         if self.spins is not None and not 0 <= self.spins <= 1:
             raise InputError(f"spins must be from 0 to 1, got {self.spins}")
@@ -198,7 +172,7 @@ class SpriteWorld:
     def scene(self, index: int) -> Scene:
         """The scene at an index from 0 up: an allowed combination of this split, uniformly drawn but for `spins` and
         `subject_shares`; its subject is upright but for `tilts`."""
-        rng = self._rng(index)
+        rng = self.generator(index)
         spins = None if self.spins is None else bool(rng.random() < self.spins)
         allowed = _allowed(self.split, spins, self._preferred(rng))
         scene = self._lay_out(*allowed[int(rng.integers(len(allowed)))], rng)
@@ -219,7 +193,7 @@ class SpriteWorld:
         ):
             if not 0 <= value < len(names):
                 raise InputError(f"{name} must be from 0 to {len(names) - 1}, got {value}")
-        return self._lay_out(subject, motion, background, self._rng(index))
+        return self._lay_out(subject, motion, background, self.generator(index))
 
     def sibling(self, index: int, member: int) -> Scene:
         """Makes one of several scenes of one subject at one size over one painted background, in different motions.
@@ -241,9 +215,6 @@ class SpriteWorld:
         shares = np.cumsum([share for _, share in self.subject_shares])
         place = int(np.searchsorted(shares, rng.random(), side="right"))
         return SUBJECTS.index(self.subject_shares[place][0]) if place < len(shares) else None
-
-    def _rng(self, index: int) -> np.random.Generator:
-        return scene_generator(self.seed, _SPLIT_KEYS[self.split], index)
 
     def _lay_out(self, subject: int, motion: int, background: int, rng: np.random.Generator) -> Scene:
         # The one place through which this world's scenes pass: no other check keeps held-out pairs out of training.

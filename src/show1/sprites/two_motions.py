@@ -11,12 +11,12 @@ from itertools import permutations
 import numpy as np
 
 from show1.errors import InputError
-from show1.sprites.scenes import ASPECT, BOTTOM_HEAVY, Scene, check_split, faces_away, scene_generator
+from show1.sprites.scenes import ASPECT, BOTTOM_HEAVY, Scene, faces_away
 from show1.sprites.world import (
     BACKGROUNDS,
     MOTIONS,
     SUBJECTS,
-    Split,
+    World,
     is_held_out,
     is_order_held_out,
     is_pair_held_out,
@@ -34,8 +34,6 @@ ORDERS: tuple[tuple[int, int], ...] = tuple(
 )
 """Motions that one subject does one after the other, the second at a right angle to the first. A subject that turns
 back is left out: halfway through it would have to face the other way."""
-
-_SPLIT_KEYS = {"train": 6, "held_out": 7, "all": 8}
 
 
 def two_motions(scene: Scene) -> tuple[int, int] | None:
@@ -55,17 +53,10 @@ def is_composition_held_out(scene: Scene) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoMotionsWorld:
+class TwoMotionsWorld(World):
     """An endless, deterministic sequence of scenes with two motions, half of each kind."""
 
-    seed: int = 0
-    """Seed of the sequence of scenes."""
-
-    split: Split = "train"
-    """"train" never shows a held-out pair, "held_out" shows only scenes with at least one, "all" shows every scene."""
-
-    def __post_init__(self) -> None:
-        check_split(self.split)
+    first_key = 6
 
     def scene(self, index: int) -> Scene:
         """The scene at an index from 0 up.
@@ -73,7 +64,7 @@ class TwoMotionsWorld:
         Raises:
             InputError: The index is negative.
         """
-        rng = scene_generator(self.seed, _SPLIT_KEYS[self.split], index)
+        rng = self.generator(index)
         pair = bool(rng.random() < 0.5)
         while True:
             subjects = rng.choice(len(SUBJECTS), 1 + pair, replace=False).tolist()
@@ -103,7 +94,7 @@ class TwoMotionsWorld:
             )
         if len(subjects) == 2 and not (set(motions) <= set(PAIR_MOTIONS) and motions[0] != motions[1]):
             raise InputError("motions: two subjects do two different ones of left, right, up, down and still")
-        scene = _lay_out(subjects, motions, background, scene_generator(self.seed, _SPLIT_KEYS[self.split], index))
+        scene = _lay_out(subjects, motions, background, self.generator(index))
         if not self._shows(scene):
             raise InputError(f"split {self.split!r} does not show this scene; use split 'all' to see every one")
         return scene

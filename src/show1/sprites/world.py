@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
 
 from show1.errors import InputError
 
@@ -97,3 +100,31 @@ def check_subject_shares(shares: Iterable[tuple[str, float]]) -> None:
         total += share
     if total > 1 + 1e-9:  # sums of decimal fractions round
         raise InputError(f"the shares of subjects must be at most 1 together, got {total:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """An endless, deterministic sequence of scenes. A subclass lays them out."""
+
+    first_key: ClassVar[int]
+    """Sets the random numbers of one kind of world apart from those of others; each split adds its number."""
+
+    seed: int = 0
+    """Seed of the sequence of scenes."""
+
+    split: Split = "train"
+    """"train" never shows a held-out pair, "held_out" shows only scenes with at least one, "all" shows every scene."""
+
+    def __post_init__(self) -> None:
+        if self.split not in get_args(Split):
+            raise InputError(f"split must be one of {', '.join(get_args(Split))}, got {self.split!r}")
+
+    def generator(self, index: int) -> np.random.Generator:
+        """Returns the random generator of the scene at an index.
+
+        Raises:
+            InputError: The index is negative.
+        """
+        if index < 0:
+            raise InputError(f"scene index must not be negative, got {index}")
+        return np.random.default_rng((self.seed, self.first_key + get_args(Split).index(self.split), index))
