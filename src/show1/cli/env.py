@@ -6,11 +6,10 @@ import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from show1.cli.console import say, say_json
+from show1.cli.flags import AsJson
 
 _PACKAGES = (
     "show1 torch numpy diffusers transformers tokenizers sentencepiece "
@@ -19,7 +18,7 @@ _PACKAGES = (
 _VARIABLES = ("SHOW1_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 
 
-def env(as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False) -> None:
+def env(as_json: AsJson = False) -> None:
     """Show versions, devices, memory and caches, which a bug report needs.
 
     Example:

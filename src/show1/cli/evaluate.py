@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from show1.cli.console import say, say_json, tell
-from show1.cli.generate import Memory
+from show1.cli.flags import MemoryFlag
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_model
 from show1.config import StageName
@@ -23,7 +23,6 @@ Model = Annotated[
     str, typer.Option("--model", "-m", metavar="MODEL", help="mini, a folder, or STAGE=WHERE,STAGE=WHERE.")
 ]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.")]
-MemoryOption = Annotated[Memory, typer.Option(help="low keeps one network in memory at a time, high keeps all.")]
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Number of videos generated together.")]
 Features = Annotated[
     Path | None,
@@ -87,7 +86,7 @@ def alignment(
         bool, typer.Option("--quick", help="A first look: only the keyframes of 8 held-out prompts.")
     ] = False,
     batch_size: BatchSize = 4,
-    memory: MemoryOption = "auto",
+    memory: MemoryFlag = "auto",
     device: Device = None,
     dtype: Dtype = None,
     quiet: Quiet = False,
@@ -154,7 +153,7 @@ def run(
     batch_size: BatchSize = 4,
     resamples: Resamples = 200,
     offline: Offline = False,
-    memory: MemoryOption = "auto",
+    memory: MemoryFlag = "auto",
     device: Device = None,
     quiet: Quiet = False,
     as_json: AsJson = False,

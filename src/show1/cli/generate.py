@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from show1.cli.consent import known_adapters, load_recorded_model
+from show1.cli.flags import MemoryFlag, Overwrite, Quiet, Sheet, VideoAsJson
 from show1.cli.jobs import Job, read_jobs
 from show1.cli.making import make_all
 from show1.cli.plan import show_plan
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from show1.generation.request import GenerationRequest
     from show1.video import Video
 
-Memory = Literal["auto", "low", "high"]
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
 
 
@@ -105,10 +105,7 @@ def generate(
             "precedence.",
         ),
     ] = None,
-    memory: Annotated[
-        Memory,
-        typer.Option(help="low keeps one network in memory at a time, high keeps all; auto decides by the machine."),
-    ] = "auto",
+    memory: MemoryFlag = "auto",
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default the fastest device.")
     ] = None,
@@ -130,19 +127,15 @@ def generate(
         Numerics | None,
         typer.Option(help="published repeats the random draws and the rounding of the published run (slower)."),
     ] = None,
-    sheet: Annotated[
-        str | None, typer.Option(metavar="FILE.png", help="Also write a contact sheet: frames side by side.")
-    ] = None,
+    sheet: Sheet = None,
     codec: Annotated[
         str | None,
         typer.Option(help="Codec: h264, h265 or av1 in .mp4; vp9 or av1 in .webm; ffv1 or any of these in .mkv."),
     ] = None,
     quality: Annotated[int | None, typer.Option(help="Quality of lossy formats, from 0 (worst) to 100 (best).")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress, only the file's name.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON on stdout: file, run, seed, timings, peak memory.")
-    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: VideoAsJson = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and show the resolved settings, but generate nothing.")
     ] = False,

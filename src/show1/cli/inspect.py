@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from show1.cli.console import say, say_fact, say_json
+from show1.cli.flags import AsJson
 from show1.cli.plan import say_adapters, say_settings
 from show1.cli.progress import duration
 from show1.cli.session import quoted
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def inspect(
     name: Annotated[str, typer.Argument(metavar="FILE|RUN", help="A video by show1, an adapter, or a run folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show how a video was made (prompt, seed, model, settings), or what is in a run folder or an adapter.
 

@@ -7,6 +7,7 @@ import typer
 
 from show1.cli.console import say, say_json, tell
 from show1.cli.failures import RUNTIME
+from show1.cli.flags import AsJson
 from show1.cli.settings import apply_changes, parse_change, parse_model
 from show1.config import StageName
 from show1.errors import CheckpointError, InputError, Show1Error
@@ -30,7 +31,7 @@ _Variant = Annotated[
 
 
 @models.command("list")
-def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False) -> None:
+def list_models(as_json: AsJson = False) -> None:
     """List the known models, and whether they are on this disk.
 
     Example:
@@ -88,7 +89,7 @@ def verify(
     stage: _Stages = None,
     variant: _Variant = None,
     deep: Annotated[bool, typer.Option("--deep", help="Also read every weight, and check the Hub's hashes.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check that a model's files on this disk are complete, readable, and of the right shapes. If not, exit with 1.
 

@@ -8,7 +8,7 @@ import typer
 
 from show1.cli.consent import load_recorded_model
 from show1.cli.console import tell
-from show1.cli.generate import Memory
+from show1.cli.flags import MemoryFlag, Overwrite, Quiet, Sheet, VideoAsJson
 from show1.cli.progress import choose_reporter
 from show1.cli.session import keeping, quoted, short, tell_result
 from show1.cli.settings import apply_changes, parse_change
@@ -19,34 +19,36 @@ if TYPE_CHECKING:
     from show1.generation.run import Run
 
 
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Video to write. By default the one that the run was begun for."
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a setting of a stage that is not finished; can be repeated."
+    ),
+]
+
+
 def resume(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="A run folder, such as runs/20261122-101502-3f2a.")],
     pick: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Take only draft N through the model's other stages.")
     ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Video to write. By default the one that the run was begun for."
-        ),
-    ] = None,
-    sheet: Annotated[str | None, typer.Option(metavar="FILE.png", help="Also write a contact sheet.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a setting of a stage that is not finished; can be repeated."
-        ),
-    ] = None,
-    memory: Annotated[Memory, typer.Option(help="low keeps one network in memory at a time, high keeps all.")] = "auto",
+    output: Output = None,
+    sheet: Sheet = None,
+    set_: Changes = None,
+    memory: MemoryFlag = "auto",
     device: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default the one that the run began with."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress, only the file's name.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON on stdout, as `show1 generate --json` does.")
-    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: VideoAsJson = False,
 ) -> None:
     """Finish a run that was stopped, or take one of its drafts through the other stages.
 

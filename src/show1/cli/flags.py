@@ -1,0 +1,18 @@
+"""Options that several commands have alike."""
+
+from typing import Annotated, Literal
+
+import typer
+
+Memory = Literal["auto", "low", "high"]
+
+MemoryFlag = Annotated[
+    Memory, typer.Option(help="low keeps one network in memory at a time, high keeps all; auto decides by the machine.")
+]
+Sheet = Annotated[str | None, typer.Option(metavar="FILE.png", help="Also write a contact sheet: frames side by side.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress, only the file's name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+VideoAsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON on stdout: file, run, seed, timings, peak memory.")
+]
