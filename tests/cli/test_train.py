@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from show1.cli import train
+from show1.data.options import DataOptions
 from show1.sprites.options import SpriteOptions
 from show1.training import LoopOptions, TrainingConfig
 from tests.cli.conftest import Show1
@@ -35,7 +36,7 @@ def test_every_option_is_there_and_no_other(show1: Show1, monkeypatch: pytest.Mo
     shown = show1("train", task, "--help")
     assert shown.code == 0
     flags = set(re.findall(r"(?<=[ |│])--(?!no-)[a-z0-9-]+(?=[ /])", shown.out)) - {"--help"}
-    names = {field.name for kind in (TASKS[task], LoopOptions) for field in dataclasses.fields(kind)}
+    names = {field.name for kind in (TASKS[task], DataOptions, LoopOptions) for field in dataclasses.fields(kind)}
     expected = {f"--{name.replace('_', '-')}" for name in {*names, "data", "config", "dry_run", "quiet"}}
     assert expected <= flags
     others = {field.name for kind in (*TASKS.values(), SpriteOptions) for field in dataclasses.fields(kind)} - names

@@ -1,4 +1,4 @@
-import json
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,31 +12,9 @@ from show1.data.clips import ClipDataset
 from show1.data.folder import ClipFolder
 from show1.errors import InputError, MediaError
 from show1.training.presets import preset
+from tests.data.media_files import frame_numbers, write_captions, write_picture, write_video
 
 VIEWS = preset("mini").views
-
-
-def write_video(path: Path, *, frames: int, fps: int = 8, size: tuple[int, int] = (48, 64)) -> None:
-    """Writes a video whose frame number i is grey level 5 * i."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"qp": "0"})
-        stream.height, stream.width = size
-        stream.pix_fmt = "yuv420p"
-        for number in range(frames):
-            picture = np.full((*size, 3), 5 * number, dtype=np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode(None):
-            container.mux(packet)
-
-
-def write_captions(folder: Path, *rows: dict[str, object]) -> None:
-    (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def frame_numbers(video: torch.Tensor) -> list[int]:
-    """Reads the number of each frame off its grey level."""
-    return [round(float((frame.mean() + 1) * 127.5 / 5)) for frame in video.unbind(1)]
 
 
 @pytest.fixture
@@ -106,11 +84,122 @@ def test_a_csv_list_and_the_stages_views(tmp_path: Path) -> None:
     assert frame_numbers(item["video"]) == frame_numbers(item["low"])
 
 
-def test_a_video_that_is_too_short(tmp_path: Path) -> None:
+def test_short_videos_give_the_windows_that_fit(tmp_path: Path) -> None:
     write_video(tmp_path / "short.mp4", frames=10)
     write_captions(tmp_path, {"file": "short.mp4", "caption": "x"})
-    with pytest.raises(InputError, match=r"short.mp4 \(captions.jsonl, line 1\) lasts 1.25 s.*need 3.50 s"):
-        ClipFolder(tmp_path).clip(0, num_frames=8, height=16, width=16)
+    clips = ClipFolder(tmp_path)
+    with pytest.raises(InputError, match=r"short.mp4 \(captions.jsonl, line 1\) lasts 1.25 s, but 29 frames .* 3.50 s"):
+        clips.clip(0, num_frames=8, height=16, width=16)
+
+    def numbers(start: int, count: int) -> list[int]:
+        frames = slice(start, start + count)
+        return frame_numbers(clips.clip(0, num_frames=29, height=16, width=16, frames=frames))
+
+    singles = [numbers(i, 1)[0] for i in range(29)]
+    assert singles == sorted(singles) and singles[0] == 0 and singles[-1] == 9 and len(set(singles)) == 10
+    windows = [numbers(i, 5) for i in range(0, 25, 4)]
+    assert all(np.diff(window).tolist() == [1] * 4 for window in windows)
+    assert windows[0][0] == 0 and windows[-1][-1] == 9
+
+
+def test_folders_of_frames_that_a_list_names(tmp_path: Path) -> None:
+    for number in range(29):
+        write_picture(tmp_path / f"dog/{number}.png", number)
+    write_captions(tmp_path, {"file": "dog", "caption": "a dog"})
+    clips = ClipFolder(tmp_path)
+    clips.prepare(VIEWS["translation"], captions=True)
+    assert frame_numbers(clips.clip(0, num_frames=29, height=16, width=16)) == list(range(29))
+    known = clips.fingerprint
+    (tmp_path / "dog/28.png").unlink()
+    assert ClipFolder(tmp_path).fingerprint != known
+
+
+def test_pictures_serve_single_frames(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", 7)
+    write_picture(tmp_path / "b.jpg", 9, size=(200, 30))
+    clips = ClipFolder(tmp_path)
+    assert [
+        frame_numbers(clips.clip(i, num_frames=29, height=20, width=32, frames=slice(12, 13))) for i in range(2)
+    ] == [[7], [9]]
+    with pytest.raises(InputError, match=r"a.png \(no a.txt\) is a still picture, but 0.50 s of video are needed"):
+        clips.clip(0, num_frames=29, height=20, width=32, frames=slice(0, 5))
+
+
+def test_other_numbers_of_frames_and_rates(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", frames=34, fps=16)
+    clips = ClipFolder(tmp_path, num_frames=17, fps=16)
+    view = VIEWS["keyframes"].of_frames(17)
+    assert view.num_frames == 5 and VIEWS["translation"].of_frames(17).num_frames == 17
+    item = ClipDataset(clips, view, length=1)[0]
+    assert np.diff(frame_numbers(item["video"])).tolist() == [4] * 4
+    with pytest.raises(InputError, match="frames must be a multiple of 4, plus 1, .* such as 13 or 17, got 16"):
+        VIEWS["keyframes"].of_frames(16)
+    with pytest.raises(InputError, match="frames must be at least 8"):
+        VIEWS["super_resolution"].of_frames(5)
+    assert VIEWS["vae"].of_frames(1).num_frames == 1
+
+
+def test_bad_clips_are_found_before_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_video(tmp_path / "good.mp4", frames=40)
+    write_video(tmp_path / "short.mp4", frames=10)
+    write_picture(tmp_path / "still.png", 3)
+    (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
+    names = ("good.mp4", "short.mp4", "still.png", "noise.mp4", "gone.mp4")
+    write_captions(tmp_path, *({"file": name, "caption": "x"} for name in names))
+    with pytest.raises(InputError, match="names 'gone.mp4'"):
+        ClipFolder(tmp_path)
+    clips = ClipFolder(tmp_path, skip_bad=True)
+    clips.prepare(VIEWS["keyframe_images"], captions=True)
+    assert [entry.file.name for entry in clips.entries] == ["good.mp4", "short.mp4", "still.png"]
+    assert "2 of 5 clips cannot be used" in caplog.text and "They are left out" in caplog.text
+    assert "gone.mp4 (captions.jsonl, line 5) does not exist" in caplog.text
+    clips.prepare(VIEWS["keyframes"], captions=True)
+    assert [entry.file.name for entry in clips.entries] == ["good.mp4"] and clips.num_clips == 1
+    write_captions(tmp_path, *({"file": name, "caption": "x"} for name in names[:-1]))
+    with pytest.raises(InputError, match=r"(?s)3 of 4 clips cannot.*short.mp4.*still.png.*noise.mp4.*--skip-bad"):
+        ClipFolder(tmp_path).prepare(VIEWS["keyframes"], captions=True)
+
+
+def test_captions_are_asked_for_where_they_are_used(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_video(tmp_path / f"{name}.mp4", frames=29)
+    (tmp_path / "a.txt").write_text("a dog")
+    (tmp_path / "b.txt").write_text("")
+    clips = ClipFolder(tmp_path)
+    clips.prepare(VIEWS["vae"], captions=False)
+    assert [clips.caption(i) for i in range(3)] == ["a dog", "", ""]
+    with pytest.raises(InputError, match=r"1 of 3 clips have no caption, such as .*c.mp4 \(no c.txt\)"):
+        clips.prepare(VIEWS["keyframes"], captions=True)
+
+
+def test_another_clip_stands_in_for_one_that_breaks_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a", "b", "c"):
+        write_video(tmp_path / f"{name}.mkv", frames=50)
+    write_captions(tmp_path, *({"file": f"{name}.mkv", "caption": name} for name in ("a", "b", "c")))
+    data = (tmp_path / "b.mkv").read_bytes()
+    (tmp_path / "b.mkv").write_bytes(data[: len(data) // 2])  # its header is whole
+    strict, lenient = ClipFolder(tmp_path), ClipFolder(tmp_path, skip_bad=True)
+    with pytest.raises((InputError, MediaError), match="b.mkv") as caught:
+        for index in range(30):
+            ClipDataset(strict, VIEWS["keyframes"], length=30)[index]
+    assert "--skip-bad" in caught.value.__notes__[0]
+    items = [ClipDataset(lenient, VIEWS["keyframes"], length=30)[index] for index in range(12)]
+    assert {item["caption"] for item in items[1::3]} <= {"a", "c"}
+    assert "another clip stands in" in caplog.text and "b.mkv" in caplog.text
+    again = [ClipDataset(lenient, VIEWS["keyframes"], length=30)[index] for index in range(12)]
+    assert all(torch.equal(x["video"], y["video"]) for x, y in zip(items, again, strict=True))
+
+
+def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    write_video(tmp_path / "x/a.mp4", frames=29)
+    write_captions(tmp_path / "x", {"file": "a.mp4", "caption": "a dog"})
+    known = ClipFolder(tmp_path / "x").fingerprint
+    shutil.copytree(tmp_path / "x", tmp_path / "y")
+    assert ClipFolder(tmp_path / "y").fingerprint == known
+    write_captions(tmp_path / "y", {"file": "a.mp4", "caption": "a cat"})
+    assert ClipFolder(tmp_path / "y").fingerprint != known
+    write_video(tmp_path / "x/a.mp4", frames=30)
+    assert ClipFolder(tmp_path / "x").fingerprint != known
 
 
 @pytest.mark.parametrize("kind", ["empty", "noise", "cut", "sound"])

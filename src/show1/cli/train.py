@@ -13,6 +13,7 @@ import typer
 from show1.cli.console import say, say_json, tell
 from show1.cli.options import FieldOptions, keyword, with_parameters
 from show1.cli.training import DRY_RUN, QUIET, example, open_clips, quiet_libraries, read_saved, supervise
+from show1.data.options import DataOptions
 from show1.errors import InputError
 from show1.files import user_path
 from show1.sprites.options import TextOptions
@@ -29,8 +30,9 @@ ALL_TASKS: tuple[type[TaskOptions], ...] = (TextOptions, *TASKS)
 """The options of every task that has a command."""
 
 DATA_HELP = (
-    "Clips to learn from: a folder that holds videos and captions.jsonl or captions.csv, or `sprites`, the synthetic "
-    "clips of the embedded model (docs/train.md lists what may follow it)."
+    "Clips to learn from: a folder of videos or pictures with captions, WebDataset shards such as "
+    "`shards/{000..010}.tar`, a data set of Hugging Face such as `hf:owner/name` (docs/data.md), or `sprites`, the "
+    "synthetic clips of the embedded model (docs/train.md lists what may follow it)."
 )
 
 
@@ -54,12 +56,12 @@ def run(
     quiet_libraries()
     config = resolve(kind, given, config_file)
     options, loop = config.options, config.loop
-    source = open_clips(config.data, loop.seed)
+    main_process = int(os.environ.get("RANK", "0")) == 0
+    quiet = quiet or not main_process
+    source = open_clips(config.data, config.clips, loop.seed, quiet=quiet)
     if dry_run:
         say_json(describe(options, loop, source))
         return
-    main_process = int(os.environ.get("RANK", "0")) == 0
-    quiet = quiet or not main_process
     if not quiet:
         tell(json.dumps(dataclasses.replace(config, data=source.spec).to_dict(), indent=2))
     export = supervise(
@@ -89,7 +91,7 @@ def resolve(kind: type[TaskOptions], given: dict[str, Any], config_file: Path | 
     if "out" not in values:
         raise InputError("--out DIR is needed: the folder of the run")
     if "data" not in values:
-        raise InputError("--data DIR is needed: a folder with videos and captions.jsonl or captions.csv")
+        raise InputError("--data DIR is needed: a folder with videos and their captions")
     return TrainingConfig.from_dict({**values, "task": kind.task}, [kind])
 
 
@@ -100,8 +102,10 @@ def _command(kind: type[TaskOptions]) -> Callable[..., None]:
         run(kind, given, config_file=config, dry_run=dry_run, quiet=quiet)
 
     shown = example(f"show1 train {kind.task} --out runs/{kind.task}", kind.example)
-    own, loop = (FieldOptions(options, metavars=_METAVARS).parameters() for options in (kind, LoopOptions))
-    options = sorted([*own, *loop], key=lambda parameter: parameter.name not in _FIRST)
+    own, clips, loop = (
+        FieldOptions(options, metavars=_METAVARS).parameters() for options in (kind, DataOptions, LoopOptions)
+    )
+    options = sorted([*own, *clips, *loop], key=lambda parameter: parameter.name not in _FIRST)
     with_parameters(command, [_DATA, *options, _CONFIG, DRY_RUN, QUIET], f"{kind.about}\n\n{shown}")
     return command
 

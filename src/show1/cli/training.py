@@ -11,6 +11,7 @@ from show1.cli.console import tell
 from show1.cli.options import keyword
 from show1.cli.progress import duration
 from show1.cli.stopping import Stopped, asked_by_signals, stopped
+from show1.data.options import DataOptions
 from show1.errors import Cancelled, InputError
 
 if TYPE_CHECKING:
@@ -30,22 +31,41 @@ DRY_RUN = keyword(
 QUIET = keyword("quiet", Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")], False)
 
 
-def open_clips(data: str, seed: int) -> "ClipSource":
-    """Opens the clips that `--data` names.
+def open_clips(data: str, options: DataOptions, seed: int, *, quiet: bool) -> "ClipSource":
+    """Opens the clips that `--data` names, and looks at each file.
 
     Args:
-        data: A folder, or the name of a source, followed by its options after a colon.
+        data: The name of a source, followed by its options after a colon, or what `show1.data.open` opens.
+        options: How clips are taken from the data.
         seed: Picks the clips, or parts of them.
+        quiet: Whether to show no progress.
 
     Raises:
         InputError: There is no such folder, or it or an option is faulty.
     """
     name = data.partition(":")[0]
     if name in SOURCES:
+        if options != DataOptions(skip_bad=options.skip_bad):
+            raise InputError(f"frames and fps are for videos, but {name} has its own; leave them out")
         return SOURCES[name](data, seed)
-    from show1.data.folder import ClipFolder
+    from show1.data.open import open_clips as open_media
 
-    return ClipFolder(data, seed=seed)
+    clips = open_media(data, options, seed=seed)
+    clips.probe_all(None if quiet else now_and_then("clips checked"))
+    return clips
+
+
+def now_and_then(what: str) -> Callable[[int, int], None]:
+    """Gives a function of what is done and of how much there is that tells it when some seconds have passed."""
+    last = time.monotonic()
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            tell(f"{done}/{total} {what}")
+
+    return on_progress
 
 
 def _sprites(spec: str, seed: int) -> "ClipSource":

@@ -14,6 +14,7 @@ from typing import Any
 
 from show1.errors import InputError
 from show1.limits import MAX_PROMPT
+from show1.media.pictures import frame_files
 from show1.tables import opened_text, read_rows
 
 LISTS = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
@@ -25,14 +26,14 @@ FILE_KEYS = ("file", "file_name")
 CAPTION_KEYS = ("caption", "text")
 """Columns that may hold the caption."""
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """Suffixes of files that are still pictures."""
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv"),
-    *(".wmv", ".ogv", ".3gp", ".mxf", ".y4m"),
+    *(".wmv", ".ogv", ".3gp", ".mxf", ".y4m", ".webp"),
 )
-"""Suffixes of files that are videos."""
+"""Suffixes of files that are videos, or may be."""
 
 _EXAMPLE = 'such as the line {"file": "a.mp4", "caption": "a dog runs"} of captions.jsonl'
 
@@ -42,7 +43,7 @@ class ClipEntry:
     """A video or picture with its caption."""
 
     file: Path
-    """The file that holds it."""
+    """The file that holds it, or the folder of its frames."""
 
     caption: str | None
     """What it shows; None where nothing says so."""
@@ -72,11 +73,37 @@ class ClipEntry:
 
     def sample(self, size: int) -> tuple[int, bytes]:
         """Gives the number of bytes of the content, and the first and the last `size` of them."""
+        if self.file.is_dir():
+            names = "".join(f"{frame.name} {frame.stat().st_size} " for frame in frame_files(self.file))
+            return len(names), names.encode()
         with self.file.open("rb") as file:
             head = file.read(size)
             total = file.seek(0, os.SEEK_END)
             file.seek(max(total - size, 0))
             return total, head + file.read(size)
+
+
+def checked_caption(value: object, place: str) -> str | None:
+    """Gives a caption without the blanks around it.
+
+    Args:
+        value: What a list or a file has for it; None where there is none.
+        place: Where, for messages.
+
+    Raises:
+        InputError: It is not a text, too long, or cannot be written in UTF-8.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InputError(f"{place} has no text for a caption: got {str(value)[:80]!r}; write the caption as text")
+    if len(value) > MAX_PROMPT:
+        raise InputError(f"{place} has a caption of more than {MAX_PROMPT:,} letters; shorten it")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{place} holds half of a surrogate pair ({error}); write the character itself") from error
+    return value.strip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,13 +184,7 @@ def _beside(file: Path) -> ClipEntry:
         return ClipEntry(file=file, caption=None, where=f"no {text.name}")
     with opened_text(text) as opened:
         caption = opened.read(MAX_PROMPT + 1)
-    _check_length(caption, str(text))
-    return ClipEntry(file=file, caption=caption.strip(), where=text.name)
-
-
-def _check_length(caption: str, place: str) -> None:
-    if len(caption) > MAX_PROMPT:
-        raise InputError(f"{place} has a caption of more than {MAX_PROMPT:,} letters; shorten it")
+    return ClipEntry(file=file, caption=checked_caption(caption, str(text)), where=text.name)
 
 
 def _read_list(path: Path, folder: Path, rules: _Rules) -> Iterator[ClipEntry]:
@@ -189,13 +210,7 @@ def _entry(row: dict[str, Any], keys: tuple[str, str], path: Path, where: str, p
     name, caption = (row.get(key) for key in keys)
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"{place} has no text for {keys[0]!r}: got {name!r}; each line needs a file and a caption")
-    if not isinstance(caption, str | None):
-        raise InputError(f"{place} has no text for {keys[1]!r}: got {caption!r}; write the caption as text")
-    _check_length(caption or "", place)
-    try:
-        (name + (caption or "")).encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{place} holds half of a surrogate pair ({error}); write the character itself") from error
+    caption = checked_caption(caption, place)
     file = path.parent / name.strip()
     there = rules.missing or os.path.isfile(file) or (rules.frame_folders and os.path.isdir(file))
     if not there:
@@ -204,4 +219,4 @@ def _entry(row: dict[str, Any], keys: tuple[str, str], path: Path, where: str, p
         first, comma, _ = later.partition(",")
         if comma and os.path.isfile(path.parent / first.strip()):
             raise InputError(f"{place} has a caption that swallows the row of {first.strip()!r}; close its quote")
-    return ClipEntry(file=file, caption=None if caption is None else caption.strip(), where=where)
+    return ClipEntry(file=file, caption=caption, where=where)

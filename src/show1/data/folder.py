@@ -32,5 +32,5 @@ class ClipFolder(MediaClips):
     ) -> None:
         self.folder = Path(folder).expanduser().absolute()
         options = DataOptions(frames=num_frames, fps=fps, skip_bad=skip_bad)
-        entries = read_captions(self.folder, missing=skip_bad)
+        entries = read_captions(self.folder, frame_folders=True, missing=skip_bad)
         super().__init__(entries, spec=str(self.folder), options=options, seed=seed)

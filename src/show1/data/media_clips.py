@@ -81,7 +81,7 @@ class MediaClips(ClipSource):
         for entry in self.listed:
             try:
                 size, sample = entry.sample(SAMPLE)
-            except OSError:
+            except (OSError, MediaError):
                 size, sample = -1, b""
             digest.update(f"{entry.caption!r} {size} ".encode() + hashlib.sha256(sample).digest())
         return digest.hexdigest()
@@ -201,7 +201,7 @@ def _probe(entry: ClipEntry) -> Probe | str:
     """What a file says about itself, or why it cannot be used."""
     try:
         with entry.opened() as file, _renamed(file, entry):
-            if not file.is_file():
+            if not file.exists():
                 return f"{entry.title} does not exist; add it or drop the line"
             if entry.is_picture:
                 image = open_picture(file)

@@ -1,6 +1,7 @@
 """Batches of clips: which clips a step sees follows from the seed, the step and the process alone."""
 
 import functools
+import gc
 import random
 import signal
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ def clip_batches(
         worker_init_fn=_ignore_interrupts,
         collate_fn=_collated,
     )
+    if loop.workers:
+        gc.collect()  # a decoder that a worker cleaned up would wait for threads that only this process has
     for batch in loader:
         if isinstance(batch, Show1Error):
             raise batch

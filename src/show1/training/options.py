@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from show1.data.options import DataOptions
 from show1.errors import InputError
 from show1.files import user_path
 from show1.options import Options, require
@@ -185,6 +186,11 @@ class TaskOptions(Options):
             )
         return views[self.task]
 
+    @property
+    def reads_captions(self) -> bool:
+        """Whether the task learns from captions, so that each clip has to have one."""
+        return True
+
     def check_loop(self, loop: LoopOptions) -> None:
         """Checks the options against those of the loop.
 
@@ -211,9 +217,18 @@ class TrainingConfig:
     data: str
     """The clips, as `ClipSource.spec` names them."""
 
+    clips: DataOptions = DataOptions()
+    """How they are taken from the data."""
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the saved form, which has JSON types only."""
-        return {"task": self.options.task, "data": self.data, **self.loop.to_dict(), **self.options.to_dict()}
+        return {
+            "task": self.options.task,
+            "data": self.data,
+            **self.clips.to_dict(),
+            **self.loop.to_dict(),
+            **self.options.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], tasks: Sequence[type[TaskOptions]]) -> Self:
@@ -235,12 +250,14 @@ class TrainingConfig:
         del rest["task"]
         if not isinstance(data, str):
             raise InputError(f"data: name the clips, such as a folder of videos with captions; got {data!r}")
-        known = [*names_of(LoopOptions), *names_of(kind)]
+        known = [*names_of(LoopOptions), *names_of(DataOptions), *names_of(kind)]
         if unknown := sorted(set(rest) - set(known)):
             raise InputError(f"unknown training option {unknown[0]!r}; the options of {task} are {', '.join(known)}")
-        loop = {name: value for name, value in rest.items() if name in names_of(LoopOptions)}
-        own = {name: value for name, value in rest.items() if name not in loop}
-        return cls(options=kind.from_dict(own), loop=LoopOptions.from_dict(loop), data=data)
+        own, loop, clips = (
+            each.from_dict({name: value for name, value in rest.items() if name in names_of(each)})
+            for each in (kind, LoopOptions, DataOptions)
+        )
+        return cls(options=own, loop=loop, data=data, clips=clips)  # type: ignore[arg-type]
 
 
 _FORMER = {"spins": None, "tilts": 0.0, "groups": 0.0}

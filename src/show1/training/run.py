@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from show1.data.clips import ClipSource
+from show1.data.clips import ClipSource, ClipView
 from show1.errors import InputError
 from show1.runtime import explained_memory
 from show1.training.batches import clip_batches
@@ -19,7 +19,8 @@ from show1.training.options import LoopOptions, TaskOptions, TrainingConfig
 from show1.training.tasks.base import make_task
 
 _MAY_CHANGE = frozenset(
-    {"steps", "log_every", "checkpoint_every", "keep_checkpoints", "sample_every", "workers", "out", "cuda_graphs"}
+    ("steps", "log_every", "checkpoint_every", "keep_checkpoints", "sample_every", "workers", "out", "cuda_graphs")
+    + ("skip_bad",)
 )
 """Options that may change when a run resumes."""
 
@@ -51,11 +52,11 @@ def train(
         InputError: Options do not go together, or the data or the `init` folder cannot be used.
         Cancelled: `stop` returned True.
     """
-    records = _checked(options, loop, source)
+    records, view = _checked(options, loop, source)
     torch.manual_seed(loop.seed)
     with explained_memory("in training", SMALLER):
         task = make_task(options, source)
-    batches = partial(clip_batches, source, options.view(), loop)
+    batches = partial(clip_batches, source, view, loop)
     return fit(task, batches, loop, name=options.task, records=records, on_log=on_log, stop=stop)
 
 
@@ -66,12 +67,15 @@ def describe(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> dic
         RunError: The folder holds a run with other options or of other clips.
         InputError: Options do not go together, or a folder cannot be used.
     """
-    records = _checked(options, loop, source)
+    records, _ = _checked(options, loop, source)
     return {"config": records[CONFIG], **describe_task(make_task(options, source), loop.folder)}
 
 
-def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> dict[str, dict[str, Any]]:
-    """The records of a run, by file; refuses what does not go together, and another run's folder."""
+def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> tuple[dict[str, dict[str, Any]], ClipView]:
+    """The records of a run, by file, and what it sees of a clip.
+
+    Refuses what does not go together, another run's folder, and clips that cannot be used.
+    """
     options.check_loop(loop)
     if source.clips_per_scene > 1 and not options.shares_noise:
         raise InputError(f"data: {source.spec} shows scenes in several motions, which is only for keyframes")
@@ -80,7 +84,8 @@ def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> dic
             f"batch_size / accumulate must be a multiple of the {source.clips_per_scene} motions per scene of "
             f"{source.spec}, got {loop.part_size}"
         )
-    config = TrainingConfig(options=options, loop=loop, data=source.spec).to_dict()
+    view = options.view().of_frames(source.options.frames)
+    config = TrainingConfig(options=options, loop=loop, data=source.spec, clips=source.options).to_dict()
     learned_from = contents(options, source)
     check_folder(
         loop.folder,
@@ -90,7 +95,8 @@ def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> dic
         "choose another folder",
     )
     check_contents(loop.folder, learned_from, options, source)
-    return {CONFIG: config, LEARNED_FROM: learned_from}
+    source.prepare(view, captions=options.reads_captions)
+    return {CONFIG: config, LEARNED_FROM: learned_from}, view
 
 
 def _with_absolute_data(saved: dict[str, Any], source: ClipSource) -> dict[str, Any]:

@@ -43,6 +43,11 @@ class AutoencoderOptions(FrameOptions):
     implementation = "show1.training.tasks.autoencoder:AutoencoderTask"
     multiple = 8
 
+    @property
+    def reads_captions(self) -> bool:
+        """See `TaskOptions.reads_captions`: it does not."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class DenoisingOptions(DrawOptions, FrameOptions):
@@ -94,6 +99,11 @@ class DenoisingOptions(DrawOptions, FrameOptions):
             raise InputError(
                 f"text: {self.task} reads prompts with a trained text encoder; name the folder that has it"
             )
+
+    @property
+    def reads_captions(self) -> bool:
+        """See `TaskOptions.reads_captions`: not where every prompt is dropped."""
+        return self.prompt_dropout < 1
 
     def check_loop(self, loop: LoopOptions) -> None:
         """See `TaskOptions.check_loop`."""
