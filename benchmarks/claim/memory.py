@@ -29,8 +29,7 @@ from show1.training.presets import preset
 
 HALF = torch.float16
 _PUBLISHED = preset("show-1")
-# attention to the text only: as the figures of docs/claim.md were measured
-_SUPER_RESOLUTION = _PUBLISHED.network("super_resolution") | {"only_cross_attention": True}
+_SUPER_RESOLUTION = _PUBLISHED.network("super_resolution")
 T5: dict[str, Any] = {"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
 CLIP: dict[str, Any] = {
     "hidden_size": 1024,

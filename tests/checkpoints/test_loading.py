@@ -42,6 +42,15 @@ def test_a_network_is_loaded_as_diffusers_does(published: Path) -> None:
         assert torch.equal(a, b)
 
 
+def test_no_weight_is_made_up_where_a_file_lacks_it(copy: Path) -> None:
+    state = load_file(copy / WEIGHTS)
+    del state["conv_in.weight"]
+    save_file(state, copy / WEIGHTS)
+    for load in (lambda folder: load_unet(folder, **CPU), UNet3DConditionModel.from_pretrained):
+        with pytest.raises(CheckpointError, match="lacks conv_in.weight"):
+            load(copy / UNET)
+
+
 def test_dtype_is_asked_for_not_the_file_s(published: Path) -> None:
     assert {p.dtype for p in load_unet(published / UNET, dtype=torch.bfloat16, device="cpu").parameters()} == {
         torch.bfloat16
@@ -59,6 +68,9 @@ def test_weights_kept_as_int8_are_read_to_half_a_step(copy: Path) -> None:
     for name, weight in load_unet(copy / UNET, **CPU).state_dict().items():
         step = packed[f"{name}.int8_scale"].view(-1, *[1] * (weight.ndim - 1)) if name in kept else 0
         assert bool(((weight - expected[name]).abs() <= 0.5001 * step).all()), name
+
+    with pytest.raises(CheckpointError, match="packed as int8, .* use show1.checkpoints.loading.load_unet"):
+        UNet3DConditionModel.from_pretrained(copy / UNET)
 
     del packed[f"{kept[0]}.int8_scale"]
     save_file(packed, copy / WEIGHTS)

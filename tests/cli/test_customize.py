@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,53 @@ def test_ctrl_c_leaves_a_run_that_goes_on(
     assert (tmp_path / "walk.safetensors").is_file()
     steps = [json.loads(line)["step"] for line in (tmp_path / "my run/log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
+
+
+def test_what_the_model_advises_needs_no_options(show1: Show1, tmp_path: Path, cascade: Path) -> None:
+    Video.from_tensor(torch.zeros(3, 8, 20, 32), fps=2.0).save(tmp_path / "clip.mkv")
+
+    def options(kind: str, *words: object) -> dict[str, Any]:
+        told = show1("customize", kind, *words, "-o", "a.safetensors", "--dry-run")
+        assert told.code == 0, told.err
+        found: dict[str, Any] = told.json["config"]
+        return found
+
+    motion = ("--video", "clip.mkv", "--prompt", "a panda circles over the sea")
+    advised = options("motion", *motion)
+    expected = {
+        "method": "lora", "rank": 32, "steps": 450, "learning_rate": 3e-3, "ema_decay": 0.97,
+        "timestep_logit": [2.5, 1.5], "random_hue": 0.5, "noise_weight": 0.9,
+    }  # fmt: skip
+    assert expected.items() <= advised.items()
+    mine = options("motion", *motion, "--rank", 4, "--noise-weight", 0)
+    assert mine == {**advised, "rank": 4, "noise_weight": 0.0}
+    other = options("motion", *motion, "--method", "temporal_attention")
+    assert (other["steps"], other["learning_rate"]) == (200, 1e-3)
+    assert options("motion", *motion, "--inversion-steps", 0)["noise_weight"] == 0
+    # advice is for a stage, and other models give none
+    assert options("motion", *motion, "--stage", "interpolation")["steps"] == 400
+    assert options("motion", *motion, "-m", cascade)["steps"] == 400
+    style = ("--video", "clip.mkv", "--name", "ink")
+    assert options("style", *style)["steps"] == 400
+    assert options("style", *style, "--stage", "super_resolution")["convolutions"] is True
+
+
+@pytest.mark.parametrize("advice", ["x", {"motion": 3}, {"motion": ["x"]}, {"motion": [{"stage": "evil"}]}])
+def test_advice_of_a_damaged_model(show1: Show1, tmp_path: Path, asked: list[object], advice: Any) -> None:
+    shutil.copytree(str(asked[asked.index("-m") + 1]), tmp_path / "copy")
+    index = json.loads((tmp_path / "copy" / "show1.json").read_text())
+    (tmp_path / "copy" / "show1.json").write_text(json.dumps({**index, "customization": advice}))
+    told = show1(*asked, "-m", "copy", "-o", "a.safetensors", "--dry-run")
+    assert told.code == 1 and "show1.json: 'customization' must map kinds to lists of options" in told.err
+
+
+def test_advice_changes_no_more_than_how_it_is_learned(show1: Show1, tmp_path: Path, asked: list[object]) -> None:
+    shutil.copytree(str(asked[asked.index("-m") + 1]), tmp_path / "copy")
+    index = json.loads((tmp_path / "copy" / "show1.json").read_text())
+    advice = {
+        "motion": [{"method": "lora", "steps": 3, "output": "/etc/x", "run": "/etc/y", "prompt": ["z"], "rank": 9}]
+    }
+    (tmp_path / "copy" / "show1.json").write_text(json.dumps({**index, "customization": advice}))
+    config = show1(*asked, "-m", "copy", "-o", "a.safetensors", "--dry-run").json["config"]
+    assert (config["steps"], config["rank"], config["output"], config["run"]) == (3, 2, "a.safetensors", None)
+    assert config["prompt"] == ["a panda spins"]

@@ -1,7 +1,9 @@
 """The pixel UNet of Show-1 (arXiv:2309.15818, section 3), compatible with the published configs and weights."""
 
 import inspect
+import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from diffusers.models.embeddings import TextTimeEmbedding, TimestepEmbedding, Ti
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from show1.errors import CheckpointError
 from show1.networks.attention import AddedTextAttention, TemporalTransformer
 from show1.networks.blocks import DownBlock, LayerSpec, LayerText, MidBlock, UpBlock
 from show1.networks.config import UNetConfig
@@ -79,10 +82,8 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         )
         self.transformer_in = None
         if config.transfromer_in_opt and config.temporal:
-            head_dim = config.at_level("attention_head_dim", 0)
-            self.transformer_in = TemporalTransformer(
-                channels[0], heads=8, head_dim=head_dim, groups=TEMPORAL_NORM_GROUPS
-            )
+            # 8 heads of 64 channels in every published network, whatever attention_head_dim is
+            self.transformer_in = TemporalTransformer(channels[0], heads=8, head_dim=64, groups=TEMPORAL_NORM_GROUPS)
         self._add_blocks(config)
         self.conv_norm_out = GroupNorm(config.norm_num_groups, channels[0], eps=config.norm_eps)
         self.conv_act = get_activation(config.act_fn)
@@ -96,6 +97,37 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     # diffusers reads the names and defaults of a config from the constructor's signature
     __init__.__signature__ = inspect.signature(UNetConfig.__init__)  # type: ignore[attr-defined]
     __init__ = register_to_config(__init__)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Any:
+        """Loads the network as diffusers does, but does not fill in random numbers for weights that a file lacks.
+
+        Args:
+            pretrained_model_name_or_path: Folder or Hub repository, as for every network of diffusers.
+            options: As for every network of diffusers.
+
+        Raises:
+            CheckpointError: The files lack weights, because they are of another network, or packed as int8.
+        """
+        wanted, folder = options.pop("output_loading_info", False), pretrained_model_name_or_path
+        logger = logging.getLogger("diffusers.models.modeling_utils")
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # it lists all weights that are missing or left over
+        try:
+            model, info = super().from_pretrained(folder, output_loading_info=True, **options)
+        finally:
+            logger.setLevel(level)
+        if any(name.endswith(".int8") for name in info["unexpected_keys"]):
+            raise CheckpointError(
+                f"{folder} holds weights that are packed as int8, which diffusers cannot read; use "
+                "show1.checkpoints.loading.load_unet(folder, dtype=torch.float32, device='cpu')"
+            )
+        if info["missing_keys"]:
+            raise CheckpointError(
+                f"{folder} lacks {info['missing_keys'][0]}; weights and config.json do not belong to the same network: "
+                "download both again, or correct the folder"
+            )
+        return (model, info) if wanted else model
 
     def _add_embeddings(self, config: UNetConfig) -> None:
         """Adds what turns timestep, noise level, frames and text into the time embedding and the text states."""

@@ -174,7 +174,8 @@ _PUBLISHED_PIXEL: dict[str, Any] = {
 _PUBLISHED: dict[str, dict[str, Any]] = {
     "keyframes": _PUBLISHED_PIXEL,  # show-1-base: 1.727 billion parameters
     "interpolation": _PUBLISHED_PIXEL | {"in_channels": 7},  # show-1-interpolation: 1.727 billion
-    "super_resolution": _PUBLISHED_PIXEL  # show-1-sr1: 0.783 billion
+    # show-1-sr1: 0.783 billion, so its pixels also attend to one another (only_cross_attention: 0.766 billion)
+    "super_resolution": _PUBLISHED_PIXEL
     | {
         "sample_size": 256,
         "in_channels": 6,
