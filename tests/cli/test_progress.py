@@ -1,13 +1,16 @@
 """What is shown while a generation runs."""
 
 import io
-from typing import Any
+import time
 
 import pytest
+import torch
 from rich.console import Console
 
 from show1.cli import progress
-from show1.cli.progress import Reporter, StageBars, StageLines, choose_reporter, duration
+from show1.cli.progress import duration, shown
+
+NONE = torch.zeros(0)
 
 
 @pytest.fixture
@@ -23,16 +26,15 @@ def _text(console: Console) -> str:
 
 
 def test_bars_show_steps_and_time_left(screen: Console) -> None:
-    reporter: Any = choose_reporter(quiet=False)
-    assert isinstance(reporter, StageBars)
-    with reporter:
-        reporter.stage_start("text")
-        reporter.stage_start("keyframes")
+    with shown(quiet=False) as callbacks:
+        callbacks.stage_start("text")
+        callbacks.stage_start("keyframes")
         for done in range(1, 4):
-            reporter.step_end("keyframes", done, 3 + 2, None)
-        reporter._progress.refresh()
+            callbacks.step_end("keyframes", done, 3 + 2, NONE)
+        while "step 3/5" not in _text(screen):  # drawn four times a second
+            time.sleep(0.02)
         middle = _text(screen)
-        reporter.stage_end("keyframes", [])
+        callbacks.stage_end("keyframes", list)
     assert "step 3/5" in middle and "left" in middle and "keyframes" in middle
     last = _text(screen)[len(middle) :]
     assert "prompt" in last and "step" not in last.splitlines()[-1]
@@ -43,14 +45,12 @@ def test_a_log_gets_a_line_a_stage_and_one_now_and_then(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    reporter: Any = choose_reporter(quiet=False)
-    assert isinstance(reporter, StageLines)
-    with reporter:
-        reporter.stage_start("keyframes")
+    with shown(quiet=False) as callbacks:
+        callbacks.stage_start("keyframes")
         for done in range(1, 11):
             now[0] += 10
-            reporter.step_end("keyframes", done, 10, None)
-        reporter.stage_end("keyframes", [])
+            callbacks.step_end("keyframes", done, 10, NONE)
+        callbacks.stage_end("keyframes", list)
     assert capfd.readouterr().err.splitlines() == [
         "keyframes: step 3 of 10, about 1:10 min left",
         "keyframes: step 6 of 10, about 40.0 s left",
@@ -59,8 +59,11 @@ def test_a_log_gets_a_line_a_stage_and_one_now_and_then(
     ]
 
 
-def test_quiet() -> None:
-    assert type(choose_reporter(quiet=True)) is Reporter
+def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    with shown(quiet=True) as callbacks:
+        callbacks.stage_start("keyframes")
+        callbacks.stage_end("keyframes", list)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_durations() -> None:

@@ -10,7 +10,7 @@ import typer
 from show1.cli.console import say_json, tell
 from show1.cli.failures import RUNTIME, describe, report
 from show1.cli.jobs import Job
-from show1.cli.progress import choose_reporter
+from show1.cli.progress import shown
 from show1.cli.session import keeping, tell_result
 from show1.errors import Cancelled
 from show1.generation.output import OutputFile
@@ -83,8 +83,8 @@ def _make(
     began = time.monotonic()
     run, made_here = _begin_run(job.run, job.output)
     with keeping(run, made_here=made_here):
-        with choose_reporter(quiet=quiet or as_json) as reporter:
-            videos = pipe.generate(request, run, video=clip, callbacks=reporter.callbacks())
+        with shown(quiet=quiet or as_json) as callbacks:
+            videos = pipe.generate(request, run, video=clip, callbacks=callbacks)
         if repeated is not None and request.stages == repeated.stages:
             if videos[0].metadata["model"]["sha256"] != repeated.model.sha256:
                 tell("warning: the model has other weights than that of --from; the video differs", style="yellow")

@@ -1,6 +1,8 @@
 """Progress of a generation on stderr: bars on a terminal, lines elsewhere."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -19,39 +21,23 @@ SECONDS_BETWEEN_LINES = 30.0
 """Least time between two lines of one stage."""
 
 
-class Reporter:
-    """Shows nothing; subclasses show the progress of a generation while they are entered."""
+@contextmanager
+def shown(*, quiet: bool) -> Iterator["Callbacks"]:
+    """Shows the progress of a generation inside the block: bars on a terminal, lines in a log, nothing if quiet.
 
-    def __enter__(self) -> Self:
-        return self
+    Yields:
+        What the pipeline is to call.
+    """
+    from show1.generation.progress import Callbacks
 
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def callbacks(self) -> "Callbacks":
-        """What the pipeline calls."""
-        from show1.generation.progress import Callbacks
-
-        return Callbacks(on_stage_start=self.stage_start, on_step_end=self.step_end, on_stage_end=self.stage_end)
-
-    def stage_start(self, name: str) -> None:
-        """A stage is about to be loaded and run; `text`: the prompt is encoded."""
-
-    def step_end(self, stage: StageName, done: int, total: int, samples: "Tensor") -> None:
-        """A step is done, with its noisy samples (N, C, F, H, W)."""
-
-    def stage_end(self, stage: StageName, videos: "list[Video]") -> None:
-        """A stage is done."""
-
-
-def choose_reporter(*, quiet: bool) -> Reporter:
-    """Bars on a terminal, lines in a log, nothing if quiet."""
     if quiet:
-        return Reporter()
-    return StageBars() if ERR.is_terminal else StageLines()
+        yield Callbacks()
+        return
+    with StageBars() if ERR.is_terminal else nullcontext(StageLines()) as to:
+        yield Callbacks(on_stage_start=to.stage_start, on_step_end=to.step_end, on_stage_end=to.stage_end)
 
 
-class StageLines(Reporter):
+class StageLines:
     """A line per stage, and one now and then within a long stage."""
 
     def __init__(self) -> None:
@@ -74,7 +60,7 @@ class StageLines(Reporter):
         tell(f"{stage}: done in {duration(time.monotonic() - self._began)}")
 
 
-class StageBars(Reporter):
+class StageBars:
     """A bar per stage, with steps, time spent and time left."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ import typer
 from show1.cli.consent import load_recorded_model
 from show1.cli.console import tell
 from show1.cli.flags import MemoryFlag, Overwrite, Quiet, Sheet, VideoAsJson
-from show1.cli.progress import choose_reporter
+from show1.cli.progress import shown
 from show1.cli.session import keeping, quoted, short, tell_result
 from show1.cli.settings import apply_changes, parse_change
 from show1.errors import RunError
@@ -85,8 +85,8 @@ def resume(
         if output is None and not quiet and not as_json and short(target.path) == target.path:
             tell(f"the video goes to {target.path}, which the run was begun for; --output names another file")
     with keeping(run):
-        with choose_reporter(quiet=quiet or as_json) as reporter:
-            videos = pipe.resume(run, settings=settings, callbacks=reporter.callbacks())
+        with shown(quiet=quiet or as_json) as callbacks:
+            videos = pipe.resume(run, settings=settings, callbacks=callbacks)
         files = target.write(videos, keep_same=True)
     tell_result(run, videos, files, target, began=began, available=pipe.stages, quiet=quiet, as_json=as_json)
 
