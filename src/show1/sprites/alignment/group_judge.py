@@ -12,7 +12,7 @@ from torch import Tensor
 
 from show1.data.clips import frame_times
 from show1.sprites.alignment.appearance import flicker
-from show1.sprites.alignment.judge import Features
+from show1.sprites.alignment.judge import Features, Judge, Score
 from show1.sprites.alignment.prompts import GroupPrompt
 from show1.sprites.groups import GroupWorld
 from show1.sprites.readers.group import Detection, GroupReader
@@ -34,24 +34,24 @@ Frame = tuple[Detection, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupScore:
-    """What is measured on one video of a group, or of a small or big subject."""
+class DetectedScore(Score):
+    """What is measured on one video from the subjects that are found in its frames."""
 
     detections: tuple[Frame, ...]
     """What each frame shows."""
 
-    background: int
-    """The background that is seen: index into `BACKGROUNDS`."""
+    @property
+    def stable(self) -> bool:
+        """Whether every single frame shows the same subjects."""
+        return len({tuple(sorted(found.subject for found in frame)) for frame in self.detections}) == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupScore(DetectedScore):
+    """What is measured on one video of a group, or of a small or big subject."""
 
     motion: int | None
     """What the only subject does; None: none of the motions, or there is no single subject."""
-
-    flicker: float | None
-    """Mean change of background pixels from frame to frame, in 8-bit levels; ground truth has 0. None: there is no
-    background."""
-
-    sharpness: None = None
-    """Not measured."""
 
     def verdicts(self, prompt: GroupPrompt) -> dict[str, bool]:
         """Says which of `GROUP_CRITERIA` hold for a prompt; those about frames hold if they do in most of them."""
@@ -69,7 +69,7 @@ class GroupScore:
             "background": background,
             "arrangement": arrangement,
             "all three": subjects and background and arrangement,
-            "stable": len({tuple(sorted(found.subject for found in frame)) for frame in self.detections}) == 1,
+            "stable": self.stable,
         }
 
     def describe(self) -> str:
@@ -94,11 +94,23 @@ def _is_arranged(frame: Frame, prompt: GroupPrompt) -> bool:
     return frame[0].size < SMALLEST if prompt.how == "small" else frame[0].size > MIN_BIG
 
 
-class GroupJudge:
-    """Measures the videos of `GROUP_SETS`: a `Judge`."""
+class DetectionJudge(Judge):
+    """A judge by the subjects that are found in frames; it has no features."""
 
     def __init__(self) -> None:
         self.reader, self.readers = GroupReader.trained(), (GroupReader.sha256(),)
+
+    def restore(self, values: dict[str, Any]) -> Score:
+        """See `Judge.restore`."""
+        fields = dict(values)
+        frames = fields.pop("things" if "things" in fields else "detections")  # "things": as earlier versions saved it
+        return super().restore(fields | {"detections": tuple(tuple(Detection(**found) for found in f) for f in frames)})
+
+
+class GroupJudge(DetectionJudge):
+    """Measures the videos of `GROUP_SETS`."""
+
+    kind = GroupScore
 
     def score(self, video: Tensor) -> tuple[GroupScore, Features | None]:
         """Measures a video (3, F, H, W) in [-1, 1]; there are no features."""
@@ -114,13 +126,6 @@ class GroupJudge:
             flicker=flicker(video, reading.masks),
         )
         return score, None
-
-    def restore(self, values: dict[str, Any]) -> GroupScore:
-        """Restores a score from its fields as JSON."""
-        fields = dict(values)
-        frames = fields.pop("things" if "things" in fields else "detections")  # "things": as earlier versions saved it
-        detections = tuple(tuple(Detection(**found) for found in frame) for frame in frames)
-        return GroupScore(**fields, detections=detections)
 
     def truth(self, prompt: GroupPrompt, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
         """Renders what a prompt asks for: (3, F, H, W) in [-1, 1]."""

@@ -5,8 +5,9 @@ scores are given to ground truth, to ground truth under other prompts and to noi
 worth (`show1.sprites.alignment.summary`).
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,33 +29,40 @@ Features = NDArray[np.float32]
 """The reader's features of a clip's frames: (F, 160)."""
 
 
-class Score(Protocol):
-    """What is measured on one video: a dataclass of JSON types."""
+@dataclass(frozen=True, kw_only=True)
+class Score(ABC):
+    """What is measured on one video, in JSON types."""
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+    background: int
+    """The background that is seen: index into `BACKGROUNDS`."""
 
-    @property
-    def sharpness(self) -> float | None:
-        """How abrupt the subject's outline is, divided by that of a render; None: not known."""
+    flicker: float | None
+    """Mean change of background pixels from frame to frame, in 8-bit levels; ground truth has 0. None: there is no
+    background."""
 
-    @property
-    def flicker(self) -> float | None:
-        """Mean change of background pixels from frame to frame, in 8-bit levels; None: not known."""
+    sharpness: float | None = None
+    """Abruptness of edges around the subject's outline, over that of a render with the same track; None: there is no
+    outline, or it is not measured."""
 
+    @abstractmethod
     def verdicts(self, prompt: Any) -> dict[str, bool]:
         """Says which criteria hold for a prompt."""
 
+    @abstractmethod
     def describe(self) -> str:
         """Says in words what the video shows."""
 
 
-class Judge(Protocol):
+class Judge(ABC):
     """Measures the videos of some prompt sets."""
 
-    @property
-    def readers(self) -> tuple[str, ...]:
-        """Hashes of the networks that read frames."""
+    kind: ClassVar[type[Score]]
+    """Class of its scores."""
 
+    readers: tuple[str, ...]
+    """Hashes of the networks that read frames."""
+
+    @abstractmethod
     def score(self, video: Tensor) -> tuple[Score, Features | None]:
         """Measures a video.
 
@@ -65,15 +73,17 @@ class Judge(Protocol):
             The score; and the features (F, 160) for Fréchet distances, where the judge has some.
         """
 
-    def restore(self, values: dict[str, Any]) -> Score:
-        """Restores a score from its fields as JSON."""
-
+    @abstractmethod
     def truth(self, prompt: Any, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
         """Renders what a prompt asks for: (3, F, H, W) in [-1, 1]."""
 
+    def restore(self, values: dict[str, Any]) -> Score:
+        """Restores a score from its fields as JSON."""
+        return self.kind(**values)
+
 
 @dataclass(frozen=True, kw_only=True)
-class VideoScore:
+class VideoScore(Score):
     """What is measured on one video of a single subject."""
 
     subject: int
@@ -81,9 +91,6 @@ class VideoScore:
 
     alone: bool
     """Whether no more than one subject is seen, in most frames."""
-
-    background: int
-    """The background that is seen: index into `BACKGROUNDS`."""
 
     motion: int | None
     """What the subject does: index into `MOTIONS`; None: none of the motions."""
@@ -103,14 +110,6 @@ class VideoScore:
     turns: float
     """Full turns clockwise."""
 
-    sharpness: float | None
-    """Abruptness of edges around the subject's outline, over that of a render with the same track; None: there is no
-    outline."""
-
-    flicker: float | None
-    """Mean change of background pixels from frame to frame, in 8-bit levels; ground truth has 0. None: there is no
-    background."""
-
     def verdicts(self, prompt: PromptFacts) -> dict[str, bool]:
         """Says which of `CRITERIA` hold for a prompt."""
         subject, background = self.subject == prompt.subject and self.alone, self.background == prompt.background
@@ -125,8 +124,10 @@ class VideoScore:
         return f"{SUBJECTS[self.subject]}{others} {motion} over {BACKGROUNDS[self.background]}"
 
 
-class SceneJudge:
-    """Measures the videos of `SCENE_SETS`: a `Judge`."""
+class SceneJudge(Judge):
+    """Measures the videos of `SCENE_SETS`."""
+
+    kind = VideoScore
 
     def __init__(self) -> None:
         self.reader, self.counter = SpriteReader.trained(), GroupReader.trained()
@@ -152,10 +153,6 @@ class SceneJudge:
             flicker=flicker(video, reading.masks),
         )
         return score, reading.features.numpy()
-
-    def restore(self, values: dict[str, Any]) -> VideoScore:
-        """Restores a score from its fields as JSON."""
-        return VideoScore(**values)
 
     @staticmethod
     def truth(prompt: AlignmentPrompt, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:

@@ -4,16 +4,15 @@ Frames are read by `show1.sprites.readers.group`; motions follow from where its 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from show1.data.clips import frame_times
 from show1.sprites.alignment.appearance import flicker
+from show1.sprites.alignment.group_judge import DetectedScore, DetectionJudge
 from show1.sprites.alignment.judge import Features
 from show1.sprites.alignment.prompts import MotionPrompt
-from show1.sprites.readers.group import Detection, GroupReader
 from show1.sprites.readers.tracking import Array, Track
 from show1.sprites.scenes import render_tensor
 from show1.sprites.two_motions import TwoMotionsWorld
@@ -27,21 +26,8 @@ MIN_SEEN = 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
-class MotionScore:
+class MotionScore(DetectedScore):
     """What is measured on one video of two motions."""
-
-    detections: tuple[tuple[Detection, ...], ...]
-    """What each frame shows."""
-
-    background: int
-    """The background that is seen: index into `BACKGROUNDS`."""
-
-    flicker: float | None
-    """Mean change of background pixels from frame to frame, in 8-bit levels; ground truth has 0. None: there is no
-    background."""
-
-    sharpness: None = None
-    """Not measured."""
 
     def verdicts(self, prompt: MotionPrompt) -> dict[str, bool]:
         """Says which of `MOTION_CRITERIA` hold for a prompt; the subjects are right if most frames show only them."""
@@ -53,7 +39,7 @@ class MotionScore:
             "background": background,
             "motions": motions,
             "all three": subjects and background and motions,
-            "stable": len({tuple(sorted(found.subject for found in frame)) for frame in self.detections}) == 1,
+            "stable": self.stable,
         }
 
     def describe(self) -> str:
@@ -96,11 +82,10 @@ def _motion(x: Array, y: Array) -> int | None:
     return Track(x=x, y=y, size=np.ones_like(x), turns=0.0).motion()
 
 
-class MotionJudge:
-    """Measures the videos of `MOTION_SETS`: a `Judge`."""
+class MotionJudge(DetectionJudge):
+    """Measures the videos of `MOTION_SETS`."""
 
-    def __init__(self) -> None:
-        self.reader, self.readers = GroupReader.trained(), (GroupReader.sha256(),)
+    kind = MotionScore
 
     def score(self, video: Tensor) -> tuple[MotionScore, Features | None]:
         """Measures a video (3, F, H, W) in [-1, 1]; there are no features."""
@@ -109,11 +94,6 @@ class MotionJudge:
             detections=reading.detections, background=reading.background, flicker=flicker(video, reading.masks)
         )
         return score, None
-
-    def restore(self, values: dict[str, Any]) -> MotionScore:
-        """Restores a score from its fields as JSON."""
-        detections = tuple(tuple(Detection(**found) for found in frame) for frame in values["detections"])
-        return MotionScore(**{**values, "detections": detections})
 
     def truth(self, prompt: MotionPrompt, *, seed: int, num_frames: int, height: int, width: int) -> Tensor:
         """Renders what a prompt asks for: (3, F, H, W) in [-1, 1]."""
