@@ -55,3 +55,6 @@ def test_backgrounds_follow_the_prompt(pipe: Show1Pipeline) -> None:
 
 def test_unknown_words_are_named(pipe: Show1Pipeline) -> None:
     assert any("dragon" in warning for warning in pipe.prompt_warnings("a dragon spins over the snow"))
+    for emoji in ("\U0001f43c", "a panda\U0001f43c spins over the snow", "a panda spins over the snow \u2603\ufe0f"):
+        assert any("does not know" in warning for warning in pipe.prompt_warnings(emoji)), emoji
+    assert pipe.prompt_warnings("a panda spins over the snow - !") == []

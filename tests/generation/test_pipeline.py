@@ -1,6 +1,7 @@
 """The whole published cascade from local folders, and what the pipeline promises of it."""
 
 import dataclasses
+import json
 import math
 import threading
 from pathlib import Path
@@ -13,8 +14,10 @@ from PIL import Image
 
 from show1.config import PUBLISHED, StageName
 from show1.errors import Cancelled, InputError
+from show1.generation.arguments import make_request
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.progress import Callbacks
+from show1.generation.request import GenerationRequest
 from show1.video import Video
 from tests.published_layout import small_changes, small_settings
 
@@ -234,6 +237,50 @@ def test_seeds(pipe: Show1Pipeline) -> None:
     assert (pipe(PROMPT, seed=1, negative_prompt=" ", **options).frames == pipe(PROMPT, seed=1, **options).frames).all()
 
 
+def test_numbers_of_other_libraries(pipe: Show1Pipeline) -> None:
+    def request(**options: Any) -> GenerationRequest:
+        return make_request(PROMPT, model=pipe, **options)
+
+    assert request(seed=np.int64(5), count=np.int32(2), num_keyframes=np.uint8(3)) == request(
+        seed=5, count=2, num_keyframes=3
+    )
+    assert request(seed=np.array([5, 7]), count=2).seeds == request(seed=torch.tensor([5, 7]), count=2).seeds == (5, 7)
+    changes = {"keyframes": {"num_inference_steps": np.int64(3), "guidance_scale": np.float32(2)}}
+    asked = request(settings=changes, seed=torch.tensor(5))
+    assert json.loads(json.dumps(asked.to_dict())) == asked.to_dict()
+    with pytest.raises(InputError, match="a seed must be a whole number"):
+        request(seed=np.float64(5))
+
+
+def test_where_and_how_precisely_it_computes_can_be_changed(published: Path) -> None:
+    options: dict[str, Any] = {"memory": "high", "device": "cpu", "dtype": "float64", "cache_embeddings": False}
+    pipe = Show1Pipeline.from_pretrained(published, **options)
+    assert pipe.dtype == torch.float64
+    options = {"seed": 1, "settings": small_changes(), "until": "keyframes"}
+    assert pipe(PROMPT, **options).metadata["dtype"] == "float64"
+    assert pipe.to("float32", "cpu") is pipe and pipe.loaded == ()
+    assert pipe(PROMPT, **options).metadata["dtype"] == "float32" and pipe.loaded == ("text", "keyframes")
+    assert repr(pipe) == f"<Show1Pipeline {published.name}: {', '.join(ALL)}; cpu float32>"
+    for place in ("float8", "gpu", 3):
+        with pytest.raises(InputError):
+            pipe.to(place)  # type: ignore[arg-type]
+
+
+def test_what_is_no_request_and_no_model(pipe: Show1Pipeline) -> None:
+    for call, said in (
+        (lambda: pipe.generate({"prompts": ["x"]}), "request must be a GenerationRequest"),  # type: ignore[call-overload]
+        (lambda: make_request(PROMPT, model="mini"), r"from_pretrained\('mini'\), got 'mini'"),  # type: ignore[arg-type]
+        (lambda: Show1Pipeline.from_pretrained("mini", dtype="float8"), "dtype must be one of float32"),
+        (lambda: Show1Pipeline.from_pretrained("mini", dtype=torch.int32), "dtype must be one of float32"),
+        (lambda: Show1Pipeline.from_pretrained("mini", stages=[]), "stages must be some of keyframes"),
+        (lambda: Show1Pipeline.from_pretrained({}), "the mapping of stages is empty"),
+        (lambda: Show1Pipeline.from_pretrained(3), "model must be a name"),  # type: ignore[arg-type]
+        (lambda: Callbacks(on_step_end=3), "on_step_end must be a function"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InputError, match=said):
+            call()
+
+
 def test_negative_prompt_and_settings_reach_the_stages(pipe: Show1Pipeline) -> None:
     options: dict[str, Any] = {"seed": 1, "until": "keyframes"}
     plain = pipe(PROMPT, settings=small_changes(), **options)
@@ -280,6 +327,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"generator": "me"}, "torch.Generator"),
     ({"negative_prompt": 5}, "negative_prompt must be text"),
     ({"settings": {"keyframes": {"height": 3}}}, "height must be"),
+    ({"settings": {"keyframes": {"height": 9}}}, "the settings of keyframes cannot work: .*multiples of 2, got 9x"),
+    ({"settings": {"translation": {"num_inference_steps": 1}}}, "the settings of translation cannot work: all 1 steps"),
+    ({"settings": {"keyframes": {"num_frames": 1024, "height": 4096, "width": 4096}}}, "68.7 billion pixels"),
     ({"settings": {"keyframes": {"speed": 3}}}, "unknown keyframes option 'speed'"),
     ({"settings": {"keyframe": {}}}, "unknown stage 'keyframe'"),
     ({"settings": {"keyframes": 3}}, "mapping of options"),

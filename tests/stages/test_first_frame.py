@@ -59,3 +59,12 @@ def test_super_resolution_is_led_by_it(published, prompts):
     video = torch.rand(2, 3, 4, 8, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     out = stage(video, prompts, seeds=PublishedSeeds(345), settings=settings)
     assert out.shape == (2, 3, 4, 16, 32) and out.isfinite().all()
+
+
+@pytest.mark.parametrize("scheduler", ["dpmsolver++", "unipc", "ddim", "ddpm"])
+def test_any_sampler_leaves_out_the_learned_variance(model, prompts, scheduler):
+    frame = torch.zeros(2, 3, 8, 16)
+    settings = FirstFrameSettings(num_inference_steps=2, guidance_scale=4.0, scheduler=scheduler)
+    generators = IndependentSeeds([1, 2]).generators("first_frame", 0)
+    images = model(frame, prompts, size=(16, 32), settings=settings, generators=generators)
+    assert images.shape == (2, 3, 16, 32) and bool(images.isfinite().all())

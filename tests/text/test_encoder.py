@@ -150,6 +150,11 @@ def test_unknown_words_are_named(tmp_path: Path) -> None:
     encoder = PromptEncoder(tmp_path)
     assert encoder.unknown_words("a panda, a zeppelin and the snow. zeppelin!") == ["zeppelin", "and"]
     assert encoder.unknown_words("a panda spins over the snow") == []
+    assert encoder.unknown_words("\U0001f43c over the snow\U0001f43c \u718a\u732b") == [
+        "\U0001f43c",
+        "snow\U0001f43c",
+        "\u718a\u732b",
+    ]
     assert encoder.max_tokens == 16
     assert encoder.truncated("a panda " * 9, 16) == "panda a panda"
 

@@ -12,6 +12,7 @@ from show1.checkpoints.index import INDEX, STAGE_NOTES, Advice, Notes, merged, r
 from show1.checkpoints.weight_files import check_inside, find_weights, read_json
 from show1.config import PUBLISHED, STAGES, CascadeSettings, StageName
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
+from show1.options import shown
 from show1.stage_table import SHARED_TEXT, STAGE_TABLE, TEXT, Component, StageRow, parts_of
 
 logger = logging.getLogger(__name__)
@@ -284,7 +285,8 @@ def _cascade_on_hub(repo: str, options: _Options) -> Cascade:
 def _resolve_mapping(model: Mapping[str, str | Path], options: _Options) -> Cascade:
     unknown = [k for k in model if k not in STAGE_TABLE]
     if unknown or not model:
-        raise InputError(f"unknown stage {unknown[0] if unknown else None!r}; the keys are {', '.join(STAGE_TABLE)}")
+        wrong = f"unknown stage {shown(unknown[0])}" if unknown else "the mapping of stages is empty"
+        raise InputError(f"{wrong}; the keys are {', '.join(STAGE_TABLE)}")
     parts: dict[str, Part] = {}
     notes: list[Notes] = []
     for name in (n for n in options.parts if n in model):

@@ -337,7 +337,7 @@ class Show1Pipeline(CascadeModel):
         for stage in request.stages:
             if stage not in self.stages:
                 raise InputError(f"the request needs the stage {stage!r}; this model has {', '.join(self.stages)}")
-            check_settings(stage, self.cascade.parts, getattr(request.settings, stage))
+            check_settings(stage, self.cascade.parts, request.settings)
         check_memory(request)
 
     def _check_finite(self, values: Tensor, stage: StageName, request: GenerationRequest) -> None:

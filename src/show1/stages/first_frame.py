@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from show1.config import FirstFrameSettings
-from show1.diffusion import StepCallback, build_scheduler
+from show1.diffusion import StepCallback, build_scheduler, learns_variance
 from show1.stages.denoising import SchedulerLike, scheduler_config
 from show1.stages.stage import PromptEmbeddings
 
@@ -68,11 +68,14 @@ class DeepFloydFirstFrame:
     def _pipeline(self, settings: FirstFrameSettings) -> Any:
         from diffusers import IFSuperResolutionPipeline
 
+        scheduler = build_scheduler(self.scheduler_config, settings.scheduler)
+        if not learns_variance(scheduler):  # the pipeline asks the config, which keeps what another class was told
+            scheduler.register_to_config(variance_type=None)
         pipeline = IFSuperResolutionPipeline(
             tokenizer=None,
             text_encoder=None,
             unet=self.unet,
-            scheduler=build_scheduler(self.scheduler_config, settings.scheduler),
+            scheduler=scheduler,
             image_noising_scheduler=build_scheduler(self.noising_config),
             safety_checker=None,
             feature_extractor=None,

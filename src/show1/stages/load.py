@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from show1.checkpoints.components import load_components
 from show1.checkpoints.loading import read_scheduler_config, read_unet_weights
 from show1.checkpoints.locate import Part
-from show1.config import StageName, StageSettings
+from show1.checkpoints.weight_files import read_json
+from show1.config import CascadeSettings, StageName
 from show1.diffusion import build_scheduler
 from show1.errors import InputError
 from show1.stage_table import STAGE_TABLE, parts_of
@@ -32,20 +33,30 @@ _CLASSES: dict[str, Callable[..., Any]] = {
 """The class of each row of the stage table. Its arguments are the row's components and optional parts, by name."""
 
 
-def check_settings(name: StageName, parts: Mapping[str, Part], settings: StageSettings) -> None:
+def check_settings(name: StageName, parts: Mapping[str, Part], settings: CascadeSettings) -> None:
     """Makes sure that a stage, and its optional parts, can sample with their settings; loads no network.
 
     Args:
         name: Which stage.
         parts: The files of the cascade's stages and parts, by name.
-        settings: The stage's settings, which hold those of its parts.
+        settings: Of all stages: their sizes depend on one another.
 
     Raises:
         InputError: They cannot work.
-        CheckpointError: The folder's scheduler cannot be read.
+        CheckpointError: A config of the folder cannot be read.
     """
-    of_parts = {part: getattr(settings, part, None) for part in parts_of([name]) if part in parts and part != name}
-    for part, options in {name: settings, **of_parts}.items():
+    row, own = STAGE_TABLE[name], getattr(settings, name)
+    of_parts = {part: getattr(own, part, None) for part in parts_of([name]) if part in parts and part != name}
+    if row.unet.kind == "pixel_unet":
+        _, height, width = row.output_shape(None, settings)
+        levels = read_json(parts[name].path / "unet" / "config.json").get("block_out_channels")
+        multiple = 2 ** (len(levels) - 1) if isinstance(levels, list) else 1
+        if height % multiple or width % multiple:
+            raise InputError(
+                f"the settings of {name} cannot work: its network takes only heights and widths that are multiples of "
+                f"{multiple}, got {height}x{width}"
+            )
+    for part, options in {name: own, **of_parts}.items():
         if options is not None:
             scheduler = build_scheduler(read_scheduler_config(parts[part].path / "scheduler"), options.scheduler)
             try:
