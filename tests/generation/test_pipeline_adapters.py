@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from show1.adapters.adapter import Adapter, unet_sha256
@@ -321,3 +322,19 @@ def test_runs_and_videos_name_their_adapters(
         load(published).adapters.load_recorded(recorded)
     with pytest.raises(InputError, match="damaged"):
         load(published).adapters.load_recorded([{"name": "walk"}])
+
+
+def test_lora_by_the_names_of_kohya_s_tools_and_in_float8(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    made = random_adapter(pipe, lora_alpha=None)
+    tensors = {f"unet.{name}": t.to(torch.float8_e4m3fn) for name, t in made.tensors.items()}
+    save_file(tensors, tmp_path / "plain.safetensors")
+    flat = {}
+    for name, tensor in tensors.items():
+        module, end = name.removeprefix("unet.").split(".lora_")
+        flat[f"lora_unet_{module.replace('.', '_')}.lora_{'down' if end[0] == 'A' else 'up'}.weight"] = tensor
+    save_file({**flat, "lora_te_x.lora_down.weight": torch.ones(1, 1)}, tmp_path / "kohya.safetensors")
+    pipe.adapters.load(tmp_path / "plain.safetensors", stage="keyframes")
+    expected = keyframes(pipe)
+    pipe.adapters.unload()
+    pipe.adapters.load(tmp_path / "kohya.safetensors", stage="keyframes")
+    assert torch.equal(keyframes(pipe), expected)

@@ -6,16 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer
+from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5EncoderModel, T5Tokenizer
 
 from show1.errors import CheckpointError
 from show1.text import encoder as text
 from show1.text.embedding_cache import EmbeddingCache
 from show1.text.encoder import PromptEncoder, load_text_encoder, load_tokenizer
+from show1.text.words import word_tokenizer
+from tests.published_layout import T5_WIDTH
 
 
 @pytest.fixture
@@ -83,6 +87,33 @@ def test_a_damaged_entry_is_made_again(base: Path, tmp_path: Path, damage: bytes
     entry.write_bytes(damage)
     assert torch.equal(PromptEncoder(base, cache=EmbeddingCache(tmp_path)).encode(["a panda"], 12), expected)
     assert entry.read_bytes() == sound
+
+
+@pytest.mark.parametrize(
+    "false", [torch.ones(3, 7), torch.full((12, T5_WIDTH), float("nan")), torch.ones(12, T5_WIDTH).long()]
+)
+def test_a_false_entry_is_made_again(base: Path, tmp_path: Path, false: Tensor) -> None:
+    expected = PromptEncoder(base, cache=EmbeddingCache(tmp_path)).encode(["a panda"], 12)
+    (entry,) = tmp_path.rglob("*.safetensors")
+    sound = entry.read_bytes()
+    save_file({"embeds": false}, entry)
+    assert torch.equal(PromptEncoder(base, cache=EmbeddingCache(tmp_path)).encode(["a panda"], 12), expected)
+    assert entry.read_bytes() == sound
+    entry.unlink()
+    os.mkfifo(entry)
+    assert torch.equal(PromptEncoder(base, cache=EmbeddingCache(tmp_path)).encode(["a panda"], 12), expected)
+
+
+def test_a_pattern_of_a_tokenizer_that_has_no_end(base: Path, tmp_path: Path) -> None:
+    stage = Path(shutil.copytree(base, tmp_path / "stage"))
+    shutil.rmtree(stage / "tokenizer")
+    tokenizer = word_tokenizer(["a"], 24)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(a+)+b"), "removed")
+    tokenizer.save_pretrained(stage / "tokenizer")
+    encoder = PromptEncoder(stage)
+    for read in (encoder.unknown_words, encoder.truncated, lambda prompt: encoder.encode([prompt])):
+        with pytest.raises(CheckpointError, match="tokenizer fails on 'aaaa"):
+            read("a" * 60)
 
 
 def test_entries_belong_to_one_text_encoder_prompt_and_length(base: Path, published: Path, tmp_path: Path) -> None:

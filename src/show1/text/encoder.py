@@ -112,7 +112,7 @@ class PromptEncoder:
         """Returns the end of the prompt that does not fit in `max_tokens`, or None if everything fits."""
         length = max_tokens or self.max_tokens
         special = self.tokenizer.num_special_tokens_to_add()
-        tokens = self.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        tokens = self._tokenize(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         kept = max(0, length - special)
         if len(tokens["input_ids"]) <= kept:
             return None
@@ -125,7 +125,7 @@ class PromptEncoder:
         words = dict.fromkeys(re.findall(r"[^\s.,;:!?]+", prompt))
 
         def tokens(text: str) -> list[int]:
-            ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids: list[int] = self._tokenize(text, add_special_tokens=False)["input_ids"]
             return ids
 
         def dropped(word: str) -> bool:
@@ -148,10 +148,26 @@ class PromptEncoder:
         self._cache.put(key, embeds)
         return embeds
 
+    def _tokenize(self, text: str, **options: Any) -> Any:
+        """Calls the tokenizer, whose files decide what can go wrong: a pattern in them may have no end, for instance.
+
+        Raises:
+            CheckpointError: It failed.
+        """
+        try:
+            return self.tokenizer(text, **options)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # what tokenizers raises when it gives up is no Exception
+            raise CheckpointError(
+                f"{self._folder / 'tokenizer'} fails on {text[:50]!r} ({reason_of(error):.150}); it is damaged: download "
+                "the model again, or correct the folder"
+            ) from error
+
     @torch.no_grad()
     def _compute(self, prompt: str, length: int) -> Tensor:
         model = self.text_encoder
-        tokens = self.tokenizer(
+        tokens = self._tokenize(
             prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt", verbose=False
         )
         device = next(model.parameters()).device
@@ -190,7 +206,9 @@ def load_tokenizer(folder: Path) -> Any:
         check_ordinary(each, MAX_TOKENIZER_BYTES)
     try:
         tokenizer = choices[file].from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # tokenizers raises bare exceptions
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # tokenizers raises bare exceptions, and what is no Exception at all
         raise CheckpointError(
             f"{folder / file} is not a readable tokenizer ({reason_of(error):.150}); delete it and download it "
             "again (`show1 models download`)"
