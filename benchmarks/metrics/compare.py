@@ -26,9 +26,8 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTraine
 
 from show1.evaluation.clip_score import ClipScore
 from show1.evaluation.feature_networks import FeatureOptions
-from show1.evaluation.features import load_features
-from show1.evaluation.frechet import Gaussian, frechet_distance
-from show1.evaluation.scores import inception_score, kernel_distance
+from show1.evaluation.probes import load_features
+from show1.evaluation.scores import Gaussian, frechet_distance, inception_score, kernel_distance
 
 Matrix = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from show1.evaluation import features
+from show1.evaluation import probes
 from show1.evaluation.benchmark_protocol import Metric
 from show1.evaluation.clips import ClipRule
 from show1.evaluation.feature_networks import NETWORKS, FeatureNetwork, FeatureOptions
@@ -72,7 +72,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     inside = 0.0
-    load = features._load_torchscript
+    load = probes._load_torchscript
 
     def timed(network: FeatureNetwork, path: Path) -> nn.Module:
         module = load(network, path)
@@ -88,7 +88,7 @@ def main() -> None:
 
         return Timed()
 
-    features._load_torchscript = timed
+    probes._load_torchscript = timed
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         os.environ["SHOW1_CACHE"] = str(folder / "cache")

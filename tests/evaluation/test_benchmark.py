@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from show1.errors import CheckpointError, InputError, ModelNotFoundError, RunError
-from show1.evaluation.benchmark import run_benchmark
-from show1.evaluation.benchmark_items import work_items
+from show1.evaluation.benchmark import run_benchmark, work_items
 from show1.evaluation.benchmark_protocol import Metric
 from show1.evaluation.benchmark_report import distance_plot
 from show1.evaluation.catalogue import STANDARD
@@ -25,8 +24,8 @@ from show1.evaluation.clips import ClipRule, file_clips
 from show1.evaluation.datasets import DATASETS, read_ucf101
 from show1.evaluation.feature_cache import clip_features
 from show1.evaluation.feature_networks import NETWORKS, FeatureOptions
-from show1.evaluation.features import Probe
 from show1.evaluation.folder_scores import score_folders
+from show1.evaluation.probes import Probe
 from show1.generation.pipeline import Show1Pipeline
 from show1.video import Video
 from tests.evaluation.standard_sets import TinyC3D, TinyI3D, msrvtt, save_network, small_protocol, ucf101, write_clip

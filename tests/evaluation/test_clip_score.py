@@ -11,7 +11,7 @@ from transformers import CLIPConfig, CLIPModel
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
 from show1.evaluation.clip_score import ClipScore
 from show1.evaluation.feature_networks import FeatureOptions
-from show1.evaluation.features import load_features
+from show1.evaluation.probes import load_features
 from show1.files import read_json_object, sha256, write_json
 from tests.published_layout import build_clip
 

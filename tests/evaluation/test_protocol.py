@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from show1.errors import InputError
-from show1.evaluation.benchmark_items import resolve, work_items
+from show1.evaluation.benchmark import resolve, work_items
 from show1.evaluation.benchmark_protocol import BenchmarkProtocol, Metric, draw, published_figures
 from show1.evaluation.catalogue import STANDARD
 from show1.evaluation.clips import Entry

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from show1.errors import InputError
-from show1.evaluation.frechet import Gaussian, frechet_distance
-from show1.evaluation.intervals import bootstrap_frechet, extrapolated_frechet, sample_warnings
-from show1.evaluation.scores import inception_score, kernel_distance, mean_interval
+from show1.evaluation.intervals import bootstrap_frechet, extrapolated_frechet, mean_interval, sample_warnings
+from show1.evaluation.scores import Gaussian, frechet_distance, inception_score, kernel_distance
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from show1.evaluation.clips import Clip, ClipSet, Rejected
-from show1.evaluation.features import Probe
+from show1.evaluation.probes import Probe
 from show1.files import write_tensors
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from show1.errors import InputError
-from show1.evaluation.frechet import Gaussian, feature_matrix, frechet_distance
+from show1.evaluation.scores import Gaussian, feature_matrix, frechet_distance
 
+_Z_95 = 1.959963984540054
 _POINTS = 15
 
 
@@ -65,6 +66,18 @@ class Share:
         return {"hits": self.hits, "count": self.count, "share": round(self.share, 4)} | {
             "interval": [round(low, 4), round(high, 4)]
         }
+
+
+def mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % interval of the mean of scores (N,), assuming a normal distribution.
+
+    Raises:
+        InputError: Fewer than two scores.
+    """
+    if len(values) < 2:
+        raise InputError(f"an interval needs at least 2 scores, got {len(values)}")
+    mean, half = float(values.mean()), _Z_95 * math.sqrt(float(values.var(ddof=1)) / len(values))
+    return mean - half, mean + half
 
 
 def bootstrap_frechet(

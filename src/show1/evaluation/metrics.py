@@ -11,10 +11,9 @@ from show1.errors import InputError
 from show1.evaluation.benchmark_protocol import NEEDS_REAL, Metric
 from show1.evaluation.clips import ClipSet
 from show1.evaluation.feature_cache import ClipFeatures, clip_features
-from show1.evaluation.features import Probe
-from show1.evaluation.frechet import Gaussian, feature_matrix, frechet_distance
-from show1.evaluation.intervals import Share, bootstrap_frechet, extrapolated_frechet, sample_warnings
-from show1.evaluation.scores import inception_score, kernel_distance, mean_interval
+from show1.evaluation.intervals import Share, bootstrap_frechet, extrapolated_frechet, mean_interval, sample_warnings
+from show1.evaluation.probes import Probe
+from show1.evaluation.scores import Gaussian, feature_matrix, frechet_distance, inception_score, kernel_distance
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and how many there are."""

@@ -12,7 +12,7 @@ from show1.evaluation.benchmark_protocol import BenchmarkProtocol, Metric, Metri
 from show1.evaluation.catalogue import STANDARD
 from show1.evaluation.clips import ClipSet, Entry, Frames
 from show1.evaluation.datasets import Dataset, repeated
-from show1.evaluation.features import Probe
+from show1.evaluation.probes import Probe
 from show1.sprites.alignment.judge import CRITERIA, SceneJudge, clip_moments
 from show1.sprites.alignment.prompts import alignment_prompts, prompts_sha256, read_prompt
 from show1.sprites.readers.subject import SpriteReader

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.evaluation.intervals import Share
+from show1.evaluation.scores import Gaussian, frechet_distance
 from show1.sprites.alignment.judge import Features, Judge, Score, clip_moments
 from show1.sprites.alignment.prompts import swapped
 

@@ -19,8 +19,6 @@ from torch import Tensor, nn
 
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
 from show1.evaluation.feature_networks import NETWORKS, FeatureOptions
-from show1.evaluation.features import Probe, load_features
-from show1.evaluation.frechet import Gaussian, frechet_distance
 from show1.evaluation.preprocessing import (
     Preprocessing,
     check_videos,
@@ -30,6 +28,8 @@ from show1.evaluation.preprocessing import (
     squash,
     torch_fidelity,
 )
+from show1.evaluation.probes import Probe, load_features
+from show1.evaluation.scores import Gaussian, frechet_distance
 from show1.files import cache_dir
 
 

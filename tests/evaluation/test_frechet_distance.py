@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from show1.errors import InputError
-from show1.evaluation.frechet import Gaussian, frechet_distance
+from show1.evaluation.scores import Gaussian, frechet_distance
 
 
 def gaussian(mean: np.ndarray, covariance: np.ndarray, count: int = 2000) -> Gaussian:
