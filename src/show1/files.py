@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from show1.errors import InputError, OutputError
+from show1.errors import InputError, OutputError, RunError
 from show1.limits import MAX_JSON_BYTES, MAX_JSON_DEPTH
 
 if TYPE_CHECKING:
@@ -48,6 +48,20 @@ def link_target(path: Path) -> Path:
     if target.is_symlink():
         raise OutputError(f"{path} is a link that leads to itself; remove it, or choose another name")
     return target
+
+
+def check_no_links(folder: Path) -> None:
+    """Makes sure that what is written into a folder stays there: a stranger's may hold links to files of the user.
+
+    Args:
+        folder: A folder whose files this package writes; it may be missing, or a link itself.
+
+    Raises:
+        RunError: A file or folder in it is a link.
+    """
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if file.is_symlink():
+            raise RunError(f"{file} is a link, through which other files could be changed; put what it leads to there")
 
 
 def cache_dir() -> Path:

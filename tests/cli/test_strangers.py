@@ -136,3 +136,20 @@ def test_a_run_of_other_adapters_is_found(show1: Show1, cascade: Path) -> None:
     Path("run/manifest.json").write_text(json.dumps(manifest))
     failed = show1("resume", "run")
     assert failed.code == 2 and "sha256 is not that of the weight files and adapters" in failed.err
+
+
+@pytest.mark.parametrize("name", [".lock", "manifest.json", "keyframes.safetensors", "translation.safetensors"])
+def test_a_run_folder_has_no_links(show1: Show1, whole: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(whole.parent / "run", "run")
+    mine = tmp_path / "mine"
+    link = Path("run") / name
+    if name == "manifest.json":
+        shutil.move(link, mine)
+    else:
+        mine.write_text("mine")
+    link.unlink(missing_ok=True)
+    link.symlink_to(mine)
+    before = mine.read_bytes()
+    failed = show1("resume", "run")
+    assert failed.code == 2 and f"run/{name} is a link" in failed.err
+    assert mine.read_bytes() == before

@@ -26,7 +26,7 @@ from torch import Tensor
 from show1.adapters.record import AdapterRecord
 from show1.config import STAGES, StageName
 from show1.errors import OutputError, RunError
-from show1.files import sha256, user_path, write_json, write_tensors
+from show1.files import check_no_links, sha256, user_path, write_json, write_tensors
 from show1.generation.manifest import (
     INPUT_FILE,
     MANIFEST,
@@ -112,9 +112,10 @@ class Run:
         A finished run on a disk that cannot be written is only read, and needs no lock.
 
         Raises:
-            RunError: Another process is writing this run, or the manifest is damaged.
+            RunError: Another process is writing this run, a file in it is a link, or the manifest is damaged.
             OutputError: The folder cannot be written, and the run is not finished.
         """
+        check_no_links(self.path)
         try:
             self._lock.acquire()
         except Timeout as error:
@@ -307,6 +308,7 @@ class Run:
         if not 0 <= index < len(request.prompts):
             raise RunError(f"{self.path} has drafts 1 to {len(request.prompts)}, there is no draft {index + 1}")
         path = self.path / f"pick-{index + 1}"
+        check_no_links(path)
         if (path / MANIFEST).is_file():
             child = Run.open(path)
             if child.request is not None:

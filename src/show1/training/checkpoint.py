@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from show1.errors import OutputError, RunError
-from show1.files import read_json_object, write_json
+from show1.files import check_no_links, read_json_object, write_json
 from show1.training.state import TrainingState, UnusableFileError
 from show1.training.tasks.export import write_card
 
@@ -61,8 +61,10 @@ def check_folder(
         remedy: What to do instead, for the message.
 
     Raises:
-        RunError: The options differ, or those in the folder cannot be read.
+        RunError: The options differ, those in the folder cannot be read, or a file in the folder is a link.
     """
+    for inside in (folder, folder / "checkpoints", folder / "export"):
+        check_no_links(inside)
     file = folder / CONFIG
     if last_checkpoint(folder) is None or not file.exists():
         return
