@@ -150,6 +150,6 @@ def test_a_run_folder_has_no_links(show1: Show1, whole: Path, tmp_path: Path, na
     link.unlink(missing_ok=True)
     link.symlink_to(mine)
     before = mine.read_bytes()
-    failed = show1("resume", "run")
+    failed = show1("resume", "run", "-o", "new.mkv")
     assert failed.code == 2 and f"run/{name} is a link" in failed.err
     assert mine.read_bytes() == before
