@@ -79,7 +79,7 @@ class DenoisingTask(Task):
             raise InputError("cuda_graphs works only in a single process; leave it out, or train in one")
         super().__init__()
         self.options = options
-        self.clip_seconds = source.options.duration
+        self.clip_options = source.options
         self.inherited_lr_scale = options.inherited_lr_scale
         self._inherited: set[str] = set()
         self._replay: Callable[..., Tensor] | None = None

@@ -45,9 +45,9 @@ class KeyframesTask(DenoisingTask):
 
     def learned_settings(self) -> dict[str, Any]:
         """See `DenoisingTask.learned_settings`."""
-        view = self.options.view()
-        frames = view.window or view.num_frames
-        rate = {"fps": (frames - 1) / self.clip_seconds} if frames > 1 and self.clip_seconds > 0 else {}
+        view = self.options.view().of_frames(self.clip_options.frames)
+        frames, seconds = view.window or view.num_frames, self.clip_options.duration
+        rate = {"fps": (frames - 1) / seconds} if frames > 1 and seconds > 0 else {}
         return {"num_frames": frames, "height": view.height, "width": view.width, **rate}
 
     def suitable_sampling(self) -> dict[str, Any]:
