@@ -216,7 +216,7 @@ def test_a_video_that_cannot_be_decoded(folder: Path, kind: str) -> None:
         data = np.random.default_rng(0).bytes(5000) if kind == "noise" else (folder / "a.mp4").read_bytes()
         bad.write_bytes({"empty": b"", "cut": data[: len(data) // 2]}.get(kind, data))
     write_captions(folder, {"file": "a.mp4", "caption": "x"}, {"file": "bad.mkv", "caption": "x"})
-    with pytest.raises(MediaError, match=r"bad.mkv \(captions.jsonl, line 2\) cannot be decoded: .*drop the line"):
+    with pytest.raises(MediaError, match=r"bad.mkv \(captions.jsonl, line 2\) cannot be decoded: .*or leave it out"):
         ClipFolder(folder).clip(1, num_frames=8, height=16, width=16)
 
 

@@ -17,7 +17,7 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from show1.data.clips import Vocabulary
+from show1.data.clips import ClipSource, Vocabulary
 from show1.errors import Cancelled, InputError, MediaError, RunError, Show1Error
 from show1.networks import UNet3DConditionModel
 from show1.sprites.clips import SpriteClips
@@ -455,7 +455,7 @@ def test_running_out_of_memory_says_what_to_do(tmp_path: Path) -> None:
         train(asked.options, asked.loop, Huge())
 
 
-class Stripes:
+class Stripes(ClipSource):
     """A source of clips as anyone may write one."""
 
     spec, num_clips, clips_per_scene = "stripes", 5, 1

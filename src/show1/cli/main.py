@@ -10,6 +10,7 @@ import typer
 
 from show1.cli.console import own_messages_only, say
 from show1.cli.customize import app as customize
+from show1.cli.data import app as data
 from show1.cli.env import env
 from show1.cli.evaluate import app as evaluate
 from show1.cli.failures import RUNTIME, STOPPED, report
@@ -36,6 +37,7 @@ app.command()(env)
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(customize, name="customize")
 app.add_typer(train, name="train")
+app.add_typer(data, name="data")
 
 
 def _show_version(wanted: bool) -> None:

@@ -37,7 +37,7 @@ def pictures_at(file: Path, where: str, choose: Callable[[float, float], Times])
         return _shown_at(video, choose(video.seconds() or 0.0, 1 / video.rate))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Probe:
     """What a video says about itself."""
 
@@ -71,6 +71,24 @@ def probe(file: Path, where: str) -> Probe:
         return Probe(seconds=video.seconds() or 0.0, fps=video.rate, height=first.height, width=first.width)
 
 
+def decode_all(file: Path, where: str) -> None:
+    """Decodes every frame of a video.
+
+    Args:
+        file: The video.
+        where: Place that names the video, for messages.
+
+    Raises:
+        MediaError: A frame cannot be decoded, or frames are missing at the end.
+    """
+    with _opened(file, where) as video:
+        end = 0.0
+        for frame in video.frames():
+            end = frame.time + max(1.5 / video.rate, frame.duration)
+        if end < (video.seconds() or 0.0):
+            raise MediaError(f"its frames end at {end:.2f} s, before its header says; the file is damaged")
+
+
 def fitted(picture: Pixels, height: int, width: int) -> torch.Tensor:
     """Resizes a picture to cover a size and crops its centre: (3, height, width) float32 in [-1, 1]."""
     image = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -88,9 +106,10 @@ def _opened(file: Path, where: str) -> Iterator[OpenVideo]:
         with open_video(file) as video:
             yield video
     except MediaError as error:
+        cause = error.__cause__ or error
+        reason = getattr(cause, "strerror", None) or cause  # FFmpeg's errors name the file again
         raise MediaError(
-            f"{file} ({where}) cannot be decoded: {error.__cause__ or error}; replace the file, re-encode it, or drop "
-            "the line"
+            f"{file} ({where}) cannot be decoded: {reason}; replace the file, re-encode it, or leave it out"
         ) from error
 
 

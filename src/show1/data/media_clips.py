@@ -1,11 +1,13 @@
 """Videos and pictures with captions as a source of training clips, wherever they are kept."""
 
+import dataclasses
 import hashlib
+import json
 import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -15,9 +17,10 @@ import torch
 
 from show1.data.captions import ClipEntry
 from show1.data.clips import ClipSource, ClipView, Vocabulary, frame_times
-from show1.data.decoding import Probe, Times, fitted, pictures_at, probe
+from show1.data.decoding import Probe, Times, decode_all, fitted, pictures_at, probe
 from show1.data.options import DataOptions
-from show1.errors import InputError, MediaError
+from show1.errors import InputError, MediaError, OutputError
+from show1.files import cache_dir, read_json_object, write_text
 from show1.media.pictures import open_picture
 from show1.text.words import split_words
 
@@ -83,7 +86,7 @@ class MediaClips(ClipSource):
                 size, sample = entry.sample(SAMPLE)
             except (OSError, MediaError):
                 size, sample = -1, b""
-            digest.update(f"{entry.caption!r} {size} ".encode() + hashlib.sha256(sample).digest())
+            digest.update(f"{entry.suffix} {entry.caption!r} {size} ".encode() + hashlib.sha256(sample).digest())
         return digest.hexdigest()
 
     def caption(self, index: int, kind: Literal["clip", "image"] = "clip") -> str:
@@ -146,7 +149,7 @@ class MediaClips(ClipSource):
         return None if found.seconds >= need else self._too_short(entry, found.seconds, need)
 
     def probe_all(self, on_progress: Progress | None = None) -> tuple[Probe | str, ...]:
-        """Opens every file once.
+        """Opens every file that is not known to be good, and remembers what it finds, also for later processes.
 
         Args:
             on_progress: Called after each.
@@ -155,14 +158,30 @@ class MediaClips(ClipSource):
             For each listed clip, what its file says about itself, or why it cannot be used.
         """
         if self._probes is None:
+            cache = cache_dir() / "clips" / f"{self.fingerprint}.json"
+            known = _known(cache, len(self.listed))
             found: list[Probe | str] = []
             with ThreadPoolExecutor() as pool:
-                for done, result in enumerate(pool.map(_probe, self.listed), start=1):
+                for result in pool.map(lambda entry, known: known or _probe(entry), self.listed, known):
                     found.append(result)
                     if on_progress is not None:
-                        on_progress(done, len(self.listed))
+                        on_progress(len(found), len(self.listed))
             self._probes = tuple(found)
+            if None in known and any(isinstance(each, Probe) for each in found):
+                rows = [dataclasses.astuple(each) if isinstance(each, Probe) else None for each in found]
+                with suppress(OutputError):  # a cache that cannot be written costs time, not the run
+                    write_text(cache, json.dumps({"probes": rows}))
         return self._probes
+
+    def decode_all(self, on_progress: Progress | None = None) -> tuple[Probe | str, ...]:
+        """Decodes every frame of every clip that `probe_all` does not call bad; arguments and result are the same."""
+        found: list[Probe | str] = []
+        with ThreadPoolExecutor() as pool:
+            for result in pool.map(_decoded, self.listed, self.probe_all()):
+                found.append(result)
+                if on_progress is not None:
+                    on_progress(len(found), len(self.listed))
+        return tuple(found)
 
     def _entry(self, index: int) -> ClipEntry:
         return self.entries[index % len(self.entries)]
@@ -197,6 +216,16 @@ class MediaClips(ClipSource):
         )
 
 
+def _known(cache: Path, count: int) -> list[Probe | None]:
+    """What an earlier process found about clips with the same content."""
+    try:
+        rows = read_json_object(cache)["probes"]
+        known = [None if row is None else Probe(float(row[0]), float(row[1]), *map(int, row[2:])) for row in rows]
+        return known if len(known) == count else [None] * count
+    except (OSError, ValueError, TypeError, KeyError):
+        return [None] * count
+
+
 def _probe(entry: ClipEntry) -> Probe | str:
     """What a file says about itself, or why it cannot be used."""
     try:
@@ -209,6 +238,18 @@ def _probe(entry: ClipEntry) -> Probe | str:
             return probe(file, entry.where)
     except (MediaError, OSError) as error:
         return str(error)
+
+
+def _decoded(entry: ClipEntry, found: Probe | str) -> Probe | str:
+    """What was found about a clip, or why not all of its frames can be decoded."""
+    if isinstance(found, str) or entry.is_picture:
+        return found
+    try:
+        with entry.opened() as file, _renamed(file, entry):
+            decode_all(file, entry.where)
+    except (MediaError, OSError) as error:
+        return str(error)
+    return found
 
 
 @contextmanager

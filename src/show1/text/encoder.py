@@ -3,8 +3,7 @@
 import functools
 import gc
 import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from show1.errors import CheckpointError, reason_of
 from show1.files import cached_sha256, sha256_of_text
 from show1.limits import MAX_TOKENIZER_BYTES
 from show1.text.embedding_cache import EmbeddingCache
+from show1.text.unread import Unread, unknown_words, unread
 
 _NAMES_CODE = re.compile("auto_map|_implementation|quantization")
 """Keys of a config by which transformers would look for code to run elsewhere."""
@@ -121,18 +121,11 @@ class PromptEncoder:
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Lists the words that are not fully in the tokenizer's vocabulary."""
-        unknown = self.tokenizer.unk_token_id
-        words = dict.fromkeys(re.findall(r"[^\s.,;:!?]+", prompt))
+        return unknown_words(self._tokenize, self.tokenizer.unk_token_id, prompt)
 
-        def tokens(text: str) -> list[int]:
-            ids: list[int] = self._tokenize(text, add_special_tokens=False)["input_ids"]
-            return ids
-
-        def dropped(word: str) -> bool:
-            """Whether the tokenizer leaves out an emoji or another symbol of the word."""
-            return any(unicodedata.category(c) == "So" and not tokens(c) for c in word)
-
-        return [word for word in words if unknown in tokens(word) or dropped(word)]
+    def unread(self, captions: Iterable[str], max_tokens: int | None = None) -> Unread:
+        """Finds what of some captions is not read, where they are cut to `max_tokens`."""
+        return unread(self._tokenize, self.tokenizer.unk_token_id, captions, max_tokens or self.max_tokens)
 
     def _encode_one(self, prompt: str, length: int) -> Tensor:
         if self._cache is None:

@@ -1,5 +1,6 @@
 """Training of the stages' networks."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,13 +11,17 @@ import torch
 from show1.data.clips import ClipSource, ClipView
 from show1.errors import InputError
 from show1.runtime import explained_memory
+from show1.text.unread import unread
 from show1.training.batches import clip_batches
 from show1.training.checkpoint import CONFIG, check_folder
 from show1.training.learned_from import LEARNED_FROM, check_contents, contents, unchanged
 from show1.training.log import Line
 from show1.training.loop import SMALLER, describe_task, fit
 from show1.training.options import LoopOptions, TaskOptions, TrainingConfig
-from show1.training.tasks.base import make_task
+from show1.training.tasks.base import Task, make_task
+from show1.training.tasks.text_conditioner import TextConditioner
+
+logger = logging.getLogger(__name__)
 
 _MAY_CHANGE = frozenset(
     ("steps", "log_every", "checkpoint_every", "keep_checkpoints", "sample_every", "workers", "out", "cuda_graphs")
@@ -56,6 +61,7 @@ def train(
     torch.manual_seed(loop.seed)
     with explained_memory("in training", SMALLER):
         task = make_task(options, source)
+    _warn_of_captions(task, source)
     batches = partial(clip_batches, source, view, loop)
     return fit(task, batches, loop, name=options.task, records=records, on_log=on_log, stop=stop)
 
@@ -68,7 +74,9 @@ def describe(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> dic
         InputError: Options do not go together, or a folder cannot be used.
     """
     records, _ = _checked(options, loop, source)
-    return {"config": records[CONFIG], **describe_task(make_task(options, source), loop.folder)}
+    task = make_task(options, source)
+    _warn_of_captions(task, source)
+    return {"config": records[CONFIG], **describe_task(task, loop.folder)}
 
 
 def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> tuple[dict[str, dict[str, Any]], ClipView]:
@@ -77,6 +85,9 @@ def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> tup
     Refuses what does not go together, another run's folder, and clips that cannot be used.
     """
     options.check_loop(loop)
+    if not hasattr(source, "options"):
+        kind = type(source).__name__
+        raise InputError(f"{kind} is not a source of clips; derive it from show1.data.clips.ClipSource")
     if source.clips_per_scene > 1 and not options.shares_noise:
         raise InputError(f"data: {source.spec} shows scenes in several motions, which is only for keyframes")
     if loop.part_size % source.clips_per_scene:
@@ -97,6 +108,15 @@ def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> tup
     check_contents(loop.folder, learned_from, options, source)
     source.prepare(view, captions=options.reads_captions)
     return {CONFIG: config, LEARNED_FROM: learned_from}, view
+
+
+def _warn_of_captions(task: Task, source: ClipSource) -> None:
+    """Says what of the captions the task's text encoder cannot read."""
+    text = getattr(task, "text", None)
+    if isinstance(text, TextConditioner) and source.num_clips is not None:
+        captions = map(source.caption, range(source.num_clips))
+        for sentence in unread(text.tokenizer, text.tokenizer.unk_token_id, captions, text.length).sentences():
+            logger.warning("%s", sentence)
 
 
 def _with_absolute_data(saved: dict[str, Any], source: ClipSource) -> dict[str, Any]:
