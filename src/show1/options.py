@@ -96,6 +96,11 @@ def shown(value: object, most: int = 120) -> str:
         text = repr(value)
     except Exception:  # numbers of more than 4300 digits, and whatever a stranger's class does
         return f"a very large {type(value).__name__}"
+    return shortened(text, most)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, cut to a number of characters."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

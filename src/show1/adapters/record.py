@@ -10,6 +10,7 @@ from show1.config import StageName
 from show1.errors import InputError
 from show1.files import sha256
 from show1.limits import MAX_ADAPTER_BYTES
+from show1.options import shortened
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A hash in hex."""
@@ -108,5 +109,5 @@ def explain(error: ValidationError) -> str:
     """The first thing that a validation found, with the place of it: `stages.keyframes.sha256: ...`."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
+    message = shortened(first["msg"].removeprefix("Value error, "), 400)
     return f"{place}: {message}" if place else message

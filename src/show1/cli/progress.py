@@ -1,8 +1,9 @@
 """Progress of a generation on stderr: bars on a terminal, lines elsewhere."""
 
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from show1.generation.progress import Callbacks
     from show1.video import Video
 
-SECONDS_BETWEEN_LINES = 30.0
-"""Least time between two lines of one stage."""
+SECONDS_OF_SILENCE = 5.0
+"""Time after which a log gets a line."""
 
 
 @contextmanager
@@ -33,31 +34,54 @@ def shown(*, quiet: bool) -> Iterator["Callbacks"]:
     if quiet:
         yield Callbacks()
         return
-    with StageBars() if ERR.is_terminal else nullcontext(StageLines()) as to:
+    with StageBars() if ERR.is_terminal else StageLines() as to:
         yield Callbacks(on_stage_start=to.stage_start, on_step_end=to.step_end, on_stage_end=to.stage_end)
 
 
-class StageLines:
-    """A line per stage, and one now and then within a long stage."""
+class Heartbeat:
+    """Says in a log what is being done whenever nothing was said for a while, inside a block."""
 
-    def __init__(self) -> None:
-        self._began = self._last_line = time.monotonic()
+    def __init__(self, doing: str = "") -> None:
+        """Takes what is being done, which may change."""
+        self.doing = doing
+        self._stop = threading.Event()
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+
+    def tell(self, text: str) -> None:
+        """Writes a line; nothing is being done after it."""
+        self._last_line, self.doing = time.monotonic(), ""
+        tell(text)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(SECONDS_OF_SILENCE / 10):
+            if self.doing and time.monotonic() - self._last_line >= SECONDS_OF_SILENCE:
+                self._last_line = time.monotonic()
+                tell(self.doing)
+
+
+class StageLines(Heartbeat):
+    """A line per stage, and one whenever it is silent for a while, also while a network is loaded."""
 
     def stage_start(self, name: str) -> None:
         """Notes when the stage began."""
-        self._began = self._last_line = time.monotonic()
+        self._began = time.monotonic()
+        self.doing = f"{'prompt' if name == 'text' else name}: loading"
 
     def step_end(self, stage: StageName, done: int, total: int, samples: "Tensor") -> None:
-        """Writes a line if the last one is long ago; the samples (N, C, F, H, W) are not shown."""
-        now = time.monotonic()
-        if done < total and now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            left = (now - self._began) / done * (total - done)
-            tell(f"{stage}: step {done} of {total}, about {duration(left)} left")
+        """Notes the step; the samples (N, C, F, H, W) are not shown."""
+        left = (time.monotonic() - self._began) / done * (total - done)
+        self.doing = f"{stage}: step {done} of {total}, about {duration(left)} left"
 
     def stage_end(self, stage: StageName, videos: "list[Video]") -> None:
         """Writes how long the stage took."""
-        tell(f"{stage}: done in {duration(time.monotonic() - self._began)}")
+        self.tell(f"{stage}: done in {duration(time.monotonic() - self._began)}")
 
 
 class StageBars:
