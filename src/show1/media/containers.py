@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import Colorspace, Interpolation
 
 from show1.errors import MediaError, Show1Error
@@ -34,6 +35,16 @@ _FEW_TIMES = ("mpeg",)
 
 _JUMPING = ("mpeg", "mpegts")
 """Formats of broadcasts and joined recordings, whose times may jump."""
+
+SMOOTH = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+"""Chroma is interpolated rather than repeated."""
+
+_SHRINKING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+_SHARED = 1 << 19
+"""Pixels from which on several threads convert a picture; to start them takes longer than a smaller one."""
+
+_MATRIX = SideData.DISPLAYMATRIX
 
 _UNSPECIFIED, _BT2020_CONSTANT_LUMINANCE = 2, 10
 
@@ -61,7 +72,9 @@ class ContainerVideo:
         """Pictures that were read and not shown, because an edit list cuts them off."""
         self.jumps = container.format.name in _JUMPING
         self._aspect = float(stream.sample_aspect_ratio or 1) or 1.0
-        self._begins = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
+        self._time_base = float(stream.time_base or 0)
+        self._begins = (stream.start_time or 0) * self._time_base
+        self._translucent = stream.codec_context.name != "gif"  # its transparent parts are white already
         # AVI knows the order of decoding only, and FFmpeg passes that off as times.
         reordered = stream.codec_context.name in ("h264", "hevc") and stream.codec_context.has_b_frames
         form = container.format.name
@@ -73,12 +86,21 @@ class ContainerVideo:
     def frames(self, start: float = 0.0) -> Iterator[Frame]:
         """See `OpenVideo.frames`."""
         time = -1 / self.rate
+        on_show = None
         for number, picture in enumerate(self._pictures(start)):
             if self._counted:
                 time = number / self.rate
             else:
                 time = time + 1 / self.rate if picture.time is None else max(picture.time - self._begins, 0.0)
+            if 0 < start >= time:
+                on_show = picture, time
+                continue
+            if on_show is not None:
+                yield self._frame(*on_show)
+                on_show = None
             yield self._frame(picture, time)
+        if on_show is not None:
+            yield self._frame(*on_show)
 
     def count(self) -> int:
         """See `OpenVideo.count`."""
@@ -132,7 +154,7 @@ class ContainerVideo:
 
     def _sought(self, time: float) -> Iterator[Any]:
         self._used = True
-        self._container.seek(int(max(time + self._begins, 0.0) / self._stream.time_base), stream=self._stream)
+        self._container.seek(int(max(time + self._begins, 0.0) / self._time_base), stream=self._stream)
         yield from self._decoded(self._container)
 
     def _last_key_packet(self, start: float) -> int:
@@ -168,10 +190,8 @@ class ContainerVideo:
         check_size(self.path, height, width)
         if turn[0]:
             height, width = width, height
-        lasts = float(picture.duration * picture.time_base) if picture.duration and picture.time_base else 0.0
-        if self._counted:
-            lasts = 1 / self.rate
-        draw = functools.partial(_draw, picture, turn, self._stream.codec_context.name != "gif")
+        lasts = 1 / self.rate if self._counted else picture.duration * self._time_base
+        draw = functools.partial(_draw, picture, turn, self._translucent)
         return Frame(time=time, duration=lasts, height=height, width=width, draw=draw)
 
 
@@ -219,7 +239,7 @@ Turn = tuple[bool, bool, bool]
 def _turn_of(picture: Any) -> Turn:
     """Reads the display matrix, rounded to quarter turns and mirrorings."""
     try:
-        data = picture.side_data.get("DISPLAYMATRIX")
+        data = next((each for each in picture.side_data if each.type is _MATRIX), None)
     except ValueError:  # PyAV does not know the kind of some other side data
         quarters = round(picture.rotation / 90) % 4
         return ((False, False, False), (True, False, True), (False, True, True), (True, True, False))[quarters]
@@ -251,23 +271,21 @@ def _draw(
     if exchanged:
         height, width = width, height
     if interpolation is None:
-        shrinks = height <= picture.height and width <= picture.width
-        kind = Interpolation.AREA if shrinks else Interpolation.BICUBIC
-        interpolation = kind | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+        interpolation = _SHRINKING if height <= picture.height and width <= picture.width else SMOOTH
     is_rgb, has_alpha = _kind_of(picture.format.name)
     if not is_rgb:
         _name_colours(picture)
     layout = "rgba" if has_alpha and alpha else "rgb24"
+    threads = 1 if height * width < _SHARED and picture.height * picture.width < _SHARED else 0
     pixels: Pixels = picture.reformat(
-        width=width, height=height, format=layout, interpolation=interpolation
+        width=width, height=height, format=layout, interpolation=interpolation, threads=threads
     ).to_ndarray()
     if layout == "rgba":
         share = pixels[..., 3:].astype(np.uint16)
         pixels = ((pixels[..., :3] * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
     if exchanged:
         pixels = pixels.transpose(1, 0, 2)
-    pixels = pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
-    return np.ascontiguousarray(pixels)
+    return pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
 
 
 def _name_colours(picture: Any) -> None:

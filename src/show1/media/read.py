@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from show1.errors import InputError, MediaError
 from show1.limits import MAX_DECODED_BYTES, MAX_DECODED_FRAMES
-from show1.media.containers import ContainerVideo
+from show1.media.containers import SMOOTH, ContainerVideo
 from show1.media.frames import OpenVideo, Pixels
 from show1.media.stream import existing, open_video
 
@@ -20,9 +19,6 @@ logger = logging.getLogger(__name__)
 
 Recording = tuple[NDArray[np.uint8], float, dict[str, Any]]
 """Frames of (F, H, W, 3), RGB; frames per second; metadata."""
-
-_SMOOTH = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""Chroma is interpolated rather than repeated."""
 
 _MOST_FPS = 60.0
 """Highest even rate at which frames of uneven durations are read."""
@@ -85,7 +81,7 @@ def read_video(path: str | Path, *, max_frames: int | None = None) -> Recording:
             elif size != (frame.height, frame.width) and path.is_dir():
                 raise MediaError(f"the images of {path} differ in size; make them equal")
             _check_length(path, len(frames) + 1, *size)
-            frames.append(frame.draw(*size, _SMOOTH))
+            frames.append(frame.draw(*size, SMOOTH))
             times.append(frame.time)
             end = frame.time + frame.duration
         if not frames:
