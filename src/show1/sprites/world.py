@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, ClassVar, Literal, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from show1.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Split = Literal["train", "held_out", "all"]
 
@@ -119,7 +120,7 @@ class World:
         if self.split not in get_args(Split):
             raise InputError(f"split must be one of {', '.join(get_args(Split))}, got {self.split!r}")
 
-    def generator(self, index: int) -> np.random.Generator:
+    def generator(self, index: int) -> "np.random.Generator":
         """Returns the random generator of the scene at an index.
 
         Raises:
@@ -127,4 +128,6 @@ class World:
         """
         if index < 0:
             raise InputError(f"scene index must not be negative, got {index}")
+        import numpy as np  # the options of the command line stand on this module, and help is to be fast
+
         return np.random.default_rng((self.seed, self.first_key + get_args(Split).index(self.split), index))
