@@ -6,6 +6,7 @@ Text enters through keys and values that do not change during a sampling run: ev
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
 from show1.networks.layers import GroupNorm, gather_frames, scatter_frames
@@ -138,32 +139,6 @@ class AddedTextAttention(nn.Module):
         return h + x if self.published_order else x + h
 
 
-class FeedForward(nn.Module):
-    """GEGLU feed-forward (arXiv:2002.05202)."""
-
-    def __init__(self, dim: int, multiple: int = 4) -> None:
-        super().__init__()
-        inner = dim * multiple
-        self.net = nn.ModuleList([_GEGLU(dim, inner), nn.Identity(), nn.Linear(inner, dim)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, Q, C) to (N, Q, C)."""
-        for layer in self.net:
-            x = layer(x)
-        return x
-
-
-class _GEGLU(nn.Module):
-    def __init__(self, dim: int, inner: int) -> None:
-        super().__init__()
-        self.proj = nn.Linear(dim, inner * 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h: Tensor = self.proj(x)
-        value, gate = h.chunk(2, dim=-1)
-        return value * F.gelu(gate)
-
-
 class TransformerBlock(nn.Module):
     """Pre-norm block: attention, a second attention (over text if `text_dim` is given), feed-forward."""
 
@@ -176,7 +151,7 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.attn2 = Attention(dim, heads, head_dim, text_dim)
         self.norm3 = nn.LayerNorm(dim)
-        self.ff = FeedForward(dim)
+        self.ff = FeedForward(dim, activation_fn="geglu")  # arXiv:2002.05202
 
     def forward(self, x: Tensor, text1: KeyValue | None = None, text2: KeyValue | None = None) -> Tensor:
         """Maps tokens of (N, Q, C) to (N, Q, C); each attention looks at its text, or at the tokens if that is None."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+from diffusers.models.downsampling import Downsample2D
 from torch import Tensor, nn
 
 from show1.networks.attention import (
@@ -19,7 +20,7 @@ from show1.networks.attention import (
     TemporalTransformer,
 )
 from show1.networks.config import UNetConfig
-from show1.networks.layers import Downsample, ResnetBlock, TemporalConvLayer, Upsample
+from show1.networks.layers import ResnetBlock, TemporalConvLayer, Upsample
 
 LayerText = KeyValue | list[BlockText]
 """The text's keys and values for one layer, in the form that its spatial attention takes."""
@@ -186,7 +187,9 @@ class DownBlock(Block):
             if resnet_sampling:
                 self.downsamplers = nn.ModuleList([spec.resnet(out_channels, out_channels, down=True)])
             else:
-                self.downsamplers = nn.ModuleList([Downsample(out_channels, padding)])
+                self.downsamplers = nn.ModuleList(
+                    [Downsample2D(out_channels, use_conv=True, padding=padding, name="op")]
+                )
 
     def forward(self, x: Tensor, temb: Tensor, text: list[LayerText], num_frames: int) -> tuple[Tensor, list[Tensor]]:
         """Computes the block.

@@ -240,22 +240,6 @@ class ResnetBlock(nn.Module):
         return x if self.output_scale_factor == 1.0 else x / self.output_scale_factor
 
 
-class Downsample(nn.Module):
-    """Strided convolution (Stable Diffusion family)."""
-
-    def __init__(self, channels: int, padding: int = 1) -> None:
-        super().__init__()
-        self.padding = padding
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=padding)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B*F, C, H, W) to (B*F, C, H/2, W/2)."""
-        if self.padding == 0:
-            x = F.pad(x, (0, 1, 0, 1))
-        out: Tensor = self.conv(x)
-        return out
-
-
 class Upsample(nn.Module):
     """Nearest-neighbour upsampling and a convolution (Stable Diffusion family)."""
 
