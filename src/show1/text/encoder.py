@@ -153,8 +153,8 @@ class PromptEncoder:
             raise
         except BaseException as error:  # what tokenizers raises when it gives up is no Exception
             raise CheckpointError(
-                f"{self._folder / 'tokenizer'} fails on {text[:50]!r} ({reason_of(error):.150}); it is damaged: download "
-                "the model again, or correct the folder"
+                f"{self._folder / 'tokenizer'} fails on {text[:50]!r} ({reason_of(error):.150}); it is damaged: "
+                "download the model again, or correct the folder"
             ) from error
 
     @torch.no_grad()
