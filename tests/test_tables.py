@@ -80,6 +80,10 @@ def test_lines_end_only_where_editors_end_them() -> None:
     assert text_lines("a\u2028dog\r\n\n  a cat\x0bruns \ra bird") == ["a\u2028dog", "a cat\x0bruns", "a bird"]
 
 
+def test_suffixes_in_capitals(tmp_path: Path) -> None:
+    assert read(tmp_path, "A.CSV", "prompt\na dog\n") == [(2, {"prompt": "a dog"})]
+
+
 def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     import os
 

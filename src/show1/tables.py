@@ -42,7 +42,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     """Reads the rows of a `.csv` or `.jsonl` file; see `csv_rows` and `json_rows`."""
     with opened_text(path) as file:
         lines = iter(lambda: _line(file, path), "")
-        yield from (csv_rows if path.suffix == ".csv" else json_rows)(lines, str(path))
+        yield from (csv_rows if path.suffix.lower() == ".csv" else json_rows)(lines, str(path))
 
 
 def _line(file: TextIO, path: Path) -> str:

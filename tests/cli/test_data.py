@@ -1,6 +1,8 @@
 """`show1 data check`, and what `show1 train` does with people's data."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ from show1.text.words import word_tokenizer
 from tests.cli.conftest import Show1
 from tests.data.media_files import write_captions, write_picture, write_video
 from tests.training.tiny_training import install
+
+DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 
 
 @pytest.fixture
@@ -99,3 +103,21 @@ def test_an_autoencoder_needs_no_captions(show1: Show1, tmp_path: Path, monkeypa
     refused = show1("train", "keyframe_images", "--out", tmp_path / "images", *words)
     assert refused.code == 2 and "1 of 1 clips have no caption" in refused.err
     assert show1("train", "keyframe_images", "--out", tmp_path / "images", *words, "--prompt-dropout", 1).code == 0
+
+
+def test_the_source_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    [code] = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    exec(code, {"__name__": "stripes"})
+    assert (tmp_path / "runs/stripes/export/unet").is_dir()
+    assert json.loads((tmp_path / "runs/stripes/config.json").read_text())["data"] == "stripes"
+
+
+def test_commands_of_the_documentation(show1: Show1) -> None:
+    lines = [line for line in DOCS.read_text().splitlines() if line.startswith("show1 ")]
+    assert len(lines) == 5
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        shown = show1(*words[1:3], "--help")
+        assert shown.code == 0
+        assert all(word in shown.out for word in words if word.startswith("--"))

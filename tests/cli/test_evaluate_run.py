@@ -11,10 +11,17 @@ from tests.evaluation.standard_sets import TinyI3D, save_network, write_clip
 
 def test_protocols_are_listed(show1: Show1) -> None:
     listed = show1("evaluate", "protocols")
-    assert listed.code == 0 and len(listed.out.splitlines()) == 5
+    assert listed.code == 0 and len(listed.out.splitlines()) == 6
     assert "ucf101-mav-10k  32e70c4d4109bba4  10000 videos" in listed.out and "5 videos per prompt" in listed.out
     whole = show1("evaluate", "protocols", "--json").json
-    assert [p["name"] for p in whole] == ["msrvtt-2990", "sprites", "ucf101-2048x16", "ucf101-mav-10k", "vbench"]
+    assert [p["name"] for p in whole] == [
+        "folder",
+        "msrvtt-2990",
+        "sprites",
+        "ucf101-2048x16",
+        "ucf101-mav-10k",
+        "vbench",
+    ]
 
 
 def test_score_of_folders(show1: Show1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

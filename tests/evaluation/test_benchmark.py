@@ -257,6 +257,18 @@ def test_ucf101_from_prompts_to_page(pipe: Show1Pipeline, ucf: Path, tmp_path: P
         run_benchmark(pipe, protocol, out, **{**run, "videos": 3})
 
 
+def test_a_folder_of_ones_own(pipe: Show1Pipeline, tmp_path: Path, options: FeatureOptions) -> None:
+    clips = folder_of(tmp_path / "clips", count=3, frames=12)
+    (clips / "captions.jsonl").write_text(
+        "".join(json.dumps({"file": f"{i}.mkv", "caption": f"clip {i}"}) + "\n" for i in range(3))
+    )
+    protocol = small_protocol(dataset="folder", split="all", prompts="one-caption", prompt_file=None, videos=0)
+    report = run_benchmark(pipe, protocol, tmp_path / "out", data=clips, options=options, resamples=0)
+    assert report["videos"] == 3 and report["references"]["used"] == 3 and report["published"] == []
+    made = [Video.load(tmp_path / "out/videos" / f"{i:05d}.mkv").metadata["prompt"] for i in range(3)]
+    assert sorted(made) == ["clip 0", "clip 1", "clip 2"]
+
+
 def test_shards_equal_one_pass(pipe: Show1Pipeline, tmp_path: Path, options: FeatureOptions) -> None:
     data = msrvtt(tmp_path / "msrvtt")
     protocol = small_protocol(dataset="msrvtt", split="test", prompts="one-caption", prompt_file=None, videos=4)

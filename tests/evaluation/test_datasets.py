@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from show1.errors import InputError
+from show1.evaluation.catalogue import STANDARD
 from show1.evaluation.clips import Clip, ClipRule, Entry, Rejected, choose_entries, cut_clip, file_clips, read_clip
-from show1.evaluation.datasets import read_msrvtt, read_ucf101, read_video_folder
+from show1.evaluation.datasets import DATASETS, read_clip_folder, read_msrvtt, read_ucf101, read_video_folder
 from show1.video import Video
 from tests.evaluation.standard_sets import msrvtt, ucf101, write_clip
 
@@ -118,6 +120,27 @@ def test_msrvtt(tmp_path: Path) -> None:
     assert len(read_msrvtt(tmp_path, "all")) == 5
     with pytest.raises(InputError, match="no videos of 'val'"):
         read_msrvtt(tmp_path, "val")
+
+
+def test_a_folder_of_ones_own(tmp_path: Path) -> None:
+    for name in ("a.mp4", "below/b.mp4"):
+        write_clip(tmp_path / "clips" / name)
+    Image.new("RGB", (8, 8)).save(tmp_path / "clips/still.png")
+    (tmp_path / "clips/metadata.csv").write_text(
+        'file_name,text\na.mp4,"a dog, running"\nbelow/b.mp4,a cat\na.mp4,a brown dog\nstill.png,a still\n'
+    )
+    entries = read_clip_folder(tmp_path / "clips", "all")
+    assert [(e.key, e.captions) for e in entries] == [
+        ("a.mp4", ("a dog, running", "a brown dog")),
+        ("below/b.mp4", ("a cat",)),
+    ]
+    protocol = STANDARD.load_protocol("folder")
+    assert len(DATASETS["folder"].list_prompts(protocol, entries)) == 2
+    (tmp_path / "clips/metadata.csv").unlink()
+    with pytest.raises(InputError, match=r"a.mp4 \(no a.txt\) has no caption"):
+        read_clip_folder(tmp_path / "clips", "all")
+    with pytest.raises(InputError, match="split: a folder has no 'test', only all"):
+        read_clip_folder(tmp_path / "clips", "test")
 
 
 def test_folders_of_another_layout(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from show1.evaluation.feature_networks import NETWORKS
 from tests.evaluation.standard_sets import small_protocol
 
 FROZEN = {
+    "folder": "0f99ef25662d6144",
     "msrvtt-2990": "47a5354b4ff5d6e7",
     "ucf101-2048x16": "df5b1e2522601c1f",
     "ucf101-mav-10k": "32e70c4d4109bba4",
@@ -109,8 +110,8 @@ def test_what_cannot_be(changes: dict[str, Any], message: str) -> None:
     ("changes", "message"),
     [
         ({"dataset": "msrvtt"}, "class-distribution takes them from the dataset ucf101, got msrvtt"),
-        ({"dataset": "sprites"}, "dataset must be one of ucf101, msrvtt, prompts, got 'sprites'"),
-        ({"prompts": "one-caption"}, "one-caption takes them from the dataset msrvtt"),
+        ({"dataset": "sprites"}, "dataset must be one of ucf101, msrvtt, folder, prompts, got 'sprites'"),
+        ({"prompts": "one-caption"}, "one-caption takes them from the dataset msrvtt or folder"),
         (
             {"dataset": "prompts", "prompts": "all", "metrics": (STANDARD.parse_metric("fvd"),)},
             "fvd:i3d-stylegan-v compares",

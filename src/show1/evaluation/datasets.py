@@ -1,15 +1,17 @@
 """Data sets of the benchmarks: which real videos and prompts they have, read from their official layouts."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from show1.data.captions import read_captions
 from show1.errors import InputError
 from show1.evaluation.benchmark_protocol import BenchmarkProtocol, PromptRule, draw
 from show1.evaluation.clips import ClipRule, ClipSet, Entry, choose_entries, file_clips
-from show1.files import read_json_object
+from show1.files import check_regular
 from show1.media.pictures import FRAME_SUFFIXES, is_hidden
 from show1.tables import opened_text, text_lines, without_repeats
 
@@ -211,6 +213,34 @@ def read_msrvtt(folder: Path, split: str) -> list[Entry]:
     ]
 
 
+def read_clip_folder(folder: Path, split: str) -> list[Entry]:
+    """Lists the videos of a folder of one's own with their captions, in any layout of `show1.data.captions`.
+
+    Args:
+        folder: Holds videos and captions.
+        split: Only `all`.
+
+    Returns:
+        Videos in the order of the list; several rows of a video are captions of it. Pictures are left out.
+
+    Raises:
+        InputError: No such folder, another split, a faulty list, or a video without a caption.
+    """
+    if split != "all":
+        raise InputError(f"split: a folder has no {split!r}, only all")
+    captions: dict[Path, list[str]] = {}
+    for entry in read_captions(folder, frame_folders=True):
+        if entry.is_picture:
+            continue
+        if not entry.caption:
+            raise InputError(f"{entry.title} has no caption, and its caption is what is generated for; write one")
+        captions.setdefault(entry.file, []).append(entry.caption)
+    return [
+        Entry(key=Path(os.path.relpath(file, folder)).as_posix(), file=file, captions=tuple(texts))
+        for file, texts in captions.items()
+    ]
+
+
 def read_video_folder(folder: Path) -> list[Entry]:
     """Lists all videos below a folder: files of any common format, and folders of PNG or JPEG frames.
 
@@ -231,6 +261,7 @@ def read_video_folder(folder: Path) -> list[Entry]:
 DATASETS: dict[str, Dataset] = {
     "ucf101": VideoFiles(read_ucf101, "class-distribution", _class_prompts),
     "msrvtt": VideoFiles(read_msrvtt, "one-caption", _caption_prompts),
+    "folder": VideoFiles(read_clip_folder, "one-caption", _caption_prompts),
     "prompts": Dataset(),
 }
 """The data sets that evaluation itself provides."""
@@ -243,9 +274,12 @@ def _msrvtt_tables(folder: Path) -> list[dict[str, Any]]:
         if "videodatainfo" not in file.name and not file.name.startswith("MSRVTT"):
             continue
         try:
-            table = read_json_object(file)
-        except (OSError, ValueError) as error:
+            check_regular(file)
+            table = json.loads(file.read_bytes())  # 200,000 sentences: more than other JSON may hold
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{file} is no JSON file of MSR-VTT ({error}); get it again") from error
+        if not isinstance(table, dict):
+            raise InputError(f"{file} is no JSON file of MSR-VTT (it holds no object); get it again")
         if isinstance(table.get("videos"), list) and isinstance(table.get("sentences"), list):
             tables.append(table)
     return tables
