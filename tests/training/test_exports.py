@@ -49,6 +49,8 @@ def test_assembled_and_saved_cascades_keep_them(
     video = pipe("a cat", seed=1, settings=few)
     expected = direct("a cat", seed=1, settings={"keyframes": {"num_inference_steps": 2}, **few})
     assert (video.frames == expected.frames).all()
+    alone = Show1Pipeline.from_pretrained(exports["keyframes"])  # it says which stage it is
+    assert alone.stages == ("keyframes",) and alone.settings.keyframes == direct.settings.keyframes
 
     pipe.save_pretrained(tmp_path / "saved", settings={"keyframes": {"guidance_scale": 1.5}, "max_text_tokens": 12})
     saved = Show1Pipeline.from_pretrained(tmp_path / "saved").settings

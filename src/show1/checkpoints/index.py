@@ -102,6 +102,21 @@ def write_index(folder: Path, parts: Mapping[str, str], settings: CascadeSetting
     write_json(folder / INDEX, {**index, "customization": advice} if advice else index)
 
 
+def stage_of(folder: Path) -> str | None:
+    """Reads which stage a folder says that it is; None if it says nothing.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    file = folder / STAGE_NOTES
+    if not file.is_file():
+        return None
+    stage = _read(file).get("stage")
+    if stage not in STAGES:
+        raise CheckpointError(f"{file}: 'stage' must be one of {', '.join(STAGES)}, got {stage!r}; correct it")
+    return str(stage)
+
+
 def read_stage_notes(folder: Path, part: str) -> Notes:
     """Reads what is known about a stage from its folder, or from the cascade that the folder lies in.
 

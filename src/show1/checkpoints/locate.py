@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from show1.checkpoints.hub import KNOWN_MODELS, HubOptions, fetch, near_name
-from show1.checkpoints.index import INDEX, STAGE_NOTES, Advice, Notes, merged, read_index, read_stage_notes
+from show1.checkpoints.index import INDEX, STAGE_NOTES, Advice, Notes, merged, read_index, read_stage_notes, stage_of
 from show1.checkpoints.weight_files import check_inside, find_weights, read_json
 from show1.config import PUBLISHED, STAGES, CascadeSettings, StageName
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
@@ -157,12 +157,14 @@ def _resolve_name(name: str, options: _Options) -> Cascade:
 def _resolve_folder(folder: Path, options: _Options) -> Cascade:
     if (folder / INDEX).is_file():
         return _cascade_folder(folder, options)
+    if (stage := stage_of(folder)) is not None:
+        return _resolve_mapping({stage: folder}, options)
     found = {name: _published_folder(folder, row.repository) for name, row in STAGE_TABLE.items()}
     if any(found[s] is not None for s in STAGES):
         return _published_in_folder(folder, found, options)
     if (folder / "unet").is_dir() or (folder / "model_index.json").is_file():
         raise ModelNotFoundError(
-            f"{folder} holds a single stage; say which: Show1Pipeline.from_pretrained({{'keyframes': {str(folder)!r}}})"
+            f"{folder} holds a single stage; say which: keyframes={folder}, or in Python {{'keyframes': '{folder}'}}"
         )
     raise ModelNotFoundError(
         f"{folder} is not a cascade: it holds neither {INDEX} nor any of the published repositories "
@@ -261,11 +263,13 @@ def _explain_absent_part(row: StageRow, reason: str) -> None:
 
 
 def _cascade_on_hub(repo: str, options: _Options) -> Cascade:
-    path, source = fetch(repo, (), options, extra=(INDEX,))
+    path, source = fetch(repo, (), options, extra=(INDEX, STAGE_NOTES))
     if not (path / INDEX).is_file():
+        if (stage := stage_of(path)) is not None:
+            return _resolve_mapping({stage: repo}, options)
         raise ModelNotFoundError(
-            f"{repo} is not a cascade: it has no {INDEX}; if it is a stage, say which: "
-            f"Show1Pipeline.from_pretrained({{'keyframes': {repo!r}}})"
+            f"{repo} is not a cascade: it has no {INDEX}; if it is a stage, say which: keyframes={repo}, or in Python "
+            f"{{'keyframes': {repo!r}}}"
         )
     subfolders = read_index(path / INDEX).subfolders
     components = [

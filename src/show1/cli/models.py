@@ -135,8 +135,7 @@ def assemble(
 ) -> None:
     """Put stages together to a cascade, in a folder of its own, with the settings that suit them.
 
-    Exports of trainings say which settings suit them: sizes, frames, steps, guidance, tokens. Those become the
-    defaults of the cascade, and --set changes them.
+    Exports of trainings say which settings suit them: these become the defaults of the cascade, and --set changes them.
 
     Examples:
 

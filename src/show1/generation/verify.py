@@ -75,7 +75,10 @@ def _check_part(problems: list[Problem], variant: str | None, row: StageRow, par
             model = built[component.name] = build_empty(NETWORK_CLASSES[component.kind], folder)
             problems += check_weights(model, files, rename=rename_old_attention) or _check_numbers(files)
     if row.has_text and part.text is None:
-        lacking = f"has no text encoder, and there is no {SHARED_TEXT} stage to share one with"
+        lacking = (
+            f"has no text encoder, and there is no {SHARED_TEXT} stage to share one with; name both: "
+            f"{SHARED_TEXT}=WHERE,{row.name}=WHERE"
+        )
         problems.append(Problem(part.path, lacking))
         return
     if part.text is not None:

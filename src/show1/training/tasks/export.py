@@ -54,7 +54,7 @@ def write_card(folder: Path, config: Mapping[str, Any], step: int) -> None:
     rows = {
         "what": f"weights of the training task `{task}` of [show1](https://arxiv.org/abs/2309.15818)",
         "data": f"`{config['data']}`",
-        "steps": f"{step:,} of {config['steps']:,}, with {config['batch_size']} samples in each step and process",
+        "steps": f"{step:,} of {config['steps']:,}, in batches of {config['batch_size']} per process",
         **{f"`--{name}`": f"`{config[name]}`" for name in begun},
         "licence": "not chosen yet",
     }

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from show1.data.clips import Vocabulary
 from show1.errors import InputError
+from show1.text.encoder import load_text_encoder, load_tokenizer
 from show1.text.words import word_tokenizer
 from show1.training.networks import fresh_text_encoder
 from show1.training.objective import moved
@@ -47,14 +48,16 @@ class TextConditioner(nn.Module):
 
         Raises:
             InputError: The folder holds none.
+            CheckpointError: A file is missing or damaged.
         """
-        from transformers import AutoTokenizer, T5EncoderModel
-
         folder = Path(folder)
         if not (folder / "text_encoder").is_dir():
             raise InputError(f"text: {folder} holds no text_encoder/; name the export of a keyframes training")
-        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-        return cls(tokenizer, T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32))
+        tokenizer = load_tokenizer(folder / "tokenizer")
+        text_encoder = load_text_encoder(folder / "text_encoder", dtype=torch.float32, device="cpu")
+        if "T5" not in type(text_encoder).__name__:
+            raise InputError(f"text: {folder} holds a {type(text_encoder).__name__}; trainings read prompts with a T5")
+        return cls(tokenizer, text_encoder)
 
     def forward(self, captions: list[str]) -> Tensor:
         """Encodes captions: (B, L, D)."""
