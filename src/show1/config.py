@@ -197,6 +197,10 @@ class CascadeSettings(Options):
             values[name] = {**values[name], **change} if name in STAGES else change
         return self.from_dict(values)
 
+    def with_negative_prompt(self, text: str) -> Self:
+        """The settings with one negative prompt for every stage."""
+        return self.replace(**{stage: {"negative_prompt": text} for stage in STAGES})
+
 
 PUBLISHED = CascadeSettings(
     # showlab/Show-1's published run: 75 steps, guidance 9.0 at 8x40x64 and 2 fps

@@ -238,3 +238,11 @@ def test_an_ignored_hangup_stays_ignored(show1: Show1, monkeypatch: pytest.Monke
         assert show1("env").code == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_shells_complete(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_SHOW1_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "show1 generate --until key")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    completed = show1()
+    assert completed.code == 0 and completed.out == "keyframes\n"

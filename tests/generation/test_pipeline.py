@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from show1.config import PUBLISHED, StageName
-from show1.errors import Cancelled, InputError
+from show1.errors import Cancelled, InputError, RunError
 from show1.generation.arguments import make_request
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
+from show1.generation.run import Run
 from show1.video import Video
 from tests.published_layout import small_changes, small_settings
 
@@ -291,6 +292,42 @@ def test_negative_prompt_and_settings_reach_the_stages(pipe: Show1Pipeline) -> N
     assert (plain.frames == whole.frames).all()
 
 
+def test_each_prompt_may_have_its_own_negative_prompt(exact: Show1Pipeline, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"settings": small_changes(), "until": "keyframes", "output_type": "pt"}
+    prompts = ["a panda", "a cat jumps"]
+    both = exact(prompts, negative_prompt=["blur", "snow"], seed=[1, 2], run=tmp_path / "run", **options)
+    for index, (prompt, negative) in enumerate(zip(prompts, ["blur", "snow"], strict=True)):
+        single = exact(prompt, negative_prompt=negative, seed=index + 1, **options)
+        torch.testing.assert_close(both[index], single)
+    assert (both[0] - exact(prompts, negative_prompt="snow", seed=[1, 2], **options)[0]).abs().max() > 1e-3
+    videos = exact.resume(tmp_path / "run")
+    assert [v.metadata["settings"]["translation"]["negative_prompt"] for v in videos] == ["blur", "snow"]
+    request = Run.open(tmp_path / "run").request
+    assert request is not None and GenerationRequest.from_dict(request.to_dict()) == request
+    picked = Run.open(tmp_path / "run").pick(1)
+    assert picked.request is not None and picked.request.settings.keyframes.negative_prompt == "snow"
+    with pytest.raises(RunError, match="with negative_prompts"):
+        exact(prompts, negative_prompt=["blur", "fog"], seed=[1, 2], run=tmp_path / "run", **options)
+
+
+def test_text_states_may_be_given(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"seed": 1, "settings": small_changes(), "until": "interpolation", "output_type": "pt"}
+    request = make_request("a panda", model=pipe, seed=1, settings=small_changes(), until="interpolation")
+    texts = pipe.encode(request)
+    assert list(texts) == ["keyframes", "interpolation"]
+    assert torch.equal(pipe("a panda", prompt_embeds=texts, **options), pipe("a panda", **options))
+    assert not torch.equal(pipe("a cat", prompt_embeds=pipe.encode(request), **options), pipe("a cat", **options))
+    wrong = {**texts, "keyframes": dataclasses.replace(texts["keyframes"], prompt_embeds=torch.zeros(2, 77, 32))}
+    for given, said in (
+        ({"keyframes": texts["keyframes"]}, "prompt_embeds must be of the stages keyframes, interpolation"),
+        (wrong, r"must be floating-point of shape \(1, L, D\), got torch.float32 of shape \(2, 77, 32\)"),
+    ):
+        with pytest.raises(InputError, match=said):
+            pipe("a panda", prompt_embeds=given, **options)
+    with pytest.raises(InputError, match="a run folder cannot keep"):
+        pipe("a panda", prompt_embeds=texts, run=tmp_path / "run", **options)
+
+
 def test_prompts_are_cleaned_as_published(pipe: Show1Pipeline) -> None:
     options: dict[str, Any] = {"seed": 1, "until": "keyframes"}
     lower = pipe("a panda", settings=small_changes(), **options)
@@ -326,6 +363,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"seed": 1, "generator": torch.Generator()}, "not both"),
     ({"generator": "me"}, "torch.Generator"),
     ({"negative_prompt": 5}, "negative_prompt must be text"),
+    ({"negative_prompt": ["a", "b"]}, "2 negative prompts for 1 prompts"),
+    ({"negative_prompt": [5]}, "negative_prompts must be text"),
     ({"settings": {"keyframes": {"height": 3}}}, "height must be"),
     ({"settings": {"keyframes": {"height": 9}}}, "the settings of keyframes cannot work: .*multiples of 2, got 9x"),
     ({"settings": {"translation": {"num_inference_steps": 1}}}, "the settings of translation cannot work: all 1 steps"),

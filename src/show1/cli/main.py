@@ -24,7 +24,6 @@ from show1.cli.train import app as train
 app = typer.Typer(
     name="show1",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

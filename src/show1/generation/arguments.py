@@ -3,7 +3,7 @@
 import inspect
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, get_type_hints
+from typing import Any, Protocol, cast, get_type_hints
 
 import torch
 
@@ -39,7 +39,7 @@ def make_request(
     *,
     model: HasStages,
     count: int | None = None,
-    negative_prompt: str | None = None,
+    negative_prompt: PromptLike | None = None,
     seed: SeedLike = None,
     generator: GeneratorLike = None,
     num_keyframes: int | None = None,
@@ -55,7 +55,7 @@ def make_request(
         prompt: What to show; or several, generated as one batch.
         model: The pipeline (or `Cascade`) to generate with: its settings are the defaults.
         count: Drafts of each prompt; None: 1.
-        negative_prompt: What to avoid, for every stage; None: as each stage's settings say.
+        negative_prompt: What to avoid, for every stage; or a list, one per prompt. None: as each stage's settings say.
         seed: A whole number: draft i of each prompt uses seed + i. A list: one per sample, drafts of a prompt side by
             side. None: random, and recorded in the video's metadata.
         generator: Instead of a seed: the seeds are drawn from it (or from each of several, one per sample).
@@ -81,7 +81,13 @@ def make_request(
             if video is None
             else f"`video` is only for start_from= a stage after {stages[0]}"
         )
-    resolved = resolve_settings(model.settings, settings, negative_prompt=negative_prompt, num_keyframes=num_keyframes)
+    negatives = list(negative_prompt) if isinstance(negative_prompt, list | tuple) else []
+    if negatives and len(negatives) != len(prompts):
+        raise InputError(
+            f"there are {len(negatives)} negative prompts for {len(prompts)} prompts; give one, or one each"
+        )
+    one = None if negatives else cast("str | None", negative_prompt)
+    resolved = resolve_settings(model.settings, settings, negative_prompt=one, num_keyframes=num_keyframes)
     return GenerationRequest(
         prompts=tuple(p for p in prompts for _ in range(count or 1)),
         seeds=_seeds(seed, generator, len(prompts), count or 1),
@@ -89,6 +95,7 @@ def make_request(
         stages=stages,
         numerics=numerics,
         fps=_first_fps(resolved, stages[0], video),
+        negative_prompts=tuple(text for text in negatives for _ in range(count or 1)),
     )
 
 
@@ -134,7 +141,7 @@ def resolve_settings(
     else:
         raise InputError(f"settings must be CascadeSettings or a mapping of stage to options, got {shown(changes)}")
     if negative_prompt is not None:
-        out = out.replace(**{stage: {"negative_prompt": negative_prompt} for stage in STAGES})
+        out = out.with_negative_prompt(negative_prompt)
     if num_keyframes is not None:
         out = out.replace(keyframes={"num_frames": _whole(num_keyframes, "num_keyframes")})
     return out

@@ -1,6 +1,6 @@
 """What must hold before a stage runs and after it, so that no nonsense is computed on or kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from show1.config import StageName
 from show1.errors import InputError, Show1Error
 from show1.generation.request import GenerationRequest
 from show1.runtime import free_memory
+from show1.stages import PromptEmbeddings
 
 _BYTES_PER_PIXEL = 3 * 4  # three float32 channels
 
@@ -63,14 +64,27 @@ def check_finite(
     )
 
 
-def check_text(states: Sequence[Tensor], stage: StageName) -> None:
-    """Makes sure that text states, (B, L, D) each, are made of finite numbers.
+def check_texts(texts: Mapping[StageName, PromptEmbeddings], request: GenerationRequest) -> None:
+    """Makes sure that text states, (B, L, D) each, fit a request and are made of finite numbers.
+
+    Args:
+        texts: The states of the stages to come.
+        request: What is asked for.
 
     Raises:
+        InputError: They are not (B, L, D) with one sample per prompt.
         Show1Error: Some are NaN or infinite.
     """
-    if not all(bool(each.isfinite().all()) for each in states):
-        raise Show1Error(
-            f"the text states for the stage {stage!r} hold numbers that are not finite (NaN or infinity); compute in "
-            "float32 or bfloat16 (dtype=, --dtype), or check the model's weights (`show1 models verify MODEL --deep`)"
-        )
+    for stage, text in texts.items():
+        for states in (text.prompt_embeds, text.negative_prompt_embeds):
+            if states.ndim != 3 or len(states) != len(request.prompts) or not states.is_floating_point():
+                raise InputError(
+                    f"the text states for the stage {stage!r} must be floating-point of shape ({len(request.prompts)}, "
+                    f"L, D), got {states.dtype} of shape {tuple(states.shape)}"
+                )
+            if not bool(states.isfinite().all()):
+                raise Show1Error(
+                    f"the text states for the stage {stage!r} hold numbers that are not finite (NaN or infinity); "
+                    "compute in float32 or bfloat16 (dtype=, --dtype), or check the model's weights (`show1 models "
+                    "verify MODEL --deep`)"
+                )

@@ -231,7 +231,7 @@ def check_request(path: Path, known: Manifest, before: GenerationRequest, asked:
             f"another folder, or finish the run in it with `show1 resume {path}`"
         )
 
-    for key in ("prompts", "seeds", "numerics", "fps"):
+    for key in ("prompts", "negative_prompts", "seeds", "numerics", "fps"):
         if getattr(before, key) != getattr(asked, key):
             refuse(key, getattr(before, key), getattr(asked, key))
     shorter, longer = sorted((before.stages, asked.stages), key=len)

@@ -201,11 +201,19 @@ class CascadeModel:
         finally:
             self._stages.release(name)
 
-    def encode(self, request: GenerationRequest, stages: Sequence[StageName]) -> dict[StageName, PromptEmbeddings]:
+    def encode(
+        self, request: GenerationRequest, stages: Sequence[StageName] | None = None
+    ) -> dict[StageName, PromptEmbeddings]:
         """Encodes a request's prompts for some stages, one text encoder after another.
 
-        Each encoder is freed before the next one is read if the memory policy is `low`.
+        Each encoder is freed before the next one is read if the memory policy is `low`. What this gives may be changed
+        and handed to `generate(..., prompt_embeds=...)`.
+
+        Args:
+            request: What is asked for.
+            stages: The stages; None: all of the request.
         """
+        stages = request.stages if stages is None else stages
         encoders = {stage: self._encoder(stage) for stage in stages}
         texts: dict[StageName, PromptEmbeddings] = {}
         for encoder in dict.fromkeys(encoders.values()):
@@ -213,10 +221,13 @@ class CascadeModel:
                 for stage in (s for s in stages if encoders[s] is encoder):
                     to_text = STAGE_TABLE[stage].prompt
                     prompts = [to_text(p, request.settings)[0] for p in request.prompts]
-                    negative, length = to_text(getattr(request.settings, stage).negative_prompt, request.settings)
+                    one = getattr(request.settings, stage).negative_prompt
+                    avoided = request.negative_prompts or (one,) * len(prompts)
+                    negatives = [to_text(p, request.settings)[0] for p in avoided]
+                    _, length = to_text(one, request.settings)
                     texts[stage] = PromptEmbeddings(
                         prompt_embeds=encoder.encode(prompts, length),
-                        negative_prompt_embeds=encoder.encode([negative] * len(prompts), length),
+                        negative_prompt_embeds=encoder.encode(negatives, length),
                     )
             finally:
                 if self.memory == "low":

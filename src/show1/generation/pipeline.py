@@ -2,19 +2,17 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack, get_args, overload
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args, overload
 
 from torch import Tensor
 
 from show1.checkpoints.components import check_text_width
 from show1.config import Numerics, StageName
-from show1.diffusion import IndependentSeeds, PublishedSeeds, Seeds
 from show1.errors import InputError
-from show1.files import user_path
 from show1.generation.arguments import (
     GeneratorLike,
     PromptLike,
@@ -24,15 +22,15 @@ from show1.generation.arguments import (
     make_request,
     resolve_settings,
 )
-from show1.generation.checks import check_finite, check_memory, check_text
+from show1.generation.checks import check_finite, check_memory, check_texts
 from show1.generation.inputs import VideoLike, read_videos, video_tensor
-from show1.generation.manifest import MANIFEST, CostRecord, VideoModel
+from show1.generation.manifest import CostRecord, VideoModel
 from show1.generation.metadata import environment
 from show1.generation.model import CascadeModel
 from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
-from show1.generation.results import Frames, Images, OutputType, convert, make_videos
-from show1.generation.run import FinishedStage, Run
+from show1.generation.results import Frames, Images, OutputType, convert, make_seeds, make_videos
+from show1.generation.run import FinishedStage, Run, existing_run, opened_run
 from show1.options import require, shown
 from show1.runtime import Cost, explained_memory, measure
 from show1.stages import PromptEmbeddings, check_settings
@@ -40,11 +38,13 @@ from show1.video import Video
 
 logger = logging.getLogger(__name__)
 
+Texts: TypeAlias = Mapping[StageName, PromptEmbeddings]
+
 
 class CallOptions(TypedDict, total=False):
     """The optional keywords of a call of the pipeline; `make_request` and `generate` describe them."""
 
-    negative_prompt: str | None
+    negative_prompt: PromptLike | None
     seed: SeedLike
     generator: GeneratorLike
     num_keyframes: int | None
@@ -53,6 +53,7 @@ class CallOptions(TypedDict, total=False):
     until: StageName | None
     video: VideoLike | None
     numerics: Numerics
+    prompt_embeds: Texts | None
     run: Run | str | Path | None
     callbacks: Callbacks | None
 
@@ -113,6 +114,7 @@ class Show1Pipeline(CascadeModel):
         output_type: OutputType = "video",
         run: Run | str | Path | None = None,
         callbacks: Callbacks | None = None,
+        prompt_embeds: Texts | None = None,
         **options: Any,
     ) -> Any:
         """Makes a request and generates: `make_request` and `generate` in one.
@@ -123,6 +125,7 @@ class Show1Pipeline(CascadeModel):
             output_type: See `generate`.
             run: See `generate`.
             callbacks: See `generate`.
+            prompt_embeds: See `generate`.
             **options: `seed`, `settings`, `until`, ...: see `show1.make_request`.
 
         Returns:
@@ -136,19 +139,23 @@ class Show1Pipeline(CascadeModel):
         check_options(options)
         options["video"] = video = read_videos(options.get("video"))
         request = make_request(prompt, model=self, count=count, **options)
-        outputs: list[Any] = self.generate(request, run, video=video, output_type=output_type, callbacks=callbacks)
+        outputs: list[Any] = self.generate(
+            request, run, video=video, prompt_embeds=prompt_embeds, output_type=output_type, callbacks=callbacks
+        )
         return outputs[0] if isinstance(prompt, str) and count is None else outputs
 
     # fmt: off
     @overload
     def generate(
         self, request: GenerationRequest, run: Run | str | Path | None = None, *,
-        output_type: Literal["video"] = "video", video: VideoLike | None = None, callbacks: Callbacks | None = None,
+        output_type: Literal["video"] = "video", video: VideoLike | None = None, prompt_embeds: Texts | None = None,
+        callbacks: Callbacks | None = None,
     ) -> list[Video]: ...
     @overload
     def generate(
         self, request: GenerationRequest, run: Run | str | Path | None = None, *,
-        output_type: OutputType, video: VideoLike | None = None, callbacks: Callbacks | None = None,
+        output_type: OutputType, video: VideoLike | None = None, prompt_embeds: Texts | None = None,
+        callbacks: Callbacks | None = None,
     ) -> list[Any]: ...
     # fmt: on
     def generate(
@@ -158,6 +165,7 @@ class Show1Pipeline(CascadeModel):
         *,
         output_type: OutputType = "video",
         video: VideoLike | None = None,
+        prompt_embeds: Texts | None = None,
         callbacks: Callbacks | None = None,
     ) -> list[Any]:
         """Generates what a request asks for.
@@ -168,6 +176,8 @@ class Show1Pipeline(CascadeModel):
             output_type: `video`: `Video`; `np`: uint8 (F, H, W, 3); `pt`: float32 (3, F, H, W) in about [-1, 1], not
                 clipped, so that `video=` continues from exactly this; `pil`: a list of images.
             video: What the request's first stage works on, if it needs a video: see `make_request`.
+            prompt_embeds: Text states for all stages, such as changed ones of `encode`; None: the prompts are encoded.
+                No record can repeat them, so that they are not for runs.
             callbacks: What to call while it runs, and what cancels it.
 
         Returns:
@@ -180,7 +190,13 @@ class Show1Pipeline(CascadeModel):
         """
         self.check(request)
         current = None if video is None else video_tensor(video, request)
-        return self._generate(request, run, current, output_type, callbacks)
+        if prompt_embeds is not None:
+            if run is not None:
+                raise InputError("a run folder cannot keep `prompt_embeds`; leave `run` out")
+            lacking = [stage for stage in request.stages if stage not in prompt_embeds]
+            require(not lacking, "prompt_embeds", list(prompt_embeds), f"of the stages {', '.join(request.stages)}")
+            check_texts(prompt_embeds, request)
+        return self._generate(request, run, current, output_type, callbacks, prompt_embeds)
 
     def _generate(
         self,
@@ -189,6 +205,7 @@ class Show1Pipeline(CascadeModel):
         current: Tensor | None,
         output_type: OutputType,
         callbacks: Callbacks | None,
+        prompt_embeds: Texts | None = None,
     ) -> list[Any]:
         """Runs the stages that are not finished on a video (B, 3, F, h, w), or from the prompts alone."""
         require(output_type in get_args(OutputType), "output_type", output_type, "'video', 'np', 'pt' or 'pil'")
@@ -200,10 +217,10 @@ class Show1Pipeline(CascadeModel):
                 + ("give `video`" if current is None else "leave `video` out")
             )
         check_memory(request, None if current is None else current.shape[2])
-        with nullcontext() if run is None else _opened(run) as folder:
+        with nullcontext() if run is None else opened_run(run) as folder:
             done = () if folder is None else self._begin(request, folder, current).finished_stages
             pending = [stage for stage in request.stages if stage not in done]
-            texts = self._encode(request, pending, folder, calls)
+            texts = dict(prompt_embeds or self._encode(request, pending, folder, calls))
             for stage, following in zip(request.stages, (*request.stages[1:], None), strict=True):
                 if stage in done:
                     if folder is not None and following not in done:
@@ -217,7 +234,7 @@ class Show1Pipeline(CascadeModel):
                         current = network(
                             current,
                             texts.pop(stage),
-                            seeds=_seeds(request),
+                            seeds=make_seeds(request),
                             settings=getattr(request.settings, stage),
                             numerics=request.numerics,
                             on_step=partial(self._step_end, request, stage, calls),
@@ -247,7 +264,7 @@ class Show1Pipeline(CascadeModel):
             RunError: The run folder belongs to another request, other weights or adapters, or another process.
         """
         self.check(request)
-        with Run.create() if run is None else _opened(run) as folder:
+        with Run.create() if run is None else opened_run(run) as folder:
             return self._begin(request, folder, None if video is None else video_tensor(video, request))
 
     def _begin(self, request: GenerationRequest, run: Run, video: Tensor | None) -> Run:
@@ -274,7 +291,7 @@ class Show1Pipeline(CascadeModel):
             RunError: The run is damaged, was made by other weights or adapters, or is being written by another process.
             InputError: This pipeline lacks a stage of the run.
         """
-        with _existing(run) as folder:
+        with existing_run(run) as folder:
             request, stage = folder.begun_request, folder.next_stage
             if stage is None:
                 return None
@@ -318,7 +335,7 @@ class Show1Pipeline(CascadeModel):
             RunError: The run is damaged, was made by other weights or adapters, or is being written by another process.
             InputError: This pipeline lacks a stage of the run.
         """
-        with _existing(run) as folder:
+        with existing_run(run) as folder:
             begun = folder.begun_request
             request = dataclasses.replace(begun, settings=resolve_settings(begun.settings, settings))
             self.check(request)
@@ -375,24 +392,7 @@ class Show1Pipeline(CascadeModel):
         calls.stage_start("text")
         with self._measured("in the text encoder") as cost:
             texts = self.encode(request, stages)
-            for stage, states in texts.items():
-                check_text((states.prompt_embeds, states.negative_prompt_embeds), stage)
+            check_texts(texts, request)
         if run is not None:
             run.record_text(CostRecord.model_validate(cost.to_dict()))
         return texts
-
-
-def _seeds(request: GenerationRequest) -> Seeds:
-    if request.numerics == "published":
-        return PublishedSeeds(request.seeds[0])
-    return IndependentSeeds(request.seeds)
-
-
-def _existing(run: Run | str | Path) -> Run:
-    return run if isinstance(run, Run) else Run.open(run)
-
-
-def _opened(run: Run | str | Path) -> Run:
-    if isinstance(run, Run) or (user_path(run, "run") / MANIFEST).is_file():
-        return _existing(run)
-    return Run.create(run)

@@ -32,6 +32,8 @@ class GenerationRequest(Options):
     """`published` repeats the published run's random draws and rounding."""
     fps: float
     """Frames per second of the first stage's input, or of the keyframes."""
+    negative_prompts: tuple[str, ...] = ()
+    """One per sample, for every stage, in place of those of the settings; empty: as the settings say."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,6 +47,7 @@ class GenerationRequest(Options):
         for seed in self.seeds:
             require(0 <= seed < 2**bits, what, seed, f"a whole number from 0 to 2**{bits} - 1")
         self.check("seeds", len(self.seeds) == len(self.prompts), f"{len(self.prompts)} seeds, one per sample")
+        self.check("negative_prompts", len(self.negative_prompts) in (0, len(self.prompts)), "one per sample, or none")
         in_order = tuple(stage for stage in STAGES if stage in self.stages)
         self.check("stages", self.stages == in_order, f"some of {', '.join(STAGES)}, in this order")
         if self.numerics == "published" and len(self.prompts) > 1:
@@ -108,7 +111,11 @@ class GenerationRequest(Options):
 
     def sample(self, index: int, stages: tuple[StageName, ...]) -> "GenerationRequest":
         """The request for one sample only, with other stages."""
-        return dataclasses.replace(self, prompts=(self.prompts[index],), seeds=(self.seeds[index],), stages=stages)
+        settings = self.settings
+        if self.negative_prompts:
+            settings = settings.with_negative_prompt(self.negative_prompts[index])
+        one: dict[str, Any] = {"prompts": (self.prompts[index],), "seeds": (self.seeds[index],), "negative_prompts": ()}
+        return dataclasses.replace(self, **one, settings=settings, stages=stages)
 
     def up_to(self, stage: StageName) -> "GenerationRequest":
         """The same request with this stage as its last one."""
@@ -123,6 +130,8 @@ class GenerationRequest(Options):
         before = self.up_to(stage).stages
         settings = {k: v for k, v in _chosen(self.settings).items() if k in before or k not in STAGES}
         parts = {"prompts": self.prompts, "seeds": self.seeds, "numerics": self.numerics, "settings": settings}
+        if self.negative_prompts:
+            parts["negative_prompts"] = self.negative_prompts
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from show1.diffusion import IndependentSeeds, PublishedSeeds, Seeds
 from show1.generation.manifest import Environment, VideoModel
 from show1.generation.metadata import VideoRecord
 from show1.generation.request import GenerationRequest
@@ -41,6 +42,13 @@ def make_videos(video: Tensor, request: GenerationRequest, model: VideoModel, pl
         )
         out.append(Video.from_tensor(frames, fps=fps, metadata=record.to_dict()))
     return out
+
+
+def make_seeds(request: GenerationRequest) -> Seeds:
+    """The source of a request's random numbers."""
+    if request.numerics == "published":
+        return PublishedSeeds(request.seeds[0])
+    return IndependentSeeds(request.seeds)
 
 
 def convert(video: Video, tensor: Tensor, output_type: OutputType) -> Any:

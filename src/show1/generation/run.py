@@ -45,7 +45,7 @@ from show1.generation.manifest import (
 from show1.generation.output import OutputFile
 from show1.generation.request import GenerationRequest
 
-__all__ = ["MANIFEST", "FinishedStage", "Run"]
+__all__ = ["MANIFEST", "FinishedStage", "Run", "existing_run", "opened_run"]
 
 
 class FinishedStage(StageRecord):
@@ -374,3 +374,15 @@ class Run:
         begin = self.load_input()
         if (begin is None) != (video is None) or (begin is not None and video is not None and not begin.equal(video)):
             raise RunError(f"{self.path} began with another video; name another folder")
+
+
+def existing_run(run: Run | str | Path) -> Run:
+    """A run that must exist, by its folder or as it is."""
+    return run if isinstance(run, Run) else Run.open(run)
+
+
+def opened_run(run: Run | str | Path) -> Run:
+    """A run by its folder, which may be new, or as it is."""
+    if isinstance(run, Run) or (user_path(run, "run") / MANIFEST).is_file():
+        return existing_run(run)
+    return Run.create(run)
