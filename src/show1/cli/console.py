@@ -76,6 +76,7 @@ def own_messages_only() -> Iterator[None]:
     """Shows the warnings of show1 on stderr and hides the noise of other packages, unless `SHOW1_DEBUG` is set."""
     logger, root = logging.getLogger("show1"), logging.getLogger()
     handler, silent = _ConsoleHandler(), logging.NullHandler()
+    handler.setLevel(logging.DEBUG if debugging() else logging.WARNING)
     level = logger.level
     logger.addHandler(handler)
     root.addHandler(silent)  # without any handler, Python prints the warnings of every logger

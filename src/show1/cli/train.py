@@ -52,6 +52,7 @@ def run(
         Cancelled: Ctrl-C.
     """
     from show1.training import describe, train
+    from show1.training.validation import SEED
 
     quiet_libraries()
     config = resolve(kind, given, config_file)
@@ -59,13 +60,15 @@ def run(
     main_process = int(os.environ.get("RANK", "0")) == 0
     quiet = quiet or not main_process
     source = open_clips(config.data, config.clips, loop.seed, quiet=quiet)
+    validation = loop.val_data and open_clips(loop.val_data, config.clips, SEED, quiet=quiet) or None
     if dry_run:
-        say_json(describe(options, loop, source))
+        say_json(describe(options, loop, source, validation=validation))
         return
     if not quiet:
+        tell(_scale(loop))
         tell(json.dumps(dataclasses.replace(config, data=source.spec).to_dict(), indent=2))
     export = supervise(
-        lambda on_log, stop: train(options, loop, source, on_log=on_log, stop=stop),
+        lambda on_log, stop: train(options, loop, source, validation=validation, on_log=on_log, stop=stop),
         steps=loop.steps,
         folder=loop.folder,
         resume=f"show1 train {kind.task} --out {shlex.quote(loop.out)}",
@@ -73,6 +76,15 @@ def run(
     )
     if main_process:
         say(str(export))
+
+
+def _scale(loop: LoopOptions) -> str:
+    """Says how many processes train, and what batch they have in all."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes == 1:
+        return f"1 process with batches of {loop.batch_size}"
+    each = f"{loop.batch_size} in each"
+    return f"{processes} processes with batches of {processes * loop.batch_size}: {each}"
 
 
 def resolve(kind: type[TaskOptions], given: dict[str, Any], config_file: Path | None) -> TrainingConfig:
@@ -115,6 +127,8 @@ _FIRST = ("out", "network", "init", "text", "vae")
 
 _METAVARS = {
     "out": "DIR",
+    "val_data": "DIR",
+    "tracker": "NAME",
     "init": "DIR",
     "text": "DIR",
     "vae": "DIR",

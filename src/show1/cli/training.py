@@ -1,9 +1,12 @@
 """What `show1 train` and `show1 customize` share: clips, saved options, progress, and Ctrl-C."""
 
+import logging
+import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -122,9 +125,10 @@ def supervise(
     """
     from show1.training.checkpoint import last_checkpoint
 
-    with asked_by_signals() as stop:
+    progress = TrainingProgress(steps)
+    with asked_by_signals() as stop, nullcontext() if quiet else progress:
         try:
-            return learn(None if quiet else TrainingProgress(steps), stop)
+            return learn(None if quiet else progress, stop)
         except (Cancelled, KeyboardInterrupt) as error:
             cause: Cancelled = stopped(error) if isinstance(error, KeyboardInterrupt) else error
             if isinstance(error, Cancelled) and stop is not None and stop.number is not None:
@@ -136,16 +140,55 @@ def supervise(
             raise cause from None
 
 
-class TrainingProgress:
-    """Prints a line now and then: step, loss, speed, time left."""
+class TrainingProgress(logging.Handler):
+    """Prints a line now and then: step, loss, speed, time left; and, where none comes for long, what is being done.
+
+    A context manager. What is being done is what the trainer logs.
+    """
 
     def __init__(self, steps: int) -> None:
+        super().__init__(logging.INFO)
         self._steps = steps
         self._first: tuple[float, float] | None = None
         self._last_line = 0.0
+        self._doing, self._ended = "preparing", threading.Event()
+        self._logger = logging.getLogger("show1.training")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Notes what is being done."""
+        self._doing, self._since = record.getMessage(), time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._level = self._logger.level
+        self._logger.addHandler(self)
+        self._logger.setLevel(min(logging.INFO, self._logger.getEffectiveLevel()))
+        self._last_word = self._since = time.monotonic()
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._logger.removeHandler(self)
+        self._logger.setLevel(self._level)
+
+    def _watch(self) -> None:
+        """Says what is being done, after each few seconds without a word."""
+        while not self._ended.wait(0.5):
+            if time.monotonic() - self._last_word >= SECONDS_BETWEEN_LINES - 1:
+                self._tell(f"{self._doing}, {duration(time.monotonic() - self._since)} so far")
+
+    def _tell(self, text: str) -> None:
+        self._last_word = time.monotonic()
+        tell(text)
 
     def __call__(self, line: "Line") -> None:
         now, step = time.monotonic(), line["step"]
+        if "val_loss" in line:
+            values = ", ".join(
+                f"{name.removeprefix('val_')} {value:.4g}" for name, value in line.items() if name != "step"
+            )
+            self._tell(f"step {step:.0f}/{self._steps}, validation: {values}")
+            return
         if self._first is None:
             self._first = (now, step)
         began, start = self._first
@@ -154,7 +197,7 @@ class TrainingProgress:
         self._last_line = now
         left = (now - began) / (step - start) * (self._steps - step) if step > start else None
         text = f"step {step:.0f}/{self._steps}, loss {line['loss']:.4f}, {line['samples_per_second']:.1f} samples/s"
-        tell(text + (f", {duration(left)} left" if left else ""))
+        self._tell(text + (f", {duration(left)} left" if left else ""))
 
 
 def quiet_libraries() -> None:

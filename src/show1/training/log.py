@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -10,14 +10,32 @@ from typing import Any, Self
 
 import torch
 
-from show1.errors import MissingDependencyError, OutputError
+from show1.errors import InputError, MissingDependencyError, OutputError
 from show1.files import write_text
 from show1.training.checkpoint import explained_writing
 
 logger = logging.getLogger(__name__)
 
 Line = dict[str, float]
-"""A line of the log: "step", "loss", "grad_norm", "lr", "samples_per_second", and the other values of the task."""
+"""A line of the log: "step", "loss", "grad_norm", "lr", "samples_per_second", and the other values of the task; or of a
+validation: "step", "val_loss", and others that begin with "val_"."""
+
+
+def check_trackers(names: Sequence[str]) -> list[str]:
+    """Gives the names of accelerate's trackers as accelerate takes them.
+
+    Raises:
+        InputError: There is no such tracker.
+        MissingDependencyError: Its package is not installed.
+    """
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise InputError(f"tracker: unknown tracker {name!r}; the trackers are {', '.join(LOGGER_TYPE_TO_CLASS)}")
+        if name not in [kind.value for kind in get_available_trackers()]:
+            raise MissingDependencyError(f"tracker: {name} is not installed; pip install {name.replace('_', '-')}")
+    return list(names)
 
 
 class RunLog:
@@ -27,12 +45,15 @@ class RunLog:
         folder: The run's folder.
         start: Step from which the run resumes; later lines of a run that was killed are dropped.
         on_line: Called with every line.
+        trackers: Accelerate's trackers that get every line, and the sheets if they take images.
 
     Raises:
         MissingDependencyError: TensorBoard is not installed.
     """
 
-    def __init__(self, folder: Path, start: int, on_line: Callable[[Line], None] | None = None) -> None:
+    def __init__(
+        self, folder: Path, start: int, on_line: Callable[[Line], None] | None = None, trackers: Sequence[Any] = ()
+    ) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -44,7 +65,7 @@ class RunLog:
             write_text(file, "".join(line + "\n" for line in kept))
         self._file = file.open("a")
         self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
-        self._on_line = on_line
+        self._on_line, self._trackers = on_line, trackers
 
     def write(self, line: Line) -> None:
         """Adds a line to the log and to TensorBoard."""
@@ -54,7 +75,9 @@ class RunLog:
             self._file.flush()
             for name, number in line.items():
                 self._tensorboard.add_scalar(name, number, int(line["step"]))
-        logger.info("%s", text)
+        for tracker in self._trackers:
+            tracker.log({name: number for name, number in line.items() if name != "step"}, step=int(line["step"]))
+        logger.debug("%s", text)
         if self._on_line is not None:
             self._on_line(line)
 
@@ -63,6 +86,9 @@ class RunLog:
         pixels = torch.frombuffer(bytearray(sheet.convert("RGB").tobytes()), dtype=torch.uint8)
         with self._explained():
             self._tensorboard.add_image("samples", pixels.view(sheet.height, sheet.width, 3), step, dataformats="HWC")
+        for tracker in self._trackers:
+            if tracker.name == "wandb":
+                tracker.log_images({"samples": [sheet]}, step=step)
 
     def __enter__(self) -> Self:
         return self

@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 
-from show1.errors import Cancelled, RunError
+from show1.errors import Cancelled, InputError, RunError
 from show1.files import write_json
 from show1.media import contact_sheet, save_sheet
 from show1.runtime import explained_memory
 from show1.training.batches import last_start
 from show1.training.checkpoint import (
+    CONFIG,
     exported_step,
     last_checkpoint,
     load_checkpoint,
@@ -27,12 +28,13 @@ from show1.training.checkpoint import (
     save_export,
     step_of,
 )
-from show1.training.log import Line, RunLog
-from show1.training.objective import moved
+from show1.training.log import Line, RunLog, check_trackers
+from show1.training.objective import to_device
 from show1.training.optimizer import averaged, lr_factor, make_optimizer, update_average
 from show1.training.options import LoopOptions
 from show1.training.state import TrainingState
 from show1.training.tasks.base import Batch, Task
+from show1.training.validation import Validation
 from show1.video import Video
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ def fit(
     *,
     name: str,
     records: Mapping[str, Mapping[str, Any]],
+    validation: Validation | None = None,
     on_log: Callable[[Line], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Path:
@@ -65,7 +68,8 @@ def fit(
         loop: How.
         name: Name of the task in the record of the export.
         records: JSON files to write into the run's folder, such as `config.json` with all options.
-        on_log: Called by the main process with every line of the log.
+        validation: What the main process measures now and then.
+        on_log: Called by the main process with every line of the log; lines of a validation have only `val_` values.
         stop: Asked after every step, in runs of one process; when it returns True, the run writes a checkpoint and
             stops.
 
@@ -73,32 +77,45 @@ def fit(
         The folder `export/` with what the task exports with averaged weights.
 
     Raises:
+        InputError: There is no such tracker, or no device for the number format.
+        MissingDependencyError: A tracker's package is not installed.
         RunError: The loss is not finite.
         Cancelled: `stop` returned True.
     """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state()  # another run of this process may have had another precision
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # several processes on CPUs talk through gloo
-        mixed_precision=loop.mixed_precision,
-        gradient_accumulation_steps=loop.accumulate,
-        step_scheduler_with_optimizer=False,
-    )
+    accelerator = _make_accelerator(loop)
     if accelerator.is_main_process:
         for file, values in records.items():
             write_json(loop.folder / file, dict(values))
     accelerator.wait_for_everyone()
     checkpoint = last_checkpoint(loop.folder)
     with explained_memory("in training", SMALLER):
-        run = _Run(task, loop, accelerator, checkpoint)
+        run = _Run(task, loop, accelerator, checkpoint, validation)
         if accelerator.is_main_process:
-            with RunLog(loop.folder, step_of(checkpoint), on_log) as log:
+            accelerator.init_trackers("show1", {key: str(value) for key, value in records[CONFIG].items()})
+            with RunLog(loop.folder, step_of(checkpoint), on_log, accelerator.trackers) as log:
                 run.train(batches, name, log, stop)
         else:
             run.train(batches, name, None, stop)
+        accelerator.end_training()
     return loop.folder / "export"
+
+
+def _make_accelerator(loop: LoopOptions) -> Any:
+    """Makes what knows the devices and processes of a training."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if loop.mixed_precision == "fp16" and not torch.accelerator.is_available():
+        raise InputError("mixed_precision: fp16 needs a GPU, whose gradients it scales; use bf16, or leave it out")
+    AcceleratorState._reset_state()  # another run of this process may have had another precision
+    return Accelerator(
+        cpu=not torch.accelerator.is_available(),  # several processes on CPUs talk through gloo
+        mixed_precision=loop.mixed_precision,
+        gradient_accumulation_steps=loop.accumulate,
+        step_scheduler_with_optimizer=False,
+        log_with=check_trackers(loop.tracker) or None,
+        project_dir=loop.folder,
+    )
 
 
 def describe_task(task: Task, folder: Path) -> dict[str, Any]:
@@ -115,10 +132,12 @@ def describe_task(task: Task, folder: Path) -> dict[str, Any]:
 class _Run:
     """The training of one process."""
 
-    def __init__(self, task: Task, loop: LoopOptions, accelerator: Any, checkpoint: Path | None) -> None:
+    def __init__(
+        self, task: Task, loop: LoopOptions, accelerator: Any, checkpoint: Path | None, validation: Validation | None
+    ) -> None:
         from diffusers.training_utils import EMAModel
 
-        self.task, self.loop, self.accelerator = task, loop, accelerator
+        self.task, self.loop, self.accelerator, self.validation = task, loop, accelerator, validation
         optimizer = make_optimizer(task, loop)
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.trained = [p for p in task.parameters() if p.requires_grad]
@@ -141,15 +160,10 @@ class _Run:
         """Trains to the last step; the main process has the log."""
         loop, accelerator = self.loop, self.accelerator
         parts = batches(accelerator.process_index, accelerator.num_processes, self.start)
-        preview = next(batches(0, 1, last_start(loop.batch_size))) if log is not None else {}
-
-        def preview_and_export(step: int) -> None:
-            if log is not None:
-                with averaged(self.ema, self.trained):
-                    _preview_and_export(self.task, _to(preview, accelerator.device), loop.folder, name, step, log)
-            accelerator.wait_for_everyone()
+        unseen = next(batches(0, 1, last_start(loop.batch_size))) if log is not None else {}
 
         self.model.train()
+        logger.info("training from step %d of %d", self.start, loop.steps)
         began, count = time.monotonic(), 0
         sums: dict[str, torch.Tensor] = {}
         for step in range(self.start, loop.steps):
@@ -165,7 +179,7 @@ class _Run:
                 line = {
                     "step": done,
                     **means,
-                    "grad_norm": float(norm),
+                    **({"grad_norm": float(norm)} if norm.isfinite() else {}),  # float16 skips steps that overflow
                     "lr": max(group["lr"] for group in self.optimizer.param_groups),
                     "samples_per_second": samples / (time.monotonic() - began),
                 }
@@ -174,22 +188,61 @@ class _Run:
                 if not math.isfinite(means["loss"]):
                     raise RunError(f"the loss at step {done} is {means['loss']}; lower learning_rate and start again")
                 began, count, sums = time.monotonic(), 0, {}
+            self._validate(done, log)
             if checkpoint_due:
                 save_checkpoint(accelerator, self.state, loop.folder, done, keep=loop.keep_checkpoints)
             if done < loop.steps and loop.sample_every and done % loop.sample_every == 0:
-                preview_and_export(done)
+                self._preview_and_export(unseen, name, done, log)
             if stopping and done < loop.steps:
                 raise Cancelled(f"{loop.folder} holds step {done} of {loop.steps}")
 
         # after the last checkpoint, and again in a run that was killed between the two
         if exported_step(loop.folder) != max(self.start, loop.steps):
-            preview_and_export(max(self.start, loop.steps))
+            self._preview_and_export(unseen, name, max(self.start, loop.steps), log)
+
+    @torch.no_grad()
+    def _preview_and_export(self, unseen: Batch, name: str, step: int, log: RunLog | None) -> None:
+        """Writes a sheet of samples and the export, with the averaged weights.
+
+        Args:
+            unseen: A batch that is not learned from.
+            name: Name of the task.
+            step: Number of steps done.
+            log: The log of the main process; None in the others, which wait.
+        """
+        if log is not None:
+            logger.info("drawing samples and writing the export of step %d", step)
+            task, folder, device = self.task, self.loop.folder, self.accelerator.device
+            shown = unseen if self.validation is None else self.validation.shown()
+            with averaged(self.ema, self.trained):
+                task.eval()
+                task.calibrate(to_device(unseen, device))
+                samples = task.preview(to_device(shown, device))
+                if samples:
+                    clips = [Video.from_tensor(video, fps=2.0).frames for _, video in samples]
+                    sheet = contact_sheet(clips, labels=[caption for caption, _ in samples])
+                    (folder / "samples").mkdir(exist_ok=True)
+                    save_sheet(sheet, folder / "samples" / f"step-{step:07d}.png", overwrite=True)
+                    log.show(sheet, step)
+                save_export(folder, task.export, name, step)
+                task.train()
+            logger.info("training after step %d", step)
+        self.accelerator.wait_for_everyone()
+
+    def _validate(self, step: int, log: RunLog | None) -> None:
+        """Measures on other clips, where that is due."""
+        if self.validation is None or not self.validation.is_due(step):
+            return
+        if log is not None:
+            with averaged(self.ema, self.trained):
+                log.write({"step": step, **self.validation.measure(self.task, self.accelerator.device)})
+        self.accelerator.wait_for_everyone()
 
     def _step(self, parts: Iterator[Batch], step: int, sums: dict[str, torch.Tensor]) -> torch.Tensor:
         """Does a step of the optimizer, adds the losses to the sums and returns the norm of the gradients."""
         loop, accelerator = self.loop, self.accelerator
         for part in range(loop.accumulate):
-            batch = _to(next(parts), accelerator.device)
+            batch = to_device(next(parts), accelerator.device)
             torch.manual_seed(_seed(loop.seed, step, part, accelerator.process_index))
             with accelerator.accumulate(self.model):
                 losses = self.model(batch)
@@ -205,25 +258,6 @@ class _Run:
         return norm
 
 
-@torch.no_grad()
-def _preview_and_export(task: Task, batch: Batch, folder: Path, name: str, step: int, log: RunLog) -> None:
-    """Writes a sheet of samples and the export, with the weights as they are now."""
-    task.eval()
-    samples = task.preview(batch)
-    if samples:
-        clips = [Video.from_tensor(video, fps=2.0).frames for _, video in samples]
-        sheet = contact_sheet(clips, labels=[caption for caption, _ in samples])
-        (folder / "samples").mkdir(exist_ok=True)
-        save_sheet(sheet, folder / "samples" / f"step-{step:07d}.png", overwrite=True)
-        log.show(sheet, step)
-    save_export(folder, task.export, name, step)
-    task.train()
-
-
 def _seed(seed: int, step: int, part: int, rank: int) -> int:
     digest = hashlib.sha256(f"{seed}/{step}/{part}/{rank}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    return {k: moved(v, device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}

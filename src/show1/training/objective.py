@@ -90,6 +90,7 @@ def predict(
     *,
     max_timestep: int,
     logit: tuple[float, float] | None,
+    t: Tensor | None = None,
 ) -> Predicted:
     """Adds noise of a random level and asks the network. Draws from the global generator.
 
@@ -101,10 +102,11 @@ def predict(
         prediction: What the network predicts.
         max_timestep: See `draw_timesteps`.
         logit: See `draw_timesteps`.
+        t: (B,) noise levels; None draws them.
     """
     x0 = inputs.x0
     noise = moved(torch.randn(x0.shape), x0.device)
-    t = moved(draw_timesteps(len(x0), max_timestep, logit), x0.device)
+    t = moved(draw_timesteps(len(x0), max_timestep, logit) if t is None else t, x0.device)
     if inputs.noise_from is not None:
         noise, t = noise[inputs.noise_from], t[inputs.noise_from]
     if inputs.noised is not None:
@@ -147,6 +149,11 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Moves the tensors of a batch, of any shapes, to a device."""
+    return {name: moved(value, device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 
 CORRUPTED_FROM = 100

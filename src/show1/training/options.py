@@ -48,8 +48,8 @@ class StepOptions(Options):
     """Decay of the averaged weights, which are what is exported; it rises to this value over the first steps. 0 exports
     the last weights."""
 
-    mixed_precision: Literal["no", "bf16"] = "no"
-    """Number format of the networks' arithmetic; `no` is float32."""
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    """Number format of the networks' arithmetic; `no` is float32, `fp16` is for GPUs that lack bf16."""
 
     seed: int = 0
     """Seed of initial weights, data order, noise and dropout."""
@@ -93,10 +93,31 @@ class LoopOptions(StepOptions):
     workers: int = 0
     """Number of processes that load clips; 0 loads them in the training process."""
 
+    val_data: str | None = None
+    """Other clips to validate on, named as `data` is: losses and sample sheets then show whether more than the clips
+    themselves is learned."""
+
+    val_share: float = 0.0
+    """Share of the clips of `data` to validate on instead of learning from them, less than 1."""
+
+    val_clips: int = 64
+    """Number of clips to validate on, at most."""
+
+    val_every: int = 500
+    """Number of steps from one validation to the next; there is also one at the end."""
+
+    tracker: tuple[str, ...] = ()
+    """Where the log goes as well, such as `wandb` or `mlflow`; may be given several times. The package has to be
+    installed, and is told where to write by its own environment variables."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive("learning_rate")
         self.check_range("workers", least=0)
+        self.check("val_share", 0 <= self.val_share < 1, "at least 0, less than 1")
+        self.check_range("val_clips", "val_every", least=1)
+        if self.val_share and self.val_data is not None:
+            raise InputError("val_share holds clips of data out, but val_data names others; leave one of them out")
 
     @property
     def folder(self) -> Path:

@@ -1,5 +1,6 @@
 """Training of the stages' networks."""
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -20,12 +21,13 @@ from show1.training.loop import SMALLER, describe_task, fit
 from show1.training.options import LoopOptions, TaskOptions, TrainingConfig
 from show1.training.tasks.base import Task, make_task
 from show1.training.tasks.text_conditioner import TextConditioner
+from show1.training.validation import Validation, held_out
 
 logger = logging.getLogger(__name__)
 
 _MAY_CHANGE = frozenset(
     ("steps", "log_every", "checkpoint_every", "keep_checkpoints", "sample_every", "workers", "out", "cuda_graphs")
-    + ("skip_bad",)
+    + ("skip_bad", "val_data", "val_clips", "val_every", "tracker")
 )
 """Options that may change when a run resumes."""
 
@@ -35,6 +37,7 @@ def train(
     loop: LoopOptions,
     source: ClipSource,
     *,
+    validation: ClipSource | None = None,
     on_log: Callable[[Line], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Path:
@@ -44,7 +47,8 @@ def train(
         options: What to train: the options of a task, such as `KeyframesOptions`.
         loop: How to train it.
         source: The clips to learn from: a `show1.data.folder.ClipFolder`, or a source of your own.
-        on_log: Called by the main process with every line of the log.
+        validation: Other clips to validate on; `loop.val_share` holds some of `source` out instead.
+        on_log: Called by the main process with every line of the log; lines of a validation have only `val_` values.
         stop: Asked after every step, in runs of one process; when it returns True, the run writes a checkpoint and
             stops.
 
@@ -57,37 +61,51 @@ def train(
         InputError: Options do not go together, or the data or the `init` folder cannot be used.
         Cancelled: `stop` returned True.
     """
-    records, view = _checked(options, loop, source)
+    records, view = _checked(options, loop, source, validation)
+    if loop.val_share:
+        source, validation = held_out(source, loop.val_share)
     torch.manual_seed(loop.seed)
     with explained_memory("in training", SMALLER):
         task = make_task(options, source)
     _warn_of_captions(task, source)
     batches = partial(clip_batches, source, view, loop)
-    return fit(task, batches, loop, name=options.task, records=records, on_log=on_log, stop=stop)
+    measured = None if validation is None else Validation(validation, view, loop)
+    return fit(task, batches, loop, name=options.task, records=records, validation=measured, on_log=on_log, stop=stop)
 
 
-def describe(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> dict[str, Any]:
+def describe(
+    options: TaskOptions, loop: LoopOptions, source: ClipSource, *, validation: ClipSource | None = None
+) -> dict[str, Any]:
     """Says what a run would train, without training: parameter counts and the resolved options (`--dry-run`).
 
     Raises:
         RunError: The folder holds a run with other options or of other clips.
         InputError: Options do not go together, or a folder cannot be used.
     """
-    records, _ = _checked(options, loop, source)
+    records, _ = _checked(options, loop, source, validation)
+    if loop.val_share:
+        held_out(source, loop.val_share)
     task = make_task(options, source)
     _warn_of_captions(task, source)
     return {"config": records[CONFIG], **describe_task(task, loop.folder)}
 
 
-def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> tuple[dict[str, dict[str, Any]], ClipView]:
+def _checked(
+    options: TaskOptions, loop: LoopOptions, source: ClipSource, validation: ClipSource | None
+) -> tuple[dict[str, dict[str, Any]], ClipView]:
     """The records of a run, by file, and what it sees of a clip.
 
     Refuses what does not go together, another run's folder, and clips that cannot be used.
     """
     options.check_loop(loop)
-    if not hasattr(source, "options"):
-        kind = type(source).__name__
-        raise InputError(f"{kind} is not a source of clips; derive it from show1.data.clips.ClipSource")
+    for clips in (source,) if validation is None else (source, validation):
+        if not hasattr(clips, "options"):
+            kind = type(clips).__name__
+            raise InputError(f"{kind} is not a source of clips; derive it from show1.data.clips.ClipSource")
+    if validation is not None:
+        loop = dataclasses.replace(loop, val_data=validation.spec)
+    elif loop.val_data is not None:
+        raise InputError("val_data only names the clips; open them too, and give them as `validation`")
     if source.clips_per_scene > 1 and not options.shares_noise:
         raise InputError(f"data: {source.spec} shows scenes in several motions, which is only for keyframes")
     if loop.part_size % source.clips_per_scene:
@@ -106,7 +124,8 @@ def _checked(options: TaskOptions, loop: LoopOptions, source: ClipSource) -> tup
         "choose another folder",
     )
     check_contents(loop.folder, learned_from, options, source)
-    source.prepare(view, captions=options.reads_captions)
+    for clips in (source,) if validation is None else (source, validation):
+        clips.prepare(view, captions=options.reads_captions)
     return {CONFIG: config, LEARNED_FROM: learned_from}, view
 
 

@@ -194,12 +194,14 @@ def prepare(config: CustomizationConfig, cascade: Cascade, device: torch.device)
         _check_unchanged(kept.learned_from, learned_from)
         return kept
     learner = make_learner(config, cascade)
+    logger.info("reading the clips and encoding the prompts")
     clips = read_clips(config, learner)
     save_reference_sheet(config, clips, config.folder / "reference.png")
     prompts = config.preview or tuple(dict.fromkeys(clips.prompts))[:2]
     tensors = {"clips": clips.video, **_encode(config, cascade, clips.prompts, prompts, device)}
     tensors |= learner.prepare(clips.video, clips.source, device)
     if config.inverts:
+        logger.info("finding the start noise of the clips by %d steps of inversion", config.inversion_steps)
         tensors["start_noise"] = _invert(part, clips.video, tensors["text"], config.inversion_steps, device)
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     prepared = Prepared(tensors=tensors, prompts=prompts, learned_from=learned_from)

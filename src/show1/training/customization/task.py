@@ -65,8 +65,9 @@ class CustomizationTask(Task):
         self.unet: Any = load_network(NETWORK_CLASSES[network.kind], self._part / network.name, **place)
         set_temporal_dropout(self.unet, 0.0)  # a few hundred steps on a clip or two are no place for it
         self.method = METHOD_CLASSES[config.resolved_method](self.unet, config)
-        if config.mixed_precision == "bf16":
-            hold_frozen_in(self.unet, torch.bfloat16)
+        self._dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.mixed_precision]
+        if config.mixed_precision != "no":
+            hold_frozen_in(self.unet, self._dtype)
         if config.gradient_checkpointing:
             if network.kind != "pixel_unet":
                 raise InputError("gradient_checkpointing: the expert's network does not support it; leave it out")
@@ -130,7 +131,8 @@ class CustomizationTask(Task):
     def preview(self, batch: Batch) -> list[Sample]:
         """The first clip, and what the network makes of the sheet's prompts (from that clip, in later stages)."""
         texts = self._prompts
-        with torch.autocast(self.unet.device.type, torch.bfloat16, enabled=self._config.mixed_precision == "bf16"):
+        lower = self._dtype if self._dtype != torch.float32 else torch.bfloat16
+        with torch.autocast(self.unet.device.type, lower, enabled=self._config.mixed_precision != "no"):
             made = self._sample()
         rows = [("the clip that is learned", self._held("clips")[0].cpu())]
         return [*rows, *zip(texts, made, strict=True)]

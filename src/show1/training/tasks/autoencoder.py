@@ -53,14 +53,19 @@ class AutoencoderTask(Task):
         self.vae.save_pretrained(folder / "vae")
 
     @torch.no_grad()
-    def preview(self, batch: Batch) -> list[Sample]:
-        """See `Task.preview`: images beside what the autoencoder makes of them, (3, 1, H, W) each.
-
-        Also sets the scaling factor that gives the latents of the batch unit variance.
-        """
-        images = batch["video"][:, :, 0]
-        std = self.vae.encode(images).latent_dist.mean.std()
+    def calibrate(self, batch: Batch) -> None:
+        """See `Task.calibrate`: sets the scaling factor that gives the latents of the batch unit variance."""
+        std = self.vae.encode(batch["video"][:, :, 0]).latent_dist.mean.std()
         self.vae.register_to_config(scaling_factor=round(1 / max(float(std), 1e-6), 5))
-        shown = images[:4]
-        made = self.vae.decode(self.vae.encode(shown).latent_dist.mean).sample
-        return paired(batch["caption"][:4], shown[:, :, None], made[:, :, None])
+
+    def preview(self, batch: Batch) -> list[Sample]:
+        """See `Task.preview`: images beside what the autoencoder makes of them, (3, 1, H, W) each."""
+        made, shown = self.restore({"video": batch["video"][:4]})
+        return paired(batch["caption"][:4], shown, made)
+
+    @torch.no_grad()
+    def restore(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """See `Task.restore`: images after and before the autoencoder."""
+        images = batch["video"][:, :, 0]
+        made: Tensor = self.vae.decode(self.vae.encode(images).latent_dist.mean).sample
+        return made[:, :, None], images[:, :, None]

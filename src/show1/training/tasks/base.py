@@ -33,9 +33,20 @@ class Task(nn.Module, ABC):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Gives scalars for a batch: "loss", which is minimised, and others for the log."""
 
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """Gives scalars for a batch that is not learned from: "loss" and others; by default as `forward`."""
+        return self(batch)  # type: ignore[no-any-return]
+
+    def restore(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """Makes what is known again: (B, 3, F, H, W) as made, and as it was; None for what is not known."""
+        return None
+
+    def calibrate(self, batch: Batch) -> None:
+        """Measures, on a batch that is not learned from, what the export says of the network."""
+
     @abstractmethod
     def export(self, folder: Path) -> None:
-        """Writes the stage folder that inference loads. Comes after `preview`."""
+        """Writes the stage folder that inference loads. Comes after `calibrate`."""
 
     @abstractmethod
     def preview(self, batch: Batch) -> list[Sample]:

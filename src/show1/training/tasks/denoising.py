@@ -49,6 +49,10 @@ SAMPLING: dict[str, Any] = {
 """How exports sample: from the last timestep (arXiv:2305.08891), with a last step of first order."""
 
 
+VALIDATED = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Noise levels of validations, as shares of the highest one."""
+
+
 class DenoisingTask(Task):
     """A task with text, a noise schedule and a denoising network.
 
@@ -158,8 +162,8 @@ class DenoisingTask(Task):
         return super().new_parameters() - self._inherited
 
     def encode_captions(self, captions: list[str]) -> Tensor:
-        """Gives text states (B, L, D), some of them of the empty caption."""
-        drop = torch.rand(len(captions)) < self.options.prompt_dropout
+        """Gives text states (B, L, D), in training some of them of the empty caption."""
+        drop = (torch.rand(len(captions)) < self.options.prompt_dropout) & self.training
         kept = ["" if gone else caption for caption, gone in zip(captions, drop.tolist(), strict=True)]
         with torch.set_grad_enabled(self._trains_text and torch.is_grad_enabled()):
             states: Tensor = self.text(kept)
@@ -175,6 +179,21 @@ class DenoisingTask(Task):
         noise: dict[str, Any] = {"max_timestep": options.max_timestep, "logit": options.timestep_logit}
         predicted = predict(self._ask, self.inputs(batch), self.alphas_cumprod, self.prediction, **noise)
         return {"loss": predicted.loss(min_snr_gamma=options.min_snr_gamma, absolute=options.loss == "absolute")}
+
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Task.validate`: the loss at each of some noise levels, and the mean of these."""
+        options, losses = self.options, {}
+        inputs = self.inputs(batch)
+        for share in VALIDATED:
+            level = round(share * options.max_timestep)
+            t = torch.full((len(inputs.x0),), level)
+            predicted = predict(
+                self._ask, inputs, self.alphas_cumprod, self.prediction, max_timestep=0, logit=None, t=t
+            )
+            losses[f"loss_t{level}"] = predicted.loss(
+                min_snr_gamma=options.min_snr_gamma, absolute=options.loss == "absolute"
+            )
+        return {"loss": torch.stack(list(losses.values())).mean(), **losses}
 
     def _ask(self, *given: Tensor) -> Tensor:
         """Runs the network; see `show1.training.objective.ask`."""

@@ -65,6 +65,14 @@ class SuperResolutionTask(DenoisingTask):
         captions = batch["caption"][:2]
         height, width = batch["video"].shape[-2:]
         low = batch["low"][: len(captions)]
+        return paired(captions, upsample(low, height, width), self._enlarged(low, captions, height, width))
+
+    def restore(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """See `Task.restore`: the enlarged window, and the true one."""
+        return self._enlarged(batch["low"], batch["caption"], *batch["video"].shape[-2:]), batch["video"]
+
+    def _enlarged(self, low: Tensor, captions: list[str], height: int, width: int) -> Tensor:
+        """Runs the stage: (B, 3, F, h, w) to (B, 3, F, height, width)."""
         settings = SuperResolutionSettings(
             num_inference_steps=10,
             guidance_scale=1.0,
@@ -73,7 +81,7 @@ class SuperResolutionTask(DenoisingTask):
             noise_level=self.options.noise_level[0],
         )
         stage = SuperResolutionStage(self.unet, self.scheduler_config)
-        return paired(captions, upsample(low, height, width), self.sample(stage, low, captions, settings))
+        return self.sample(stage, low, captions, settings)
 
 
 def windows_or_frames(
