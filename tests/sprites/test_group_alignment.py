@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from show1.sprites.alignment.group_judge import GroupJudge, GroupScore
-from show1.sprites.alignment.prompts import GROUP_SETS, GroupPrompt, group_prompts, group_prompts_sha256
+from show1.sprites.alignment.prompts import GROUP_SETS, GroupPrompt, group_prompts, prompts_sha256
 from show1.sprites.alignment.report import tables
 from show1.sprites.alignment.run import AlignmentPlan
 from show1.sprites.alignment.summary import Measurement, summarise, validate
@@ -37,7 +37,7 @@ def seen(*detections: tuple[int, float, float, float], motion: int | None = None
 
 def test_the_prompts_are_what_they_say() -> None:
     prompts = group_prompts()
-    assert group_prompts_sha256().startswith("b92e9bae843f7559")
+    assert prompts_sha256(GROUP_SETS).startswith("b92e9bae843f7559")
     assert [sum(p.set == name for p in prompts) for name in GROUP_SETS] == [64] * 6
     world = GroupWorld(split="all")
     for prompt in prompts:

@@ -10,7 +10,7 @@ import pytest
 
 from show1.errors import InputError
 from show1.sprites.alignment.motion_judge import MotionJudge, MotionScore
-from show1.sprites.alignment.prompts import MOTION_SETS, MotionPrompt, motion_prompts, motion_prompts_sha256, swapped
+from show1.sprites.alignment.prompts import MOTION_SETS, MotionPrompt, motion_prompts, prompts_sha256, swapped
 from show1.sprites.alignment.report import tables
 from show1.sprites.alignment.run import AlignmentPlan
 from show1.sprites.alignment.summary import Measurement, summarise, validate
@@ -138,7 +138,7 @@ def test_clips_show_them_on_request() -> None:
 
 def test_the_prompts_are_what_they_say() -> None:
     prompts = motion_prompts()
-    assert motion_prompts_sha256().startswith("e8308f0efd6bd062")
+    assert prompts_sha256(MOTION_SETS).startswith("e8308f0efd6bd062")
     assert [sum(p.set == name for p in prompts) for name in MOTION_SETS] == [64] * 4
     for prompt in prompts:
         split = "held_out" if prompt.set.endswith("_held_out") else "train"

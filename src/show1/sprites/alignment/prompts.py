@@ -35,6 +35,18 @@ _MOTION_FILE = ASSETS / "motion_prompts.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Prompt:
+    index: int
+    """Line of the prompt file, from 0."""
+
+    set: PromptSet
+    """The set that it belongs to."""
+
+    prompt: str
+    """The text."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptFacts:
     """What a prompt about a single subject asks for."""
 
@@ -49,31 +61,13 @@ class PromptFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignmentPrompt(PromptFacts):
-    """A prompt of the protocol."""
-
-    index: int
-    """Line of the prompt file, from 0."""
-
-    set: SceneSet
-    """The set that it belongs to."""
-
-    prompt: str
-    """The text."""
+class AlignmentPrompt(PromptFacts, _Prompt):
+    """A prompt of the protocol for scenes of one subject with one motion."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupPrompt:
+class GroupPrompt(_Prompt):
     """A prompt of the protocol for scenes of `show1.sprites.groups`."""
-
-    index: int
-    """Line of the prompt file, from 0."""
-
-    set: GroupSet
-    """The set that it belongs to."""
-
-    prompt: str
-    """The text."""
 
     subjects: tuple[int, ...]
     """Indices into `SUBJECTS`: two for a relation, one otherwise."""
@@ -89,17 +83,8 @@ class GroupPrompt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MotionPrompt:
+class MotionPrompt(_Prompt):
     """A prompt of the protocol for scenes of `show1.sprites.two_motions`."""
-
-    index: int
-    """Line of the prompt file, from 0."""
-
-    set: MotionSet
-    """The set that it belongs to."""
-
-    prompt: str
-    """The text."""
 
     subjects: tuple[int, ...]
     """Indices into `SUBJECTS`: two with a motion each, or one that does both in turn."""
@@ -192,18 +177,7 @@ def _exchanged(names: Sequence[str], opposites: Iterable[tuple[str, ...]], name:
 
 
 @cache
-def prompts_sha256() -> str:
-    """Returns the hash of the file of `alignment_prompts`, which every report names."""
-    return hashlib.sha256(_FILE.read_bytes()).hexdigest()
-
-
-@cache
-def group_prompts_sha256() -> str:
-    """Returns the hash of the file of `group_prompts`."""
-    return hashlib.sha256(_GROUP_FILE.read_bytes()).hexdigest()
-
-
-@cache
-def motion_prompts_sha256() -> str:
-    """Returns the hash of the file of `motion_prompts`."""
-    return hashlib.sha256(_MOTION_FILE.read_bytes()).hexdigest()
+def prompts_sha256(sets: tuple[PromptSet, ...] = SCENE_SETS) -> str:
+    """Returns the hash of the file that holds `SCENE_SETS`, `GROUP_SETS` or `MOTION_SETS`, for reports."""
+    file = {SCENE_SETS: _FILE, GROUP_SETS: _GROUP_FILE, MOTION_SETS: _MOTION_FILE}[sets]
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -35,8 +35,6 @@ from show1.sprites.alignment.prompts import (
     SCENE_SETS,
     Prompt,
     PromptSet,
-    group_prompts_sha256,
-    motion_prompts_sha256,
     prompts_of,
     prompts_sha256,
 )
@@ -155,14 +153,12 @@ class _Alignment:
     def identity(self) -> dict[str, Any]:
         """What the figures depend on, and its hash."""
         model = self.pipe.model_record
-        files = [prompts_sha256()]
-        for sets, sha256 in ((GROUP_SETS, group_prompts_sha256), (MOTION_SETS, motion_prompts_sha256)):
-            if set(sets) & set(self.plan.sets):
-                files.append(sha256())
+        others: tuple[tuple[PromptSet, ...], ...] = (GROUP_SETS, MOTION_SETS)
+        kinds = [SCENE_SETS, *(sets for sets in others if set(sets) & set(self.plan.sets))]
         parts = {
             "protocol": "sprite alignment 3",
             **({"group_judge": 2} if set(GROUP_SETS) & set(self.plan.sets) else {}),
-            "prompts_sha256": files,
+            "prompts_sha256": [prompts_sha256(sets) for sets in kinds],
             "reader_sha256": sorted({sha256 for judge in self.judges.values() for sha256 in judge.readers}),
             "model": {"name": model.name, "sha256": model.sha256},
             "dtype": str(self.pipe.dtype).removeprefix("torch."),
