@@ -77,16 +77,13 @@ def test_similarity_by_hand(clip: ClipScore, folder: Path) -> None:
     assert abs(wanted[0] - wanted[1]) > 1e-3 and found.dtype == np.float64
 
 
-def test_batches_change_nothing(clip: ClipScore) -> None:
+def test_batches_change_nothing(clip: ClipScore, monkeypatch: pytest.MonkeyPatch) -> None:
     videos = noise(1, 2, 5, 12, 9)
     together = clip.similarity(videos, PROMPTS)
     alone = [clip.similarity(videos[i : i + 1], PROMPTS[i : i + 1])[0] for i in range(2)]
     np.testing.assert_allclose(together, alone, rtol=1e-5)
-    clip._frames_per_batch = 3
-    try:
-        np.testing.assert_allclose(clip.similarity(videos, PROMPTS), together, rtol=1e-5)
-    finally:
-        clip._frames_per_batch = 64
+    monkeypatch.setattr("show1.evaluation.clip_score._FRAMES_PER_BATCH", 3)
+    np.testing.assert_allclose(clip.similarity(videos, PROMPTS), together, rtol=1e-5)
 
 
 def test_the_prompt_and_the_channels_matter(clip: ClipScore) -> None:

@@ -20,6 +20,7 @@ from show1.text.encoder import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
+_FRAMES_PER_BATCH = 64
 _SMALL_FILES = (
     "config.json",
     "preprocessor_config.json",
@@ -43,7 +44,6 @@ class ClipScore:
         path: Path,
         sha256: str,
         device: torch.device | str = "cpu",
-        frames_per_batch: int = 64,
     ) -> None:
         """Wraps a `CLIPModel` of transformers.
 
@@ -54,7 +54,6 @@ class ClipScore:
             path: Folder that it was loaded from.
             sha256: Hash of its weights, for reports.
             device: Device that computes.
-            frames_per_batch: Number of frames per batch.
         """
         self.path = path
         self.sha256 = sha256
@@ -62,7 +61,6 @@ class ClipScore:
         self._tokenizer = tokenizer
         self._image_processor = image_processor
         self._device = device
-        self._frames_per_batch = frames_per_batch
 
     @classmethod
     def load(cls, where: str | Path, options: FeatureOptions) -> "ClipScore":
@@ -123,8 +121,8 @@ class ClipScore:
         """
         frames = check_videos(videos).flatten(0, 1).numpy(force=True)
         batches = []
-        for start in range(0, len(frames), self._frames_per_batch):
-            images = list(frames[start : start + self._frames_per_batch])
+        for start in range(0, len(frames), _FRAMES_PER_BATCH):
+            images = list(frames[start : start + _FRAMES_PER_BATCH])
             pixels = self._image_processor(images=images, input_data_format="channels_last", return_tensors="pt")
             batches.append(_unit(self._model.get_image_features(pixel_values=pixels["pixel_values"].to(self._device))))
         return torch.cat(batches)

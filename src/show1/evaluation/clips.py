@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ Frames = NDArray[np.uint8]
 """Frames (F, H, W, 3), uint8 RGB."""
 
 _USUAL_MOST_FPS = 60
+_WORKERS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,22 +152,13 @@ class ClipSet:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def clips(self, places: range | None = None, *, workers: int = 0) -> Iterator[Clip | Rejected]:
-        """Reads clips in order.
-
-        Args:
-            places: Positions of the clips; None: all.
-            workers: Threads that read ahead, while the caller computes.
-        """
-        chosen = range(len(self)) if places is None else places
-        if workers < 1:
-            yield from map(self._clip, chosen)
-            return
-        pool, ahead = ThreadPoolExecutor(workers), deque[Future[Clip | Rejected]]()
+    def clips(self, places: range) -> Iterator[Clip | Rejected]:
+        """Reads the clips at some positions, in order; threads read ahead while the caller computes."""
+        pool, ahead = ThreadPoolExecutor(_WORKERS), deque[Future[Clip | Rejected]]()
         try:
-            for i in chosen:
+            for i in places:
                 ahead.append(pool.submit(self._clip, i))
-                if len(ahead) > 2 * workers:
+                if len(ahead) > 2 * _WORKERS:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,9 +25,6 @@ from show1.evaluation.probes import Probe
 from show1.files import write_tensors
 
 logger = logging.getLogger(__name__)
-
-_WORKERS = min(4, os.cpu_count() or 1)
-"""Threads that decode while a network computes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +117,7 @@ def _compute(
                 rows[probe.name].append(probe.compute(stacked, [clip.prompt for clip in batch]))
             batch.clear()
 
-    for read in clips.clips(places, workers=_WORKERS):
+    for read in clips.clips(places):
         if isinstance(read, Rejected):
             logger.warning("%s is left out: %s", read.key, read.reason)
             rejected.append(read)
