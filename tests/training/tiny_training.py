@@ -137,7 +137,7 @@ def made(config: TrainingConfig) -> Task:
 def losses(folder: Path) -> list[tuple[int, float]]:
     """Step and loss of each line of the log."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [(line["step"], line["loss"]) for line in lines]
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
 
 
 def exported(folder: Path) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from show1.runtime import explained_memory
 from show1.text.unread import unread
 from show1.training.batches import clip_batches
 from show1.training.checkpoint import CONFIG, check_folder
+from show1.training.folders import on_this_disk
 from show1.training.learned_from import LEARNED_FROM, check_contents, contents, unchanged
 from show1.training.log import Line
 from show1.training.loop import SMALLER, describe_task, fit
 from show1.training.options import LoopOptions, TaskOptions, TrainingConfig
 from show1.training.tasks.base import Task, make_task
+from show1.training.tasks.cached_text import STATES, CachedText
 from show1.training.tasks.text_conditioner import TextConditioner
 from show1.training.validation import Validation, held_out
 
@@ -61,13 +63,17 @@ def train(
         InputError: Options do not go together, or the data or the `init` folder cannot be used.
         Cancelled: `stop` returned True.
     """
-    records, view = _checked(options, loop, source, validation)
+    located = on_this_disk(options, loop.folder)
+    records, view = _checked(options, located, loop, source, validation)
+    captions = _captions(source, validation)
     if loop.val_share:
         source, validation = held_out(source, loop.val_share)
     torch.manual_seed(loop.seed)
     with explained_memory("in training", SMALLER):
-        task = make_task(options, source)
-    _warn_of_captions(task, source)
+        task = make_task(located, source)
+        _warn_of_captions(task, source)
+        if isinstance(text := getattr(task, "text", None), CachedText):
+            text.compute(captions, loop.folder / STATES)
     batches = partial(clip_batches, source, view, loop)
     measured = None if validation is None else Validation(validation, view, loop)
     return fit(task, batches, loop, name=options.task, records=records, validation=measured, on_log=on_log, stop=stop)
@@ -82,20 +88,28 @@ def describe(
         RunError: The folder holds a run with other options or of other clips.
         InputError: Options do not go together, or a folder cannot be used.
     """
-    records, _ = _checked(options, loop, source, validation)
+    located = on_this_disk(options, loop.folder)
+    records, _ = _checked(options, located, loop, source, validation)
     if loop.val_share:
         held_out(source, loop.val_share)
-    task = make_task(options, source)
+    task = make_task(located, source)
     _warn_of_captions(task, source)
     return {"config": records[CONFIG], **describe_task(task, loop.folder)}
 
 
 def _checked(
-    options: TaskOptions, loop: LoopOptions, source: ClipSource, validation: ClipSource | None
+    options: TaskOptions, located: TaskOptions, loop: LoopOptions, source: ClipSource, validation: ClipSource | None
 ) -> tuple[dict[str, dict[str, Any]], ClipView]:
     """The records of a run, by file, and what it sees of a clip.
 
     Refuses what does not go together, another run's folder, and clips that cannot be used.
+
+    Args:
+        options: The task's options.
+        located: The same, with folders for names on the Hub.
+        loop: How to train.
+        source: The clips to learn from.
+        validation: Other clips to validate on.
     """
     options.check_loop(loop)
     for clips in (source,) if validation is None else (source, validation):
@@ -115,7 +129,7 @@ def _checked(
         )
     view = options.view().of_frames(source.options.frames)
     config = TrainingConfig(options=options, loop=loop, data=source.spec, clips=source.options).to_dict()
-    learned_from = contents(options, source)
+    learned_from = contents(located, source)
     check_folder(
         loop.folder,
         config,
@@ -123,10 +137,20 @@ def _checked(
         _MAY_CHANGE | unchanged(loop.folder, learned_from),
         "choose another folder",
     )
-    check_contents(loop.folder, learned_from, options, source)
+    check_contents(loop.folder, learned_from, located, source)
     for clips in (source,) if validation is None else (source, validation):
         clips.prepare(view, captions=options.reads_captions)
     return {CONFIG: config, LEARNED_FROM: learned_from}, view
+
+
+def _captions(source: ClipSource, validation: ClipSource | None) -> Iterator[str]:
+    """All captions of the clips."""
+    for clips in (source,) if validation is None else (source, validation):
+        if clips.num_clips is None:
+            raise InputError(f"cache_text: {clips.spec} has no end; leave it out, so that texts are read as they come")
+        for index in range(clips.num_clips):
+            yield clips.caption(index)
+            yield clips.caption(index, "image")
 
 
 def _warn_of_captions(task: Task, source: ClipSource) -> None:

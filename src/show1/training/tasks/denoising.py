@@ -24,6 +24,7 @@ from show1.training.networks import adapt_pixel_unet, fresh_pixel_unet
 from show1.training.objective import Inputs, ask, predict
 from show1.training.presets import preset
 from show1.training.tasks.base import Batch, Task
+from show1.training.tasks.cached_text import CachedText
 from show1.training.tasks.export import write_notes
 from show1.training.tasks.options import DenoisingOptions
 from show1.training.tasks.text_conditioner import TextConditioner
@@ -90,6 +91,8 @@ class DenoisingTask(Task):
         text_folder = options.text or options.init
         if text_folder is None:
             self.text = TextConditioner.fresh(preset(options.network), source.vocabulary())
+        elif options.cache_text:
+            self.text = CachedText(text_folder)
         else:
             self.text = TextConditioner.from_folder(text_folder)
             if self.text.knows_only_words:

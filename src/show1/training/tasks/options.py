@@ -63,6 +63,10 @@ class DenoisingOptions(DrawOptions, FrameOptions):
     """Stage folder whose text encoder is used, frozen. None: that of `init`; the keyframe tasks then train it along,
     or a fresh one."""
 
+    cache_text: bool = False
+    """Computes the text states of all captions before the training, and then drops the frozen text encoder from memory,
+    as T5-XXL requires. The states are kept in the run's folder: 1.3 MB for each caption with T5-XXL."""
+
     inherited_lr_scale: float = 1.0
     """Factor on the learning rate of the parameters that `init` brought."""
 
@@ -99,6 +103,9 @@ class DenoisingOptions(DrawOptions, FrameOptions):
             raise InputError(
                 f"text: {self.task} reads prompts with a trained text encoder; name the folder that has it"
             )
+
+        if self.cache_text and self.trains_text and self.text is None:
+            raise InputError("cache_text: the text encoder would learn along; name a frozen one (--text)")
 
     @property
     def reads_captions(self) -> bool:

@@ -1,0 +1,45 @@
+"""Where the folders are that a training starts from: on this disk, or on the Hub."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from show1.checkpoints.hub import HubOptions, fetch
+from show1.errors import InputError, ModelNotFoundError
+from show1.training.checkpoint import CONFIG
+from show1.training.options import TaskOptions
+
+_TEXT = ("text_encoder", "tokenizer")
+_ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def on_this_disk(options: TaskOptions, run: Path) -> TaskOptions:
+    """Replaces names of Hub repositories among a task's folders by the folders that hold their files.
+
+    Args:
+        options: The task's options.
+        run: The run's folder. What an earlier command wrote there only names what is on this disk already.
+
+    Raises:
+        InputError: There is neither such a folder nor such a repository.
+    """
+    found: dict[str, str] = {}
+    for option, folder in options.folders().items():
+        name = getattr(options, option)
+        if folder.exists() or not _ON_HUB.fullmatch(name) or name.startswith("."):
+            continue
+        try:
+            local = HubOptions(local_files_only=(run / CONFIG).is_file())
+            found[option] = str(fetch(name, _components(options, option), local)[0])
+        except ModelNotFoundError as error:
+            raise InputError(f"{option}: there is no folder {folder}, and as a name on the Hub: {error}") from error
+    return dataclasses.replace(options, **found)
+
+
+def _components(options: TaskOptions, option: str) -> tuple[str, ...]:
+    """The components of a repository that an option is for."""
+    if option == "vae" or not hasattr(options, "text"):
+        return ("vae", "scheduler") if option == "vae" or options.task == "vae" else _TEXT
+    if option == "text":
+        return _TEXT
+    return ("unet", "scheduler", *(() if options.text else _TEXT))

@@ -1,0 +1,106 @@
+"""What a training starts from: text states computed ahead, and folders named as on the Hub."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from show1.errors import InputError, ModelNotFoundError
+from show1.sprites.clips import SpriteClips
+from show1.training.tasks.cached_text import CachedText
+from show1.training.tasks.text_conditioner import TextConditioner
+from show1.video import Video
+from tests.training.tiny_training import Exports, config, losses, run
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for i, text in enumerate(["a cat spins", "a dog jumps", "a cat spins"]):
+        Video.from_tensor(SpriteClips().clip(i, num_frames=29, height=16, width=16), fps=8.0).save(folder / f"{i}.mp4")
+        (folder / f"{i}.txt").write_text(text)
+    return folder
+
+
+def test_states_computed_ahead_are_those_of_the_encoder(tmp_path: Path, exports: Exports) -> None:
+    texts = ["a cat spins", "a dog jumps"]
+    ahead = CachedText(exports["text"])
+    ahead.compute(texts, tmp_path)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 3  # with the empty one
+    assert not ahead._encoder.loaded and not list(ahead.parameters())
+    plain = TextConditioner.from_folder(exports["text"])
+    assert (ahead.width, ahead.length) == (plain.width, plain.length)
+    with torch.no_grad():
+        torch.testing.assert_close(ahead([*texts, ""]), plain([*texts, ""]))
+    assert not ahead._encoder.loaded
+
+
+def test_a_training_without_its_text_encoder(
+    tmp_path: Path, exports: Exports, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"data": str(clips), "text": str(exports["text"]), "val_share": 0.3}
+    options["init"] = str(exports["keyframe_images"])
+    run(config("keyframes", tmp_path / "plain", **options, steps=3))
+    run(config("keyframes", tmp_path / "ahead", **options, steps=2, cache_text=True))
+    monkeypatch.setattr("show1.text.encoder.load_text_encoder", None)  # not needed any more
+    export = run(config("keyframes", tmp_path / "ahead", **options, steps=3, cache_text=True))
+    found, wanted = (dict(losses(tmp_path / name)[:1]) for name in ("ahead", "plain"))
+    assert found == pytest.approx(wanted, rel=1e-3)
+    kept, frozen = (load_file(f / "text_encoder/model.safetensors") for f in (export, exports["text"]))
+    assert all(torch.equal(kept[name], frozen[name]) for name in frozen)
+    assert (export / "tokenizer/tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "cache_text: the text encoder would learn along"),
+        ({"text": "text"}, "cache_text: sprites has no end"),
+    ],
+)
+def test_texts_that_cannot_be_computed_ahead(
+    tmp_path: Path, exports: Exports, options: dict[str, str], message: str
+) -> None:
+    options = {name: str(exports["text"]) for name in options}
+    with pytest.raises(InputError, match=message):
+        run(config("keyframe_images", tmp_path, cache_text=True, **options))
+
+
+def test_names_of_the_hub_are_found(tmp_path: Path, exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, tuple[str, ...], bool]] = []
+    copies = {
+        "owner/images": shutil.copytree(exports["keyframe_images"], tmp_path / "snapshots/1"),
+        "owner/text": shutil.copytree(exports["text"], tmp_path / "snapshots/2"),
+    }
+
+    def fetch(repo: str, components: tuple[str, ...], options: Any, *_: Any) -> tuple[Path, str]:
+        asked.append((repo, components, options.local_files_only))
+        return copies[repo], f"{repo}@1"
+
+    monkeypatch.setattr("show1.training.folders.fetch", fetch)
+    options: dict[str, Any] = {"init": "owner/images", "text": "owner/text"}
+    run(config("keyframes", tmp_path / "run", **options, steps=1))
+    saved = json.loads((tmp_path / "run/config.json").read_text())
+    assert (saved["init"], saved["text"]) == ("owner/images", "owner/text")
+    assert asked == [
+        ("owner/images", ("unet", "scheduler"), False),
+        ("owner/text", ("text_encoder", "tokenizer"), False),
+    ]
+    run(config("keyframes", tmp_path / "run", **options, steps=2))
+    assert all(only_local for *_, only_local in asked[2:])  # a folder of a stranger contacts nobody
+
+
+def test_a_name_that_is_nowhere_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(*_: Any) -> None:
+        raise ModelNotFoundError("owner/nothing is not on this disk, and the Hub cannot be reached")
+
+    monkeypatch.setattr("show1.training.folders.fetch", fetch)
+    with pytest.raises(InputError, match="init: there is no folder owner/nothing, .*the Hub cannot be reached"):
+        run(config("keyframes", tmp_path, init="owner/nothing"))
+    with pytest.raises(InputError, match="text: nothing holds no text_encoder"):
+        run(config("keyframes", tmp_path, init="./nothing"))
