@@ -81,11 +81,7 @@ def make_request(
             if video is None
             else f"`video` is only for start_from= a stage after {stages[0]}"
         )
-    negatives = list(negative_prompt) if isinstance(negative_prompt, list | tuple) else []
-    if negatives and len(negatives) != len(prompts):
-        raise InputError(
-            f"there are {len(negatives)} negative prompts for {len(prompts)} prompts; give one, or one each"
-        )
+    negatives = _negatives(negative_prompt, len(prompts))
     one = None if negatives else cast("str | None", negative_prompt)
     resolved = resolve_settings(model.settings, settings, negative_prompt=one, num_keyframes=num_keyframes)
     return GenerationRequest(
@@ -97,6 +93,14 @@ def make_request(
         fps=_first_fps(resolved, stages[0], video),
         negative_prompts=tuple(text for text in negatives for _ in range(count or 1)),
     )
+
+
+def _negatives(negative_prompt: PromptLike | None, count: int) -> list[str]:
+    """The negative prompts of `count` prompts; none where one is for all."""
+    negatives = list(negative_prompt) if isinstance(negative_prompt, list | tuple) else []
+    if negatives and len(negatives) != count:
+        raise InputError(f"there are {len(negatives)} negative prompts for {count} prompts; give one, or one each")
+    return negatives
 
 
 def check_options(options: Mapping[str, Any]) -> None:
