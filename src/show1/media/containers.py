@@ -42,7 +42,7 @@ SMOOTH = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL
 _SHRINKING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 _SHARED = 1 << 19
-"""Pixels from which on several threads convert a picture; to start them takes longer than a smaller one."""
+"""Pixels from which on several threads draw a picture; for a smaller one, it takes longer to start them."""
 
 _MATRIX = SideData.DISPLAYMATRIX
 
@@ -276,7 +276,7 @@ def _draw(
     if not is_rgb:
         _name_colours(picture)
     layout = "rgba" if has_alpha and alpha else "rgb24"
-    threads = 1 if height * width < _SHARED and picture.height * picture.width < _SHARED else 0
+    threads = 1 if height * width < _SHARED else 0
     pixels: Pixels = picture.reformat(
         width=width, height=height, format=layout, interpolation=interpolation, threads=threads
     ).to_ndarray()
