@@ -12,7 +12,7 @@ import torch
 from show1.data.clips import ClipDataset
 from show1.data.open import open_clips
 from show1.data.shards import ShardClips
-from show1.errors import InputError
+from show1.errors import InputError, MediaError
 from show1.training.batches import clip_batches
 from show1.training.options import LoopOptions
 from show1.training.presets import preset
@@ -106,6 +106,9 @@ def test_messages_name_the_file_in_the_shard(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"(?s)2 of 2 clips.*0.tar/a.mp4.*0.tar/b.png") as caught:
         clips.prepare(VIEWS["vae"], captions=False)
     assert "/show1-" not in str(caught.value)
+    (tmp_path / "0.tar").unlink()
+    with pytest.raises(MediaError, match=r"0.tar/a.mp4 \(0.tar\) cannot be read: No such file"):
+        clips.clip(0, num_frames=1, height=8, width=8)
 
 
 def test_faulty_shards(tmp_path: Path, video: bytes) -> None:

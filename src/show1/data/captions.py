@@ -6,6 +6,7 @@ Without any list, every video and picture in the folder and below is taken, with
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,6 +113,15 @@ class _Rules:
 
     frame_folders: bool
     missing: bool
+
+
+@contextmanager
+def temporary(content: bytes | memoryview, suffix: str) -> Iterator[Path]:
+    """Keeps content in a temporary file, for as long as the block lasts."""
+    with tempfile.TemporaryDirectory(prefix="show1-") as folder:
+        file = Path(folder) / f"clip{suffix}"
+        file.write_bytes(content)
+        yield file
 
 
 def find_list(folder: Path) -> Path | None:

@@ -1,13 +1,12 @@
 """Data sets of Hugging Face's `datasets` as a source of training clips: on this disk, or on the Hub."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from show1.data.captions import CAPTION_KEYS, FILE_KEYS, ClipEntry, checked_caption
+from show1.data.captions import CAPTION_KEYS, FILE_KEYS, ClipEntry, checked_caption, temporary
 from show1.data.media_clips import MediaClips
 from show1.data.options import DataOptions
 from show1.errors import InputError, MissingDependencyError
@@ -43,10 +42,8 @@ class HubEntry(ClipEntry):
         if content is None:
             yield Path(path or "")
             return
-        with tempfile.NamedTemporaryFile(prefix="show1-", suffix=Path(path or "").suffix) as copy:
-            copy.write(content)
-            copy.flush()
-            yield Path(copy.name)
+        with temporary(content, Path(path or "").suffix) as file:
+            yield file
 
     def sample(self, size: int) -> tuple[int, bytes]:
         """See `ClipEntry.sample`."""

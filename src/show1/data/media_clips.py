@@ -113,7 +113,7 @@ class MediaClips(ClipSource):
         def choose(length: float, frame: float) -> Times:
             return self._moments(times, length, frame, place, entry)
 
-        with entry.opened() as file, _renamed(file, entry):
+        with _content(entry) as file:
             if entry.is_picture:
                 choose(0.0, 0.0)
                 pictures = [np.asarray(open_picture(file))] * len(times)
@@ -229,14 +229,14 @@ def _known(cache: Path, count: int) -> list[Probe | None]:
 def _probe(entry: ClipEntry) -> Probe | str:
     """What a file says about itself, or why it cannot be used."""
     try:
-        with entry.opened() as file, _renamed(file, entry):
+        with _content(entry) as file:
             if not file.exists():
                 return f"{entry.title} does not exist; add it or drop the line"
             if entry.is_picture:
                 image = open_picture(file)
                 return Probe(seconds=0.0, fps=0.0, height=image.height, width=image.width)
             return probe(file, entry.where)
-    except (MediaError, OSError) as error:
+    except MediaError as error:
         return str(error)
 
 
@@ -245,19 +245,28 @@ def _decoded(entry: ClipEntry, found: Probe | str) -> Probe | str:
     if isinstance(found, str) or entry.is_picture:
         return found
     try:
-        with entry.opened() as file, _renamed(file, entry):
+        with _content(entry) as file:
             decode_all(file, entry.where)
-    except (MediaError, OSError) as error:
+    except MediaError as error:
         return str(error)
     return found
 
 
 @contextmanager
-def _renamed(file: Path, entry: ClipEntry) -> Iterator[None]:
-    """Lets messages name the entry, where its content is in a file for the moment."""
+def _content(entry: ClipEntry) -> Iterator[Path]:
+    """Gives a file with the content of an entry; messages name the entry.
+
+    Raises:
+        MediaError: It cannot be read.
+    """
+    file = entry.file
     try:
-        yield
+        with entry.opened() as file:
+            yield file
     except MediaError as error:
         if file == entry.file:
             raise
         raise MediaError(str(error).replace(str(file), str(entry.file))) from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise MediaError(f"{entry.title} cannot be read: {reason}; check the file and the disk") from error

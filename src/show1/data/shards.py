@@ -9,14 +9,13 @@ same order on any number of processes and after it resumes.
 import glob
 import re
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from show1.data.captions import CAPTION_KEYS, PICTURE_SUFFIXES, VIDEO_SUFFIXES, ClipEntry, checked_caption
+from show1.data.captions import CAPTION_KEYS, PICTURE_SUFFIXES, VIDEO_SUFFIXES, ClipEntry, checked_caption, temporary
 from show1.data.media_clips import MediaClips
 from show1.data.options import DataOptions
 from show1.errors import InputError
@@ -43,12 +42,11 @@ class ShardEntry(ClipEntry):
     @contextmanager
     def opened(self) -> Iterator[Path]:
         """See `ClipEntry.opened`: a temporary file."""
-        with tempfile.NamedTemporaryFile(prefix="show1-", suffix=self.suffix) as copy:
-            with self.shard.open("rb") as shard:
-                shard.seek(self.start)
-                copy.write(shard.read(self.size))
-            copy.flush()
-            yield Path(copy.name)
+        with self.shard.open("rb") as shard:
+            shard.seek(self.start)
+            content = shard.read(self.size)
+        with temporary(content, self.suffix) as file:
+            yield file
 
     def sample(self, size: int) -> tuple[int, bytes]:
         """See `ClipEntry.sample`."""
