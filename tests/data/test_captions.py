@@ -45,6 +45,14 @@ def test_texts_beside_files_and_below(tmp_path: Path) -> None:
     assert [entry.where for entry in read_captions(tmp_path)] == ["a.txt", "b.txt", "no c.txt"]
 
 
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/a.mp4", "clips/b.mp4")
+    (tmp_path / "clips/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "clips/again").symlink_to(tmp_path / "clips")
+    (tmp_path / "link").symlink_to(tmp_path / "clips")
+    assert found(tmp_path / "link") == {"b.mp4": None, "linked/a.mp4": None}
+
+
 def test_a_list_in_each_subfolder(tmp_path: Path) -> None:
     touch(tmp_path, "x/a.mp4", "y/a.mp4", "y/z/b.mp4")
     (tmp_path / "x/metadata.jsonl").write_text('{"file_name": "a.mp4", "text": "one"}\n')

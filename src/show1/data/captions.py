@@ -156,7 +156,7 @@ def read_captions(folder: Path, *, frame_folders: bool = False, missing: bool = 
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give the folder that holds the videos and captions.jsonl")
     own = find_list(folder)
-    lists = [own] if own else [found for below in _subfolders(folder) if (found := find_list(below))]
+    lists = [own] if own else [found for below, _ in _walk(folder) if (found := find_list(below))]
     if not lists:
         return _without_list(folder)
     rules = _Rules(frame_folders=frame_folders, missing=missing)
@@ -166,19 +166,23 @@ def read_captions(folder: Path, *, frame_folders: bool = False, missing: bool = 
     return entries
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_dir() and not _hidden(path, folder))
-
-
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _walk(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """The folder and those below it, also behind links, with their files; hidden ones are left out."""
+    seen = set[str]()
+    for name, folders, files in os.walk(folder, followlinks=True):
+        here = os.path.realpath(name)
+        folders[:] = sorted(each for each in folders if not each.startswith(".") and here not in seen)
+        if here not in seen:
+            yield Path(name), [Path(name) / each for each in files if not each.startswith(".")]
+        seen.add(here)
 
 
 def _without_list(folder: Path) -> list[ClipEntry]:
     files = sorted(
         path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES) and path.is_file() and not _hidden(path, folder)
+        for _, found in _walk(folder)
+        for path in found
+        if path.suffix.lower() in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES) and path.is_file()
     )
     if not files:
         raise InputError(

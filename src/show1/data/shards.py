@@ -15,7 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from show1.data.captions import CAPTION_KEYS, PICTURE_SUFFIXES, VIDEO_SUFFIXES, ClipEntry, checked_caption, temporary
+from show1.data.captions import (
+    CAPTION_KEYS,
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    ClipEntry,
+    checked_caption,
+    find_list,
+    temporary,
+)
 from show1.data.media_clips import MediaClips
 from show1.data.options import DataOptions
 from show1.errors import InputError
@@ -84,7 +92,7 @@ def names_shards(data: str) -> bool:
     if data.lower().endswith(".tar"):
         return True
     folder = Path(data).expanduser()
-    return folder.is_dir() and any(folder.glob("*.tar"))
+    return folder.is_dir() and any(folder.glob("*.tar")) and find_list(folder) is None
 
 
 def list_shards(pattern: str) -> list[Path]:
