@@ -1,5 +1,6 @@
 """The `Video` type: frames, frame rate and the record of how they were made."""
 
+import numbers
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +30,14 @@ class Video:
     """Record, in JSON types, of how the video was made: prompt, seed, model, settings. It travels in the file."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.frames, np.ndarray):
+            raise InputError(f"frames must be a NumPy array (F, H, W, 3), got {type(self.frames).__name__}")
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:
             raise InputError(
                 f"frames must be uint8 of shape (F, H, W, 3), got {self.frames.dtype} of shape {self.frames.shape}"
             )
-        if self.fps <= 0:
-            raise InputError(f"fps must be positive, got {self.fps}")
+        if not isinstance(self.fps, numbers.Real) or not 0 < self.fps < float("inf"):
+            raise InputError(f"fps must be a positive number, got {self.fps!r}")
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -319,7 +319,7 @@ def test_text_states_may_be_given(pipe: Show1Pipeline, tmp_path: Path) -> None:
     assert not torch.equal(pipe("a cat", prompt_embeds=pipe.encode(request), **options), pipe("a cat", **options))
     wrong = {**texts, "keyframes": dataclasses.replace(texts["keyframes"], prompt_embeds=torch.zeros(2, 77, 32))}
     for given, said in (
-        ({"keyframes": texts["keyframes"]}, "prompt_embeds must be of the stages keyframes, interpolation"),
+        ({"keyframes": texts["keyframes"]}, "prompt_embeds must be a mapping of keyframes, interpolation to Prompt"),
         (wrong, r"must be floating-point of shape \(1, L, D\), got torch.float32 of shape \(2, 77, 32\)"),
     ):
         with pytest.raises(InputError, match=said):

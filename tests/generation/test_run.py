@@ -306,9 +306,7 @@ def test_one_draft_is_picked_and_carried_on(published: Path, tmp_path: Path) -> 
     files = picked.manifest.model.files
     assert {name.partition("/")[0] for name in files} >= set(pipe.stages)  # those of the later stages as well
     later = next(name for name in files if name.startswith("translation/unet"))
-    manifest = json.loads((picked.path / MANIFEST).read_text())
-    manifest["model"]["files"][later] = "0" * 64
-    (picked.path / MANIFEST).write_text(json.dumps(manifest))
+    change_files(picked.path, lambda files: {**files, later: "0" * 64})
     with pytest.raises(RunError, match=f"{later} has changed"):
         pipe.resume(picked.path)
     assert run.pick(2).finished

@@ -15,7 +15,8 @@ from show1.checkpoints.locate import Cascade
 from show1.checkpoints.weight_files import find_weights, read_shapes
 from show1.config import STAGES, StageName
 from show1.errors import CheckpointError, InputError
-from show1.files import sha256
+from show1.files import sha256, user_path
+from show1.options import plain_number, require
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class AdapterSet:
             CheckpointError: The file is damaged, or was made for another model.
         """
         weight, detail_weight = _checked_weights(weight, detail_weight)
-        file = Path(path).expanduser().absolute()
+        file = user_path(path, "an adapter").absolute()
         known = self._shapes(stage) if stage in self._cascade.parts else {}
         adapter = Adapter.load(file, stage=stage, modules={name.rpartition(".")[0] for name in known})
         if adapter.stage not in self._cascade.parts:
@@ -119,6 +120,7 @@ class AdapterSet:
             InputError: A record is damaged, or a file is not where it was, or has changed since.
             CheckpointError: An adapter was made for another model.
         """
+        require(isinstance(records, Iterable), "the adapters", records, "a list of records")
         for record in [AdapterRecord.from_dict(r) for r in records]:
             record.check_file()
             self.load(**record.model_dump(exclude={"sha256"}))
@@ -209,7 +211,7 @@ class AdapterSet:
         return {name: shape for file in files for name, shape in read_shapes(file).items()}
 
     def _changeable(self, name: str) -> LoadedAdapter:
-        if name not in self._loaded:
+        if not isinstance(name, str) or name not in self._loaded:
             raise InputError(f"no adapter {name!r} is loaded; the loaded ones are {', '.join(self._loaded) or 'none'}")
         if self._loaded[name].fused:
             raise InputError(f"the adapter {name!r} is fused: it is a part of the model; load the model again")
@@ -242,6 +244,8 @@ class AdapterSet:
 def _checked_weights(weight: float, detail_weight: float | None) -> tuple[float, float]:
     """Both weights; that of details equals the other one if it is not given."""
     for name, value in (("weight", weight), ("detail_weight", detail_weight)):
-        if value is not None and not (math.isfinite(value) and abs(value) <= 1e6):
-            raise InputError(f"an adapter's {name} must be a finite number (at most a million), got {value!r}")
+        number = plain_number(value)
+        known = isinstance(number, int | float) and not isinstance(number, bool)
+        sound = value is None if number is None else known and math.isfinite(number) and abs(number) <= 1e6
+        require(sound, f"an adapter's {name}", value, "a finite number (at most a million)")
     return float(weight), float(weight if detail_weight is None else detail_weight)

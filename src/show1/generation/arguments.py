@@ -99,7 +99,7 @@ def _negatives(negative_prompt: PromptLike | None, count: int) -> list[str]:
     """The negative prompts of `count` prompts; none where one is for all."""
     negatives = list(negative_prompt) if isinstance(negative_prompt, list | tuple) else []
     if negatives and len(negatives) != count:
-        raise InputError(f"there are {len(negatives)} negative prompts for {count} prompts; give one, or one each")
+        raise InputError(f"{len(negatives)} negative prompts for {count} prompts; give one, or one each")
     return negatives
 
 

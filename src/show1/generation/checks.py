@@ -9,6 +9,7 @@ from show1.adapters.adapter_set import AdapterSet
 from show1.config import StageName
 from show1.errors import InputError, Show1Error
 from show1.generation.request import GenerationRequest
+from show1.options import require
 from show1.runtime import free_memory
 from show1.stages import PromptEmbeddings
 
@@ -62,6 +63,20 @@ def check_finite(
         f"the stage {stage!r} computed numbers that are not finite (NaN or infinity), so nothing of it is kept; "
         + ", or ".join(remedies)
     )
+
+
+def check_given(texts: object, request: GenerationRequest) -> None:
+    """Makes sure that text states that a caller gives, (B, L, D) each, are those of all stages.
+
+    Raises:
+        InputError: They are of other types or shapes, or a stage's are missing.
+    """
+    known = isinstance(texts, Mapping) and all(
+        isinstance(texts.get(stage), PromptEmbeddings) for stage in request.stages
+    )
+    require(known, "prompt_embeds", texts, f"a mapping of {', '.join(request.stages)} to PromptEmbeddings")
+    assert isinstance(texts, Mapping)
+    check_texts(texts, request)
 
 
 def check_texts(texts: Mapping[StageName, PromptEmbeddings], request: GenerationRequest) -> None:

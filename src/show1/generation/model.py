@@ -17,7 +17,7 @@ from show1.config import STAGES, CascadeSettings, StageName
 from show1.files import cached_sha256, user_path
 from show1.generation.arguments import resolve_settings
 from show1.generation.manifest import ModelRecord, model_sha256
-from show1.generation.request import GenerationRequest
+from show1.generation.request import GenerationRequest, check_prompt
 from show1.options import require
 from show1.runtime import PRECISIONS, MemoryPolicy, Residency, choose_device, choose_dtype, choose_memory
 from show1.stage_table import STAGE_TABLE, parts_of
@@ -97,7 +97,10 @@ class CascadeModel:
             InputError: No such device, stage or memory policy.
         """
         require(memory in ("auto", "low", "high"), "memory", memory, "'auto', 'low' or 'high'")
-        require(stages is None or len(stages) > 0, "stages", stages, f"some of {', '.join(STAGES)}")
+        for name, value in (("variant", variant), ("revision", revision)):
+            require(isinstance(value, str | None), name, value, "a name")
+        named = stages is None or (isinstance(stages, list | tuple) and len(stages) > 0)
+        require(named, "stages", stages, f"a list of some of {', '.join(STAGES)}")
         require(isinstance(model, str | Path | Mapping), "model", model, "a name, a folder or a mapping of stages")
         place = choose_device(device)
         precision = choose_dtype(dtype, place)
@@ -153,7 +156,7 @@ class CascadeModel:
             InputError: There is no such device or precision.
         """
         for each in place:
-            if isinstance(each, torch.dtype) or each in PRECISIONS:
+            if isinstance(each, torch.dtype) or (isinstance(each, str) and each in PRECISIONS):
                 self.dtype = choose_dtype(each, self.device)
             else:
                 self.device = choose_device(each)
@@ -213,6 +216,7 @@ class CascadeModel:
             request: What is asked for.
             stages: The stages; None: all of the request.
         """
+        require(isinstance(request, GenerationRequest), "request", request, "one by `show1.make_request`")
         stages = request.stages if stages is None else stages
         encoders = {stage: self._encoder(stage) for stage in stages}
         texts: dict[StageName, PromptEmbeddings] = {}
@@ -269,6 +273,7 @@ class CascadeModel:
             settings: The settings of the call; None: the pipeline's.
             stages: The stages of the call; None: all.
         """
+        check_prompt(prompt)
         settings = settings or self.settings
         triggers = " ".join(a.adapter.prompt for a in self.adapters.active())
         taught = re.findall(r"[^\s.,;:!?]+", triggers.lower())
@@ -286,6 +291,7 @@ class CascadeModel:
 
     def _encoder(self, stage: StageName) -> PromptEncoder:
         """The text encoder of a stage; pixel stages share one."""
+        require(stage in self.stages, "a stage", stage, f"one of this model's: {', '.join(self.stages)}")
         folder = self.cascade.parts[stage].text
         assert folder is not None, "a resolved cascade gives every stage a text encoder"
         if folder not in self._encoders:

@@ -22,7 +22,7 @@ from show1.generation.arguments import (
     make_request,
     resolve_settings,
 )
-from show1.generation.checks import check_finite, check_memory, check_texts
+from show1.generation.checks import check_finite, check_given, check_memory, check_texts
 from show1.generation.inputs import VideoLike, read_videos, video_tensor
 from show1.generation.manifest import CostRecord, VideoModel
 from show1.generation.metadata import environment
@@ -193,9 +193,7 @@ class Show1Pipeline(CascadeModel):
         if prompt_embeds is not None:
             if run is not None:
                 raise InputError("a run folder cannot keep `prompt_embeds`; leave `run` out")
-            lacking = [stage for stage in request.stages if stage not in prompt_embeds]
-            require(not lacking, "prompt_embeds", list(prompt_embeds), f"of the stages {', '.join(request.stages)}")
-            check_texts(prompt_embeds, request)
+            check_given(prompt_embeds, request)
         return self._generate(request, run, current, output_type, callbacks, prompt_embeds)
 
     def _generate(

@@ -44,6 +44,7 @@ from show1.generation.manifest import (
 )
 from show1.generation.output import OutputFile
 from show1.generation.request import GenerationRequest
+from show1.options import require
 
 __all__ = ["MANIFEST", "FinishedStage", "Run", "existing_run", "opened_run"]
 
@@ -80,6 +81,7 @@ class Run:
             RunError: The folder holds something already.
             OutputError: The folder cannot be made.
         """
+        require(isinstance(output, OutputFile | None), "output", output, "an OutputFile")
         new = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         path = Path("runs") / new if directory is None else user_path(directory, "run")
         try:
