@@ -10,8 +10,10 @@ import typer
 
 from show1.cli.console import say, say_json, tell
 from show1.cli.options import FieldOptions, keyword, with_parameters
+from show1.cli.session import short
 from show1.cli.training import DRY_RUN, QUIET, example, quiet_libraries, read_saved, supervise
 from show1.errors import InputError
+from show1.files import user_path
 from show1.training.customization import METHODS, CustomizationConfig, Kind
 
 app = typer.Typer(
@@ -73,7 +75,7 @@ def run(kind: Kind, given: dict[str, Any], *, overwrite: bool, dry_run: bool, sh
     )
     if not quiet:
         _tell_result(config)
-    say(str(file))
+    say(short(str(file)))
 
 
 def resolve(kind: Kind, given: dict[str, Any]) -> CustomizationConfig:
@@ -88,10 +90,12 @@ def resolve(kind: Kind, given: dict[str, Any]) -> CustomizationConfig:
     from show1.training.customization import configure
 
     chosen = {name: value for name, value in given.items() if value is not None}
-    folder = chosen.get("run") or (str(Path(chosen["output"]).with_suffix(".run")) if "output" in chosen else None)
+    folder = chosen.get("run")
+    if folder is None and "output" in chosen:
+        folder = str(user_path(chosen["output"], "output").with_suffix(".run"))
     saved: dict[str, Any] = {}
-    if folder is not None and last_checkpoint(Path(folder)) is not None:
-        saved = {**read_saved(Path(folder) / "config.json", "kind", kind), "run": folder}
+    if folder is not None and last_checkpoint(user_path(folder, "run")) is not None:
+        saved = {**read_saved(user_path(folder, "run") / "config.json", "kind", kind), "run": folder}
     values = {**saved, **chosen, "kind": kind}
     if "output" not in values:
         raise InputError("-o FILE.safetensors is needed: where the adapter goes")

@@ -141,6 +141,26 @@ def test_clips_are_read_again_until_there_is_a_checkpoint(tmp_path: Path, option
         customize(config(options, steps=2))
 
 
+def test_a_run_resumes_from_any_current_folder(
+    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    shutil.copy(options["video"][0], "clip.mp4")
+    customize(config(options, steps=1, video=["clip.mp4"], output="out.safetensors", run="run"))
+    monkeypatch.chdir(tmp_path)
+    saved = json.loads((tmp_path / "work/run/config.json").read_text())
+    assert saved["video"] == [str(tmp_path / "work/clip.mp4")]
+    customize(CustomizationConfig.from_dict({**saved, "steps": 2}))
+    assert not (tmp_path / "out.safetensors").exists()
+    # earlier versions kept names as they were typed
+    (tmp_path / "work/run/config.json").write_text(json.dumps({**saved, "video": ["work/clip.mp4"]}))
+    customize(CustomizationConfig.from_dict({**saved, "steps": 3}))
+    (tmp_path / "work/clip.mp4").write_bytes(Path(options["video"][0]).read_bytes() + b"0")
+    with pytest.raises(RunError, match="clip.mp4 changed after this run began"):
+        customize(CustomizationConfig.from_dict({**saved, "steps": 4}))
+
+
 def test_what_has_changed_is_not_gone_on_with(tmp_path: Path, options: dict[str, Any], cascade: Path) -> None:
     folder, model = drawings(tmp_path / "drawings"), tmp_path / "model"
     shutil.copytree(cascade, model)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from show1.config import StageName
 from show1.errors import InputError
+from show1.files import user_path
 from show1.stage_table import STAGE_TABLE
 from show1.training.options import DrawOptions, LoopOptions, StepOptions, names_of
 
@@ -153,6 +154,7 @@ class CustomizationConfig(DrawOptions, StepOptions):
         self.check_range("random_hue", "noise_weight", least=0, most=1)
         self.check_range("inversion_steps", least=0, most=1000)
         self._check_sources()
+        self._make_absolute()
         if self.resolved_method not in METHODS[self.kind]:
             known = ", ".join(METHODS[self.kind])
             raise InputError(f"method: a {self.kind} is learned by one of {known}, got {self.method!r}")
@@ -169,6 +171,15 @@ class CustomizationConfig(DrawOptions, StepOptions):
             )
         if self.random_hue and self.kind != "motion":
             raise InputError("random_hue: it is for motions, and hides what a style looks like; leave it out")
+
+    def _make_absolute(self) -> None:
+        """Lets the names of files and folders that exist mean the same, wherever the run is resumed from."""
+        for name in ("video", "source"):
+            object.__setattr__(self, name, tuple(_absolute(path, name) for path in getattr(self, name)))
+        if self.images is not None:
+            object.__setattr__(self, "images", _absolute(self.images, "images"))
+        if self.model not in ("mini", "showlab/show-1"):  # which are never folders
+            object.__setattr__(self, "model", _absolute(self.model, "model"))
 
     def _check_sources(self) -> None:
         if self.kind == "motion":
@@ -222,7 +233,7 @@ class CustomizationConfig(DrawOptions, StepOptions):
     @property
     def folder(self) -> Path:
         """`run` as a path."""
-        return Path(self.output).with_suffix(".run") if self.run is None else Path(self.run)
+        return user_path(self.output, "output").with_suffix(".run") if self.run is None else user_path(self.run, "run")
 
     @property
     def resolved_method(self) -> MethodName:
@@ -246,6 +257,11 @@ class CustomizationConfig(DrawOptions, StepOptions):
         steps = {name: getattr(self, name) for name in names_of(StepOptions)}
         rate = self.resolved_learning_rate
         return LoopOptions(out=str(self.folder), optimizer=self.optimizer, learning_rate=rate, **steps)
+
+
+def _absolute(path: str, option: str) -> str:
+    found = user_path(path, option)
+    return str(found.absolute()) if found.exists() else path
 
 
 _DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(CustomizationConfig)}

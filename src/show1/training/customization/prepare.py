@@ -223,10 +223,13 @@ def _learned_from(config: CustomizationConfig, part: Path, variant: str | None) 
 def _check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Checks that no file that is still there has changed; one that is gone does not matter, because it was read.
 
+    Files may have moved to other folders.
+
     Raises:
         RunError: A file has changed, or there is a new one.
     """
-    changed = [name for name, digest in now.items() if before and before.get(name) != digest]
+    known = {(Path(name).name, digest) for name, digest in before.items()}
+    changed = [name for name, digest in now.items() if before and (Path(name).name, digest) not in known]
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise RunError(

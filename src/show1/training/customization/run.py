@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from show1.checkpoints.locate import Cascade, resolve
 from show1.errors import InputError, OutputError
-from show1.files import read_json_object, sha256, write_atomically, write_json
+from show1.files import read_json_object, sha256, user_path, write_atomically, write_json
 from show1.runtime import choose_device, explained_memory, measure
 from show1.training.checkpoint import CONFIG, check_folder, last_checkpoint, step_of
 from show1.training.customization.config import CustomizationConfig
@@ -65,9 +66,11 @@ def customize(
         RunError: The folder holds a run with other options, or the loss is not finite.
         Cancelled: `stop` returned True.
     """
-    output = Path(config.output)
+    output = user_path(config.output, "output")
     made, written = config.folder / "export" / ADAPTER, config.folder / WRITTEN
-    known = [read_json_object(written).get("sha256")] if written.is_file() else []
+    known: list[object] = []
+    with suppress(OSError, ValueError):  # it is damaged, or was not written yet
+        known.append(read_json_object(written).get("sha256"))
     known += [sha256(made)] if made.is_file() else []
     ours = output.is_file() and sha256(output) in known
     if output.exists() and not (overwrite or ours):
@@ -82,7 +85,7 @@ def customize(
     with measure(device) as cost:
         with explained_memory("in training", SMALLER):
             task = make_task(config, cascade, device)
-        name, saved = f"customize {config.kind}", config.to_dict()
+        name, saved = f"customize {config.kind}", config.to_dict() | _places(config)
         fit(task, task.batches, config.loop, name=name, records={CONFIG: saved}, on_log=on_log, stop=stop)
     steps_done = config.steps - step_of(checkpoint)
     if steps_done > 0:
@@ -140,6 +143,11 @@ def make_task(config: CustomizationConfig, cascade: Cascade, device: torch.devic
     prepared = prepare(config, cascade, device)
     torch.manual_seed(config.seed)
     return CustomizationTask(config, cascade, prepared)
+
+
+def _places(config: CustomizationConfig) -> dict[str, str]:
+    """Where the adapter and the run are, by names that mean the same from any current folder."""
+    return {"output": str(user_path(config.output).absolute()), "run": str(config.folder.absolute())}
 
 
 def _check_folder(config: CustomizationConfig) -> None:
