@@ -121,3 +121,28 @@ def test_commands_of_the_documentation(show1: Show1) -> None:
         shown = show1(*words[1:3], "--help")
         assert shown.code == 0
         assert all(word in shown.out for word in words if word.startswith("--"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_clip_that_breaks_in_the_middle_of_a_run(
+    show1: Show1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    install(monkeypatch.setitem)
+    write_video(tmp_path / "clips/a.mp4", frames=40)
+    write_video(tmp_path / "clips/b.mkv", frames=50)
+    data = (tmp_path / "clips/b.mkv").read_bytes()
+    (tmp_path / "clips/b.mkv").write_bytes(data[: len(data) // 2])  # its header and its first frames are whole
+    for name in ("a", "b"):
+        (tmp_path / f"clips/{name}.txt").write_text("a dog")
+    words = ["train", "keyframe_images", "--network", "tiny", "--out", tmp_path / "run", "--data", tmp_path / "clips"]
+    words += ["--steps", 12, "--batch-size", 1, "--checkpoint-every", 1, "--workers", workers, "--seed", 3]
+    failed = show1(*words)
+    assert failed.code == 2 and "b.mkv (b.txt) cannot be decoded: its frames end at" in failed.err
+    assert "To resume from the last checkpoint without such clips, add --skip-bad." in failed.err
+    [checkpoint] = (tmp_path / "run/checkpoints").glob("step-*")
+    resumed = show1("train", "keyframe_images", "--out", tmp_path / "run", "--skip-bad")
+    assert resumed.code == 0
+    if not workers:
+        assert "another clip stands in for one that cannot be read" in resumed.err
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 12 and not checkpoint.exists()
