@@ -11,10 +11,11 @@ from torch import Tensor
 
 from show1.checkpoints.index import CARD, write_index
 from show1.checkpoints.locate import Cascade
-from show1.checkpoints.weight_files import find_weights, indexed_names, read_tensors, weight_variants
+from show1.checkpoints.weight_files import check_ordinary, find_weights, indexed_names, read_tensors, weight_variants
 from show1.config import CascadeSettings, StageName
 from show1.errors import CheckpointError, OutputError
 from show1.files import write_json, write_tensors
+from show1.limits import MAX_TOKENIZER_BYTES
 from show1.stage_table import SHARED_TEXT, STAGE_TABLE, TEXT, Component
 
 
@@ -113,6 +114,7 @@ def _copy_component(
     small = [f for f in source.iterdir() if f.suffix in (".json", ".txt", ".model") and ".index." not in f.name]
     indices = [f for f in source.glob("*.index*.json") if indexed_names(f) & {w.name for w in weights}]
     for file in (*small, *indices):
+        check_ordinary(file, MAX_TOKENIZER_BYTES)
         shutil.copyfile(file, target / file.name)  # follows the links of the Hub's cache
     for file in weights:
         _copy_weights(file, target / file.name, link)

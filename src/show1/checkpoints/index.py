@@ -83,7 +83,7 @@ def read_index(file: Path) -> Index:
         inside = isinstance(subfolder, str) and not Path(subfolder).is_absolute() and ".." not in Path(subfolder).parts
         if stage not in STAGE_TABLE or not inside:
             raise CheckpointError(f"{file}: {subfolder!r} is not a subfolder for the stage {stage!r}; correct it")
-    return Index(name=str(index.get("name") or ""), subfolders=subfolders, notes=_notes(file, index))
+    return Index(name=str(index.get("name") or "")[:100], subfolders=subfolders, notes=_notes(file, index))
 
 
 def write_index(folder: Path, parts: Mapping[str, str], settings: CascadeSettings, advice: Advice) -> None:

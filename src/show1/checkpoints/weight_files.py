@@ -2,6 +2,7 @@
 
 import math
 import re
+import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,8 @@ def indexed_names(index: Path) -> set[str]:
 
 
 def _open_safetensors(file: Path) -> Any:
+    if file.exists():
+        check_ordinary(file)
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError, ValueError) as error:
@@ -296,7 +299,10 @@ def _open_safetensors(file: Path) -> Any:
 
 
 def _read_pickle(file: Path) -> dict[str, Tensor]:
+    check_ordinary(file)
     try:
+        if _is_zip(file) and any(entry.compress_type != zipfile.ZIP_STORED for entry in zipfile.ZipFile(file).filelist):
+            raise ValueError("it is compressed, as weights never are")
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
     except Exception as error:  # a damaged pickle raises errors of any class
         raise CheckpointError(

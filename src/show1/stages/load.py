@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from show1.checkpoints.components import load_components
-from show1.checkpoints.loading import read_scheduler_config, read_unet_weights
+from show1.checkpoints.loading import read_network_config, read_scheduler_config, read_unet_weights
 from show1.checkpoints.locate import Part
-from show1.checkpoints.weight_files import read_json
 from show1.config import CascadeSettings, StageName
 from show1.diffusion import build_scheduler
 from show1.errors import InputError
@@ -49,7 +48,7 @@ def check_settings(name: StageName, parts: Mapping[str, Part], settings: Cascade
     of_parts = {part: getattr(own, part, None) for part in parts_of([name]) if part in parts and part != name}
     if row.unet.kind == "pixel_unet":
         _, height, width = row.output_shape(None, settings)
-        levels = read_json(parts[name].path / "unet" / "config.json").get("block_out_channels")
+        levels = read_network_config(parts[name].path / "unet" / "config.json").get("block_out_channels")
         multiple = 2 ** (len(levels) - 1) if isinstance(levels, list) else 1
         if height % multiple or width % multiple:
             raise InputError(

@@ -1,9 +1,35 @@
 """The two kinds of networks behind the interface of `show1.diffusion.Network`."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from show1.errors import CheckpointError, Show1Error, reason_of
+
+
+@contextmanager
+def as_described() -> Iterator[None]:
+    """Turns tensors that do not fit together inside a network into an error that names the config.
+
+    Weights of the right shapes do not prove that a config works: it also says how attention splits its channels.
+
+    Raises:
+        CheckpointError: Tensors do not fit together.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+        shapes = re.search(r"\b(shape|size|sizes|dimension|divisible)\b", str(error))
+        if isinstance(error, Show1Error) or (isinstance(error, RuntimeError) and not shapes):
+            raise
+        raise CheckpointError(
+            f"the network does not work as its config.json describes it ({reason_of(error):.200}); correct the "
+            "config, or download the model again"
+        ) from error
 
 
 class PixelNetwork:
@@ -16,7 +42,8 @@ class PixelNetwork:
 
     def encode_text(self, prompt_embeds: Tensor) -> Any:
         """Prepares text states (N, L, D) once for all steps of a run."""
-        return self._unet.encode_text(prompt_embeds.to(self._unet.device, self._unet.dtype))
+        with as_described():
+            return self._unet.encode_text(prompt_embeds.to(self._unet.device, self._unet.dtype))
 
     def __call__(self, sample: Tensor, timestep: Tensor, text: Any) -> Tensor:
         """Predicts from (N, C, F, H, W); returns float32."""
@@ -25,7 +52,8 @@ class PixelNetwork:
             labels = torch.full((len(sample),), self._noise_level, device=sample.device)
         x = sample.to(self._unet.dtype)
         t = timestep.to(sample.device)
-        out: Tensor = self._unet(x, t, class_labels=labels, text_cache=text, return_dict=False)[0]
+        with as_described():
+            out: Tensor = self._unet(x, t, class_labels=labels, text_cache=text, return_dict=False)[0]
         return out.float()
 
 
@@ -41,7 +69,7 @@ class LatentNetwork:
 
     def __call__(self, sample: Tensor, timestep: Tensor, text: Any) -> Tensor:
         """Predicts from (N, C, F, H, W); returns float32."""
-        out: Tensor = self._unet(
-            sample.to(self._unet.dtype), timestep.to(sample.device), encoder_hidden_states=text, return_dict=False
-        )[0]
+        x, t = sample.to(self._unet.dtype), timestep.to(sample.device)
+        with as_described():
+            out: Tensor = self._unet(x, t, encoder_hidden_states=text, return_dict=False)[0]
         return out.float()

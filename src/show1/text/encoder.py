@@ -172,7 +172,13 @@ class PromptEncoder:
             )
         # the published expert attends to CLIP's padding (diffusers passes no mask either); T5's is masked
         mask = None if "CLIP" in type(model).__name__ else tokens["attention_mask"].to(device)
-        states: Tensor = model(input_ids=tokens["input_ids"].to(device), attention_mask=mask)[0]
+        try:
+            states: Tensor = model(input_ids=tokens["input_ids"].to(device), attention_mask=mask)[0]
+        except (ArithmeticError, ValueError, IndexError, TypeError) as error:
+            file = self._folder / "text_encoder" / "config.json"
+            raise CheckpointError(
+                f"{file} describes an encoder that does not work ({reason_of(error)}); correct it"
+            ) from error
         return states[0]
 
 
