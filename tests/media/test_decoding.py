@@ -14,7 +14,7 @@ import pytest
 
 from show1.data.decoding import pictures_at
 from show1.data.reference import ReferenceOptions, load_reference
-from show1.errors import MediaError
+from show1.errors import MediaError, Show1Error
 from show1.media import read_facts, read_metadata, read_video
 from show1.media.stream import open_video, stream_video
 from tests.media.numbered import KINDS, Kind, number_of, remux, write
@@ -122,6 +122,8 @@ def test_cuts_without_encoding_are_whole(
     assert numbers == list(range(first, 120))
     assert caplog.messages == []
     assert read_facts(path).num_frames == len(numbers)
+    late = next(stream_video(path, start=2.0))
+    assert number_of(late.draw(96, 128)) == first + 16 and late.time == pytest.approx(2.0)
 
 
 def test_a_cut_of_a_video_by_show1_is_whole(folder: Path, tmp_path: Path) -> None:
@@ -165,6 +167,13 @@ def test_frames_that_last_longer_are_repeated(tmp_path: Path, name: str) -> None
     expected = [number for number, gap in enumerate([*gaps, 1]) for _ in range(gap)]
     assert [number_of(frame) for frame in frames[: len(expected)]] == expected
     assert [number_of(frame) for frame in read_video(tmp_path / name, max_frames=6)[0]] == expected[:6]
+
+
+def test_clips_of_uneven_frames_go_by_time(tmp_path: Path) -> None:
+    times = [Fraction(sum([1, 1, 6, 1, 2, 1, 1, 3, 1, 1][:i]), 10) for i in range(11)]
+    path = write(tmp_path / "a.mkv", Kind("a.mkv"), times=times)
+    pictures = pictures_at(path, "line 1", lambda length, frame: np.array([0.0, 0.1, 0.5, 0.79, 0.8, 1.2, 1.79]))
+    assert [number_of(picture) for picture in pictures] == [0, 1, 2, 3, 3, 6, 10]
 
 
 def test_jitter_is_no_uneven_duration(tmp_path: Path) -> None:
@@ -231,6 +240,39 @@ def test_facts_keep_no_frames(tmp_path: Path) -> None:
     facts = read_facts(path)
     assert (facts.num_frames, facts.height, facts.width, facts.fps) == (300, 720, 1280, 8)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """Changes some bytes, often those of the header, or cuts some out."""
+    broken = bytearray(data)
+    if rng.random() < 0.3:
+        place = int(rng.integers(len(data)))
+        return data[:place] + data[place + int(rng.integers(1, len(data))) :]
+    for _ in range(rng.integers(1, 12)):
+        broken[rng.integers(len(data) if rng.random() < 0.5 else min(len(data), 600))] = rng.integers(256)
+    return bytes(broken)
+
+
+@pytest.mark.parametrize("rounds", [25, pytest.param(600, marks=pytest.mark.slow)])
+def test_damaged_files_raise_nothing_else(folder: Path, tmp_path: Path, rounds: int) -> None:
+    """Whatever is wrong with a file: frames, or an error of this package, in bounded memory."""
+    kinds = [kind for kind in KINDS if kind.name.startswith("plain") or kind.codec in ("mpeg2video", "libvpx-vp9")]
+    rng = np.random.default_rng(rounds)
+    options = ReferenceOptions(num_frames=4, height=16, width=16, start=2.0, duration=5.0)
+    for _ in range(rounds):
+        source = made(folder, kinds[rng.integers(len(kinds))])
+        path = tmp_path / f"damaged{source.suffix}"
+        path.write_bytes(damaged(source.read_bytes(), rng))
+        for read in (
+            lambda path=path: read_video(path),
+            lambda path=path: read_facts(path),
+            lambda path=path: pictures_at(path, "line 1", lambda length, frame: 2 + np.arange(4) / 4),
+            lambda path=path: load_reference(path, options),
+        ):
+            try:
+                read()
+            except Show1Error as error:
+                assert path.name in str(error)
 
 
 def test_a_change_to_giant_frames_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

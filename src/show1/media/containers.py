@@ -105,12 +105,12 @@ class ContainerVideo:
     def count(self) -> int:
         """See `OpenVideo.count`."""
         with opened(self.path) as container:
-            return sum(packet.size > 0 and not packet.is_discard for packet in container.demux(video=0))
+            return sum(packet.size > 0 and not packet.is_discard for packet in _packets(self.path, container))
 
     def seconds(self) -> float | None:
         """See `OpenVideo.seconds`: by the header, or by the packets where the header gives the file's duration only."""
         stream = self._stream
-        if stream.duration is not None:
+        if stream.duration:
             return float(stream.duration * stream.time_base)
         state = self.path.stat()
         return _length_of_packets(self.path, state.st_size, state.st_mtime_ns, self.rate)
@@ -161,7 +161,7 @@ class ContainerVideo:
         """Number of the last packet from which the picture at `start` can be decoded, by reading all before it."""
         found = 0
         with opened(self.path) as container:
-            for number, packet in enumerate(container.demux(video=0)):
+            for number, packet in enumerate(_packets(self.path, container)):
                 if packet.dts is not None and float(packet.dts * packet.time_base) - self._begins > start:
                     break
                 if packet.is_keyframe and packet.pts is not None:
@@ -180,7 +180,7 @@ class ContainerVideo:
 
     def _decoded(self, container: Any, skip: int = 0) -> Iterator[Any]:
         decoder = av.CodecContext.create(self._decoder, "r") if self._decoder else container.streams.video[0]
-        for packet in islice(container.demux(video=0), skip, None):
+        for packet in islice(_packets(self.path, container), skip, None):
             self.discarded += packet.is_discard
             yield from decoder.decode(packet)
 
@@ -203,6 +203,10 @@ def opened(path: Path) -> Iterator[Any]:
         with av.open(str(path.absolute()), options=options, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise MediaError(f"{path} holds no video: give a video file")
+            if container.streams.video[0].codec_context is None:
+                raise MediaError(
+                    f"{path} has a codec that FFmpeg does not know: convert it to MP4, or get a fresh copy"
+                )
             container.streams.video[0].codec_context.options = {"max_pixels": options["max_pixels"]}
             yield container
     except Show1Error:
@@ -219,13 +223,21 @@ def _tags(container: Any) -> dict[str, Any]:
     return parse_metadata(tags.get(KEY))
 
 
+def _packets(path: Path, container: Any) -> Iterator[Any]:
+    """Reads the packets of the first video stream; the last is empty and makes a decoder give what it still holds."""
+    try:
+        yield from container.demux(container.streams.video[0])
+    except IndexError as error:  # PyAV, where a damaged file has a packet of a stream that does not exist
+        raise MediaError(f"cannot read {path}: it is damaged; get a fresh copy") from error
+
+
 @functools.cache
 def _length_of_packets(path: Path, _size: int, _changed: int, fps: float) -> float | None:
     """Seconds from the first picture to the end of the last; None if there is none."""
     with opened(path) as container:
         stream = container.streams.video[0]
         usual = 1 / fps / float(stream.time_base)
-        packets = [(p.pts, p.duration or usual) for p in container.demux(stream) if p.size]
+        packets = [(p.pts, p.duration or usual) for p in _packets(path, container) if p.size]
         times = [(pts, pts + lasts) for pts, lasts in packets if pts is not None]
         if not times:
             return len(packets) / fps or None
