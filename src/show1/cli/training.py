@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 5.0
 """Least time between two lines of progress."""
 
+LONGEST_SILENCE = 60.0
+"""Time without a line, in a log of a training that has been running for a while."""
+
 DRY_RUN = keyword(
     "dry_run",
     Annotated[
@@ -151,12 +154,12 @@ class TrainingProgress(logging.Handler):
         self._steps = steps
         self._first: tuple[float, float] | None = None
         self._last_line = 0.0
-        self._doing, self._ended = "preparing", threading.Event()
+        self._doing, self._ended, self._patience = "preparing", threading.Event(), SECONDS_BETWEEN_LINES - 1
         self._logger = logging.getLogger("show1.training")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Notes what is being done."""
-        self._doing, self._since = record.getMessage(), time.monotonic()
+        self._doing, self._since, self._patience = record.getMessage(), time.monotonic(), SECONDS_BETWEEN_LINES - 1
 
     def __enter__(self) -> Self:
         self._level = self._logger.level
@@ -172,9 +175,10 @@ class TrainingProgress(logging.Handler):
         self._logger.setLevel(self._level)
 
     def _watch(self) -> None:
-        """Says what is being done, after each few seconds without a word."""
+        """Says what is being done after a few seconds without a word, and then less and less often."""
         while not self._ended.wait(0.5):
-            if time.monotonic() - self._last_word >= SECONDS_BETWEEN_LINES - 1:
+            if time.monotonic() - self._last_word >= self._patience:
+                self._patience = min(2 * self._patience, LONGEST_SILENCE)
                 self._tell(f"{self._doing}, {duration(time.monotonic() - self._since)} so far")
 
     def _tell(self, text: str) -> None:
@@ -195,6 +199,7 @@ class TrainingProgress(logging.Handler):
         if step < self._steps and now - self._last_line < SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
+        self._doing, self._since = f"step {step:.0f}/{self._steps} is done, the next ones are running", now
         left = (now - began) / (step - start) * (self._steps - step) if step > start else None
         text = f"step {step:.0f}/{self._steps}, loss {line['loss']:.4f}, {line['samples_per_second']:.1f} samples/s"
         self._tell(text + (f", {duration(left)} left" if left else ""))
