@@ -70,8 +70,14 @@ def _checked(cls: Any, config: Mapping[str, Any]) -> SchedulerMixin:
         for key, value in config.items():
             if isinstance(value, int) and not abs(value) <= MAX_NOISE_TIMESTEPS:
                 raise ValueError(f"{key} is more than {MAX_NOISE_TIMESTEPS}")
-            if key in ("beta_start", "beta_end") and not 0 <= value <= 1:
+            if key in ("beta_start", "beta_end", "dynamic_thresholding_ratio") and not 0 <= value <= 1:
                 raise ValueError(f"{key} must be from 0 to 1, got {value}")
+        if not config.get("lambda_min_clipped", 0) <= 0:
+            raise ValueError("lambda_min_clipped must be at most 0")
+        for key, parameter in inspect.signature(cls.__init__).parameters.items():
+            number = type(parameter.default) in (int, float)
+            if number and not isinstance(config.get(key), int | float | None):
+                raise ValueError(f"{key} must be a number, got {config[key]!r}")
         if config.get("prediction_type", "epsilon") not in get_args(Prediction):
             raise ValueError(f"prediction_type must be one of {', '.join(get_args(Prediction))}")
         cls.from_config(config).set_timesteps(1)  # where schedulers look at the rest of a config
