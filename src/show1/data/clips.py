@@ -213,6 +213,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self.view = view
         self.length = length
         self.seed = seed
+        self.replaced = 0
 
     def __len__(self) -> int:
         return self.length
@@ -228,7 +229,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
                 if not self.source.options.skip_bad:
                     error.add_note("To resume from the last checkpoint without such clips, add --skip-bad.")
                     raise
-                logger.warning("another clip stands in for one that cannot be read: %s", error)
+                self.replaced += 1
+                text = "another clip stands in for one that cannot be read (%d so far): %s"
+                logger.warning(text, self.replaced, error)
             index = random.Random(f"instead {self.seed} {index} {attempt}").randrange(self.length)
         raise MediaError(f"{ATTEMPTS} clips in a row cannot be read; check the data with `show1 data check`")
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ Progress = Callable[[int, int], None]
 
 SAMPLE = 1 << 14
 """Bytes at the beginning and at the end of a file that go into the fingerprint of the clips."""
+
+AT_A_TIME = 64
+"""Number of files that wait to be opened, so that few are still opened after Ctrl-C."""
 
 SHOWN = 5
 """Number of bad clips that a message lists."""
@@ -160,12 +163,7 @@ class MediaClips(ClipSource):
         if self._probes is None:
             cache = cache_dir() / "clips" / f"{self.fingerprint}.json"
             known = _known(cache, len(self.listed))
-            found: list[Probe | str] = []
-            with ThreadPoolExecutor() as pool:
-                for result in pool.map(lambda entry, known: known or _probe(entry), self.listed, known):
-                    found.append(result)
-                    if on_progress is not None:
-                        on_progress(len(found), len(self.listed))
+            found = self._each(lambda entry, known: known or _probe(entry), known, on_progress)
             self._probes = tuple(found)
             if None in known and any(isinstance(each, Probe) for each in found):
                 rows = [dataclasses.astuple(each) if isinstance(each, Probe) else None for each in found]
@@ -175,13 +173,21 @@ class MediaClips(ClipSource):
 
     def decode_all(self, on_progress: Progress | None = None) -> tuple[Probe | str, ...]:
         """Decodes every frame of every clip that `probe_all` does not call bad; arguments and result are the same."""
+        return tuple(self._each(_decoded, self.probe_all(), on_progress))
+
+    def _each(
+        self, look: Callable[[ClipEntry, Any], Probe | str], known: Sequence[Any], on_progress: Progress | None
+    ) -> list[Probe | str]:
+        """What a function finds out about each listed clip and what is known of it, some at a time."""
         found: list[Probe | str] = []
         with ThreadPoolExecutor() as pool:
-            for result in pool.map(_decoded, self.listed, self.probe_all()):
-                found.append(result)
-                if on_progress is not None:
-                    on_progress(len(found), len(self.listed))
-        return tuple(found)
+            for start in range(0, len(self.listed), AT_A_TIME):
+                part = slice(start, start + AT_A_TIME)
+                for result in pool.map(look, self.listed[part], known[part]):
+                    found.append(result)
+                    if on_progress is not None:
+                        on_progress(len(found), len(self.listed))
+        return found
 
     def _entry(self, index: int) -> ClipEntry:
         return self.entries[index % len(self.entries)]
