@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from show1.data.decoding import pictures_at
 from show1.data.reference import ReferenceOptions, load_reference
+from show1.errors import MediaError
 from show1.media import read_facts, read_video
 from show1.media.stream import stream_video
 from tests.media.numbered import remux
@@ -180,6 +181,21 @@ def test_matrix_and_range_of_colours(
     path = encode(tmp_path / "a.mkv", [frame], codec=codec, tags=tags)
     for reader, pixels in readings(path).items():
         np.testing.assert_allclose(pixels[9, 9].astype(int), right, atol=3, err_msg=reader)
+
+
+def test_colours_that_cannot_be_converted(tmp_path: Path) -> None:
+    """FFmpeg has no conversion for YCgCo (8); it does for BT.2020, also with constant luminance (10), nearly."""
+    for matrix in (8, 9, 10):
+        frame = flat_yuv("yuv420p", 48, 64, (126, 128, 128))
+        frame.colorspace = matrix
+        path = encode(tmp_path / f"{matrix}.mkv", [frame], tags={"colorspace": matrix})
+        if matrix == 8:
+            for read in (read_video, lambda path: next(stream_video(path)).draw(8, 8), readings):
+                with pytest.raises(MediaError, match="8.mkv"):
+                    read(path)
+        else:
+            for pixels in readings(path).values():
+                np.testing.assert_allclose(pixels.astype(int), 128, atol=2)
 
 
 @pytest.mark.parametrize("size", [(480, 640), (720, 1280)])

@@ -191,7 +191,7 @@ class ContainerVideo:
         if turn[0]:
             height, width = width, height
         lasts = 1 / self.rate if self._counted else picture.duration * self._time_base
-        draw = functools.partial(_draw, picture, turn, self._translucent)
+        draw = functools.partial(_draw, self.path, picture, turn, self._translucent)
         return Frame(time=time, duration=lasts, height=height, width=width, draw=draw)
 
 
@@ -271,6 +271,7 @@ def _kind_of(pix_fmt: str) -> tuple[bool, bool]:
 
 
 def _draw(
+    path: Path,
     picture: Any,
     turn: Turn,
     alpha: bool,
@@ -289,9 +290,12 @@ def _draw(
         _name_colours(picture)
     layout = "rgba" if has_alpha and alpha else "rgb24"
     threads = 1 if height * width < _SHARED else 0
-    pixels: Pixels = picture.reformat(
-        width=width, height=height, format=layout, interpolation=interpolation, threads=threads
-    ).to_ndarray()
+    try:
+        pixels: Pixels = picture.reformat(
+            width=width, height=height, format=layout, interpolation=interpolation, threads=threads
+        ).to_ndarray()
+    except (av.error.FFmpegError, ValueError) as error:
+        raise MediaError(f"cannot convert the colours of {path} ({error}); convert it to MP4") from error
     if layout == "rgba":
         share = pixels[..., 3:].astype(np.uint16)
         pixels = ((pixels[..., :3] * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
