@@ -150,6 +150,8 @@ class DenoisingTask(Task):
             )
         set_temporal_dropout(self.unet, options.temporal_dropout)
         if options.gradient_checkpointing:
+            if not getattr(self.unet, "_supports_gradient_checkpointing", False):
+                raise InputError("gradient_checkpointing: the expert's network does not support it; leave it out")
             self.unet.enable_gradient_checkpointing()  # type: ignore[operator]
 
     def train(self, mode: bool = True) -> Self:
