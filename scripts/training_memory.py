@@ -58,6 +58,17 @@ def inputs(unet: Any, view: ClipView, name: str, task: str) -> list[torch.Tensor
     ]
 
 
+class FusedAttention(torch.autograd.Function):
+    """What fused kernels keep of an attention: not its matrix, which the kernel of the meta device would keep."""
+
+    @staticmethod
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Any:
+        """Keeps what goes in and what comes out, (B, heads, L, D)."""
+        out = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, out)
+        return out
+
+
 def activations(unet: Any, given: list[torch.Tensor]) -> int:
     """Counts the bytes that a forward pass keeps for the backward pass."""
     kept: dict[int, int] = {}
@@ -70,6 +81,11 @@ def activations(unet: Any, given: list[torch.Tensor]) -> int:
 
     alive: list[torch.Tensor] = [*unet.parameters()]
     weights = {p.untyped_storage()._cdata for p in unet.parameters()}
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return FusedAttention.apply(query, key, value)  # type: ignore[no-any-return]
+
+    torch.nn.functional.scaled_dot_product_attention = attend
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         out = ask(unet, *(tensor.to("meta") for tensor in given))
     del out
