@@ -29,7 +29,7 @@ from show1.adapters.lora import (
 from show1.checkpoints.weight_files import find_weights, is_finite, read_json, weight_variants
 from show1.config import STAGES, StageName
 from show1.errors import CheckpointError, InputError, OutputError
-from show1.files import cached_sha256, check_regular, parse_json, sha256_of_text, write_tensors
+from show1.files import cached_sha256, check_regular, parse_json, sha256_of_text, user_path, write_tensors
 from show1.limits import MAX_ADAPTER_BYTES
 
 FORMAT = "show1-adapter-1"
@@ -136,7 +136,7 @@ class Adapter:
             OutputError: The file exists, or cannot be written.
             InputError: The name does not end in `.safetensors`.
         """
-        file = Path(path)
+        file = user_path(path)
         if file.suffix != SUFFIX:
             raise InputError(f"the file of an adapter must be named *{SUFFIX}, got {str(path)!r}")
         if file.exists() and not overwrite:
@@ -163,7 +163,7 @@ class Adapter:
             InputError: There is no such file, or it is of another program and `stage` is missing.
             CheckpointError: The file is damaged, not an adapter, or one of another stage.
         """
-        file = Path(path).expanduser()
+        file = user_path(path)
         header, tensors = _read_file(file)
         try:
             if _HEADER in header:

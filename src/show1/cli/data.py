@@ -13,6 +13,7 @@ from show1.cli.progress import duration
 from show1.cli.training import now_and_then
 from show1.data.options import CLIP_FRAMES, DataOptions
 from show1.errors import InputError
+from show1.files import user_path
 
 if TYPE_CHECKING:
     from show1.data.decoding import Probe
@@ -38,7 +39,11 @@ def check(
     fps: Annotated[float, typer.Option(metavar="X", help="Frame rate of a training clip, per second.")] = 8.0,
     text: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder with a tokenizer: says which words of the captions it cannot read."),
+        typer.Option(
+            parser=user_path,
+            metavar="DIR",
+            help="Folder with a tokenizer: says which words of the captions it cannot read.",
+        ),
     ] = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Decode every frame of every video, which also finds damage further on.")

@@ -12,6 +12,7 @@ from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_model
 from show1.config import StageName
 from show1.errors import InputError
+from show1.files import user_path
 
 if TYPE_CHECKING:
     from show1.evaluation.feature_networks import FeatureOptions
@@ -26,7 +27,9 @@ Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cud
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Number of videos generated together.")]
 Features = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder with feature networks; networks that it lacks are downloaded."),
+    typer.Option(
+        parser=user_path, metavar="DIR", help="Folder with feature networks; networks that it lacks are downloaded."
+    ),
 ]
 Resamples = Annotated[
     int, typer.Option(metavar="N", min=0, help="Bootstrap resamples for the 95 % intervals; 0: no intervals.")
@@ -60,7 +63,10 @@ Metrics = Annotated[
         metavar="NAME[:NETWORK]", help="fvd, fid-vid, kvd, is, clipsim or alignment; may be given several times."
     ),
 ]
-Data = Annotated[Path | None, typer.Option(metavar="PATH", help="Folder of the data set, or VBench's file of prompts.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(parser=user_path, metavar="PATH", help="Folder of the data set, or VBench's file of prompts."),
+]
 ProtocolName = Annotated[
     str, typer.Argument(metavar="PROTOCOL", help="A name that `show1 evaluate protocols` lists, or a JSON file.")
 ]
@@ -75,7 +81,8 @@ def group() -> None:
 def alignment(
     model: Model = "mini",
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the evaluation; an interrupted one resumes.")
+        Path,
+        typer.Option(parser=user_path, metavar="DIR", help="Folder of the evaluation; an interrupted one resumes."),
     ] = Path("evaluations/alignment"),
     sets: Sets = "held_out,seen,paraphrase",
     videos: Annotated[
@@ -141,7 +148,8 @@ def run(
     protocol: ProtocolName,
     model: Model = "mini",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the benchmark; an interrupted one resumes.")
+        Path | None,
+        typer.Option(parser=user_path, metavar="DIR", help="Folder of the benchmark; an interrupted one resumes."),
     ] = None,
     data: Data = None,
     features: Features = None,
@@ -197,9 +205,9 @@ def run(
 
 @app.command()
 def score(
-    fake: Annotated[Path, typer.Option(metavar="DIR", help="Folder of generated videos.")],
+    fake: Annotated[Path, typer.Option(parser=user_path, metavar="DIR", help="Folder of generated videos.")],
     metric: Metrics,
-    real: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of real videos.")] = None,
+    real: Annotated[Path | None, typer.Option(parser=user_path, metavar="DIR", help="Folder of real videos.")] = None,
     features: Features = None,
     frames: Frames = None,
     stride: Annotated[int, typer.Option(metavar="N", min=1, help="Take every N-th frame.")] = 1,

@@ -142,7 +142,10 @@ _DATA = keyword("data", Annotated[str | None, typer.Option(metavar="DIR", help=D
 _CONFIG = keyword(
     "config",
     Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Options from a file, such as another run's config.json.")
+        Path | None,
+        typer.Option(
+            parser=user_path, metavar="FILE.json", help="Options from a file, such as another run's config.json."
+        ),
     ],
     None,
 )
