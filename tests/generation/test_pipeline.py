@@ -273,7 +273,7 @@ def test_what_is_no_request_and_no_model(pipe: Show1Pipeline) -> None:
         (lambda: make_request(PROMPT, model="mini"), r"from_pretrained\('mini'\), got 'mini'"),  # type: ignore[arg-type]
         (lambda: Show1Pipeline.from_pretrained("mini", dtype="float8"), "dtype must be one of float32"),
         (lambda: Show1Pipeline.from_pretrained("mini", dtype=torch.int32), "dtype must be one of float32"),
-        (lambda: Show1Pipeline.from_pretrained("mini", stages=[]), "stages must be some of keyframes"),
+        (lambda: Show1Pipeline.from_pretrained("mini", stages=[]), "stages must be a list of some of keyframes"),
         (lambda: Show1Pipeline.from_pretrained({}), "the mapping of stages is empty"),
         (lambda: Show1Pipeline.from_pretrained(3), "model must be a name"),  # type: ignore[arg-type]
         (lambda: Callbacks(on_step_end=3), "on_step_end must be a function"),  # type: ignore[arg-type]
