@@ -83,7 +83,10 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     lines: list[dict[str, float]] = []
     export = run(config("keyframe_images", tmp_path, sample_every=2, checkpoint_every=2), on_log=lines.append)
     assert export == tmp_path / "export"
-    assert {p.name for p in export.iterdir()} == {"unet", "scheduler", "text_encoder", "tokenizer", "training.json"}
+    assert {p.name for p in export.iterdir()} == {"unet", "scheduler", "text_encoder", "tokenizer", "training.json"} | {
+        "stage.json",
+        "README.md",
+    }
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-4"]
     assert [p.name for p in sorted((tmp_path / "samples").iterdir())] == ["step-0000002.png", "step-0000004.png"]
     assert list((tmp_path / "tensorboard").iterdir())
