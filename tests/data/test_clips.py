@@ -34,6 +34,23 @@ def test_what_the_stages_see(name: str, shape: tuple[int, ...]) -> None:
     assert isinstance(item["caption"], str)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (torch.zeros(3, 5, 20, 32), r"\(3, 5, 20, 32\) torch.float32 where \(3, 1, 20, 32\)"),
+        (torch.zeros(3, 1, 20, 32, dtype=torch.uint8), "torch.uint8 where"),
+        (torch.zeros(1, 3, 20, 32), "asked for"),
+    ],
+)
+def test_clips_of_another_shape_are_refused(given: torch.Tensor, told: str) -> None:
+    class Wrong(SpriteClips):
+        def clip(self, index: int, **asked: object) -> torch.Tensor:  # type: ignore[override]
+            return given
+
+    with pytest.raises(InputError, match=f"Wrong.clip gave .*{told}"):
+        ClipDataset(Wrong(), VIEWS["keyframe_images"], length=4)[2]
+
+
 def test_windows_are_parts_of_the_whole_clip() -> None:
     source = SpriteClips()
     starts = set()

@@ -141,6 +141,23 @@ def test_a_cut_of_a_video_by_show1_is_whole(folder: Path, tmp_path: Path) -> Non
         Video.load(tmp_path / "c.mp4")
 
 
+def test_held_frames_do_not_make_a_video_incomplete(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The header of an AVI counts a frame once for each moment that it is held."""
+    path = tmp_path / "held.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=15)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number, pts in enumerate((0, 11, 17, 40)):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 60 * number, np.uint8), format="rgb24")
+            picture.pts, picture.time_base = pts, Fraction(1, 15)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    frames, fps, _ = read_video(path)
+    levels = (frames[:, 24, 32, 0].astype(int) + 20) // 60
+    assert fps == 15 and levels[:41].tolist() == [0] * 11 + [1] * 6 + [2] * 23 + [3]
+    assert "incomplete" not in caplog.text
+
+
 def test_a_longer_sound_does_not_make_a_video_incomplete(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with av.open(str(tmp_path / "a.mkv"), "w") as container:
         stream = container.add_stream("libx264", rate=8)

@@ -224,7 +224,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         frames = self.view.pick_frames(random.Random(f"window {self.seed} {index}"))
         for attempt in range(ATTEMPTS):
             try:
-                return self._item(index, frames)
+                item = self._item(index, frames)
             except (InputError, MediaError) as error:
                 if not self.source.options.skip_bad:
                     error.add_note("To resume from the last checkpoint without such clips, add --skip-bad.")
@@ -232,6 +232,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
                 self.replaced += 1
                 text = "another clip stands in for one that cannot be read (%d so far): %s"
                 logger.warning(text, self.replaced, error)
+            else:
+                return self._checked(item, frames)
             index = random.Random(f"instead {self.seed} {index} {attempt}").randrange(self.length)
         raise MediaError(f"{ATTEMPTS} clips in a row cannot be read; check the data with `show1 data check`")
 
@@ -247,4 +249,18 @@ class ClipDataset(Dataset[dict[str, Any]]):
         if view.low is not None:
             height, width = view.low
             item["low"] = source.clip(index, num_frames=view.num_frames, height=height, width=width, frames=frames)
+        return item
+
+    def _checked(self, item: dict[str, Any], frames: slice) -> dict[str, Any]:
+        """An item whose clips have the shape that was asked for: sources may be anybody's."""
+        view = self.view
+        for name, size in (("video", (view.height, view.width)), ("low", view.low)):
+            if size is None:
+                continue
+            video, wanted = item[name], (3, len(range(*frames.indices(view.num_frames))), *size)
+            if tuple(video.shape) != wanted or video.dtype != torch.float32:
+                raise InputError(
+                    f"{type(self.source).__name__}.clip gave {tuple(video.shape)} {video.dtype} where {wanted} float32 "
+                    "(colours, frames, height, width) was asked for"
+                )
         return item
