@@ -28,6 +28,8 @@ BAD_OPTIONS = {
     "too small": (["x", "-m", "{tiny}", "--set", "keyframes.height=5"], "height must be from 8"),
     "no multiple of 8": (["x", "-m", "{tiny}", "--set", "translation.width=100"], "a multiple of 8"),
     "unknown option": (["x", "-m", "{tiny}", "--set", "keyframes.guidance=5"], "did you mean 'guidance_scale'"),
+    "a stage's option": (["x", "--set", "num_inference_steps=5"], "such as --set keyframes.num_inference_steps=5; the"),
+    "known options": (["x", "--set", "keyframes.stepps=1"], "option 'stepps'; there are num_inference_steps, "),
     "unknown stage": (["x", "-m", "{tiny}", "--set", "keyframe.height=8"], "did you mean 'keyframes'"),
     "no value": (["x", "-m", "{tiny}", "--set", "keyframes.height"], "expected KEY=VALUE"),
     "no number": (["x", "-m", "{tiny}", "--set", "keyframes.height=big"], "expected a whole number, got 'big'"),

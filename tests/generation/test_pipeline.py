@@ -260,6 +260,8 @@ def test_where_and_how_precisely_it_computes_can_be_changed(published: Path) -> 
     options = {"seed": 1, "settings": small_changes(), "until": "keyframes"}
     assert pipe(PROMPT, **options).metadata["dtype"] == "float64"
     assert pipe.to("float32", "cpu") is pipe and pipe.loaded == ()
+    assert pipe.to(dtype="bfloat16", device="cpu").dtype == torch.bfloat16
+    assert pipe.to(dtype=torch.float32).dtype == torch.float32
     assert pipe(PROMPT, **options).metadata["dtype"] == "float32" and pipe.loaded == ("text", "keyframes")
     assert repr(pipe) == f"<Show1Pipeline {published.name}: {', '.join(ALL)}; cpu float32>"
     for place in ("float8", "gpu", 3):

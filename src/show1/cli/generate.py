@@ -146,7 +146,7 @@ def generate(
 
     \b
       show1 generate "a panda spins over the snow" -o panda.mp4 --seed 1
-      show1 generate "a cat jumps in the forest" --keyframes 16 --sheet cat.png
+      show1 generate "a cat grows on the beach" --keyframes 16 --sheet cat.png
       show1 generate "a panda spins over the snow" --until keyframes --count 8
       show1 generate "a panda" --set keyframes.guidance_scale=5 --dry-run
       show1 generate --from panda.mp4 --seed 2

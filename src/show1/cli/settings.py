@@ -1,5 +1,6 @@
 """`--set keyframes.guidance_scale=5`, `--model` and `--adapter`: text to settings."""
 
+import dataclasses
 import difflib
 import math
 import types
@@ -129,6 +130,12 @@ def parse_change(pair: str) -> Change:
     path = tuple(key.strip().split("."))
     hints = _hints(pair, path[:-1])
     if path[-1] not in hints:
+        owners = [stage for stage in STAGES if path[-1] in _hints(pair, (stage,))]
+        if len(path) == 1 and owners:
+            raise InputError(
+                f"--set {pair}: {key.strip()} is a setting of a stage, such as --set {owners[0]}.{pair.strip()}; "
+                f"the stages with it are {', '.join(owners)}"
+            )
         raise InputError(f"--set {pair}: unknown option {path[-1]!r}; {_near(path[-1], hints)}")
     return Change(path=path, value=_convert(pair, text.strip(), hints[path[-1]]))
 
@@ -138,7 +145,8 @@ def _hints(pair: str, parents: tuple[str, ...]) -> dict[str, Any]:
     if not parents:
         return {name: get_type_hints(CascadeSettings)[name] for name in _COMMON}
     if parents in _OPTIONS:
-        return get_type_hints(_OPTIONS[parents])
+        hints = get_type_hints(_OPTIONS[parents])
+        return {field.name: hints[field.name] for field in dataclasses.fields(_OPTIONS[parents])}
     where = ".".join(parents)
     raise InputError(f"--set {pair}: unknown stage {where!r}; {_near(where, STAGES)}")
 
@@ -181,4 +189,4 @@ def _number(text: str, kind: Callable[[str], float], message: str) -> float:
 def _near(name: str, known: Sequence[str] | dict[str, Any]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
-    return f"{guess}There are {', '.join(known)}"
+    return f"{guess}there are {', '.join(known)}"

@@ -115,7 +115,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         if name not in known and stages:
             raise InputError(
                 f"{name} is a setting of a stage: give settings={{{stages[0]!r}: {{{name!r}: ...}}}}; "
-                f"{', '.join(stages)} have it"
+                f"the stages with it are {', '.join(stages)}"
             )
         require(name in known, "an option", name, f"one of {', '.join(known)}")
 

@@ -144,13 +144,20 @@ class CascadeModel:
         stages = ", ".join(self.stages)
         return f"<{type(self).__name__} {self.cascade.name}: {stages}; {self.device} {precision}{adapters}>"
 
-    def to(self, *place: str | torch.device | torch.dtype) -> Self:
+    def to(
+        self,
+        *place: str | torch.device | torch.dtype,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> Self:
         """Changes where and how precisely to compute, from the next call on: `pipe.to("cuda")`, `pipe.to("float32")`.
 
         Networks leave the memory and are read again when they are needed.
 
         Args:
             *place: A device, a precision, or both.
+            device: A device, by name.
+            dtype: A precision, by name.
 
         Raises:
             InputError: There is no such device or precision.
@@ -160,6 +167,10 @@ class CascadeModel:
                 self.dtype = choose_dtype(each, self.device)
             else:
                 self.device = choose_device(each)
+        if device is not None:
+            self.device = choose_device(device)
+        if dtype is not None:
+            self.dtype = choose_dtype(dtype, self.device)
         self.free()
         self._encoders.clear()
         self._stages = Residency(self.memory, self.device)

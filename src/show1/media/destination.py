@@ -92,19 +92,23 @@ def check_free(path: Path, *, overwrite: bool, folder: bool = False) -> None:
         if not overwrite:
             raise OutputError(
                 f"{path} is a link to {target}, which does not exist: choose another name, or have the link's target "
-                "written (--overwrite)"
+                "written (overwrite=True, or --overwrite)"
             )
     elif folder and path.is_dir():
         names = os.listdir(path)
         if not all(FRAME_NAME.fullmatch(name) for name in names):
             raise OutputError(f"the folder {path} holds other files than numbered frames: choose another one")
         if names and not overwrite:
-            raise OutputError(f"{path} holds frames already: choose another name, or overwrite it (--overwrite)")
+            raise OutputError(
+                f"{path} holds frames already: choose another name, or overwrite it (overwrite=True, or --overwrite)"
+            )
     elif folder or not path.is_file():
         wanted = "a folder" if folder else "a file"
         raise OutputError(f"{path} exists and is not {wanted}: choose another name")
     elif not overwrite:
-        raise OutputError(f"{path} exists already: choose another name, or overwrite it (--overwrite)")
+        raise OutputError(
+            f"{path} exists already: choose another name, or overwrite it (overwrite=True, or --overwrite)"
+        )
 
 
 @contextmanager
