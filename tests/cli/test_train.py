@@ -103,6 +103,8 @@ def test_dry_run(show1: Show1, tmp_path: Path) -> None:
     assert told.json["trained_parameters"] > 1000
     assert told.json["config"]["size"] == [16, 24] and told.json["config"]["gradient_checkpointing"] is False
     assert list(tmp_path.iterdir()) == []
+    told = show1("train", "keyframes", *SPRITES, "--out", "~/run", *options, "--dry-run")
+    assert told.json["config"]["out"] == str(Path.home() / "run")
 
 
 def test_what_a_file_turns_on_can_be_turned_off(show1: Show1, tmp_path: Path) -> None:
@@ -135,7 +137,12 @@ def test_options_from_a_file(show1: Show1, tmp_path: Path) -> None:
         (["text", "--data", "sprites:speed=1", "--out", "run"], "unknown option 'speed'; the options are spins"),
         (["keyframes", "--data", "clips", "--spins", "0.5", "--out", "run"], "--spins"),
         (["interpolation", *SPRITES, "--out", "run"], "text: interpolation reads prompts with a trained text encoder"),
-        (["keyframes", *SPRITES, "--out", "run", "--text", "nowhere"], "nowhere holds no text_encoder/"),
+        (["keyframes", *SPRITES, "--out", "run", "--text", "nowhere"], "text: there is no folder nowhere;"),
+        (["keyframes", *SPRITES, "--out", "run", "--text", "."], "export of a keyframe_images training by --text DIR"),
+        (
+            ["keyframes", *SPRITES, "--out", "run", "--init", "no/such/folder"],
+            "init: there is no folder no/such/folder;",
+        ),
         (["keyframes", *SPRITES, "--out", "run", "--network", "show-1"], "this preset has no text network"),
         (["vae", "--out", "run", "--data", "nowhere", "--dry-run"], "nowhere is not a folder"),
         (["text", *SPRITES, "--out", "run", "--seed", "-1"], "seed must be 0 or more"),

@@ -274,6 +274,10 @@ def test_images_of_a_folder(tmp_path: Path) -> None:
 def test_folders_without_images(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="no such folder"):
         load_images(tmp_path / "missing", 8, 8)
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/a.mp4").touch()
+    with pytest.raises(MediaError, match="holds videos, but no images; give each video by --video FILE"):
+        load_images(tmp_path / "videos", 8, 8)
     with pytest.raises(MediaError, match="holds no images"):
         load_images(tmp_path, 8, 8)
     (tmp_path / "a.png").write_bytes(b"no image")

@@ -102,5 +102,5 @@ def test_a_name_that_is_nowhere_says_why(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("show1.training.folders.fetch", fetch)
     with pytest.raises(InputError, match="init: there is no folder owner/nothing, .*the Hub cannot be reached"):
         run(config("keyframes", tmp_path, init="owner/nothing"))
-    with pytest.raises(InputError, match="text: nothing holds no text_encoder"):
+    with pytest.raises(InputError, match="init: there is no folder nothing;"):
         run(config("keyframes", tmp_path, init="./nothing"))

@@ -34,6 +34,8 @@ ABOUT: dict[Kind, tuple[str, tuple[str, ...]]] = {
 }
 """What a kind learns, and an example's options."""
 
+_NO_OUTPUT = "-o FILE.safetensors is needed: where the adapter goes"
+
 _NOT_FOR: dict[Kind, list[str]] = {
     "motion": ["kind", "images", "name"],
     "style": ["kind", "inversion_steps", "noise_weight", "random_hue"],
@@ -54,12 +56,12 @@ def run(kind: Kind, given: dict[str, Any], *, overwrite: bool, dry_run: bool, sh
     Raises:
         Cancelled: Ctrl-C.
     """
+    if sheet is not None and not dry_run:
+        raise InputError("--sheet is for --dry-run; a run draws reference.png in its folder")
+    config = resolve(kind, given)
     from show1.training.customization import customize, describe
 
     quiet_libraries()
-    config = resolve(kind, given)
-    if sheet is not None and not dry_run:
-        raise InputError("--sheet is for --dry-run; a run draws reference.png in its folder")
     if dry_run:
         say_json(describe(config, sheet))
         return
@@ -86,10 +88,12 @@ def resolve(kind: Kind, given: dict[str, Any]) -> CustomizationConfig:
     Raises:
         InputError: An option is unknown, missing, or out of its range; the folder holds a run of the other kind.
     """
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if not {"output", "run"} & chosen.keys():
+        raise InputError(_NO_OUTPUT)  # before what takes long to import
     from show1.training.checkpoint import last_checkpoint
     from show1.training.customization import configure
 
-    chosen = {name: value for name, value in given.items() if value is not None}
     folder = chosen.get("run")
     if folder is None and "output" in chosen:
         folder = str(user_path(chosen["output"], "output").with_suffix(".run"))
@@ -98,7 +102,7 @@ def resolve(kind: Kind, given: dict[str, Any]) -> CustomizationConfig:
         saved = {**read_saved(user_path(folder, "run") / "config.json", "kind", kind), "run": folder}
     values = {**saved, **chosen, "kind": kind}
     if "output" not in values:
-        raise InputError("-o FILE.safetensors is needed: where the adapter goes")
+        raise InputError(_NO_OUTPUT)
     return CustomizationConfig.from_dict(values) if saved else configure(**values)
 
 

@@ -62,6 +62,8 @@ def check(
       show1 data check clips --frames 17 --fps 4 --text runs/text/export --deep
       show1 data check "shards/{000..010}.tar" --json
     """
+    if text is not None and not text.is_dir():
+        raise InputError(f"--text: there is no folder {text}; name one that holds a tokenizer")
     from show1.data.open import open_clips
 
     clips = open_clips(data, DataOptions(frames=frames, fps=fps, skip_bad=True))

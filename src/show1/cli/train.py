@@ -51,11 +51,11 @@ def run(
     Raises:
         Cancelled: Ctrl-C.
     """
+    config = resolve(kind, given, config_file)  # before what takes long to import
     from show1.training import describe, train
     from show1.training.validation import SEED
 
     quiet_libraries()
-    config = resolve(kind, given, config_file)
     options, loop = config.options, config.loop
     main_process = int(os.environ.get("RANK", "0")) == 0
     quiet = quiet or not main_process

@@ -158,7 +158,9 @@ class TrainingProgress(logging.Handler):
         self._logger = logging.getLogger("show1.training")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Notes what is being done."""
+        """Notes what is being done; a warning does not say that."""
+        if record.levelno != logging.INFO:
+            return
         self._doing, self._since, self._patience = record.getMessage(), time.monotonic(), SECONDS_BETWEEN_LINES - 1
 
     def __enter__(self) -> Self:
@@ -192,17 +194,22 @@ class TrainingProgress(logging.Handler):
                 f"{name.removeprefix('val_')} {value:.4g}" for name, value in line.items() if name != "step"
             )
             self._tell(f"step {step:.0f}/{self._steps}, validation: {values}")
+            self._is_done(step)
             return
+        self._is_done(step)
         if self._first is None:
             self._first = (now, step)
         began, start = self._first
         if step < self._steps and now - self._last_line < SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
-        self._doing, self._since = f"step {step:.0f}/{self._steps} is done, the next ones are running", now
         left = (now - began) / (step - start) * (self._steps - step) if step > start else None
         text = f"step {step:.0f}/{self._steps}, loss {line['loss']:.4f}, {line['samples_per_second']:.1f} samples/s"
         self._tell(text + (f", {duration(left)} left" if left else ""))
+
+    def _is_done(self, step: float) -> None:
+        self._doing = f"step {step:.0f}/{self._steps} is done, the next ones are running"
+        self._since = time.monotonic()
 
 
 def quiet_libraries() -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from show1.data.captions import VIDEO_SUFFIXES
 from show1.errors import InputError, MediaError
 from show1.files import user_path
 from show1.media import contact_sheet
@@ -158,6 +159,8 @@ def image_files(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise MediaError(f"no such folder: {folder}; give a folder that holds images")
     files = picture_files(folder, IMAGE_SUFFIXES)
+    if not files and picture_files(folder, VIDEO_SUFFIXES):
+        raise MediaError(f"the folder {folder} holds videos, but no images; give each video by --video FILE")
     if not files:
         raise MediaError(f"the folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}); put some in")
     return files

@@ -26,8 +26,10 @@ def on_this_disk(options: TaskOptions, run: Path) -> TaskOptions:
     found: dict[str, str] = {}
     for option, folder in options.folders().items():
         name = getattr(options, option)
-        if folder.exists() or not _ON_HUB.fullmatch(name) or name.startswith("."):
+        if folder.exists():
             continue
+        if not _ON_HUB.fullmatch(name) or name.startswith("."):
+            raise InputError(f"{option}: there is no folder {folder}; name one that is there")
         try:
             local = HubOptions(local_files_only=(run / CONFIG).is_file())
             found[option] = str(fetch(name, _components(options, option), local)[0])

@@ -112,6 +112,8 @@ class LoopOptions(StepOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.out.startswith("~"):
+            object.__setattr__(self, "out", str(self.folder))
         self.check_positive("learning_rate")
         self.check_range("workers", least=0)
         self.check("val_share", 0 <= self.val_share < 1, "at least 0, less than 1")

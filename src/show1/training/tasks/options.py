@@ -101,7 +101,8 @@ class DenoisingOptions(DrawOptions, FrameOptions):
             raise InputError("cuda_graphs cannot compute activations twice; leave it out, or gradient_checkpointing")
         if not (self.trains_text or self.text or self.init):
             raise InputError(
-                f"text: {self.task} reads prompts with a trained text encoder; name the folder that has it"
+                f"text: {self.task} reads prompts with a trained text encoder; name a folder that holds one by "
+                "--text DIR, such as the export of a keyframe_images training"
             )
 
         if self.cache_text and self.trains_text and self.text is None:

@@ -52,7 +52,9 @@ class TextConditioner(nn.Module):
         """
         folder = Path(folder)
         if not (folder / "text_encoder").is_dir():
-            raise InputError(f"text: {folder} holds no text_encoder/; name the export of a keyframes training")
+            raise InputError(
+                f"text: {folder} holds no text_encoder/; name the export of a keyframe_images training by --text DIR"
+            )
         tokenizer = load_tokenizer(folder / "tokenizer")
         text_encoder = load_text_encoder(folder / "text_encoder", dtype=torch.float32, device="cpu")
         if "T5" not in type(text_encoder).__name__:
@@ -117,6 +119,14 @@ class TextConditioner(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Writes the tokenizer and the encoder into a stage folder."""
+        from transformers.utils import logging as transformers_logging
+
         self.tokenizer.model_max_length = self.length  # stages whose tokenizer decides must not read more
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        self.text_encoder.save_pretrained(folder / "text_encoder")  # type: ignore[operator]
+        shown = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()  # which it shows for every file, however small
+        try:
+            self.text_encoder.save_pretrained(folder / "text_encoder")  # type: ignore[operator]
+        finally:
+            if shown:
+                transformers_logging.enable_progress_bar()
