@@ -52,7 +52,13 @@ def test_check_as_json_and_of_good_clips(show1: Show1, clips: Path) -> None:
         (clips / name).unlink()
     shown = show1("data", "check", clips, "--json", "--frames", "17", "--fps", "16", "--deep")
     assert shown.code == 0 and shown.json["bad"] == [] and shown.json["without_caption"] == 3
-    assert shown.json["usable"]["keyframes, translation"] == 2
+    assert shown.json["usable"]["keyframes, translation"] == 0 and shown.json["usable"]["vae"] == 3
+    (clips / "long.txt").write_text("a dog")
+    shown = show1("data", "check", clips)
+    assert shown.code == 0 and "1 for keyframes, translation" in shown.out and "3 for vae" in shown.out
+    assert "too short     " in shown.out and "short.mp4 (no short.txt) lasts 1.25 s, but 29 frames" in shown.out
+    assert shown.out.count(" lasts ") == 1
+    assert show1("data", "check", clips, "--text", "nowhere").code == 2
     assert show1("data", "check", clips, "--frames", "0").code == 2
 
 

@@ -87,8 +87,16 @@ def test_pictures_and_paths(tmp_path: Path) -> None:
         assert clips.caption(0) == "grey"
         assert frame_numbers(clips.clip(0, num_frames=29, height=16, width=16, frames=slice(2, 3))) == [7]
     (tmp_path / "a.png").unlink()
-    with pytest.raises(InputError, match=r"\(row 0\) does not exist"):
+    with pytest.raises(InputError, match=r"\(row 0, .*a.png\) does not exist"):
         HubClips(str(folder)).prepare(VIEWS["vae"], captions=False)
+
+
+def test_captions_that_the_library_does_not_read(tmp_path: Path) -> None:
+    for name in "abc":
+        write_video(tmp_path / f"clips/{name}.mp4", frames=29)
+    (tmp_path / "clips/captions.csv").write_text("file,caption\na.mp4,a dog\n")
+    with pytest.raises(InputError, match=r"row 0, .*a\.mp4.*those of captions.csv, name the folder without hf:"):
+        HubClips(f"{tmp_path}/clips").prepare(VIEWS["keyframes"], captions=True)
 
 
 def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

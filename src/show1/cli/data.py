@@ -51,7 +51,7 @@ def check(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
-    """Say which training clips can be used, and for what, and which are bad and why.
+    """Say which training clips can be used, and for what, and which are too short or bad and why.
 
     The exit code is 2 if any clip is bad.
 
@@ -92,7 +92,7 @@ def _report(clips: "MediaClips", probes: "Iterable[Probe | str]", text: Path | N
         "clips": len(probes),
         "videos": len(videos),
         "pictures": len(good) - len(videos),
-        "usable": _usable(clips, good),
+        "usable": _usable(clips, probes),
         "seconds": _spread([each.seconds for each in videos]),
         "total_seconds": sum(each.seconds for each in videos),
         "sizes": _common(f"{each.width}x{each.height}" for each in good),
@@ -103,21 +103,40 @@ def _report(clips: "MediaClips", probes: "Iterable[Probe | str]", text: Path | N
         "words": _spread(counts),
         "unread": _unread(captions, text),
         "bad": [each for each in probes if isinstance(each, str)],
+        "too_short": _too_short(clips, probes),
     }
 
 
-def _usable(clips: "MediaClips", good: "list[Probe]") -> dict[str, int]:
-    """Number of clips that the tasks can use, by the tasks that need as many seconds of a clip."""
+def _usable(clips: "MediaClips", probes: "list[Probe | str]") -> dict[str, int]:
+    """Number of clips that the tasks can use, by the tasks that need the same of a clip: seconds, and a caption."""
     from show1.training.presets import preset
+    from show1.training.tasks.options import AutoencoderOptions
 
-    tasks: dict[float, list[str]] = {}
+    bare = any(entry.caption is None for entry in clips.listed)
+    tasks: dict[tuple[float, bool], list[str]] = {}
     for task, view in preset("mini").views.items():
         try:
             need = view.of_frames(clips.options.frames).span * clips.options.duration
         except InputError:  # these tasks cannot have clips of so many frames
             continue
-        tasks.setdefault(need, []).append(task)
-    return {f"{', '.join(names)}": sum(each.seconds >= need for each in good) for need, names in sorted(tasks.items())}
+        tasks.setdefault((need, bare and task != AutoencoderOptions.task), []).append(task)
+    pairs = list(zip(clips.listed, probes, strict=True))
+    return {
+        ", ".join(names): sum(
+            not isinstance(found, str) and found.seconds >= need and not (captioned and entry.caption is None)
+            for entry, found in pairs
+        )
+        for (need, captioned), names in sorted(tasks.items())
+    }
+
+
+def _too_short(clips: "MediaClips", probes: "list[Probe | str]") -> list[str]:
+    """Which videos are shorter than a clip, so that tasks that learn from whole clips cannot use them."""
+    need = clips.options.duration
+    problems = {
+        i: clips.problem(i, need) for i, each in enumerate(probes) if not isinstance(each, str) and each.seconds
+    }
+    return [problem for problem in problems.values() if problem is not None]
 
 
 def _unread(captions: list[str | None], folder: Path | None) -> list[str]:
@@ -162,5 +181,6 @@ def _rows(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "", f"of {least} to {most} words, half of them up to {middle:g}"
     for number, sentence in enumerate(report["unread"]):
         yield "" if number else "text encoder", sentence
-    for number, problem in enumerate(report["bad"]):
-        yield "" if number else "bad", problem
+    for name, key in (("too short", "too_short"), ("bad", "bad")):
+        for number, problem in enumerate(report[key]):
+            yield "" if number else name, problem

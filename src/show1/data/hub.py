@@ -31,6 +31,12 @@ class HubEntry(ClipEntry):
     """Whether the column holds pictures."""
 
     @property
+    def title(self) -> str:
+        """See `ClipEntry.title`: with the path that the row has, if any."""
+        path = self._cell()[1]
+        return f"{self.file} ({self.where}{f', {path}' if path else ''})"
+
+    @property
     def is_picture(self) -> bool:
         """See `ClipEntry.is_picture`: as the data set says."""
         return self.picture
@@ -103,6 +109,12 @@ class HubClips(MediaClips):
             for row, text in enumerate(texts)
         ]
         super().__init__(entries, spec=spec, options=options or DataOptions(), seed=seed)
+        ignored = next((each for each in ("captions.jsonl", "captions.csv") if (folder / each).is_file()), None)
+        if caption is None and ignored is not None:
+            self.captions_hint = (
+                f"; {PREFIX} reads captions from metadata.csv or metadata.jsonl alone: to have those of "
+            )
+            self.captions_hint += f"{ignored}, name the folder without {PREFIX}"
 
 
 def _parsed(name: str) -> tuple[str, dict[str, str]]:

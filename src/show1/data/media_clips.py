@@ -56,6 +56,9 @@ class MediaClips(ClipSource):
         InputError: There are none.
     """
 
+    captions_hint = ""
+    """Where captions are looked for, for a message about missing ones."""
+
     def __init__(self, entries: Sequence[ClipEntry], *, spec: str, options: DataOptions, seed: int = 0) -> None:
         self.listed = tuple(entries)
         """All entries, the bad ones among them."""
@@ -141,6 +144,7 @@ class MediaClips(ClipSource):
             raise InputError(
                 f"{len(bare)} of {len(entries)} clips have no caption, such as {bare[0].title}; this task learns from "
                 'captions: write them, or an empty one ("") where a clip is to be learned without'
+                f"{self.captions_hint}"
             )
         self.entries = tuple(entries)
 
