@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import shutil
 import signal
 from pathlib import Path
@@ -101,6 +102,20 @@ def test_ctrl_c_leaves_a_run_that_goes_on(
     assert (tmp_path / "walk.safetensors").is_file()
     steps = [json.loads(line)["step"] for line in (tmp_path / "my run/log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
+
+
+def test_ctrl_c_ends_the_inversion(
+    show1: Show1, tmp_path: Path, asked: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(_: Any, record: logging.LogRecord) -> None:
+        if "step 1 of 2" in record.getMessage():
+            assert record.left >= 0  # type: ignore[attr-defined]
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("show1.cli.training.TrainingProgress.emit", press)
+    stopped = show1(*asked, "-o", "walk.safetensors", "--inversion-steps", 2, "--run", "run")
+    assert stopped.code == 143 and "the search for the start noise was at step 2 of 2" in stopped.err
+    assert "the same command starts over" in stopped.err and not list(tmp_path.rglob("prepared.safetensors"))
 
 
 def test_what_the_model_advises_needs_no_options(show1: Show1, tmp_path: Path, cascade: Path) -> None:

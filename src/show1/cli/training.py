@@ -154,6 +154,7 @@ class TrainingProgress(logging.Handler):
         self._steps = steps
         self._first: tuple[float, float] | None = None
         self._last_line = 0.0
+        self._left: float | None = None
         self._doing, self._ended, self._patience = "preparing", threading.Event(), SECONDS_BETWEEN_LINES - 1
         self._logger = logging.getLogger("show1.training")
 
@@ -162,6 +163,7 @@ class TrainingProgress(logging.Handler):
         if record.levelno != logging.INFO:
             return
         self._doing, self._since, self._patience = record.getMessage(), time.monotonic(), SECONDS_BETWEEN_LINES - 1
+        self._left = getattr(record, "left", None)
 
     def __enter__(self) -> Self:
         self._level = self._logger.level
@@ -181,7 +183,8 @@ class TrainingProgress(logging.Handler):
         while not self._ended.wait(0.5):
             if time.monotonic() - self._last_word >= self._patience:
                 self._patience = min(2 * self._patience, LONGEST_SILENCE)
-                self._tell(f"{self._doing}, {duration(time.monotonic() - self._since)} so far")
+                so_far = f"{duration(time.monotonic() - self._since)} so far"
+                self._tell(f"{self._doing}, {so_far if self._left is None else f'{duration(self._left)} left'}")
 
     def _tell(self, text: str) -> None:
         self._last_word = time.monotonic()
@@ -209,7 +212,7 @@ class TrainingProgress(logging.Handler):
 
     def _is_done(self, step: float) -> None:
         self._doing = f"step {step:.0f}/{self._steps} is done, the next ones are running"
-        self._since = time.monotonic()
+        self._since, self._left = time.monotonic(), None
 
 
 def quiet_libraries() -> None:

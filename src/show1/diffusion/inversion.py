@@ -18,6 +18,7 @@ def ddim_invert(
     prediction: Prediction,
     num_steps: int,
     iterations: int = 2,
+    on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Runs DDIM (Eq. 12 of arXiv:2010.02502 with eta 0) backwards, from a clean clip to noise.
 
@@ -31,19 +32,22 @@ def ddim_invert(
         prediction: What the network predicts.
         num_steps: Steps, from 1 to T.
         iterations: Predictions per step, 1 or more.
+        on_step: Called after each step with the number of steps done; what it raises ends the inversion.
 
     Returns:
         (N, C, F, H, W) float32 at the last timestep.
     """
     x = x0.float()
     angle = torch.zeros((), dtype=torch.float64)
-    for t in inversion_timesteps(len(alphas_cumprod), num_steps):
+    for done, t in enumerate(inversion_timesteps(len(alphas_cumprod), num_steps), 1):
         following = torch.acos(alphas_cumprod[t].double().sqrt()).cpu()
         guess = x
         for _ in range(iterations):
             predicted = network(guess, t).float()
             guess = _step_back(x, guess, predicted, angle, following, prediction)
         x, angle = guess, following
+        if on_step is not None:
+            on_step(done)
     return x
 
 

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +27,7 @@ from show1.data.reference import (
 )
 from show1.diffusion import Guidance, GuidedNetwork, build_scheduler
 from show1.diffusion.inversion import ddim_invert
-from show1.errors import InputError, RunError
+from show1.errors import Cancelled, InputError, RunError
 from show1.files import sha256, write_tensors
 from show1.media import contact_sheet, save_sheet
 from show1.stage_table import STAGE_TABLE
@@ -179,10 +180,19 @@ def with_style(prompt: str, name: str) -> str:
     return ", ".join(part for part in (prompt.strip(), name.strip()) if part)
 
 
-def prepare(config: CustomizationConfig, cascade: Cascade, device: torch.device) -> Prepared:
+def prepare(
+    config: CustomizationConfig, cascade: Cascade, device: torch.device, stop: Callable[[], bool] | None = None
+) -> Prepared:
     """Reads what the run's folder already holds, or computes and keeps it.
 
+    Args:
+        config: The run's options.
+        cascade: The model.
+        device: Where to compute.
+        stop: Asked after every step of inversion; when it returns True, nothing is kept.
+
     Raises:
+        Cancelled: `stop` returned True.
         InputError: A clip cannot be used.
         MediaError: A file cannot be read.
         RunError: What is kept is damaged, or a clip or the model has changed since.
@@ -202,7 +212,8 @@ def prepare(config: CustomizationConfig, cascade: Cascade, device: torch.device)
     tensors |= learner.prepare(clips.video, clips.source, device)
     if config.inverts:
         logger.info("finding the start noise of the clips by %d steps of inversion", config.inversion_steps)
-        tensors["start_noise"] = _invert(part, clips.video, tensors["text"], config.inversion_steps, device)
+        on_step = _StepLog(config.inversion_steps, stop)
+        tensors["start_noise"] = _invert(part, clips.video, tensors["text"], on_step, device)
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     prepared = Prepared(tensors=tensors, prompts=prompts, learned_from=learned_from)
     prepared.save(config.folder / FILE)
@@ -274,7 +285,22 @@ def _encode(
     return {"text": encode(prompts), "empty": encode([""])[0], "preview": encode(previewed)}
 
 
-def _invert(part: Path, video: Tensor, text: Tensor, steps: int, device: torch.device) -> Tensor:
+class _StepLog:
+    """Logs the steps of an inversion, with the seconds that are left, and ends it when that is asked for."""
+
+    def __init__(self, steps: int, stop: Callable[[], bool] | None) -> None:
+        self.steps = steps
+        self._stop, self._began = stop, time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if self._stop is not None and self._stop():
+            raise Cancelled(f"the search for the start noise was at step {done} of {self.steps}")
+        left = (time.monotonic() - self._began) / done * (self.steps - done)
+        text = "finding the start noise of the clips, step %d of %d"
+        logger.info(text, done, self.steps, extra={"left": left})
+
+
+def _invert(part: Path, video: Tensor, text: Tensor, on_step: _StepLog, device: torch.device) -> Tensor:
     """Start noise of clips under their own prompts, without guidance, by the network as it is."""
     unet = load_unet(part / "unet", dtype=torch.float32, device=device)
     scheduler: Any = build_scheduler(read_scheduler_config(part / "scheduler"), "ddpm")
@@ -284,6 +310,7 @@ def _invert(part: Path, video: Tensor, text: Tensor, steps: int, device: torch.d
         video.to(device),
         alphas_cumprod=scheduler.alphas_cumprod,
         prediction=scheduler.config.prediction_type,
-        num_steps=steps,
+        num_steps=on_step.steps,
+        on_step=on_step,
     )
     return noise.cpu()

@@ -50,7 +50,8 @@ def customize(
     Args:
         config: What to learn, and how.
         on_log: Called with every line of the log.
-        stop: Asked after every step; when it returns True, the run writes a checkpoint and stops.
+        stop: Asked after every step, also of the inversion before; when it returns True, the run writes a checkpoint,
+            if it has learned anything yet, and stops.
         overwrite: Whether another file in the place of `config.output` may be replaced.
 
     Returns:
@@ -84,7 +85,7 @@ def customize(
         (config.folder / FILE).unlink(missing_ok=True)
     with measure(device) as cost:
         with explained_memory("in training", SMALLER):
-            task = make_task(config, cascade, device)
+            task = make_task(config, cascade, device, stop)
         name, saved = f"customize {config.kind}", config.to_dict() | _places(config)
         fit(task, task.batches, config.loop, name=name, records={CONFIG: saved}, on_log=on_log, stop=stop)
     steps_done = config.steps - step_of(checkpoint)
@@ -138,9 +139,11 @@ def describe(config: CustomizationConfig, sheet: Path | None = None) -> dict[str
     }
 
 
-def make_task(config: CustomizationConfig, cascade: Cascade, device: torch.device) -> CustomizationTask:
-    """Prepares what is learned from, and loads the network with what learns."""
-    prepared = prepare(config, cascade, device)
+def make_task(
+    config: CustomizationConfig, cascade: Cascade, device: torch.device, stop: Callable[[], bool] | None = None
+) -> CustomizationTask:
+    """Prepares what is learned from, unless `stop` returns True, and loads the network with what learns."""
+    prepared = prepare(config, cascade, device, stop)
     torch.manual_seed(config.seed)
     return CustomizationTask(config, cascade, prepared)
 
