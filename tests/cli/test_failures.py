@@ -21,6 +21,7 @@ BAD_OPTIONS = {
     "blank prompt": (["  ", "-m", "{tiny}"], "the prompt is empty"),
     "no prompt": (["-m", "{tiny}"], "there is no prompt"),
     "unknown model": (["x", "-m", "minni"], "did you mean 'mini'"),
+    "no model at home": (["x", "-m", "~/nothere"], f"no model or folder '{Path.home()}/nothere'"),
     "no cascade": (["x", "-m", "/usr"], "is not a cascade"),
     "offline": (["x", "-m", "someone/something"], "show1 models download"),
     "unknown part": (["x", "-m", "keyframes=mini,interpolatoin=mini"], "did you mean 'interpolation'"),

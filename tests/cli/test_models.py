@@ -77,3 +77,9 @@ def test_version_and_help(show1: Show1) -> None:
     nothing = show1("models")
     assert nothing.code == 2 and "download" in nothing.out and nothing.err == ""
     assert "--pick" in show1("resume", "--help").out
+
+
+def test_inspect_says_that_a_folder_is_a_model(show1: Show1, cascade: Path) -> None:
+    for folder in (cascade, cascade / "keyframes"):
+        failed = show1("inspect", folder)
+        assert failed.code != 0 and f"show1 models verify {folder}" in failed.err

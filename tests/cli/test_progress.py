@@ -54,7 +54,8 @@ def test_a_log_gets_a_line_a_stage_and_one_whenever_it_is_silent(
         callbacks.stage_end("keyframes", list)
     said = capfd.readouterr().err.splitlines()
     assert re.fullmatch(r"keyframes: done in \d.\d s", said.pop())
-    assert said[0] == "prompt: loading" and re.fullmatch("keyframes: step 3 of 10, about .* left", said[-1])
+    assert re.fullmatch(r"prompt: loading, \d.\d s so far", said[0])
+    assert re.fullmatch("keyframes: step 3 of 10, about .* left", said[-1])
     time.sleep(0.2)
     assert capfd.readouterr().err == ""
 

@@ -342,7 +342,7 @@ def test_a_long_prompt_warns_of_what_is_cut(pipe: Show1Pipeline, caplog: pytest.
     prompt = "a panda " * 60 + "over the snow"
     (warning, *_) = pipe.prompt_warnings(prompt)
     assert "longer than 77 tokens" in warning
-    assert "over the snow" in warning
+    assert "over the snow" in warning and len(warning) < 250
     pipe(prompt, seed=1, settings=small_changes(), until="keyframes")
     assert warning in caplog.text
     assert pipe.prompt_warnings("a panda") == []

@@ -1,6 +1,7 @@
 """Where a cascade's files are: the embedded one, a folder, or repositories on the Hugging Face Hub."""
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -151,7 +152,9 @@ def _resolve_name(name: str, options: _Options) -> Cascade:
         return _cascade_on_hub(name, options)
     if folder.exists():
         raise ModelNotFoundError(f"{folder} is a file; a model is a folder, a name or a Hub repository")
-    raise ModelNotFoundError(f"no model or folder {name!r}{near_name(name)}; known models: {', '.join(KNOWN_MODELS)}")
+    raise ModelNotFoundError(
+        f"no model or folder {os.path.expanduser(name)!r}{near_name(name)}; known models: {', '.join(KNOWN_MODELS)}"
+    )
 
 
 def _resolve_folder(folder: Path, options: _Options) -> Cascade:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from show1.cli.console import say, say_json, tell
+from show1.cli.console import counted, say, say_json, tell
 from show1.cli.options import FieldOptions, keyword, with_parameters
 from show1.cli.session import short
 from show1.cli.training import DRY_RUN, QUIET, example, quiet_libraries, read_saved, supervise
@@ -115,7 +115,7 @@ def _tell_result(config: CustomizationConfig) -> None:
     if report.is_file():
         cost = read_json_object(report)
         memory = cost["peak_memory_bytes"] / 1e9
-        tell(f"{cost['steps']} steps in {duration(cost['seconds'])}, peak memory {memory:.2f} GB")
+        tell(f"{counted(cost['steps'], 'step')} in {duration(cost['seconds'])}, peak memory {memory:.2f} GB")
     sheets = sorted((config.folder / "samples").glob("*.png"))
     if sheets:
         tell(f"samples: {sheets[-1]}")

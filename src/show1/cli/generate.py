@@ -146,7 +146,7 @@ def generate(
 
     \b
       show1 generate "a panda spins over the snow" -o panda.mp4 --seed 1
-      show1 generate "a cat grows on the beach" --keyframes 16 --sheet cat.png
+      show1 generate "a cat spins over the grass" --keyframes 16 --sheet cat.png
       show1 generate "a panda spins over the snow" --until keyframes --count 8
       show1 generate "a panda" --set keyframes.guidance_scale=5 --dry-run
       show1 generate --from panda.mp4 --seed 2
@@ -188,7 +188,8 @@ def generate(
     _probe(jobs, requests, resuming=prompts is not None)
     if dry_run:
         for job, request in zip(jobs, requests, strict=True):
-            show_plan(pipe, request, job.output, as_json=as_json, brief=prompts is not None)
+            frames = None if clip is None else len(clip)
+            show_plan(pipe, request, job.output, clip_frames=frames, as_json=as_json, brief=prompts is not None)
         return
     repeated = record if model is None and choices is None else None
     work, several = list(zip(jobs, requests, strict=True)), prompts is not None

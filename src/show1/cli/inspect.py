@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from show1.cli.console import say, say_fact, say_json
+from show1.cli.console import counted, say, say_fact, say_json
 from show1.cli.flags import AsJson
 from show1.cli.plan import say_adapters, say_settings
 from show1.cli.progress import duration
@@ -30,11 +30,18 @@ def inspect(
       show1 inspect runs/20261122-101502-3f2a --json
       show1 inspect walk.safetensors
     """
+    from show1.checkpoints.index import INDEX, STAGE_NOTES
+
     path = user_path(name)
     if (path / "manifest.json").exists():
         _inspect_run(path, as_json=as_json)
     elif path.suffix == ".safetensors":
         _inspect_adapter(path, as_json=as_json)
+    elif any((path / file).exists() for file in (INDEX, STAGE_NOTES, "unet", "model_index.json")):
+        raise InputError(
+            f"{path} is a model, or the export of a training, and no video; check it with `show1 models verify "
+            f"{quoted(path)}`"
+        )
     else:
         _inspect_video(path, as_json=as_json)
 
@@ -56,7 +63,7 @@ def _inspect_video(path: Path, *, as_json: bool) -> None:
     record = VideoRecord.from_metadata(facts.metadata)
     say_fact("prompt", record.prompt)
     say_fact("seed", record.seed)
-    say_fact("video", f"{frames} frames of {height}x{width} (height x width), {fps:g} frames/s")
+    say_fact("video", f"{counted(frames, 'frame')} of {height}x{width} (height x width), {fps:g} frames/s")
     _say_origin(record.model, record)
     say_fact("stages", ", ".join(record.stages))
     say("settings")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from show1.cli.console import say, say_json, tell
+from show1.cli.console import counted, say, say_json, tell
 from show1.cli.failures import RUNTIME
 from show1.cli.flags import AsJson
 from show1.cli.settings import apply_changes, parse_change, parse_model
@@ -163,7 +163,7 @@ def assemble(
         frames, height, width = STAGE_TABLE[name].output_shape(None, settings)
         chosen = getattr(settings, name)
         size = f"{height}x{width}" if frames is None else f"{frames}x{height}x{width}"
-        tell(f"{name}: {size}, {chosen.num_inference_steps} steps, guidance {chosen.guidance_scale:g}")
+        tell(f"{name}: {size}, {counted(chosen.num_inference_steps, 'step')}, guidance {chosen.guidance_scale:g}")
     say(str(folder))
 
 

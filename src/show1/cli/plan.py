@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from show1.cli.console import printable, say, say_fact, say_json, tell
+from show1.cli.console import counted, printable, say, say_fact, say_json, tell
 from show1.config import STAGES, CascadeSettings, StageName
 from show1.generation.output import OutputFile
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def show_plan(
-    pipe: "Show1Pipeline", request: "GenerationRequest", output: OutputFile, *, as_json: bool, brief: bool = False
+    pipe: "Show1Pipeline",
+    request: "GenerationRequest",
+    output: OutputFile,
+    *,
+    clip_frames: int | None,
+    as_json: bool,
+    brief: bool = False,
 ) -> None:
     """Writes what would be done.
 
@@ -23,10 +29,13 @@ def show_plan(
         pipe: The model.
         request: What is asked for.
         output: The files to write.
+        clip_frames: Frames of the video that the first stage works on; None: it works on none.
         as_json: Whether to write JSON.
         brief: Whether it is one of many: one line each.
     """
-    frames, height, width, fps = request.final_shape
+    _, height, width, fps = request.final_shape
+    frames = request.shapes(clip_frames)[request.stages[-1]][0]
+    assert frames is not None, "known for every stage whose input is known"
     for warning in pipe.prompt_warnings(request.prompts[0], request.settings, request.stages):
         tell(f"warning: {warning}", style="yellow")
     adapters = [adapter.record for adapter in pipe.adapters]
@@ -57,7 +66,7 @@ def show_plan(
     say_fact("seeds", f"{', '.join(str(s) for s in request.seeds)} ({request.numerics} numerics)")
     say_fact(
         "video",
-        f"{'as many' if frames is None else frames} frames of {height}x{width} (height x width), {fps:g} frames/s",
+        f"{counted(frames, 'frame')} of {height}x{width} (height x width), {fps:g} frames/s",
     )
     say_settings(request.settings, request.stages)
 

@@ -44,6 +44,7 @@ class Heartbeat:
     def __init__(self, doing: str = "") -> None:
         """Takes what is being done, which may change."""
         self.doing = doing
+        self._began: float = time.monotonic()
         self._stop = threading.Event()
         self._last_line = time.monotonic()
 
@@ -63,7 +64,11 @@ class Heartbeat:
         while not self._stop.wait(SECONDS_OF_SILENCE / 10):
             if self.doing and time.monotonic() - self._last_line >= SECONDS_OF_SILENCE:
                 self._last_line = time.monotonic()
-                tell(self.doing)
+                tell(self._line())
+
+    def _line(self) -> str:
+        """What is being done, and for how long."""
+        return f"{self.doing}, {duration(time.monotonic() - self._began)} so far"
 
 
 class StageLines(Heartbeat):
@@ -71,13 +76,18 @@ class StageLines(Heartbeat):
 
     def stage_start(self, name: str) -> None:
         """Notes when the stage began."""
-        self._began = time.monotonic()
+        self._began, self._steps = time.monotonic(), False
         self.doing = f"{'prompt' if name == 'text' else name}: loading"
 
     def step_end(self, stage: StageName, done: int, total: int, samples: "Tensor") -> None:
         """Notes the step; the samples (N, C, F, H, W) are not shown."""
         left = (time.monotonic() - self._began) / done * (total - done)
+        self._steps = True
         self.doing = f"{stage}: step {done} of {total}, about {duration(left)} left"
+
+    def _line(self) -> str:
+        """The step, which says how long is left; before the first one, how long the stage has been loading."""
+        return self.doing if self._steps else super()._line()
 
     def stage_end(self, stage: StageName, videos: "list[Video]") -> None:
         """Writes how long the stage took."""

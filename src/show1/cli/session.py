@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from show1.cli.console import ERR, say, say_json, tell
+from show1.cli.console import ERR, counted, say, say_json, tell
 from show1.cli.progress import Heartbeat, duration
 from show1.cli.stopping import stopped
 from show1.config import StageName
@@ -96,7 +96,7 @@ def tell_result(
     frames, height, width = first.frames.shape[:3]
     seeds = ", ".join(str(video.metadata["seed"]) for video in videos)
     memory = result["peak_memory_bytes"] / 1e9
-    tell(f"{frames} frames of {height}x{width} (height x width), {first.fps:g} frames/s, seed {seeds}")
+    tell(f"{counted(frames, 'frame')} of {height}x{width} (height x width), {first.fps:g} frames/s, seed {seeds}")
     tell(f"{duration(seconds)}, peak memory {memory:.2f} GB, run {run.path}")
     if first.metadata["stages"][-1] != available[-1]:
         which, number = ("one of them", "N") if len(videos) > 1 else ("it", "1")

@@ -18,13 +18,14 @@ from show1.files import cached_sha256, user_path
 from show1.generation.arguments import resolve_settings
 from show1.generation.manifest import ModelRecord, model_sha256
 from show1.generation.request import GenerationRequest, check_prompt
-from show1.options import require
+from show1.options import require, shown
 from show1.runtime import PRECISIONS, MemoryPolicy, Residency, choose_device, choose_dtype, choose_memory
 from show1.stage_table import STAGE_TABLE, parts_of
 from show1.stages import PromptEmbeddings, Stage, load_stage
 from show1.stages.keyframes import StartNoise
 from show1.text.embedding_cache import EmbeddingCache
 from show1.text.encoder import PromptEncoder
+from show1.text.unread import SHOWN
 
 logger = logging.getLogger(__name__)
 
@@ -294,9 +295,11 @@ class CascadeModel:
             text, limit = STAGE_TABLE[stage].prompt(prompt, settings)
             limit = limit or encoder.max_tokens
             if (cut := encoder.truncated(text, limit)) is not None:
-                found[f"the prompt is longer than {limit} tokens; this part has no effect: {cut!r}"] = None
+                part = cut if len(cut) <= 150 else f"{cut[:90]} ... {cut[-50:]}"
+                found[f"the prompt is longer than {limit} tokens; this part has no effect: {part!r}"] = None
             if unknown := [word for word in encoder.unknown_words(text) if word.lower() not in taught]:
-                words = ", ".join(repr(w) for w in unknown)
+                words = ", ".join(shown(word) for word in unknown[:SHOWN])
+                words += f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
                 found[f"the model {self.cascade.name!r} does not know {words}; the video will not show it"] = None
         return list(found)
 
