@@ -83,3 +83,12 @@ def test_inspect_says_that_a_folder_is_a_model(show1: Show1, cascade: Path) -> N
     for folder in (cascade, cascade / "keyframes"):
         failed = show1("inspect", folder)
         assert failed.code != 0 and f"show1 models verify {folder}" in failed.err
+
+
+def test_assemble_warns_of_a_gap_and_of_single_images(show1: Show1, cascade: Path) -> None:
+    parts = [f"{stage}={cascade}" for stage in ("keyframes", "super_resolution")]
+    made = show1("models", "assemble", *parts, "-o", "gap", "--link", "--set", "keyframes.num_frames=1")
+    assert made.code == 0 and "between its stages the cascade lacks interpolation;" in made.err
+    assert "the keyframes network makes single images: train" in made.err
+    failed = show1("generate", "x", "-m", "gap")
+    assert failed.code == 2 and "(--start-from, --until)" in failed.err

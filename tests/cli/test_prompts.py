@@ -28,6 +28,9 @@ def test_each_prompt_has_its_video_and_the_same_command_resumes(show1: Show1, ca
     assert resumed.code == 0 and resumed.out.splitlines() == names
     assert "keyframes: done" not in resumed.err and resumed.err.count("interpolation: done") == 1
     assert Path(names[0]).read_bytes() == first and Video.load(names[1]).metadata["seed"] == 0
+    assert resumed.err.count("already finished, run ") == 1
+    hint = "To take one of them through the other stages: show1 resume 'runs/prompts-my prompts/0001' --pick 1"
+    assert resumed.err.splitlines()[-1] == hint and resumed.err.count("To take") == 1
 
 
 def test_tables_name_seeds_and_files_and_one_failure_stops_nothing(show1: Show1, cascade: Path, tmp_path: Path) -> None:

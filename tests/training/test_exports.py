@@ -69,6 +69,8 @@ def test_an_export_has_a_card(exports: Exports) -> None:
     assert "| data | `sprites` |" in card and "| steps | 2 of 2" in card and "| licence | not chosen yet |" in card
     assert f"| `--init` | `{exports['keyframe_images']}` |" in card
     assert "show1 models assemble keyframes=THIS_FOLDER" in card and '"network": "tiny"' in card
+    images = (exports["keyframe_images"] / "README.md").read_text()
+    assert "show1 train keyframes --init THIS_FOLDER" in images and "assemble" not in images
     assert "`--vae`" in (exports["vae"] / "README.md").read_text()
     assert "`--text`" in (exports["text"] / "README.md").read_text()
 

@@ -11,7 +11,7 @@ from show1.cli.console import say_json, tell
 from show1.cli.failures import RUNTIME, describe, report
 from show1.cli.jobs import Job
 from show1.cli.progress import shown
-from show1.cli.session import keeping, tell_result
+from show1.cli.session import keeping, tell_later_stages, tell_result
 from show1.errors import Cancelled
 from show1.generation.output import OutputFile
 
@@ -64,6 +64,12 @@ def make_all(
             report(error)
             if as_json:
                 say_json({"file": job.output.path, "prompt": job.prompt, "error": describe(error)}, compact=True)
+    if not quiet and not as_json and work[0][1].stages[-1] != pipe.stages[-1]:
+        example = next(
+            (job.run for job, _ in work if job.run is not None and (job.run / "manifest.json").is_file()), None
+        )
+        if example is not None:
+            tell_later_stages(example, "one of them", "1")
     if failed:
         tell(f"{failed} of {len(work)} prompts failed; the same command tries them again", style="bold red")
         raise typer.Exit(RUNTIME)
@@ -82,6 +88,7 @@ def _make(
 ) -> None:
     began = time.monotonic()
     run, made_here = _begin_run(job.run, job.output)
+    was_finished = set(request.stages) <= set(run.finished_stages)
     with keeping(run, made_here=made_here):
         with shown(quiet=quiet or as_json) as callbacks:
             videos = pipe.generate(request, run, video=clip, callbacks=callbacks)
@@ -94,7 +101,7 @@ def _make(
         videos,
         files,
         job.output,
-        began=began,
+        began=None if was_finished else began,
         available=pipe.stages,
         quiet=quiet,
         as_json=as_json,

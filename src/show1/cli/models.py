@@ -9,7 +9,7 @@ from show1.cli.console import counted, say, say_json, tell
 from show1.cli.failures import RUNTIME
 from show1.cli.flags import AsJson
 from show1.cli.settings import apply_changes, parse_change, parse_model
-from show1.config import StageName
+from show1.config import STAGES, CascadeSettings, StageName
 from show1.errors import CheckpointError, InputError, Show1Error
 from show1.files import user_path
 from show1.stage_table import STAGE_TABLE
@@ -164,7 +164,25 @@ def assemble(
         chosen = getattr(settings, name)
         size = f"{height}x{width}" if frames is None else f"{frames}x{height}x{width}"
         tell(f"{name}: {size}, {counted(chosen.num_inference_steps, 'step')}, guidance {chosen.guidance_scale:g}")
+    _warn_of_limits(cascade.stages, settings)
     say(str(folder))
+
+
+def _warn_of_limits(stages: tuple[StageName, ...], settings: CascadeSettings) -> None:
+    """Says what a cascade of these stages cannot do."""
+    lacking = [stage for stage in STAGES[STAGES.index(stages[0]) : STAGES.index(stages[-1])] if stage not in stages]
+    if lacking:
+        tell(
+            f"warning: between its stages the cascade lacks {', '.join(lacking)}; each part is used on its own, with "
+            "--until and with --start-from STAGE --video FILE",
+            style="yellow",
+        )
+    if "keyframes" in stages and settings.keyframes.num_frames == 1:
+        tell(
+            "warning: the keyframes network makes single images: train one for videos from it (`show1 train keyframes "
+            "--init FOLDER`), or give --set keyframes.num_frames=N if it can make more",
+            style="yellow",
+        )
 
 
 @models.command()

@@ -76,14 +76,26 @@ def tell_result(
     files: Sequence[str],
     output: OutputFile,
     *,
-    began: float,
+    began: float | None,
     available: Sequence[StageName],
     quiet: bool,
     as_json: bool,
     compact: bool = False,
 ) -> None:
-    """Reports what was made: JSON (compact: on one line) or the files' names on stdout, the rest on stderr."""
-    seconds = round(time.monotonic() - began, 3)
+    """Reports what was made: JSON or the files' names on stdout, the rest on stderr.
+
+    Args:
+        run: The run.
+        videos: Its videos.
+        files: The files that hold them.
+        output: What was to be written.
+        began: When the work began, on the monotonic clock; None: the run was finished already.
+        available: The model's stages.
+        quiet: Whether to write the files' names only.
+        as_json: Whether to write JSON.
+        compact: Whether it is one of many: JSON on one line, and nothing about later stages.
+    """
+    seconds = 0.0 if began is None else round(time.monotonic() - began, 3)
     result = _describe(run, videos, files, output, seconds)
     if as_json:
         say_json(result, compact=compact)
@@ -97,10 +109,15 @@ def tell_result(
     seeds = ", ".join(str(video.metadata["seed"]) for video in videos)
     memory = result["peak_memory_bytes"] / 1e9
     tell(f"{counted(frames, 'frame')} of {height}x{width} (height x width), {first.fps:g} frames/s, seed {seeds}")
-    tell(f"{duration(seconds)}, peak memory {memory:.2f} GB, run {run.path}")
-    if first.metadata["stages"][-1] != available[-1]:
-        which, number = ("one of them", "N") if len(videos) > 1 else ("it", "1")
-        tell(f"To take {which} through the other stages: show1 resume {quoted(run.path)} --pick {number}")
+    spent = "already finished" if began is None else f"{duration(seconds)}, peak memory {memory:.2f} GB"
+    tell(f"{spent}, run {run.path}")
+    if first.metadata["stages"][-1] != available[-1] and not compact:
+        tell_later_stages(run.path, *(("one of them", "N") if len(videos) > 1 else ("it", "1")))
+
+
+def tell_later_stages(run: Path, which: str, number: str) -> None:
+    """Says how drafts go through the stages that are left."""
+    tell(f"To take {which} through the other stages: show1 resume {quoted(run)} --pick {number}")
 
 
 def _describe(

@@ -176,7 +176,7 @@ def _stages(
     if lacking:
         raise InputError(
             f"this model lacks the stage {lacking[0]!r} (it has {', '.join(available)}); choose others with "
-            "start_from= and until=, or load the stage"
+            "start_from= and until= (--start-from, --until), or load the stage"
         )
     return wanted
 

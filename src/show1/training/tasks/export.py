@@ -91,7 +91,13 @@ def _use(folder: Path, task: str) -> str:
     if not notes.is_file():
         option = {"vae": "--vae"}.get(task, "--text")
         return f"This is a part of a stage: give this folder to `show1 train` as `{option}`."
-    stage = json.loads(notes.read_text(encoding="utf-8"))["stage"]
+    saved = json.loads(notes.read_text(encoding="utf-8"))
+    stage = saved["stage"]
+    if stage == "keyframes" and saved["settings"].get("num_frames") == 1:
+        return (
+            "This network makes single images. Train a network for videos from it, and put that into a cascade:\n\n"
+            "```\nshow1 train keyframes --init THIS_FOLDER ...\n```"
+        )
     return f"""`{STAGE_NOTES}` holds the settings that suit this stage: sizes, frames, steps, guidance. A cascade made
 of such folders has them as its defaults:
 
