@@ -380,3 +380,12 @@ def test_what_cannot_be_learned_from(tmp_path: Path, options: dict[str, Any]) ->
     with pytest.raises(InputError, match="the expert's network does not support it"):
         style = {"kind": "style", "name": "x", "stage": "translation", "num_frames": 1, "inversion_steps": 0}
         customize(config(options, **style, gradient_checkpointing=True))
+
+
+def test_unknown_words_are_told_but_not_the_style_s_name(
+    options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    style = {"kind": "style", "name": "щщ", "prompt": ["a cat 日本"], "inversion_steps": None}
+    asked = CustomizationConfig.from_dict({k: v for k, v in {**options, **style}.items() if v is not None})
+    make_task(asked, resolve(asked.model), torch.device("cpu"))
+    assert "the model does not know '日本';" in caplog.text

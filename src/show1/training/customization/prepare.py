@@ -282,6 +282,12 @@ def _encode(
         cleaned = [STAGE_TABLE[config.stage].prompt(prompt, cascade.settings)[0] for prompt in prompts]
         return encoder.encode(cleaned, length).float().cpu()
 
+    chosen = encoder.unknown_words(config.name)
+    unknown = dict.fromkeys(word for prompt in (*prompts, *previewed) for word in encoder.unknown_words(prompt))
+    if words := ", ".join(repr(word) for word in unknown if word not in chosen):
+        logger.warning(
+            "the model does not know %s; keep such a word only if it is to stand for what is learned here", words
+        )
     return {"text": encode(prompts), "empty": encode([""])[0], "preview": encode(previewed)}
 
 
