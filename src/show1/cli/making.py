@@ -14,6 +14,7 @@ from show1.cli.progress import shown
 from show1.cli.session import keeping, tell_later_stages, tell_result
 from show1.errors import Cancelled
 from show1.generation.output import OutputFile
+from show1.options import shortened
 
 if TYPE_CHECKING:
     from show1.generation.metadata import VideoRecord
@@ -53,7 +54,7 @@ def make_all(
     failed = 0
     for number, (job, request) in enumerate(work, start=1):
         if not quiet and not as_json:
-            tell(f"[{number}/{len(work)}] {job.prompt}", style="bold")
+            tell(f"[{number}/{len(work)}] {shortened(job.prompt, 100)}", style="bold")
         try:
             _make(pipe, job, request, clip, repeated, quiet=quiet, as_json=as_json, several=True)
         except Cancelled as error:
