@@ -95,7 +95,7 @@ def test_folders_that_hold_nothing(tmp_path: Path) -> None:
         ('{"file": 3, "caption": "x"}', "line 2 has no text for 'file'"),
         ('{"file": "a.mp4", "caption": ["x"]}', "line 2 has no text for a caption: got"),
         ('{"file": "gone.mp4", "caption": "x"}', "line 2 names 'gone.mp4'.*does not exist"),
-        ('{"file": "a\\u0000.mp4", "caption": "x"}', "line 2 names .* does not exist"),
+        ('{"file": "a\\u0000.mp4", "caption": "x"}', "line 2 names .* which no file can be called"),
         ('{"file": "' + "a" * 500 + '", "caption": "x"}', "line 2 names .* does not exist"),
         ('{"file": "a.mp4", "caption": "\\ud800"}', "line 2 holds half of a surrogate pair"),
         ('{"file": "a.mp4", "caption": "' + "a" * 100_001 + '"}', "line 2 has a caption of more than 100,000 letters"),
@@ -117,7 +117,10 @@ def test_faulty_lines_of_a_jsonl_list(tmp_path: Path, line: str, message: str) -
         ("file,caption\na.mp4\n", "line 2 has 1 values"),
         ("file,caption\na.mp4,a red dog, running on the beach\n", "line 2 has 3 values"),
         ("file,caption\na.mp4,x\n\ngone.mp4,y\n", "line 4 names 'gone.mp4'"),
-        ('file,caption\na.mp4,"a 5 foot dog\na.mp4,"\na.mp4,a cat\n', "line 2 has a caption that swallows the row of"),
+        ('file,caption\na.mp4,"a 5 foot dog\na.mp4,"\na.mp4,a cat\n', "line 2 has a value of several lines"),
+        ('caption,file\n"a dog,a.mp4\na cat",b.mp4\n', "line 2 has a value of several lines"),
+        ('id,file,caption\n1,a.mp4,"a dog\n2,b.mp4,a cat"\n', "line 2 has a value of several lines"),
+        ('file,caption\na.mp4,"a dog\n""b.mp4"",a cat"\n', "line 2 has a value of several lines"),
     ],
 )
 def test_faulty_csv_lists(tmp_path: Path, text: str, message: str) -> None:

@@ -1,3 +1,5 @@
+import json
+import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from show1.data.captions import read_captions
 from show1.data.clips import ClipDataset
 from show1.data.folder import ClipFolder
 from show1.errors import InputError, MediaError
@@ -281,3 +284,31 @@ def test_an_animation_that_rests_at_its_end(tmp_path: Path) -> None:
     write_captions(tmp_path, {"file": "a.gif", "caption": "x"})
     for index in range(40):
         assert ClipFolder(tmp_path).clip(index, num_frames=8, height=16, width=16).isfinite().all()
+
+
+def test_the_fingerprint_sees_the_middle_of_files_and_frames(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    for number in range(2):
+        Image.new("RGB", (32, 32)).save(tmp_path / "frames" / f"{number}.png", compress_level=0)
+    (tmp_path / "a.mp4").write_bytes(bytes(2_000_000))
+    rows = [{"file": name, "caption": "x"} for name in ("frames", "a.mp4")]
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def fingerprint() -> str:
+        entries = read_captions(tmp_path, frame_folders=True)
+        return str([entry.sample() for entry in entries])
+
+    known = fingerprint()
+    Image.new("RGB", (32, 32), (255, 0, 0)).save(tmp_path / "frames" / "1.png", compress_level=0)
+    repainted = fingerprint()
+    (tmp_path / "a.mp4").write_bytes(bytes(500_000) + b"\1" * 500_000 + bytes(1_000_000))
+    assert len({known, repainted, fingerprint()}) == 3
+
+
+def test_a_pipe_in_a_list_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    rows = [{"file": "a.mp4", "caption": "x"}]
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (entry,) = read_captions(tmp_path, missing=True)
+    with pytest.raises(ValueError, match="pipe|ordinary"):
+        entry.sample()

@@ -44,9 +44,8 @@ def folder() -> Iterator[Path]:
 @settings(max_examples=300, **COMMON)
 @given(rows=ROWS)
 def test_every_caption_comes_back(rows: list[tuple[str, str]]) -> None:
-    if any(line.partition(",")[0].strip() in ("a.mp4", "below/b.mp4") for _, text in rows for line in text.split("\n")):
-        return  # looks like a quote that was not closed
-    for name in ("captions.csv", "captions.jsonl"):
+    several_lines = any(end in text.strip() for _, text in rows for end in "\r\n")  # as if a quote were not closed
+    for name in ("captions.jsonl",) if several_lines else ("captions.csv", "captions.jsonl"):
         with folder() as clips:
             with (clips / name).open("w", encoding="utf-8", newline="") as file:
                 if name.endswith(".csv"):
@@ -106,4 +105,4 @@ def test_generated_shards(changes: list[tuple[int, bytes]], end: int) -> None:
         except InputError as error:
             assert "0.tar" in str(error) or "holds no videos" in str(error)
         else:
-            assert all(entry.sample(8)[0] <= len(SHARD) for entry in found.listed)
+            assert all(entry.sample()[0] <= len(SHARD) for entry in found.listed)

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from show1.errors import InputError
+from show1.files import check_regular
 from show1.limits import MAX_PROMPT
 from show1.media.pictures import frame_files
 from show1.tables import opened_text, read_rows
@@ -72,16 +73,37 @@ class ClipEntry:
         """Gives a file with the content, for as long as the block lasts."""
         yield self.file
 
-    def sample(self, size: int) -> tuple[int, bytes]:
-        """Gives the number of bytes of the content, and the first and the last `size` of them."""
-        if self.file.is_dir():
-            names = "".join(f"{frame.name} {frame.stat().st_size} " for frame in frame_files(self.file))
-            return len(names), names.encode()
-        with self.file.open("rb") as file:
-            head = file.read(size)
-            total = file.seek(0, os.SEEK_END)
-            file.seek(max(total - size, 0))
-            return total, head + file.read(size)
+    def sample(self) -> tuple[int, bytes]:
+        """Gives the number of bytes of the content, and what `sampled` reads of it.
+
+        Raises:
+            ValueError: It is no ordinary file.
+        """
+        if not self.file.is_dir():
+            total = check_regular(self.file)
+            with self.file.open("rb") as file:
+                return total, sampled(file, total)
+        frames = []
+        for frame in frame_files(self.file):
+            with frame.open("rb") as file:
+                frames.append(f"{frame.name} {frame.stat().st_size} ".encode() + sampled(file, frame.stat().st_size))
+        return len(frames), b"".join(frames)
+
+
+def sampled(file: BinaryIO, total: int, start: int = 0) -> bytes:
+    """Reads up to 16 pieces of 16 KiB of a content, evenly spaced, the first and the last bytes among them.
+
+    Args:
+        file: The open file.
+        total: Bytes of the content.
+        start: Where it begins in the file.
+    """
+    pieces, size = (16, 1 << 14) if total > 1 << 18 else (1, total)
+    content = []
+    for piece in range(pieces):
+        file.seek(start + piece * (total - size) // max(pieces - 1, 1))
+        content.append(file.read(size))
+    return b"".join(content)
 
 
 def checked_caption(value: object, place: str) -> str | None:
@@ -222,15 +244,15 @@ def _keys(path: Path, line: int, row: dict[str, Any]) -> tuple[str, str]:
 
 def _entry(row: dict[str, Any], keys: tuple[str, str], path: Path, where: str, place: str, rules: _Rules) -> ClipEntry:
     name, caption = (row.get(key) for key in keys)
+    if path.suffix.lower() == ".csv" and any(end in str(value).strip() for value in row.values() for end in "\r\n"):
+        raise InputError(f"{place} has a value of several lines; close its quote, or write the value in one line")
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"{place} has no text for {keys[0]!r}: got {name!r}; each line needs a file and a caption")
+    if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in name):
+        raise InputError(f"{place} names {name!r}, which no file can be called; write its name")
     caption = checked_caption(caption, place)
     file = path.parent / name.strip()
     there = rules.missing or os.path.isfile(file) or (rules.frame_folders and os.path.isdir(file))
     if not there:
         raise InputError(f"{place} names {name!r}, but {file} does not exist; add it or drop the line")
-    for later in (caption or "").splitlines()[1:] if path.suffix == ".csv" else ():
-        first, comma, _ = later.partition(",")
-        if comma and os.path.isfile(path.parent / first.strip()):
-            raise InputError(f"{place} has a caption that swallows the row of {first.strip()!r}; close its quote")
     return ClipEntry(file=file, caption=caption, where=where)

@@ -1,12 +1,13 @@
 """Data sets of Hugging Face's `datasets` as a source of training clips: on this disk, or on the Hub."""
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from show1.data.captions import CAPTION_KEYS, FILE_KEYS, ClipEntry, checked_caption, temporary
+from show1.data.captions import CAPTION_KEYS, FILE_KEYS, ClipEntry, checked_caption, sampled, temporary
 from show1.data.media_clips import MediaClips
 from show1.data.options import DataOptions
 from show1.errors import InputError, MissingDependencyError
@@ -51,12 +52,12 @@ class HubEntry(ClipEntry):
         with temporary(content, Path(path or "").suffix) as file:
             yield file
 
-    def sample(self, size: int) -> tuple[int, bytes]:
+    def sample(self) -> tuple[int, bytes]:
         """See `ClipEntry.sample`."""
         content, path = self._cell()
         if content is None:
-            return ClipEntry(file=Path(path or ""), caption=None, where=self.where).sample(size)
-        return len(content), bytes(content[:size]) + bytes(content[max(len(content) - size, 0) :])
+            return ClipEntry(file=Path(path or ""), caption=None, where=self.where).sample()
+        return len(content), sampled(io.BytesIO(content), len(content))
 
     def _cell(self) -> tuple[memoryview | None, str | None]:
         """The bytes of the row, which are not copied, and its path; either may be missing."""

@@ -29,9 +29,6 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with how many clips are checked, and how many there are."""
 
-SAMPLE = 1 << 14
-"""Bytes at the beginning and at the end of a file that go into the fingerprint of the clips."""
-
 AT_A_TIME = 64
 """Number of files that wait to be opened, so that few are still opened after Ctrl-C."""
 
@@ -85,12 +82,12 @@ class MediaClips(ClipSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """See `ClipSource.fingerprint`: of captions, sizes, and the beginning and end of each file."""
+        """See `ClipSource.fingerprint`: of captions, sizes, and samples of each file."""
         digest = hashlib.sha256()
         for entry in self.listed:
             try:
-                size, sample = entry.sample(SAMPLE)
-            except (OSError, MediaError):
+                size, sample = entry.sample()
+            except (OSError, ValueError, MediaError):
                 size, sample = -1, b""
             digest.update(f"{entry.suffix} {entry.caption!r} {size} ".encode() + hashlib.sha256(sample).digest())
         return digest.hexdigest()

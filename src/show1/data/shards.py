@@ -22,6 +22,7 @@ from show1.data.captions import (
     ClipEntry,
     checked_caption,
     find_list,
+    sampled,
     temporary,
 )
 from show1.data.media_clips import MediaClips
@@ -56,13 +57,10 @@ class ShardEntry(ClipEntry):
         with temporary(content, self.suffix) as file:
             yield file
 
-    def sample(self, size: int) -> tuple[int, bytes]:
+    def sample(self) -> tuple[int, bytes]:
         """See `ClipEntry.sample`."""
         with self.shard.open("rb") as shard:
-            shard.seek(self.start)
-            head = shard.read(min(size, self.size))
-            shard.seek(self.start + max(self.size - size, 0))
-            return self.size, head + shard.read(min(size, self.size))
+            return self.size, sampled(shard, self.size, self.start)
 
 
 class ShardClips(MediaClips):

@@ -1,6 +1,7 @@
 """The manifest of a run folder: checked as a whole when it is read, and compared with what is asked for."""
 
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -168,6 +169,8 @@ class Manifest(Environment):
             if record.file != artefact_name(stage):
                 raise ValueError(f"the artefact of {stage} is {artefact_name(stage)}, not {record.file!r}")
         for path in () if self.output is None else (self.output.path, self.output.sheet or ""):
+            if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path):
+                raise ValueError(f"its output {path!r} is no name of a file")
             if not os.path.isabs(path) and ".." in Path(path).parts:
                 raise ValueError(f"its output {path!r} would lead out of the folder in which the run is resumed")
         if (self.request is None) != (self.model is None):

@@ -140,8 +140,9 @@ def _check_complete(video: ContainerVideo, times: list[float]) -> None:
     announced = video.announced() - video.discarded - missing_at_begin
     if len(times) >= announced:
         return
-    if not video.metadata and round(times[-1] * video.rate) + 1 >= announced:
-        return  # the header counts a frame that is held as many
+    shown = round((times[-1] - times[0]) * video.rate) + 1
+    if not video.metadata and max(shown, len(times)) >= announced - 2:
+        return  # headers count a frame that is held as many, and round
     message = f"{video.path} is incomplete: {len(times)} of {announced} frames could be read"
     if video.metadata:
         raise MediaError(f"{message}; get a fresh copy, or write it again")
