@@ -97,9 +97,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(
 ) -> None:
     options |= {"method": method, "lr_schedule": "cosine", "ema_decay": 0.9, "accumulate": 2, "steps": 5}
     whole = customize(config(options, output=str(tmp_path / "whole.safetensors")))
-    answers = iter([False, False, True])
+    steps: list[float] = []
     with pytest.raises(Cancelled, match="step 3 of 5"):
-        customize(config(options), stop=lambda: next(answers))
+        customize(config(options), on_log=lambda line: steps.append(line["step"]), stop=lambda: 2 in steps)
     assert not Path(options["output"]).exists()
     assert last_checkpoint(tmp_path / "walk.run") == tmp_path / "walk.run/checkpoints/step-3"
     parts = customize(config(options))
@@ -182,9 +182,13 @@ def test_what_has_changed_is_not_gone_on_with(tmp_path: Path, options: dict[str,
 
 def test_its_own_file_is_replaced_though_samples_came_between(tmp_path: Path, options: dict[str, Any]) -> None:
     customize(config(options, steps=1))
-    answers = iter([False, True])
+    steps: list[float] = []
     with pytest.raises(Cancelled):
-        customize(config(options, steps=4, sample_every=1), stop=lambda: next(answers))
+        customize(
+            config(options, steps=4, sample_every=1),
+            on_log=lambda line: steps.append(line["step"]),
+            stop=lambda: 1 in steps,
+        )
     file = customize(config(options, steps=4, sample_every=1))
     assert Adapter.load(file).settings["steps"] == 4
 
