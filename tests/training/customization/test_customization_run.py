@@ -187,7 +187,7 @@ def test_its_own_file_is_replaced_though_samples_came_between(tmp_path: Path, op
         customize(
             config(options, steps=4, sample_every=1),
             on_log=lambda line: steps.append(line["step"]),
-            stop=lambda: 1 in steps,
+            stop=lambda: 2 in steps,
         )
     file = customize(config(options, steps=4, sample_every=1))
     assert Adapter.load(file).settings["steps"] == 4
