@@ -12,39 +12,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.customization.styles import STYLES
-from show1.sprites.readers.subject import FrameReader, SpriteReader, most_likely
+from show1.sprites.readers.subject import ContentReading, FrameReader, SpriteReader, most_likely
 
 KINDS: tuple[str, ...] = ("plain", *STYLES)
 """Classes of the reader: no style, and each of `STYLES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StyleReading:
+class StyleReading(ContentReading):
     """What a video shows, frame by frame."""
 
     kinds: Tensor
     """(F, 5) probabilities of `KINDS`."""
 
-    subjects: Tensor
-    """(F, 32) probabilities."""
-
-    backgrounds: Tensor
-    """(F, 8) probabilities."""
-
     @property
     def kind(self) -> str:
         """The style of the whole video."""
         return KINDS[most_likely(self.kinds)]
-
-    @property
-    def subject(self) -> int:
-        """The subject of the whole video."""
-        return most_likely(self.subjects)
-
-    @property
-    def background(self) -> int:
-        """The background of the whole video."""
-        return most_likely(self.backgrounds)
 
 
 class StyleReader(FrameReader):

@@ -77,7 +77,7 @@ class GroupWorld(World):
             motions = range(len(MOTIONS)) if how == "small" else _ROOM_FOR_BIG if how == "big" else (_STILL,)
             motion = motions[int(rng.integers(len(motions)))]
             scene = _lay_out(subjects, how, motion, int(rng.integers(len(BACKGROUNDS))), rng)
-            if self._shows(scene):
+            if self.shows(holds_held_out(scene)):
                 return scene
 
     def compose(
@@ -102,12 +102,9 @@ class GroupWorld(World):
         if how != "small" and motion not in (_ROOM_FOR_BIG if how == "big" else (_STILL,)):
             raise InputError(f"motion: no scene that is {how!r} has {MOTIONS[motion]!r}")
         scene = _lay_out(subjects, how, motion, background, self.generator(index))
-        if not self._shows(scene):
+        if not self.shows(holds_held_out(scene)):
             raise InputError(f"split {self.split!r} does not show this scene; use split 'all' to see every one")
         return scene
-
-    def _shows(self, scene: Scene) -> bool:
-        return self.split == "all" or holds_held_out(scene) == (self.split == "held_out")
 
 
 _ROOM_FOR_BIG = (_STILL, MOTIONS.index("spins"))

@@ -218,7 +218,7 @@ class SpriteWorld(World):
 
     def _lay_out(self, subject: int, motion: int, background: int, rng: np.random.Generator) -> Scene:
         # The one place through which this world's scenes pass: no other check keeps held-out pairs out of training.
-        if self.split != "all" and is_held_out(subject, motion, background) != (self.split == "held_out"):
+        if not self.shows(is_held_out(subject, motion, background)):
             raise InputError(
                 f"split {self.split!r} does not show {SUBJECTS[subject]!r} with {MOTIONS[motion]!r} over "
                 f"{BACKGROUNDS[background]!r}; use split 'all' to see every combination"

@@ -45,6 +45,14 @@ def two_motions(scene: Scene) -> tuple[int, int] | None:
     return None
 
 
+def holds_held_out(scene: Scene) -> bool:
+    """Returns whether a scene of `TwoMotionsWorld` holds a pair that training never sees."""
+    moves = [(shown.subject, shown.motion) for shown in (scene, *scene.others)]
+    if scene.then is not None:
+        moves.append((scene.subject, scene.then))
+    return is_composition_held_out(scene) or any(is_held_out(*move, scene.background) for move in moves)
+
+
 def is_composition_held_out(scene: Scene) -> bool:
     """Returns whether a scene shows two subjects, or one in two motions, that training never shows together."""
     if scene.others:
@@ -71,7 +79,7 @@ class TwoMotionsWorld(World):
             motions = rng.choice(PAIR_MOTIONS, 2, replace=False) if pair else ORDERS[int(rng.integers(len(ORDERS)))]
             first, second = (int(motion) for motion in motions)
             scene = _lay_out(subjects, (first, second), int(rng.integers(len(BACKGROUNDS))), rng)
-            if self._shows(scene):
+            if self.shows(holds_held_out(scene)):
                 return scene
 
     def compose(self, subjects: Sequence[int], motions: tuple[int, int], background: int, *, index: int = 0) -> Scene:
@@ -95,16 +103,9 @@ class TwoMotionsWorld(World):
         if len(subjects) == 2 and not (set(motions) <= set(PAIR_MOTIONS) and motions[0] != motions[1]):
             raise InputError("motions: two subjects do two different ones of left, right, up, down and still")
         scene = _lay_out(subjects, motions, background, self.generator(index))
-        if not self._shows(scene):
+        if not self.shows(holds_held_out(scene)):
             raise InputError(f"split {self.split!r} does not show this scene; use split 'all' to see every one")
         return scene
-
-    def _shows(self, scene: Scene) -> bool:
-        moves = [(shown.subject, shown.motion) for shown in (scene, *scene.others)]
-        if scene.then is not None:
-            moves.append((scene.subject, scene.then))
-        held_out = is_composition_held_out(scene) or any(is_held_out(*move, scene.background) for move in moves)
-        return self.split == "all" or held_out == (self.split == "held_out")
 
 
 def _lay_out(subjects: Sequence[int], motions: tuple[int, int], background: int, rng: np.random.Generator) -> Scene:

@@ -120,6 +120,10 @@ class World:
         if self.split not in get_args(Split):
             raise InputError(f"split must be one of {', '.join(get_args(Split))}, got {self.split!r}")
 
+    def shows(self, holds_held_out: bool) -> bool:
+        """Returns whether this split shows a scene that holds a held-out pair, or one that holds none."""
+        return self.split == "all" or holds_held_out == (self.split == "held_out")
+
     def generator(self, index: int) -> "np.random.Generator":
         """Returns the random generator of the scene at an index.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from show1.data.clips import frame_times
 from show1.sprites.alignment.appearance import flicker
 from show1.sprites.alignment.judge import Features, Judge, Score
-from show1.sprites.alignment.prompts import GroupPrompt
+from show1.sprites.alignment.prompts import GroupPrompt, MotionPrompt
 from show1.sprites.groups import GroupWorld
 from show1.sprites.readers.group import Detection, GroupReader
 from show1.sprites.readers.tracking import fitted, track
@@ -24,7 +24,7 @@ GROUP_CRITERIA = ("subjects", "background", "arrangement", "all three", "stable"
 """Criteria by which `GroupJudge` judges a video."""
 
 MIN_SEEN = 0.75
-"""The motion of a small or big subject is measured if this share of the frames, or more, shows it alone."""
+"""A subject's motion is measured if this share of the frames, or more, shows it exactly once."""
 
 MIN_BIG = 0.8
 """A subject is big if it is read as larger than the largest ordinary one; big ones are drawn 0.9 to 1 high."""
@@ -45,6 +45,16 @@ class DetectedScore(Score):
         """Whether every single frame shows the same subjects."""
         return len({tuple(sorted(found.subject for found in frame)) for frame in self.detections}) == 1
 
+    def mostly(self, holds: Callable[[Frame], bool]) -> bool:
+        """Whether something holds in most frames."""
+        return 2 * sum(map(holds, self.detections)) > len(self.detections)
+
+    def all_verdicts(self, prompt: GroupPrompt | MotionPrompt, subjects: bool, **other: bool) -> dict[str, bool]:
+        """Returns the verdicts, in their order: those on the subjects and on one other criterion are given."""
+        background = self.background == prompt.background
+        right = subjects and background and all(other.values())
+        return {"subjects": subjects, "background": background, **other, "all three": right, "stable": self.stable}
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupScore(DetectedScore):
@@ -55,22 +65,11 @@ class GroupScore(DetectedScore):
 
     def verdicts(self, prompt: GroupPrompt) -> dict[str, bool]:
         """Says which of `GROUP_CRITERIA` hold for a prompt; those about frames hold if they do in most of them."""
-
-        def mostly(holds: Callable[[Frame], bool]) -> bool:
-            return 2 * sum(map(holds, self.detections)) > len(self.detections)
-
-        subjects = mostly(lambda frame: {found.subject for found in frame} == set(prompt.subjects))
-        background = self.background == prompt.background
-        arrangement = mostly(lambda frame: _is_arranged(frame, prompt))
+        subjects = self.mostly(lambda frame: {found.subject for found in frame} == set(prompt.subjects))
+        arrangement = self.mostly(lambda frame: _is_arranged(frame, prompt))
         if prompt.how in SIZES:
             arrangement = arrangement and self.motion == prompt.motion
-        return {
-            "subjects": subjects,
-            "background": background,
-            "arrangement": arrangement,
-            "all three": subjects and background and arrangement,
-            "stable": self.stable,
-        }
+        return self.all_verdicts(prompt, subjects, arrangement=arrangement)
 
     def describe(self) -> str:
         """Says in words what the middle frame shows."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from show1.data.clips import frame_times
 from show1.sprites.alignment.appearance import flicker
-from show1.sprites.alignment.group_judge import DetectedScore, DetectionJudge
+from show1.sprites.alignment.group_judge import MIN_SEEN, DetectedScore, DetectionJudge
 from show1.sprites.alignment.judge import Features
 from show1.sprites.alignment.prompts import MotionPrompt
 from show1.sprites.readers.tracking import Array, Track
@@ -21,9 +21,6 @@ from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS
 MOTION_CRITERIA = ("subjects", "background", "motions", "all three", "stable")
 """Criteria by which `MotionJudge` judges a video."""
 
-MIN_SEEN = 0.75
-"""A subject's motion is measured if this share of the frames, or more, shows it exactly once."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class MotionScore(DetectedScore):
@@ -31,16 +28,8 @@ class MotionScore(DetectedScore):
 
     def verdicts(self, prompt: MotionPrompt) -> dict[str, bool]:
         """Says which of `MOTION_CRITERIA` hold for a prompt; the subjects are right if most frames show only them."""
-        right = sum(sorted(found.subject for found in frame) == sorted(prompt.subjects) for frame in self.detections)
-        subjects, background = 2 * right > len(self.detections), self.background == prompt.background
-        motions = self._moves(prompt)
-        return {
-            "subjects": subjects,
-            "background": background,
-            "motions": motions,
-            "all three": subjects and background and motions,
-            "stable": self.stable,
-        }
+        subjects = self.mostly(lambda frame: sorted(found.subject for found in frame) == sorted(prompt.subjects))
+        return self.all_verdicts(prompt, subjects, motions=self._moves(prompt))
 
     def describe(self) -> str:
         """Says in words what the video shows."""

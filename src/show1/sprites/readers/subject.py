@@ -24,20 +24,14 @@ is read with 0.008, and all but one of 96 empty backgrounds with less than 0.004
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What a video shows, frame by frame."""
+class ContentReading:
+    """Which subject and background a video shows, frame by frame."""
 
     subjects: Tensor
     """(F, 32) probabilities."""
 
     backgrounds: Tensor
     """(F, 8) probabilities."""
-
-    masks: Tensor
-    """(F, 40, 64) coverage of each pixel by the subject, 0 to 1."""
-
-    features: Tensor
-    """(F, 160) float32: the subject's features then the background's, for Fréchet distances."""
 
     @property
     def subject(self) -> int:
@@ -48,6 +42,17 @@ class Reading:
     def background(self) -> int:
         """The background of the whole video."""
         return most_likely(self.backgrounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(ContentReading):
+    """What a video shows, frame by frame."""
+
+    masks: Tensor
+    """(F, 40, 64) coverage of each pixel by the subject, 0 to 1."""
+
+    features: Tensor
+    """(F, 160) float32: the subject's features then the background's, for Fréchet distances."""
 
     @property
     def visible(self) -> bool:
