@@ -60,6 +60,18 @@ def test_a_log_gets_a_line_a_stage_and_one_whenever_it_is_silent(
     assert capfd.readouterr().err == ""
 
 
+def test_a_long_wait_is_told_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_OF_SILENCE", 0.05)
+    with progress.Heartbeat("training", longest=10.0) as heartbeat:
+        time.sleep(1.2)
+        assert 2 <= len(capfd.readouterr().err.splitlines()) <= 5  # after 0.05, 0.15, 0.35, 0.75 seconds
+        heartbeat.note("validating", left=30)
+        time.sleep(0.3)
+        assert capfd.readouterr().err.startswith("validating, 30.0 s left\n")
+
+
 def test_a_log_of_a_fast_generation_is_short(capfd: pytest.CaptureFixture[str]) -> None:
     with shown(quiet=False) as callbacks:
         callbacks.stage_start("keyframes")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from show1.generation.progress import Callbacks
     from show1.video import Video
 
-SECONDS_OF_SILENCE = 5.0
-"""Time after which a log gets a line."""
+SECONDS_OF_SILENCE = 4.0
+"""Time after which a log gets a line, so that it is never silent for 5 seconds."""
 
 
 @contextmanager
@@ -41,12 +41,17 @@ def shown(*, quiet: bool) -> Iterator["Callbacks"]:
 class Heartbeat:
     """Says in a log what is being done whenever nothing was said for a while, inside a block."""
 
-    def __init__(self, doing: str = "") -> None:
-        """Takes what is being done, which may change."""
-        self.doing = doing
-        self._began: float = time.monotonic()
+    def __init__(self, doing: str = "", *, longest: float = 0.0) -> None:
+        """Takes what is being done, which may change.
+
+        Args:
+            doing: What is being done; empty: nothing.
+            longest: Seconds up to which the silence doubles from line to line; 0: it stays the same.
+        """
+        self._longest = longest
         self._stop = threading.Event()
         self._last_line = time.monotonic()
+        self.note(doing)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._beat, daemon=True).start()
@@ -55,19 +60,33 @@ class Heartbeat:
     def __exit__(self, *error: object) -> None:
         self._stop.set()
 
+    def note(self, doing: str, *, left: float | None = None, new: bool = True) -> None:
+        """Notes what is being done from now on.
+
+        Args:
+            doing: What; empty: nothing.
+            left: Seconds that it takes; None: unknown.
+            new: Whether it is another kind of work, of which the first line is to come soon.
+        """
+        self.doing, self._left, self._began = doing, left, time.monotonic()
+        if new:
+            self._patience = SECONDS_OF_SILENCE
+
     def tell(self, text: str) -> None:
-        """Writes a line; nothing is being done after it."""
-        self._last_line, self.doing = time.monotonic(), ""
+        """Writes a line."""
+        self._last_line = time.monotonic()
         tell(text)
 
     def _beat(self) -> None:
         while not self._stop.wait(SECONDS_OF_SILENCE / 10):
-            if self.doing and time.monotonic() - self._last_line >= SECONDS_OF_SILENCE:
-                self._last_line = time.monotonic()
-                tell(self._line())
+            if self.doing and time.monotonic() - self._last_line >= self._patience:
+                self._patience = max(self._patience, min(2 * self._patience, self._longest))
+                self.tell(self._line())
 
     def _line(self) -> str:
-        """What is being done, and for how long."""
+        """What is being done, and how long it takes yet or has taken."""
+        if self._left is not None:
+            return f"{self.doing}, {duration(self._left)} left"
         return f"{self.doing}, {duration(time.monotonic() - self._began)} so far"
 
 
@@ -76,8 +95,8 @@ class StageLines(Heartbeat):
 
     def stage_start(self, name: str) -> None:
         """Notes when the stage began."""
-        self._began, self._steps = time.monotonic(), False
-        self.doing = f"{'prompt' if name == 'text' else name}: loading"
+        self._steps = False
+        self.note(f"{'prompt' if name == 'text' else name}: loading")
 
     def step_end(self, stage: StageName, done: int, total: int, samples: "Tensor") -> None:
         """Notes the step; the samples (N, C, F, H, W) are not shown."""
@@ -91,6 +110,7 @@ class StageLines(Heartbeat):
 
     def stage_end(self, stage: StageName, videos: "list[Video]") -> None:
         """Writes how long the stage took."""
+        self.doing = ""
         self.tell(f"{stage}: done in {duration(time.monotonic() - self._began)}")
 
 

@@ -1,7 +1,6 @@
 """What `show1 train` and `show1 customize` share: clips, saved options, progress, and Ctrl-C."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -12,7 +11,7 @@ import typer
 
 from show1.cli.console import tell
 from show1.cli.options import keyword
-from show1.cli.progress import duration
+from show1.cli.progress import Heartbeat, duration
 from show1.cli.stopping import Stopped, asked_by_signals, stopped
 from show1.data.options import DataOptions
 from show1.errors import Cancelled, InputError
@@ -154,41 +153,25 @@ class TrainingProgress(logging.Handler):
         self._steps = steps
         self._first: tuple[float, float] | None = None
         self._last_line = 0.0
-        self._left: float | None = None
-        self._doing, self._ended, self._patience = "preparing", threading.Event(), SECONDS_BETWEEN_LINES - 1
+        self.heartbeat = Heartbeat("preparing", longest=LONGEST_SILENCE)
         self._logger = logging.getLogger("show1.training")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Notes what is being done; a warning does not say that."""
-        if record.levelno != logging.INFO:
-            return
-        self._doing, self._since, self._patience = record.getMessage(), time.monotonic(), SECONDS_BETWEEN_LINES - 1
-        self._left = getattr(record, "left", None)
+        if record.levelno == logging.INFO:
+            self.heartbeat.note(record.getMessage(), left=getattr(record, "left", None))
 
     def __enter__(self) -> Self:
         self._level = self._logger.level
         self._logger.addHandler(self)
         self._logger.setLevel(min(logging.INFO, self._logger.getEffectiveLevel()))
-        self._last_word = self._since = time.monotonic()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self.heartbeat.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
+        self.heartbeat.__exit__()
         self._logger.removeHandler(self)
         self._logger.setLevel(self._level)
-
-    def _watch(self) -> None:
-        """Says what is being done after a few seconds without a word, and then less and less often."""
-        while not self._ended.wait(0.5):
-            if time.monotonic() - self._last_word >= self._patience:
-                self._patience = min(2 * self._patience, LONGEST_SILENCE)
-                so_far = f"{duration(time.monotonic() - self._since)} so far"
-                self._tell(f"{self._doing}, {so_far if self._left is None else f'{duration(self._left)} left'}")
-
-    def _tell(self, text: str) -> None:
-        self._last_word = time.monotonic()
-        tell(text)
 
     def __call__(self, line: "Line") -> None:
         now, step = time.monotonic(), line["step"]
@@ -196,7 +179,7 @@ class TrainingProgress(logging.Handler):
             values = ", ".join(
                 f"{name.removeprefix('val_')} {value:.4g}" for name, value in line.items() if name != "step"
             )
-            self._tell(f"step {step:.0f}/{self._steps}, validation: {values}")
+            self.heartbeat.tell(f"step {step:.0f}/{self._steps}, validation: {values}")
             self._is_done(step)
             return
         self._is_done(step)
@@ -208,11 +191,10 @@ class TrainingProgress(logging.Handler):
         self._last_line = now
         left = (now - began) / (step - start) * (self._steps - step) if step > start else None
         text = f"step {step:.0f}/{self._steps}, loss {line['loss']:.4f}, {line['samples_per_second']:.1f} samples/s"
-        self._tell(text + (f", {duration(left)} left" if left else ""))
+        self.heartbeat.tell(text + (f", {duration(left)} left" if left else ""))
 
     def _is_done(self, step: float) -> None:
-        self._doing = f"step {step:.0f}/{self._steps} is done, the next ones are running"
-        self._since, self._left = time.monotonic(), None
+        self.heartbeat.note(f"step {step:.0f}/{self._steps} is done, the next ones are running", new=False)
 
 
 def quiet_libraries() -> None:
