@@ -1,12 +1,9 @@
 """Bad input and bad luck: one clear message, the right exit code, never a traceback, nothing half-written."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ import pytest
 from show1.config import PUBLISHED
 from show1.video import Video
 from tests.cli.conftest import Show1, signalled_at
+from tests.full_disk import largest_file
 
 BAD_OPTIONS = {
     "empty prompt": (["", "-m", "{tiny}"], "the prompt is empty"),
@@ -117,17 +115,6 @@ def test_wrong_files(command: list[str], message: str, show1: Show1, tmp_path: P
     assert failed.code == 2, failed.err
     assert message in failed.err and "Traceback" not in failed.err
     assert sorted(tmp_path.rglob("*")) == before
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Lets writing fail beyond this many bytes of a file, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_in_the_middle_and_the_resumption(show1: Show1, cascade: Path, whole: Path, tmp_path: Path) -> None:

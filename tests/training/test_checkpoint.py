@@ -2,10 +2,8 @@
 
 import os
 import pickle
-import resource
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from safetensors.torch import load_file
 
 from show1.errors import Cancelled, OutputError, RunError
 from show1.training.checkpoint import checkpoints, last_checkpoint
+from tests.full_disk import largest_file
 from tests.training.tiny_training import config, exported, run
 
 FILES = ["model.safetensors", "averages.safetensors", "optimizer.bin", "checkpoint.json"]
@@ -188,17 +187,6 @@ def test_checkpoints_are_kept_as_asked(copied: Path) -> None:
     assert [path.name for path in checkpoints(copied)] == ["step-3", "step-4"]
     run(asked(copied, steps=5, keep_checkpoints=1))
     assert [path.name for path in checkpoints(copied)] == ["step-5"]
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Lets writing fail beyond this many bytes of a file, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("room", [1000, 2_000_000])
