@@ -135,9 +135,8 @@ def read_stage_notes(folder: Path, part: str) -> Notes:
         if values.get("stage") != part:
             return Notes()
         own, shared = values.get("settings", {}), values.get("cascade_settings", {})
-        return _notes(
-            file, {"settings": {part: own, **(shared if isinstance(shared, dict) else {})}, **_advice(values)}
-        )
+        settings = {part: own, **(shared if isinstance(shared, dict) else {})}
+        return _notes(file, {**values, "settings": settings})
     if above.is_file():
         index = read_index(above)
         if index.subfolders.get(part) == folder.resolve().name:
@@ -170,10 +169,6 @@ def _read(file: Path) -> dict[str, Any]:
             f"{file} has format {values.get('format')!r}, this version of show1 reads format 1; update show1"
         )
     return values
-
-
-def _advice(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"customization": values["customization"]} if "customization" in values else {}
 
 
 def _notes(file: Path, values: Mapping[str, Any]) -> Notes:

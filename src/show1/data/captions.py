@@ -85,13 +85,14 @@ class ClipEntry:
                 return total, sampled(file, total)
         frames = []
         for frame in frame_files(self.file):
+            total = frame.stat().st_size
             with frame.open("rb") as file:
-                frames.append(f"{frame.name} {frame.stat().st_size} ".encode() + sampled(file, frame.stat().st_size))
+                frames.append(f"{frame.name} {total} ".encode() + sampled(file, total))
         return len(frames), b"".join(frames)
 
 
 def sampled(file: BinaryIO, total: int, start: int = 0) -> bytes:
-    """Reads up to 16 pieces of 16 KiB of a content, evenly spaced, the first and the last bytes among them.
+    """Reads all of a content of up to 256 KiB, and of a larger one 16 evenly spaced pieces of 16 KiB, ends included.
 
     Args:
         file: The open file.
@@ -244,7 +245,7 @@ def _keys(path: Path, line: int, row: dict[str, Any]) -> tuple[str, str]:
 
 def _entry(row: dict[str, Any], keys: tuple[str, str], path: Path, where: str, place: str, rules: _Rules) -> ClipEntry:
     name, caption = (row.get(key) for key in keys)
-    if path.suffix.lower() == ".csv" and any(end in str(value).strip() for value in row.values() for end in "\r\n"):
+    if path.suffix == ".csv" and any(end in str(value).strip() for value in row.values() for end in "\r\n"):
         raise InputError(f"{place} has a value of several lines; close its quote, or write the value in one line")
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"{place} has no text for {keys[0]!r}: got {name!r}; each line needs a file and a caption")

@@ -113,9 +113,9 @@ class HubClips(MediaClips):
         ignored = next((each for each in ("captions.jsonl", "captions.csv") if (folder / each).is_file()), None)
         if caption is None and ignored is not None:
             self.captions_hint = (
-                f"; {PREFIX} reads captions from metadata.csv or metadata.jsonl alone: to have those of "
+                f"; {PREFIX} reads captions only from metadata.csv or metadata.jsonl: to have those of {ignored}, name "
+                f"the folder without {PREFIX}"
             )
-            self.captions_hint += f"{ignored}, name the folder without {PREFIX}"
 
 
 def _parsed(name: str) -> tuple[str, dict[str, str]]:
