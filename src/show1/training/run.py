@@ -112,7 +112,7 @@ def _checked(
         validation: Other clips to validate on.
     """
     options.check_loop(loop)
-    for clips in (source,) if validation is None else (source, validation):
+    for clips in _both(source, validation):
         if not hasattr(clips, "options"):
             kind = type(clips).__name__
             raise InputError(f"{kind} is not a source of clips; derive it from show1.data.clips.ClipSource")
@@ -138,14 +138,19 @@ def _checked(
         "choose another folder",
     )
     check_contents(loop.folder, learned_from, located, source)
-    for clips in (source,) if validation is None else (source, validation):
+    for clips in _both(source, validation):
         clips.prepare(view, captions=options.reads_captions)
     return {CONFIG: config, LEARNED_FROM: learned_from}, view
 
 
+def _both(source: ClipSource, validation: ClipSource | None) -> list[ClipSource]:
+    """The clips to learn from, and those to validate on if there are any."""
+    return [source] if validation is None else [source, validation]
+
+
 def _captions(source: ClipSource, validation: ClipSource | None) -> Iterator[str]:
     """All captions of the clips."""
-    for clips in (source,) if validation is None else (source, validation):
+    for clips in _both(source, validation):
         if clips.num_clips is None:
             raise InputError(f"cache_text: {clips.spec} has no end; leave it out, so that texts are read as they come")
         for index in range(clips.num_clips):
