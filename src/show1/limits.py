@@ -1,7 +1,7 @@
-"""Limits of what is read and of what may be asked for, so that no file of a stranger fills memory or takes for ever.
+"""Limits of what is read and of what may be asked for, so that no stranger's file fills memory or takes forever.
 
-docs/security.md explains them. They are far above what anybody uses; whatever passes them is refused before memory is
-taken for it.
+docs/security.md explains them. They are far above ordinary use; whatever exceeds them is refused before memory is taken
+for it.
 """
 
 MAX_JSON_BYTES = 16 << 20

@@ -225,7 +225,7 @@ def _means(pattern: str, module: str) -> bool:
     """Whether a pattern of peft's config is about a module: its name, or the end of it after a point.
 
     peft reads patterns as regular expressions, but diffusers and peft's own tools write names, with `^` before a whole
-    one. A regular expression of a stranger may take for ever, so none is run.
+    one. A stranger's regular expression may never end, so none is run.
     """
     name = pattern.replace("\\.", ".").removesuffix("$")
     whole = name.startswith("^")

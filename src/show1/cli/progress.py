@@ -84,7 +84,7 @@ class Heartbeat:
                 self.tell(self._line())
 
     def _line(self) -> str:
-        """What is being done, and how long it takes yet or has taken."""
+        """What is being done, and how much time is left, or how long it has taken."""
         if self._left is not None:
             return f"{self.doing}, {duration(self._left)} left"
         return f"{self.doing}, {duration(time.monotonic() - self._began)} so far"

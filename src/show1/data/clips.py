@@ -252,7 +252,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
         return item
 
     def _checked(self, item: dict[str, Any], frames: slice) -> dict[str, Any]:
-        """An item whose clips have the shape that was asked for: sources may be anybody's."""
+        """An item whose clips have the shape that was asked for: anyone may write a source."""
         view = self.view
         for name, size in (("video", (view.height, view.width)), ("low", view.low)):
             if size is None:

@@ -205,7 +205,7 @@ class Show1Pipeline(CascadeModel):
         callbacks: Callbacks | None,
         prompt_embeds: Texts | None = None,
     ) -> list[Any]:
-        """Runs the stages that are not finished on a video (B, 3, F, h, w), or from the prompts alone."""
+        """Runs the stages that are not finished on a video (B, 3, F, h, w), or from only the prompts."""
         require(output_type in get_args(OutputType), "output_type", output_type, "'video', 'np', 'pt' or 'pil'")
         require(isinstance(callbacks, Callbacks | None), "callbacks", callbacks, "`show1.Callbacks`")
         calls = callbacks or Callbacks()

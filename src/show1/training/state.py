@@ -93,7 +93,7 @@ class TrainingState:
             averages = _FORMER_AVERAGES, self._former_averages(folder)
             state = {"optimizer": _plain(folder / OPTIMIZER), "scaler": None}
             for file in (folder / _FORMER_SCHEDULE, *sorted(folder.glob(_FORMER_RANDOM))):
-                _plain(file)  # not needed, but a damaged checkpoint shall not pass for a whole one
+                _plain(file)  # not needed, but a damaged checkpoint must not pass for a whole one
         else:
             model, averages = (MODEL, _tensors(folder / MODEL)), (AVERAGES, _tensors(folder / AVERAGES))
             state = _plain(folder / OPTIMIZER)

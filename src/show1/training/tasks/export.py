@@ -106,4 +106,4 @@ show1 models assemble {stage}=THIS_FOLDER other_stage=ITS_FOLDER -o my-cascade
 show1 generate "a prompt" --model my-cascade
 ```
 
-`show1 train {stage} --init THIS_FOLDER` goes on training from these weights."""
+`show1 train {stage} --init THIS_FOLDER` continues training from these weights."""
