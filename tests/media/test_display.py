@@ -22,7 +22,7 @@ Pixels = NDArray[np.uint8]
 
 _OPTIONS = {
     "libx264": {"qp": "0"},
-    "libx265": {"x265-params": "log-level=none"},
+    "libx265": {"x265-params": "log-level=none:bframes=0"},
     "libvpx": {"auto-alt-ref": "0"},
     "libvpx-vp9": {"auto-alt-ref": "0"},
 }

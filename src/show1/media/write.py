@@ -110,7 +110,7 @@ def _encode(frames: Frames, path: Path, fps: float, tags: dict[str, str], output
         os.environ.setdefault("SVT_LOG", "1")  # errors only: the encoder prints its settings otherwise
     with av.open(str(path), "w", format=output.container.muxer, options=output.container.options) as container:
         container.metadata.update(tags)
-        stream = container.add_stream(encoder.name, rate=rate, options=_encoder_options(output))
+        stream = container.add_stream(encoder.name, rate=rate, options=_encoder_options(output, len(frames)))
         stream.width, stream.height = width, height
         stream.pix_fmt = encoder.odd_pix_fmt if height % 2 or width % 2 else encoder.pix_fmt
         if output.codec == "h265":
@@ -122,13 +122,16 @@ def _encode(frames: Frames, path: Path, fps: float, tags: dict[str, str], output
         container.mux(stream.encode(None))
 
 
-def _encoder_options(output: OutputFormat) -> dict[str, str]:
-    encoder, crf = output.encoder, output.encoder.crf
+def _encoder_options(output: OutputFormat, num_frames: int) -> dict[str, str]:
+    encoder, crf, options = output.encoder, output.encoder.crf, dict(output.encoder.options)
+    if encoder.name == "libx265" and num_frames <= 2:
+        # x265 computes its decode times from the third frame; without one they are arbitrary if there are B-frames
+        options["x265-params"] += ":bframes=0"
     if crf is None:
-        return dict(encoder.options)
+        return options
     if output.quality is not None:
         crf = max(encoder.best_crf, round(encoder.worst_crf * (100 - output.quality) / 100))
-    return {**encoder.options, "crf": str(crf)}
+    return {**options, "crf": str(crf)}
 
 
 def _av_frames(frames: Frames, pix_fmt: str, chroma_location: str, time_base: Fraction) -> Iterator[av.VideoFrame]:
