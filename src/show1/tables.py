@@ -64,13 +64,15 @@ def text_lines(text: str) -> list[str]:
 def csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
     """Reads comma-separated values whose first row names the columns.
 
+    Each row is one line: a value of several lines looks like a quote that was never closed and took later rows with it.
+
     Args:
         lines: The text, line by line, with their ends as they are.
         name: Name of the file for messages.
 
     Raises:
-        InputError: A quote is not closed, a row has more or fewer values than there are columns, or a column's name
-            stands twice.
+        InputError: A quote is not closed on its line, a row has more or fewer values than there are columns, or a
+            column's name stands twice.
     """
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
     columns: list[str] | None = None
@@ -87,6 +89,11 @@ def csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
             return
         if not values:
             continue
+        if any(end in value.strip() for value in values for end in "\r\n"):
+            raise InputError(
+                f"{name}, line {line} has a value of several lines; close its quote on that line, or write the rows as "
+                'JSON lines, where "\\n" is a line break'
+            )
         if columns is None:
             columns = [value.strip() for value in values]
             if twice := next((column for column in columns if columns.count(column) > 1), None):

@@ -99,6 +99,18 @@ def test_captions_that_the_library_does_not_read(tmp_path: Path) -> None:
         HubClips(f"{tmp_path}/clips").prepare(VIEWS["keyframes"], captions=True)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # `datasets` leaves its file open
+def test_rows_of_a_list_are_not_swallowed(tmp_path: Path) -> None:
+    for name in "abc":
+        write_video(tmp_path / f"clips/{name}.mp4", frames=29)
+    table = tmp_path / "clips/metadata.csv"
+    table.write_text('file_name,text\na.mp4,"a dog\nb.mp4,a cat"\nc.mp4,a bird\n')
+    with pytest.raises(InputError, match=r"metadata\.csv, line 2 has a value of several lines"):
+        HubClips(f"{tmp_path}/clips")
+    table.write_text("file_name,text\na.mp4,a dog\nb.mp4,a cat\nc.mp4,a bird\n")
+    assert [entry.caption for entry in HubClips(f"{tmp_path}/clips").listed] == ["a dog", "a cat", "a bird"]
+
+
 def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="hf:nobody/nothing cannot be opened"):
         HubClips("nobody/nothing")

@@ -245,8 +245,6 @@ def _keys(path: Path, line: int, row: dict[str, Any]) -> tuple[str, str]:
 
 def _entry(row: dict[str, Any], keys: tuple[str, str], path: Path, where: str, place: str, rules: _Rules) -> ClipEntry:
     name, caption = (row.get(key) for key in keys)
-    if path.suffix == ".csv" and any(end in str(value).strip() for value in row.values() for end in "\r\n"):
-        raise InputError(f"{place} has a value of several lines; close its quote, or write the value in one line")
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"{place} has no text for {keys[0]!r}: got {name!r}; each line needs a file and a caption")
     if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in name):

@@ -11,6 +11,7 @@ from show1.data.captions import CAPTION_KEYS, FILE_KEYS, ClipEntry, checked_capt
 from show1.data.media_clips import MediaClips
 from show1.data.options import DataOptions
 from show1.errors import InputError, MissingDependencyError
+from show1.tables import read_rows
 
 PREFIX = "hf:"
 """What begins the name of such data."""
@@ -90,6 +91,8 @@ class HubClips(MediaClips):
         name = str(folder.absolute()) if folder.is_dir() else name
         choices = ",".join(f"{key}={chosen[key]}" for key in _KEYS if key in chosen)
         spec = f"{PREFIX}{name}:{choices}" if choices else f"{PREFIX}{name}"
+        if folder.is_dir():
+            _check_lists(folder)
         rows = _load(name, chosen, spec)
         video = _column(rows.column_names, chosen.get("video"), _media_columns(rows), "videos or pictures", spec)
         assert video is not None
@@ -127,6 +130,13 @@ def _parsed(name: str) -> tuple[str, dict[str, str]]:
     if wrong := next((key for key, value in chosen.items() if key not in _KEYS or not value), None):
         raise InputError(f"data: {wrong!r} of {PREFIX}{name} is not one of {', '.join(f'{key}=...' for key in _KEYS)}")
     return before, chosen
+
+
+def _check_lists(folder: Path) -> None:
+    """Reads the CSV lists of a folder strictly, since pandas, which reads them next, lets open quotes swallow rows."""
+    for path in sorted(folder.rglob("metadata.csv")):
+        for _ in read_rows(path):
+            pass
 
 
 def _load(name: str, chosen: dict[str, str], spec: str) -> Any:
