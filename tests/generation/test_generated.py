@@ -22,6 +22,7 @@ from show1.config import PUBLISHED, STAGES
 from show1.errors import Show1Error
 from show1.generation.manifest import MANIFEST, Manifest, model_sha256
 from show1.generation.metadata import VideoRecord
+from show1.generation.request import GenerationRequest
 from show1.generation.run import Run
 
 ADAPTER = {
@@ -36,7 +37,7 @@ RECORD: dict[str, Any] = {
 }  # fmt: skip
 FILES = {f"{stage}/unet/model.safetensors": "0" * 64 for stage in STAGES}
 KNOWN_RUN: dict[str, Any] = {
-    "format": 1,
+    "format": 2,
     "created": "2026-11-22T10:15:02+0000",
     "output": {"path": "/videos/panda.mp4", "options": {"quality": 50}},
     "request": {
@@ -49,6 +50,9 @@ KNOWN_RUN: dict[str, Any] = {
     "stages": {"keyframes": {"file": "keyframes.safetensors", "sha256": "0" * 64, "seconds": 1.0}},
     **PLACE,
 }  # fmt: skip
+KNOWN_RUN["stages"]["keyframes"]["request_sha256"] = GenerationRequest.from_dict(KNOWN_RUN["request"]).stage_sha256(
+    "keyframes"
+)
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

@@ -58,6 +58,7 @@ def half_finish(manifest: dict[str, Any]) -> None:
 
 def as_of_1832732(manifest: dict[str, Any]) -> None:
     """The form of the first versions: `seeding`, no hashes of requests, null for what there is not."""
+    manifest["format"] = 1
     request = manifest["request"]
     request["seeding"] = {"default": "independent", "published": "published"}[request.pop("numerics")]
     for record in manifest["stages"].values():
@@ -144,11 +145,35 @@ def test_a_run_of_the_first_versions_is_resumed(
         pipe(PROMPT, seed=7, settings=changed("keyframes"), until="interpolation", run=run)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_artefacts_say_what_they_were_computed_for(
+    pipe: Show1Pipeline, finished: Path, tmp_path: Path, whole: bool
+) -> None:
+    """A request that was changed, or taken out, does not become the truth of finished stages."""
+
+    def forge(manifest: dict[str, Any]) -> None:
+        manifest["request"]["prompts"] = ["another prompt"]
+        if whole:
+            del manifest["stages"]["keyframes"]["request_sha256"]
+        else:
+            del manifest["request"], manifest["model"]
+
+    run = copied(finished, tmp_path / "run", forge)
+    if whole:
+        with pytest.raises(RunError, match=r"does not say what keyframes\.safetensors was computed for"):
+            Run.open(run)
+        return
+    pipe("another prompt", seed=7, settings=small_changes(), until="interpolation", run=run)
+    again = pipe("another prompt", seed=7, settings=small_changes(), until="interpolation", output_type="pt")
+    assert torch.equal(Run.open(run).load("interpolation")[0], again)
+
+
 def test_a_manifest_as_it_was_written_is_read() -> None:
     """Word for word by an early version, with `mini`; its artefacts are not kept."""
     run = Run.open(Path(__file__).parent / "run_of_1832732")
     assert run.request is not None and run.request.seeds == (1, 2) and run.request.numerics == "default"
-    assert run.model == "mini" and run.manifest.stages["keyframes"].request_sha256 is None
+    assert run.model == "mini"
+    assert run.manifest.stages["keyframes"].request_sha256 == run.request.stage_sha256("keyframes")
     assert run.output == OutputFile(path="/videos/panda.mkv")
     assert not run.finished and run.next_stage == "keyframes"
 

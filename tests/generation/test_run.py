@@ -334,7 +334,7 @@ def test_folders_that_are_no_runs(pipe: Show1Pipeline, tmp_path: Path) -> None:
     fresh = Run.create(tmp_path / "fresh")
     with pytest.raises(RunError, match="stopped before it began"):
         pipe.resume(fresh)
-    for text in ("{", "[]", "{}", '{"format": 2}', '{"format": 1, "stages": []}'):
+    for text in ("{", "[]", "{}", '{"format": 3}', '{"format": 2, "stages": []}'):
         (fresh.path / MANIFEST).write_text(text)
         with pytest.raises(RunError, match=MANIFEST):
             Run.open(fresh.path)

@@ -64,7 +64,7 @@ class StageRecord(CostRecord):
     sha256: Sha256
     """Hash of the artefact."""
     request_sha256: Sha256 | None = None
-    """`GenerationRequest.stage_sha256` of the request that it was computed for; older runs lack it."""
+    """`GenerationRequest.stage_sha256` of the request that it was computed for; in format 1 it may be missing."""
 
 
 class InputRecord(Record):
@@ -133,8 +133,8 @@ def model_sha256(files: Mapping[str, str], adapters: Sequence[AdapterRecord]) ->
 class Manifest(Environment):
     """The record of one generation."""
 
-    format: Literal[1] = 1
-    """Version of the manifest's format."""
+    format: Literal[1, 2]
+    """Version of the manifest's format; `read_manifest` translates 1."""
     created: str
     """When the run began."""
     output: OutputFile | None = None
@@ -157,10 +157,8 @@ class Manifest(Environment):
     def _check_format(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             raise ValueError("it holds no JSON object")
-        if values.get("format") not in (None, 1):
-            raise ValueError(f"it has format {values['format']!r}, this version of show1 reads 1; update show1")
-        if "format" not in values:
-            raise ValueError("it has no format")
+        if values.get("format") not in (None, 1, 2):
+            raise ValueError(f"it has format {values['format']!r}, this version of show1 reads 2; update show1")
         return values
 
     @model_validator(mode="after")
@@ -168,6 +166,8 @@ class Manifest(Environment):
         for stage, record in self.stages.items():
             if record.file != artefact_name(stage):
                 raise ValueError(f"the artefact of {stage} is {artefact_name(stage)}, not {record.file!r}")
+            if record.request_sha256 is None and self.format != 1:
+                raise ValueError(f"it does not say what {record.file} was computed for (request_sha256)")
         for path in () if self.output is None else (self.output.path, self.output.sheet or ""):
             if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path):
                 raise ValueError(f"its output {path!r} is no name of a file")
@@ -202,7 +202,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise RunError(f"there is no run folder {folder}; `show1 generate --run {folder} ...` begins one")
     file = folder / MANIFEST
     try:
-        return Manifest.model_validate(read_json_object(file))
+        return _in_format_2(Manifest.model_validate(read_json_object(file)))
     except FileNotFoundError as error:
         raise RunError(f"{folder} is no run folder: it has no {MANIFEST}") from error
     except ValidationError as error:
@@ -213,6 +213,18 @@ def read_manifest(folder: Path) -> Manifest:
         raise RunError(
             f"{file} cannot be read: {error.strerror or error}; change its permissions, or copy it"
         ) from error
+
+
+def _in_format_2(known: Manifest) -> Manifest:
+    """In format 1, artefacts that do not say what they were computed for belong to the request, if there is one."""
+    if known.format == 2:
+        return known
+    stages = {
+        stage: record.model_copy(update={"request_sha256": known.request.stage_sha256(stage)})
+        for stage, record in known.stages.items()
+        if known.request is not None
+    }
+    return known.model_copy(update={"format": 2, "stages": stages})
 
 
 def check_request(path: Path, known: Manifest, before: GenerationRequest, asked: GenerationRequest) -> None:
@@ -241,8 +253,7 @@ def check_request(path: Path, known: Manifest, before: GenerationRequest, asked:
     if longer[: len(shorter)] != shorter:
         refuse("stages", before.stages, asked.stages)
     for stage, record in known.stages.items():
-        sha = record.request_sha256 or before.stage_sha256(stage)
-        if stage in asked.stages and sha != asked.stage_sha256(stage):
+        if stage in asked.stages and record.request_sha256 != asked.stage_sha256(stage):
             saved, wanted = before.settings.to_dict(), asked.settings.to_dict()
             counted = [name for name in saved if name not in STAGES or name in asked.up_to(stage).stages]
             name = next(name for name in counted if saved[name] != wanted[name])

@@ -94,7 +94,7 @@ class Run:
                 f"{path} is not empty (it holds {held[0]}); name another folder, or finish the run in it with "
                 f"`show1 resume {path}`"
             )
-        manifest = Manifest(created=time.strftime("%Y-%m-%dT%H:%M:%S%z"), output=output, format=1)
+        manifest = Manifest(created=time.strftime("%Y-%m-%dT%H:%M:%S%z"), output=output, format=2)
         write_json(path / MANIFEST, manifest.to_dict())
         return cls(path, manifest)
 
@@ -246,6 +246,11 @@ class Run:
         known = self._manifest
         if known.request is None or known.model is None:
             changes: dict[str, Any] = dict(environment)
+            changes["stages"] = {  # of a pick that was stopped before this
+                stage: record
+                for stage, record in known.stages.items()
+                if stage in request.stages and record.request_sha256 == request.stage_sha256(stage)
+            }
             if video is not None:
                 write_tensors(self.path / INPUT_FILE, {"video": video.contiguous()})
                 changes["input"] = InputRecord(sha256=sha256(self.path / INPUT_FILE))
@@ -254,17 +259,10 @@ class Run:
         check_request(self.path, known, known.request, request)
         self._check_input(video)
         check_model(self.path, known.model, model, request.stages)
-        stages = {  # of a run of the first versions, which did not say what its artefacts were computed for
-            stage: record.model_copy(
-                update={"request_sha256": record.request_sha256 or known.request.stage_sha256(stage)}
-            )
-            for stage, record in known.stages.items()
-        }
         longer = len(request.stages) >= len(known.request.stages)
         files = {**known.model.files, **model.files}
         identity = model if files == model.files else known.model
         self._update(
-            stages=stages,
             request=request if longer else known.request,
             model=identity.model_copy(update={"files": files}),
             output=self._new_output or known.output,
