@@ -2,6 +2,9 @@
 
 Shapes: `x` is (B*F, C, H, W), either in the default or in the channels-last memory layout; layers keep the layout that
 they get. Layers that inflation adds (their names begin with `Temporal`) see the frames of one video together.
+
+Weights are read only inside the `forward` of the module that owns them: hooks that move or cast weights when a module
+is called (group offloading, layerwise casting) depend on it.
 """
 
 import math
@@ -72,19 +75,13 @@ class TemporalConvLayer(nn.Module):
             video = torch.unflatten(x, 0, (-1, num_frames)).transpose(1, 2)  # (B, C, F, H, W)
             h: Tensor = self.conv4(self.conv3(self.conv2(self.conv1(video))))
             return (video + h).transpose(1, 2).flatten(0, 1)
-        h = gather_frames(x, num_frames)
-        for stack in (self.conv1, self.conv2, self.conv3, self.conv4):
-            for layer in stack:
-                if isinstance(layer, nn.Conv3d):
-                    h = F.conv2d(h, layer.weight.squeeze(-1), layer.bias, padding=(1, 0))
-                else:
-                    h = layer(h)
+        h = self.conv4(self.conv3(self.conv2(self.conv1(gather_frames(x, num_frames)))))
         return x + scatter_frames(h, x.shape[2], x.shape[3])
 
 
 def _temporal_conv(channels: int, *dropout: nn.Dropout) -> nn.Sequential:
     norm = GroupNorm(TEMPORAL_NORM_GROUPS, channels)
-    conv = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+    conv = FrameConv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
     return nn.Sequential(norm, nn.SiLU(), *dropout, conv)
 
 
@@ -100,6 +97,9 @@ def set_temporal_dropout(module: nn.Module, p: float) -> None:
 class FrameConv3d(nn.Conv3d):
     """A 3D convolution of kernel (k, 1, 1) that runs as a 2D one over (frames, pixels): equal, and faster."""
 
+    published_order = False
+    """Set by `UNet3DConditionModel.use_published_order`."""
+
     @classmethod
     def from_conv(cls, conv: nn.Conv3d) -> "FrameConv3d":
         """Makes one that shares the parameters of `conv`."""
@@ -110,7 +110,9 @@ class FrameConv3d(nn.Conv3d):
         return frame_conv.train(conv.training)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Maps (B, C, F, H, W) to (B, C', F, H, W)."""
+        """Maps (B, C, F, H, W), or (B, C, F, H*W), to the same with C' channels."""
+        if self.published_order:
+            return super().forward(input)
         out = F.conv2d(input.flatten(3), self.weight.squeeze(-1), self.bias, padding=(self.padding[0], 0))  # type: ignore[arg-type]
         return torch.unflatten(out, 3, input.shape[3:])
 
@@ -149,6 +151,16 @@ class FrameEmbedding(nn.Module):
         return out
 
 
+class PlaceProjection(nn.Linear):
+    """A linear layer of the sinusoids of height and width, which computes each of the two once."""
+
+    def forward(self, rows: Tensor, columns: Tensor) -> Tensor:  # type: ignore[override]
+        """Maps (H, D) and (W, D) to what it gives for each pair of a row and a column, (H, W, C)."""
+        of_rows, of_columns = self.weight.chunk(2, dim=1)
+        out: Tensor = (rows @ of_rows.T)[:, None] + (columns @ of_columns.T + self.bias)
+        return out
+
+
 class PlaceEmbedding(nn.Module):
     """Adds to each position of a frame where in the frame it is; the identity at initialisation.
 
@@ -161,7 +173,7 @@ class PlaceEmbedding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(4 * self.OCTAVES, channels)
+        self.proj = PlaceProjection(4 * self.OCTAVES, channels)
         nn.init.zeros_(self.proj.weight)
         nn.init.zeros_(self.proj.bias)
 
@@ -172,9 +184,8 @@ class PlaceEmbedding(nn.Module):
         for length in x.shape[2:]:
             phase = torch.outer((torch.arange(length, device=x.device) + 0.5) / length, frequencies)
             waves.append(torch.cat([phase.sin(), phase.cos()], dim=1).to(x.dtype))
-        rows, columns = self.proj.weight.chunk(2, dim=1)
-        height, width = waves[0] @ rows.T, waves[1] @ columns.T + self.proj.bias
-        return x + (height[:, None] + width).permute(2, 0, 1)
+        place: Tensor = self.proj(*waves)  # (H, W, C)
+        return x + place.permute(2, 0, 1)
 
 
 class ResnetBlock(nn.Module):

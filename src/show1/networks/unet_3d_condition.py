@@ -20,6 +20,7 @@ from show1.networks.blocks import DownBlock, LayerSpec, LayerText, MidBlock, UpB
 from show1.networks.config import UNetConfig
 from show1.networks.layers import (
     TEMPORAL_NORM_GROUPS,
+    FrameConv3d,
     FrameEmbedding,
     GroupNorm,
     PlaceEmbedding,
@@ -209,7 +210,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         self.published_order = on
         for module in self.modules():
-            if isinstance(module, TemporalConvLayer | TemporalTransformer | AddedTextAttention):
+            if isinstance(module, TemporalConvLayer | FrameConv3d | TemporalTransformer | AddedTextAttention):
                 module.published_order = on
 
     def encode_text(self, encoder_hidden_states: Tensor) -> TextCache:
@@ -247,7 +248,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Raises:
             ValueError: The network takes a noise level, and there is none.
         """
-        dtype = self.conv_in.weight.dtype
+        dtype = self.dtype
         temb: Tensor = self.time_embedding(self.time_proj(timestep).to(dtype))
         if self.class_embedding is not None:
             if class_labels is None:

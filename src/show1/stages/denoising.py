@@ -50,7 +50,9 @@ class DenoisingStage:
     @property
     def device(self) -> torch.device:
         """Where the stage computes."""
-        return next(self.unet.parameters()).device
+        network: Any = self.unet
+        device: torch.device = network.device  # with weights that wait elsewhere, that of the computation
+        return device
 
     @property
     def text_width(self) -> int | None:
