@@ -1,8 +1,10 @@
 """`show1 generate` and `show1 resume`, from a prompt to files."""
 
+import inspect
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from show1.generation.run import Run
+from show1.networks import UNet3DConditionModel
 from show1.video import Video
 from tests.cli.conftest import Show1, signalled_at
 
@@ -271,3 +274,21 @@ def test_a_tilde_is_the_home_folder_everywhere(
     assert show1("generate", "x", "-m", "~/model", "--video=~/a.mkv", "-o", "~/c.mkv", *options).code == 0
     assert show1("models", "verify", "~/model").code == show1("models", "convert", "~/model").code == 0
     assert [file.name for file in tmp_path.iterdir()] == ["home"]
+
+
+def test_few_calls_lie_between_the_command_and_the_network(
+    show1: Show1, cascade: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads the code from the command down should reach the network soon."""
+    way: list[str] = []
+    forward = UNet3DConditionModel.forward
+
+    def traced(self: Any, *args: Any, **options: Any) -> Any:
+        frames = (f for f in inspect.stack(context=0) if "/src/show1/" in f.filename)
+        way[:] = [f.function for f in frames if "lambda" not in f.function and f.function != "main"]
+        return forward(self, *args, **options)
+
+    monkeypatch.setattr(UNet3DConditionModel, "forward", traced)
+    show1("generate", "a red ball", "--model", cascade, "--until", "keyframes", "-o", "a.mp4")
+    assert way[-1] == "generate"
+    assert len(way) <= 8, way

@@ -1,5 +1,7 @@
 """A stub network and inputs for the stages' tests."""
 
+from types import SimpleNamespace
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,8 @@ from show1.stages import PromptEmbeddings
 
 class TinyUNet(nn.Module):
     """Smooth in everything, with the pixel UNet's interface; remembers its inputs."""
+
+    config = SimpleNamespace(cross_attention_dim=5)
 
     def __init__(self, in_channels: int, out_channels: int = 6) -> None:
         super().__init__()

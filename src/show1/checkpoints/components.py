@@ -97,11 +97,11 @@ def text_width(config: Any) -> int | None:
     return width if isinstance(width, int) else None
 
 
-def check_text_width(folder: Path, expected: int | None, got: int) -> None:
+def check_text_width(network: object, expected: int | None, got: int) -> None:
     """Makes sure that a network takes what its text encoder gives.
 
     Args:
-        folder: Folder of the network.
+        network: Its folder or description, for the message.
         expected: Channels that the network reads; None if they differ from layer to layer.
         got: Channels of the text encoder's states.
 
@@ -110,6 +110,6 @@ def check_text_width(folder: Path, expected: int | None, got: int) -> None:
     """
     if expected is not None and expected != got:
         raise CheckpointError(
-            f"{folder} takes text states of width {expected}, but the text encoder gives {got}: they do not belong to "
+            f"{network} takes text states of width {expected}, but the text encoder gives {got}: they do not belong to "
             "the same model; give the stage's folder its own text_encoder/ and tokenizer/"
         )

@@ -1,7 +1,8 @@
 """Makes the videos of `show1 generate`, one prompt after another."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,66 +49,63 @@ def make_all(
     Raises:
         Exit: Some of several prompts failed.
     """
-    if not several:
-        _make(pipe, *work[0], clip, repeated, quiet=quiet, as_json=as_json, several=False)
-        return
-    failed = 0
+    failed: list[Job] = []
     for number, (job, request) in enumerate(work, start=1):
-        if not quiet and not as_json:
+        if several and not quiet and not as_json:
             tell(f"[{number}/{len(work)}] {shortened(job.prompt, 100)}", style="bold")
-        try:
-            _make(pipe, job, request, clip, repeated, quiet=quiet, as_json=as_json, several=True)
-        except Cancelled as error:
-            error.add_note("The same command makes the videos that are left.")
-            raise
-        except Exception as error:
-            failed += 1
-            report(error)
-            if as_json:
-                say_json({"file": job.output.path, "prompt": job.prompt, "error": describe(error)}, compact=True)
-    if not quiet and not as_json and work[0][1].stages[-1] != pipe.stages[-1]:
+        with _going_on(job, failed, as_json=as_json) if several else nullcontext():
+            began = time.monotonic()
+            run, made_here = _begin_run(job.run, job.output)
+            was_finished = set(request.stages) <= set(run.finished_stages)
+            with keeping(run, made_here=made_here):
+                with shown(quiet=quiet or as_json) as callbacks:
+                    videos = pipe.generate(request, run, video=clip, callbacks=callbacks)
+                _warn_of_other_weights(videos, repeated, request)
+                files = job.output.write(videos, keep_same=several)
+            tell_result(
+                run,
+                videos,
+                files,
+                job.output,
+                began=None if was_finished else began,
+                available=pipe.stages,
+                quiet=quiet,
+                as_json=as_json,
+                compact=several,
+            )
+    if several and not quiet and not as_json and work[0][1].stages[-1] != pipe.stages[-1]:
         example = next(
             (job.run for job, _ in work if job.run is not None and (job.run / "manifest.json").is_file()), None
         )
         if example is not None:
             tell_later_stages(example, "one of them", "1")
     if failed:
-        tell(f"{failed} of {len(work)} prompts failed; the same command tries them again", style="bold red")
+        tell(f"{len(failed)} of {len(work)} prompts failed; the same command tries them again", style="bold red")
         raise typer.Exit(RUNTIME)
 
 
-def _make(
-    pipe: "Show1Pipeline",
-    job: Job,
-    request: "GenerationRequest",
-    clip: "Video | None",
-    repeated: "VideoRecord | None",
-    *,
-    quiet: bool,
-    as_json: bool,
-    several: bool,
+@contextmanager
+def _going_on(job: Job, failed: list[Job], *, as_json: bool) -> Iterator[None]:
+    """Reports what goes wrong with one of several prompts, adds it to those that failed, and lets the others go on."""
+    try:
+        yield
+    except Cancelled as error:
+        error.add_note("The same command makes the videos that are left.")
+        raise
+    except Exception as error:
+        failed.append(job)
+        report(error)
+        if as_json:
+            say_json({"file": job.output.path, "prompt": job.prompt, "error": describe(error)}, compact=True)
+
+
+def _warn_of_other_weights(
+    videos: "Sequence[Video]", repeated: "VideoRecord | None", request: "GenerationRequest"
 ) -> None:
-    began = time.monotonic()
-    run, made_here = _begin_run(job.run, job.output)
-    was_finished = set(request.stages) <= set(run.finished_stages)
-    with keeping(run, made_here=made_here):
-        with shown(quiet=quiet or as_json) as callbacks:
-            videos = pipe.generate(request, run, video=clip, callbacks=callbacks)
-        if repeated is not None and request.stages == repeated.stages:
-            if videos[0].metadata["model"]["sha256"] != repeated.model.sha256:
-                tell("warning: the model has other weights than that of --from; the video differs", style="yellow")
-        files = job.output.write(videos, keep_same=several)
-    tell_result(
-        run,
-        videos,
-        files,
-        job.output,
-        began=None if was_finished else began,
-        available=pipe.stages,
-        quiet=quiet,
-        as_json=as_json,
-        compact=several,
-    )
+    """Says so if a video is repeated as it is, but by other weights."""
+    if repeated is not None and request.stages == repeated.stages:
+        if videos[0].metadata["model"]["sha256"] != repeated.model.sha256:
+            tell("warning: the model has other weights than that of --from; the video differs", style="yellow")
 
 
 def _begin_run(directory: Path | None, output: OutputFile) -> "tuple[Run, bool]":

@@ -68,22 +68,19 @@ class GuidedNetwork:
         Returns:
             (N, C, F, H, W), or (N, 2C, F, H, W) with learned variance.
         """
-        size = self._max_batch or len(latents)
-        parts = [self._predict(latents, timestep, slice(i, i + size)) for i in range(0, len(latents), size)]
+        channels, size = latents.shape[1], self._max_batch or len(latents)
+        guided, parts = self._guidance.applies(float(timestep)), []
+        for first in range(0, len(latents), size):
+            rows = slice(first, first + size)
+            sample, text = latents[rows], self._encode(rows, guided=guided)
+            if self._condition is not None:
+                sample = torch.cat([sample, self._condition[rows]], dim=1)
+            prediction = self._network(torch.cat([sample, sample]) if guided else sample, timestep, text)
+            if guided:
+                uncond, cond = prediction.chunk(2)
+                prediction = guide(uncond, cond, self._guidance.scale, channels)
+            parts.append(prediction if self._learned_variance else prediction[:, :channels])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _predict(self, latents: Tensor, timestep: Tensor, rows: slice) -> Tensor:
-        sample = latents[rows]
-        channels = sample.shape[1]
-        if self._condition is not None:
-            sample = torch.cat([sample, self._condition[rows]], dim=1)
-        if self._guidance.applies(float(timestep)):
-            text = self._encode(rows, guided=True)
-            uncond, cond = self._network(torch.cat([sample, sample]), timestep, text).chunk(2)
-            prediction = guide(uncond, cond, self._guidance.scale, channels)
-        else:
-            prediction = self._network(sample, timestep, self._encode(rows, guided=False))
-        return prediction if self._learned_variance else prediction[:, :channels]
 
     def _encode(self, rows: slice, *, guided: bool) -> Any:
         prompts = self._prompt_index[rows]

@@ -1,6 +1,8 @@
 """What must hold before a stage runs and after it, so that no nonsense is computed on or kept."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -8,12 +10,54 @@ from torch import Tensor
 from show1.adapters.adapter_set import AdapterSet
 from show1.config import StageName
 from show1.errors import InputError, Show1Error
+from show1.generation.inputs import VideoLike, video_tensor
+from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
+from show1.generation.results import OutputType
+from show1.generation.run import Run, begun_with
 from show1.options import require
 from show1.runtime import free_memory
 from show1.stages import PromptEmbeddings
 
+Texts: TypeAlias = Mapping[StageName, PromptEmbeddings]
+
 _BYTES_PER_PIXEL = 3 * 4  # three float32 channels
+
+
+def check_call(
+    request: GenerationRequest,
+    run: Run | str | Path | None,
+    video: VideoLike | None,
+    prompt_embeds: Texts | None = None,
+    output_type: OutputType = "video",
+    callbacks: Callbacks | None = None,
+) -> Tensor | None:
+    """Checks what `Show1Pipeline.generate` was given.
+
+    Returns:
+        The video to begin with, (B, 3, F, h, w): that of the caller or of the run; None if prompts are all it takes.
+
+    Raises:
+        InputError: An argument cannot be used, or does not fit the others.
+        RunError: The run's own video is damaged.
+    """
+    if video is None:
+        current = begun_with(run) if request.needs_video else None
+    else:
+        current = video_tensor(video, request)
+    if prompt_embeds is not None:
+        if run is not None:
+            raise InputError("a run folder cannot keep `prompt_embeds`; leave `run` out")
+        check_given(prompt_embeds, request)
+    require(output_type in get_args(OutputType), "output_type", output_type, "'video', 'np', 'pt' or 'pil'")
+    require(isinstance(callbacks, Callbacks | None), "callbacks", callbacks, "`show1.Callbacks`")
+    if (current is None) == request.needs_video:
+        raise InputError(
+            f"the request begins with {request.stages[0]}: "
+            + ("give `video`" if current is None else "leave `video` out")
+        )
+    check_memory(request, None if current is None else current.shape[2])
+    return current
 
 
 def check_memory(request: GenerationRequest, frames: int | None = None) -> None:

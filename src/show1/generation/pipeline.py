@@ -2,15 +2,14 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from torch import Tensor
 
-from show1.checkpoints.components import check_text_width
 from show1.config import Numerics, StageName
 from show1.errors import InputError
 from show1.generation.arguments import (
@@ -22,8 +21,8 @@ from show1.generation.arguments import (
     make_request,
     resolve_settings,
 )
-from show1.generation.checks import check_finite, check_given, check_memory, check_texts
-from show1.generation.inputs import VideoLike, read_videos, video_tensor
+from show1.generation.checks import Texts, check_call, check_finite, check_memory, check_texts
+from show1.generation.inputs import VideoLike, read_videos
 from show1.generation.manifest import CostRecord, VideoModel
 from show1.generation.metadata import environment
 from show1.generation.model import CascadeModel
@@ -31,14 +30,12 @@ from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
 from show1.generation.results import Frames, Images, OutputType, convert, make_seeds, make_videos
 from show1.generation.run import FinishedStage, Run, existing_run, opened_run
-from show1.options import require, shown
+from show1.options import shown
 from show1.runtime import Cost, explained_memory, measure
 from show1.stages import PromptEmbeddings, check_settings
 from show1.video import Video
 
 logger = logging.getLogger(__name__)
-
-Texts: TypeAlias = Mapping[StageName, PromptEmbeddings]
 
 
 class CallOptions(TypedDict, total=False):
@@ -175,7 +172,7 @@ class Show1Pipeline(CascadeModel):
             run: A run, or the folder of one, new or begun: finished stages are kept there and not computed again.
             output_type: `video`: `Video`; `np`: uint8 (F, H, W, 3); `pt`: float32 (3, F, H, W) in about [-1, 1], not
                 clipped, so that `video=` continues from exactly this; `pil`: a list of images.
-            video: What the request's first stage works on, if it needs a video: see `make_request`.
+            video: What the first stage works on, if it needs a video: see `make_request`; None: that of the run.
             prompt_embeds: Text states for all stages, such as changed ones of `encode`; None: the prompts are encoded.
                 No record can repeat them, so that they are not for runs.
             callbacks: What to call while it runs, and what cancels it.
@@ -189,60 +186,23 @@ class Show1Pipeline(CascadeModel):
             Cancelled: `callbacks.cancel` was set.
         """
         self.check(request)
-        current = None if video is None else video_tensor(video, request)
-        if prompt_embeds is not None:
-            if run is not None:
-                raise InputError("a run folder cannot keep `prompt_embeds`; leave `run` out")
-            check_given(prompt_embeds, request)
-        return self._generate(request, run, current, output_type, callbacks, prompt_embeds)
-
-    def _generate(
-        self,
-        request: GenerationRequest,
-        run: Run | str | Path | None,
-        current: Tensor | None,
-        output_type: OutputType,
-        callbacks: Callbacks | None,
-        prompt_embeds: Texts | None = None,
-    ) -> list[Any]:
-        """Runs the stages that are not finished on a video (B, 3, F, h, w), or from only the prompts."""
-        require(output_type in get_args(OutputType), "output_type", output_type, "'video', 'np', 'pt' or 'pil'")
-        require(isinstance(callbacks, Callbacks | None), "callbacks", callbacks, "`show1.Callbacks`")
+        current = check_call(request, run, video, prompt_embeds, output_type, callbacks)
         calls = callbacks or Callbacks()
-        if (current is None) == request.needs_video:
-            raise InputError(
-                f"the request begins with {request.stages[0]}: "
-                + ("give `video`" if current is None else "leave `video` out")
-            )
-        check_memory(request, None if current is None else current.shape[2])
         with nullcontext() if run is None else opened_run(run) as folder:
             done = () if folder is None else self._begin(request, folder, current).finished_stages
-            pending = [stage for stage in request.stages if stage not in done]
-            texts = dict(prompt_embeds or self._encode(request, pending, folder, calls))
+            texts = dict(prompt_embeds or self._encode(request, done, folder, calls))
             for stage, following in zip(request.stages, (*request.stages[1:], None), strict=True):
                 if stage in done:
-                    if folder is not None and following not in done:
-                        current = folder.load(stage)
+                    current = current if folder is None or following in done else folder.load(stage)
                     continue
                 calls.stage_start(stage)
                 with self._measured(f"in the stage {stage!r}") as cost, self.resident(stage) as network:
+                    options = self._stage_options(request, stage, calls)
                     try:
-                        folder_of_network = self.cascade.parts[stage].path / "unet"
-                        check_text_width(folder_of_network, network.text_width, texts[stage].prompt_embeds.shape[-1])
-                        current = network(
-                            current,
-                            texts.pop(stage),
-                            seeds=make_seeds(request),
-                            settings=getattr(request.settings, stage),
-                            numerics=request.numerics,
-                            on_step=partial(self._step_end, request, stage, calls),
-                        )
-                        self._check_finite(current, stage, request)
+                        current = network(current, texts.pop(stage), **options)
                     finally:
                         del network  # so that it can be freed
-                if folder is not None:
-                    folder.keep(stage, current, CostRecord.model_validate(cost.to_dict()))
-                calls.stage_end(stage, partial(self._videos, current, request.up_to(stage), request.stages))
+                self._finish(stage, current, request, folder, cost, calls)
         assert current is not None, "at least one stage has run or been read"
         videos = self._videos(current, request, request.stages)
         return [convert(v, frames, output_type) for v, frames in zip(videos, current, strict=True)]
@@ -262,8 +222,9 @@ class Show1Pipeline(CascadeModel):
             RunError: The run folder belongs to another request, other weights or adapters, or another process.
         """
         self.check(request)
+        current = check_call(request, run, video)
         with Run.create() if run is None else opened_run(run) as folder:
-            return self._begin(request, folder, None if video is None else video_tensor(video, request))
+            return self._begin(request, folder, current)
 
     def _begin(self, request: GenerationRequest, run: Run, video: Tensor | None) -> Run:
         """Records a request, and the video (B, 3, F, h, w) that it begins with, in a run that is open."""
@@ -294,7 +255,7 @@ class Show1Pipeline(CascadeModel):
             if stage is None:
                 return None
             self.check(request)
-            self._generate(request.up_to(stage), folder, folder.load_input(), "video", callbacks)
+            self.generate(request.up_to(stage), folder, callbacks=callbacks)
             return folder.result(stage)
 
     # fmt: off
@@ -336,8 +297,7 @@ class Show1Pipeline(CascadeModel):
         with existing_run(run) as folder:
             begun = folder.begun_request
             request = dataclasses.replace(begun, settings=resolve_settings(begun.settings, settings))
-            self.check(request)
-            return self._generate(request, folder, folder.load_input(), output_type, callbacks)
+            return self.generate(request, folder, output_type=output_type, callbacks=callbacks)
 
     def check(self, request: GenerationRequest) -> None:
         """Makes sure, before any work, that this pipeline can do what a request asks for.
@@ -354,6 +314,29 @@ class Show1Pipeline(CascadeModel):
                 raise InputError(f"the request needs the stage {stage!r}; this model has {', '.join(self.stages)}")
             check_settings(stage, self.cascade.parts, request.settings)
         check_memory(request)
+
+    def _stage_options(self, request: GenerationRequest, stage: StageName, calls: Callbacks) -> dict[str, Any]:
+        return {
+            "seeds": make_seeds(request),
+            "settings": getattr(request.settings, stage),
+            "numerics": request.numerics,
+            "on_step": partial(self._step_end, request, stage, calls),
+        }
+
+    def _finish(
+        self,
+        stage: StageName,
+        video: Tensor,
+        request: GenerationRequest,
+        run: Run | None,
+        cost: Cost,
+        calls: Callbacks,
+    ) -> None:
+        """Checks, keeps and reports what a stage computed, (B, 3, F, H, W)."""
+        self._check_finite(video, stage, request)
+        if run is not None:
+            run.keep(stage, video, CostRecord.model_validate(cost.to_dict()))
+        calls.stage_end(stage, partial(self._videos, video, request.up_to(stage), request.stages))
 
     def _check_finite(self, values: Tensor, stage: StageName, request: GenerationRequest) -> None:
         """Makes sure that a stage's numbers, of any shape, are finite."""
@@ -379,9 +362,10 @@ class Show1Pipeline(CascadeModel):
         logger.info("%s: %.1f s, peak memory %.2f GB", where, cost.seconds, cost.peak_memory / 1e9)
 
     def _encode(
-        self, request: GenerationRequest, stages: Sequence[StageName], run: Run | None, calls: Callbacks
+        self, request: GenerationRequest, done: Sequence[StageName], run: Run | None, calls: Callbacks
     ) -> dict[StageName, PromptEmbeddings]:
         """Encodes all prompts for the stages to come, before any other network is loaded."""
+        stages = [stage for stage in request.stages if stage not in done]
         if not stages:
             return {}
         for prompt in dict.fromkeys(request.prompts):

@@ -383,6 +383,14 @@ def existing_run(run: Run | str | Path) -> Run:
 
 def opened_run(run: Run | str | Path) -> Run:
     """A run by its folder, which may be new, or as it is."""
-    if isinstance(run, Run) or (user_path(run, "run") / MANIFEST).is_file():
-        return existing_run(run)
-    return Run.create(run)
+    return run if isinstance(run, Run) else Run.open(run) if _holds_run(run) else Run.create(run)
+
+
+def begun_with(run: Run | str | Path | None) -> Tensor | None:
+    """The video (B, 3, F, H, W) that a run began with; None if it is new or began with a prompt only."""
+    begun = run is not None and (isinstance(run, Run) or _holds_run(run))
+    return opened_run(run).load_input() if run is not None and begun else None
+
+
+def _holds_run(folder: str | Path) -> bool:
+    return (user_path(folder, "run") / MANIFEST).is_file()

@@ -8,7 +8,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor, nn
 
-from show1.checkpoints.components import text_width
+from show1.checkpoints.components import check_text_width, text_width
 from show1.config import Numerics, StageName, StageSettings
 from show1.diffusion import (
     Guidance,
@@ -53,11 +53,6 @@ class DenoisingStage:
         network: Any = self.unet
         device: torch.device = network.device  # with weights that wait elsewhere, that of the computation
         return device
-
-    @property
-    def text_width(self) -> int | None:
-        """Channels of the text states that the network reads; None: they differ from layer to layer."""
-        return text_width(self.unet.config)
 
     def scheduler(self, settings: StageSettings, *, numerics: Numerics = "default") -> SchedulerMixin:
         """A fresh scheduler of the kind that the settings ask for, rounding by `numerics`."""
@@ -121,7 +116,13 @@ class DenoisingStage:
             settings: Guidance and batch limit.
             condition: (N, C', F, H, W), on any device.
             prompt_index: Prompt of each of the N samples; None: sample i has prompt i.
+
+        Raises:
+            CheckpointError: The text states have another width than the network reads.
         """
+        check_text_width(
+            f"the network of the stage {self.name!r}", text_width(self.unet.config), prompts.prompt_embeds.shape[-1]
+        )
         num_train_timesteps = scheduler.config.num_train_timesteps
         guidance = Guidance(
             scale=settings.guidance_scale,

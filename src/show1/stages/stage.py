@@ -39,11 +39,6 @@ class Stage(Protocol[SettingsT]):
     name: StageName
     """Its name in the stage table."""
 
-    @property
-    def text_width(self) -> int | None:
-        """Channels of the text states that its network reads; None: they differ from layer to layer."""
-        ...
-
     def __call__(
         self,
         video: Tensor | None,
