@@ -230,7 +230,8 @@ def cached_sha256(path: Path) -> str:
         return sha256(real)
     key = hashlib.sha256(f"{real}\n{state.st_size}\n{state.st_mtime_ns}".encode()).hexdigest()
     entry = cache_dir() / "hashes" / key
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
+        check_regular(entry, most=64)
         known = entry.read_text()
         if re.fullmatch(r"[0-9a-f]{64}", known):
             return known

@@ -229,7 +229,7 @@ def _known(cache: Path, count: int) -> list[Probe | None]:
         rows = read_json_object(cache)["probes"]
         known = [None if row is None else Probe(float(row[0]), float(row[1]), *map(int, row[2:])) for row in rows]
         return known if len(known) == count else [None] * count
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, LookupError, OverflowError):
         return [None] * count
 
 

@@ -7,11 +7,9 @@ import logging
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from show1.checkpoints.weight_files import is_finite
 from show1.files import cache_dir, check_regular, write_tensors
 
 MAX_ENTRY_BYTES = 1 << 28
@@ -22,7 +20,7 @@ logger = logging.getLogger(__name__)
 class EmbeddingCache:
     """Embeddings of single prompts in a folder.
 
-    A damaged entry counts as absent, and a folder that cannot be written is not an error.
+    An entry that is damaged in any bit counts as absent, and a folder that cannot be written is not an error.
     """
 
     def __init__(self, folder: Path | None = None, *, limit: int = 2000) -> None:
@@ -53,13 +51,14 @@ class EmbeddingCache:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def get(self, key: str) -> Tensor | None:
-        """Returns the embeddings of an entry, (L, D) and finite, or None if there is none."""
+        """Returns the embeddings of an entry, (L, D), as they were put there, or None if there is none."""
         file = self._file(key)
         try:
             check_regular(file, MAX_ENTRY_BYTES)
-            embeds: Tensor = load_file(file)["embeds"]
-            if not (embeds.is_floating_point() and is_finite(embeds)):
-                raise ValueError("its numbers are not finite")
+            with safe_open(file, framework="pt") as opened:
+                embeds: Tensor = opened.get_tensor("embeds")
+                if (opened.metadata() or {}).get("sha256") != _sha256(key, embeds):
+                    raise ValueError("its numbers are not those that were written")
             return embeds
         except FileNotFoundError:
             return None
@@ -69,12 +68,12 @@ class EmbeddingCache:
 
     def put(self, key: str, embeds: Tensor) -> None:
         """Writes the embeddings of a prompt, (L, D), to the cache."""
-        tensors = {"embeds": embeds.detach().cpu().contiguous()}
+        embeds = embeds.detach().cpu().contiguous()
         with contextlib.suppress(OSError):
             if not self._pruned:
                 self._pruned = True
                 self._prune()
-            write_tensors(self._file(key), tensors)
+            write_tensors(self._file(key), {"embeds": embeds}, {"sha256": _sha256(key, embeds)})
 
     def _prune(self) -> None:
         """Deletes the oldest entries beyond the limit."""
@@ -84,3 +83,9 @@ class EmbeddingCache:
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
+
+
+def _sha256(key: str, embeds: Tensor) -> str:
+    """The hash of an entry: of its key and of the bytes of its embeddings, (L, D)."""
+    content = embeds.flatten().view(torch.uint8).numpy()
+    return hashlib.sha256(f"{key} {embeds.dtype} {tuple(embeds.shape)}".encode() + content.tobytes()).hexdigest()
