@@ -238,18 +238,15 @@ def test_resume_takes_settings_of_stages_to_come(show1: Show1, cascade: Path) ->
     assert failed.code == 2 and "with keyframes.num_inference_steps 2 instead of 3" in failed.err
 
 
-def test_a_current_folder_that_is_gone(show1: Show1, cascade: Path, tmp_path: Path) -> None:
+def test_a_current_folder_that_is_gone(show1: Show1, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     os.chdir(gone)
     gone.rmdir()
-    asked = ["generate", PROMPT, "-m", cascade, "--until", "keyframes", "-q"]
-    made = show1(*asked, "-o", tmp_path / "panda.mkv", "--run", tmp_path / "run")
-    assert made.code == 0 and made.out == f"{tmp_path / 'panda.mkv'}\n"
-    failed = show1(*asked, "-o", "panda.mkv")
-    assert failed.code == 1 and "the current folder does not exist any more" in failed.err
-    assert show1("env").code == 0
-    assert show1("resume", tmp_path / "run").code == 0
+    for command in (["generate", PROMPT, "-o", tmp_path / "panda.mkv"], ["env"], ["resume", tmp_path / "run"]):
+        failed = show1(*command)
+        assert failed.code == 1 and "the current folder does not exist any more" in failed.err
+    assert show1("--version").code == 0 and not list(tmp_path.iterdir())
 
 
 def test_a_tilde_is_the_home_folder_everywhere(

@@ -100,17 +100,10 @@ def _caches() -> dict[str, Any]:
     from show1.files import cache_dir
 
     found: dict[str, Any] = {"embedded model": (embedded_folder() / INDEX).is_file()}
-    for name, folder in (("show1", cache_dir()), ("hub", Path(HF_HUB_CACHE)), ("current", _current())):
+    for name, folder in (("show1", cache_dir()), ("hub", Path(HF_HUB_CACHE)), ("current", Path.cwd())):
         found[name] = str(folder)
         found[f"{name}_free_bytes"] = _free_disk(folder)
     return found
-
-
-def _current() -> Path:
-    try:
-        return Path.cwd()
-    except OSError:  # it was removed
-        return Path("(gone)")
 
 
 def _free_disk(folder: Path) -> int | None:

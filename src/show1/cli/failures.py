@@ -72,7 +72,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return f"no room left on the disk{_for(error)}: free some space, or choose another folder"
     if isinstance(error, FileNotFoundError) and not error.filename:  # only the system's getcwd names no file
-        return "the current folder does not exist any more: change to another one, or give absolute paths"
+        return "the current folder does not exist any more: change to another one"
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.strerror}{_for(error)}"
     if isinstance(error, MemoryError):

@@ -66,6 +66,7 @@ def root(
     Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     SHOW1_DEBUG=1 shows tracebacks.
     """
+    os.getcwd()  # fails where the folder is gone, in which Intel's MKL ends the process when torch is imported
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
