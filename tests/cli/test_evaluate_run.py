@@ -1,5 +1,6 @@
 """`show1 evaluate run`, `score` and `protocols`."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,22 @@ def test_score_of_folders(show1: Show1, tmp_path: Path, monkeypatch: pytest.Monk
     for option, value in (("--size", "20"), ("--resize", "cut"), ("--metric", "fid")):
         wrong = show1(*asked, option, value)
         assert wrong.code == 2 and option.removeprefix("--") in wrong.err
+
+
+def test_captions_that_cannot_be_judged_fail_before_a_video_is_read(
+    show1: Show1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(2):
+        write_clip(tmp_path / "made" / f"{i}.mp4", seed=i)
+    monkeypatch.setattr("show1.evaluation.clips.read_clip", lambda *_: pytest.fail("a video was read"))
+    asked = ("evaluate", "score", "--fake", "made", "--metric", "alignment")
+    lacking = show1(*asked)
+    assert lacking.code == 2 and "0.mp4 has none: write captions.jsonl" in lacking.err
+    captions = ["a panda spins over the snow", "a dog runs along the beach"]
+    rows = [json.dumps({"file": f"{i}.mp4", "caption": caption}) for i, caption in enumerate(captions)]
+    (tmp_path / "made" / "captions.jsonl").write_text("\n".join(rows))
+    wrong = show1(*asked)
+    assert wrong.code == 2 and "'a dog runs along the beach'" in wrong.err
 
 
 def test_run_of_a_small_cascade(show1: Show1, cascade: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_a_cascade_of_exports_has_their_settings(exports: Exports) -> None:
     assert (interpolation.factor, interpolation.num_inference_steps, interpolation.guidance_scale) == (4, 25, 1.0)
     assert (upscaled.height, upscaled.width, upscaled.window, upscaled.stride) == (16, 16, 3, 2)
     assert upscaled.noise_level == 0 and upscaled.first_frame is None
-    assert (translation.height, translation.width, translation.max_timestep) == (32, 32, 999)
+    assert (translation.height, translation.width, translation.max_timestep) == (32, 32, 900)
     assert pipe.settings.max_text_tokens == 24
     video = pipe("a panda spins over the snow", seed=1, settings=FEW)
     assert video.frames.shape == (9, 32, 32, 3) and video.fps == pytest.approx(4 * 2 / 3.5)

@@ -159,7 +159,7 @@ def run_benchmark(
     entries = dataset.read_entries(resolved, folder)
     items = work_items(resolved, dataset, entries)
     _check_vbench_names(resolved, items)
-    catalogue.check_prompts(resolved, [item.prompt for item in items])
+    catalogue.check_prompts(resolved.metrics, [item.prompt for item in items])
     probes = load_probes(resolved.metrics, options, catalogue.networks) if shard[1] == 1 else {}
     run = _Benchmark(pipe, Path(out), protocol, resolved, dataset, entries, items, on_progress)
 

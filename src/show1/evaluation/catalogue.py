@@ -6,7 +6,7 @@ catalogue with `STANDARD.extended(...)`, and whoever calls `run_benchmark` or `s
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -102,9 +102,9 @@ class Catalogue:
         metric: MetricName = name  # type: ignore[assignment]
         return Metric(name=metric, network=network or usual[name])
 
-    def check_prompts(self, protocol: BenchmarkProtocol, prompts: list[str]) -> None:
-        """Raises `InputError` for a prompt that a judge of the protocol cannot judge: before it is generated for."""
-        for metric in protocol.metrics:
+    def check_prompts(self, metrics: Sequence[Metric], prompts: Sequence[str]) -> None:
+        """Raises `InputError` for a prompt that a metric's judge cannot judge: before videos are made or read."""
+        for metric in metrics:
             if metric.name == "alignment" and metric.network in self.networks:
                 for prompt in prompts:
                     self.networks[metric.network].check_prompt(prompt)

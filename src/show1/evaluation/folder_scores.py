@@ -47,7 +47,8 @@ def score_folders(
         Figures, and which files were left out.
 
     Raises:
-        InputError: A folder is empty, nothing in it can be read, or a metric lacks what it needs.
+        InputError: A folder is empty, nothing in it can be read, a metric lacks what it needs, or a prompt cannot be
+            judged.
     """
     rule, options, fake = rule or ClipRule(), options or FeatureOptions(), Path(fake)
     compared = [m for m in metrics if m.name in NEEDS_REAL]
@@ -55,7 +56,8 @@ def score_folders(
         raise InputError(f"{compared[0].label} compares with real videos: give their folder (--real)")
     entries = read_video_folder(fake)
     prompts = _prompts_of(fake, entries) if any(m.name in NEEDS_PROMPTS for m in metrics) else []
-    sets = {"generated": file_clips(entries, rule, prompts=prompts, with_times=True)}
+    catalogue.check_prompts(metrics, [prompt for prompt in prompts if prompt is not None])
+    sets = {"generated": file_clips(entries, rule, prompts=[prompt or "" for prompt in prompts], with_times=True)}
     if compared and real is not None:
         sets["real"] = file_clips(read_video_folder(Path(real)), rule, with_times=True)
     probes = load_probes(metrics, options, catalogue.networks)
@@ -73,8 +75,11 @@ def score_folders(
     }
 
 
-def _prompts_of(folder: Path, entries: Sequence[Entry]) -> list[str]:
-    """Prompts from the list of captions or the texts beside the videos, or else from the videos' own metadata."""
+def _prompts_of(folder: Path, entries: Sequence[Entry]) -> list[str | None]:
+    """Prompts from the list of captions or the texts beside the videos, or else from the videos' own metadata.
+
+    None for a video that cannot be read, which is left out later.
+    """
     listed = {entry.file.resolve(): entry.caption for entry in read_captions(folder, frame_folders=True)}
     prompts = [listed.get(entry.file.resolve()) or _prompt_in(entry.file) for entry in entries]
     if "" in prompts:
@@ -86,9 +91,9 @@ def _prompts_of(folder: Path, entries: Sequence[Entry]) -> list[str]:
     return prompts
 
 
-def _prompt_in(file: Path) -> str:
-    """The prompt in a video's metadata; for a video that cannot be read, which is left out later, the reason."""
+def _prompt_in(file: Path) -> str | None:
+    """The prompt in a video's metadata, which may be empty; None for a video that cannot be read."""
     try:
         return str(read_metadata(file).get("prompt", ""))
-    except MediaError as error:
-        return str(error)
+    except MediaError:
+        return None

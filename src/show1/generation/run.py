@@ -124,7 +124,9 @@ class Run:
             raise RunError(f"{self.path} is being written by another process; wait for it, or stop it") from error
         except OSError as error:
             if not self.finished:
-                raise OutputError(f"{self.path} cannot be written: {error.strerror or error}") from error
+                raise OutputError(
+                    f"{self.path} cannot be written: {error.strerror or error}; copy it to a folder that you may write"
+                ) from error
             self._read_only = True
         try:
             self._manifest = read_manifest(self.path)

@@ -184,10 +184,11 @@ def output_errors(path: Path) -> Iterator[None]:
 
 def _check_folder(path: Path) -> None:
     """Writes a little file into the nearest existing folder above `path` and removes it."""
-    folder = link_target(path).absolute().parent
+    target = link_target(path).absolute()
+    folder = target.parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    probe = folder / f".{secrets.token_hex(6)}.partial"
+    probe = folder / f"{_partial_prefix(target)}{secrets.token_hex(6)}.partial"
     with output_errors(path):
         try:
             probe.write_bytes(bytes(4096))

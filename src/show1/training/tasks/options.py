@@ -85,7 +85,7 @@ class DenoisingOptions(DrawOptions, FrameOptions):
     """Dropout of the convolutions over frames. The published networks have 0.1; 0 is a tenth faster on CPUs."""
 
     max_timestep: int = 999
-    """Highest noise level that is drawn, 0 to 999; 900 makes the expert of the translation stage."""
+    """Highest noise level that is drawn, 0 to 999."""
 
     cuda_graphs: bool = False
     """Replays the network's kernels as one CUDA graph. Without, a small network on a large GPU waits for the CPU that
@@ -234,10 +234,12 @@ class TranslationOptions(DenoisingOptions):
         "--data clips",
         "--init runs/translation_images/export",
         "--vae runs/vae/export",
-        "--max-timestep 900",
     )
     implementation = "show1.training.tasks.translation:TranslationTask"
     multiple = 8
+
+    max_timestep: int = 900
+    """Highest noise level that is drawn, 0 to 999. The paper's expert knows those up to 900, as the stage uses it."""
 
     vae: str | None = None
     """Stage folder (or training export) whose autoencoder is used, frozen."""
