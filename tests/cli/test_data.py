@@ -58,8 +58,18 @@ def test_check_as_json_and_of_good_clips(show1: Show1, clips: Path) -> None:
     assert shown.code == 0 and "1 for keyframes, translation" in shown.out and "3 for vae" in shown.out
     assert "too short     " in shown.out and "short.mp4 (no short.txt) lasts 1.25 s, but 29 frames" in shown.out
     assert shown.out.count(" lasts ") == 1
+    assert "still.png (no still.txt) is a still picture, but 3.50 s of video are needed" in shown.out
     assert show1("data", "check", clips, "--text", "nowhere").code == 2
     assert show1("data", "check", clips, "--frames", "0").code == 2
+
+
+def test_a_folder_of_many_pictures(show1: Show1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("show1.cli.data.MOST_LISTED", 2)
+    for number in range(5):
+        write_picture(tmp_path / f"clips/{number}.png", 3)
+    shown = show1("data", "check", "clips")
+    assert shown.out.count(" is a still picture") == 2 and "and 3 more; --json lists them" in shown.out
+    assert len(show1("data", "check", "clips", "--json").json["too_short"]) == 5
 
 
 def test_deep_finds_damage_further_on(show1: Show1, tmp_path: Path) -> None:

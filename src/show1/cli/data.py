@@ -24,6 +24,9 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look at t
 SHOWN = 3
 """Number of sizes and of frame rates that are listed."""
 
+MOST_LISTED = 100
+"""Most lines about clips that are too short, and about bad ones."""
+
 
 @app.callback()
 def group() -> None:
@@ -131,12 +134,10 @@ def _usable(clips: "MediaClips", probes: "list[Probe | str]") -> dict[str, int]:
 
 
 def _too_short(clips: "MediaClips", probes: "list[Probe | str]") -> list[str]:
-    """Which videos are shorter than a clip, so that tasks that learn from whole clips cannot use them."""
+    """Which videos and stills are shorter than a clip, so that tasks that learn from whole clips cannot use them."""
     need = clips.options.duration
-    problems = {
-        i: clips.problem(i, need) for i, each in enumerate(probes) if not isinstance(each, str) and each.seconds
-    }
-    return [problem for problem in problems.values() if problem is not None]
+    problems = [clips.problem(i, need) for i, each in enumerate(probes) if not isinstance(each, str)]
+    return [problem for problem in problems if problem is not None]
 
 
 def _unread(captions: list[str | None], folder: Path | None) -> list[str]:
@@ -182,5 +183,7 @@ def _rows(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for number, sentence in enumerate(report["unread"]):
         yield "" if number else "text encoder", sentence
     for name, key in (("too short", "too_short"), ("bad", "bad")):
-        for number, problem in enumerate(report[key]):
+        found = report[key]
+        more = [f"and {len(found) - MOST_LISTED} more; --json lists them"] if len(found) > MOST_LISTED else []
+        for number, problem in enumerate([*found[:MOST_LISTED], *more]):
             yield "" if number else name, problem

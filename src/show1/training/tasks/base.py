@@ -82,6 +82,12 @@ def random_crop(size: tuple[int, int], *tensors: Tensor) -> list[Tensor]:
     return [x[..., top : top + height, left : left + width] for x in tensors]
 
 
-def paired(captions: list[str], given: Tensor, made: Tensor) -> list[Sample]:
-    """Lists what a network saw beside what it made of it: two videos (3, F, H, W) per caption."""
-    return [(caption, x) for caption, *pair in zip(captions, given, made, strict=True) for x in pair]
+def paired(
+    captions: list[str], given: Tensor, made: Tensor, names: tuple[str, str] = ("input", "output")
+) -> list[Sample]:
+    """Lists what a network saw beside what it made of it: two videos (3, F, H, W) per caption, each with its name."""
+    return [
+        (f"{name}: {caption}" if caption else name, x)
+        for caption, *pair in zip(captions, given, made, strict=True)
+        for name, x in zip(names, pair, strict=True)
+    ]

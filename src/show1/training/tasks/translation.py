@@ -96,4 +96,5 @@ class TranslationTask(DenoisingTask):
         )
         stage = TranslationStage(self.unet, self.vae, self.scheduler_config)
         captions = batch["caption"][: len(video)]
-        return paired(captions, video, self.sample(stage, small, captions, settings))
+        made = self.sample(stage, small, captions, settings)
+        return paired(captions, video, made, names=("original", "output, from the original at a quarter of its size"))
