@@ -27,6 +27,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("evaluation",),
     ("sprites",),
+    ("server",),
     ("cli", "__main__"),
 )
 """From the ground floor up: a module imports from its own room and from those before it."""

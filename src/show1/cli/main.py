@@ -18,8 +18,10 @@ from show1.cli.generate import generate
 from show1.cli.inspect import inspect
 from show1.cli.models import models
 from show1.cli.resume import resume
+from show1.cli.serve import keys, serve
 from show1.cli.stopping import Stopped, interrupted_by_signals
 from show1.cli.train import app as train
+from show1.cli.worker import worker
 
 app = typer.Typer(
     name="show1",
@@ -37,6 +39,9 @@ app.add_typer(evaluate, name="evaluate")
 app.add_typer(customize, name="customize")
 app.add_typer(train, name="train")
 app.add_typer(data, name="data")
+app.command()(serve)
+app.command()(worker)
+app.add_typer(keys, name="keys")
 
 
 def _show_version(wanted: bool) -> None:

@@ -291,48 +291,52 @@ class Run:
         """Asks for another file; recorded when `begin` finds that the request agrees."""
         self._new_output = output
 
-    def pick(self, index: int, *, output: OutputFile | None = None) -> "Run":
-        """The run of one sample only, in `pick-<index + 1>`, up to the model's last stage.
+    def pick(
+        self,
+        index: int,
+        *,
+        output: OutputFile | None = None,
+        directory: str | Path | None = None,
+        request: GenerationRequest | None = None,
+    ) -> "Run":
+        """The run of one sample only, up to the model's last stage.
 
-        It starts from a copy of the sample's artefacts and has the sample's prompt and seed, so it gives what the whole
-        run would give for that sample. Made on the first call, opened on later ones.
+        It starts from a copy of the sample's artefacts, so it gives what the whole run would give for that sample. Made
+        on the first call, opened on later ones.
 
         Args:
             index: The sample, from 0.
             output: The file asked for; None: that of this run.
+            directory: Its folder; None: `pick-<index + 1>` in this one.
+            request: Asks for another last stage or other settings of later ones; None: for all stages, as they are.
 
         Raises:
-            RunError: Nothing is finished yet, or there is no such sample.
+            RunError: Nothing is finished yet, or there is no such sample, or the request differs in what is finished.
         """
-        request, model, done = self.request, self._manifest.model, self.finished_stages
-        if request is None or model is None or not done:
+        whole, model = self.request, self._manifest.model
+        if whole is None or model is None or not (done := self.finished_stages):
             raise RunError(f"{self.path} has no finished stage to pick from; `show1 resume {self.path}` first")
-        if not 0 <= index < len(request.prompts):
-            raise RunError(f"{self.path} has drafts 1 to {len(request.prompts)}, there is no draft {index + 1}")
-        path = self.path / f"pick-{index + 1}"
+        if not 0 <= index < len(whole.prompts):
+            raise RunError(f"{self.path} has drafts 1 to {len(whole.prompts)}, there is no draft {index + 1}")
+        path = self.path / f"pick-{index + 1}" if directory is None else user_path(directory, "directory")
         check_no_links(path)
-        if (path / MANIFEST).is_file():
-            child = Run.open(path)
-            if child.request is not None:
-                return child
-        else:
-            child = Run.create(path, output=output or self.output)
-        stages = tuple(s for s in model.stages if STAGES.index(s) >= STAGES.index(request.stages[0]))
-        asked, begin = request.sample(index, stages), self.load_input()
-        kept = {stage: child._write(stage, self.load(stage)[index : index + 1], asked) for stage in done}
-        source = PickedFrom(run=str(self.path), index=index)
-        child._update(stages=kept, picked_from=source)
-        place = Environment(**dict(self._manifest))
-        child.begin(asked, model=model, environment=place, video=None if begin is None else begin[index : index + 1])
+        child = Run.open(path) if (path / MANIFEST).is_file() else Run.create(path, output=output or self.output)
+        if child.request is not None:
+            return child
+        later = model.stages[model.stages.index(whole.stages[0]) :] if request is None else request.stages
+        asked, begin, place = whole.sample(index, later), self.load_input(), Environment(**dict(self._manifest))
+        kept = {s: child._write(s, self.load(s)[index : index + 1], asked) for s in done if s in later}
+        child._update(stages=kept, picked_from=PickedFrom(run=str(self.path), index=index))
+        for step in (asked, request or asked):  # the second must agree with what is finished
+            child.begin(step, model=model, environment=place, video=None if begin is None else begin[index : index + 1])
         return child
 
     def _update(self, **changes: Any) -> None:
         """Writes changes of the manifest, if there are any."""
         changed = self._manifest.model_copy(update=changes)
-        if changed != self._manifest:
-            if not self._read_only:
-                write_json(self.path / MANIFEST, changed.to_dict())
-            self._manifest = changed
+        if changed != self._manifest and not self._read_only:
+            write_json(self.path / MANIFEST, changed.to_dict())
+        self._manifest = changed
 
     def _write(
         self, stage: StageName, video: Tensor, request: GenerationRequest | None, cost: CostRecord | None = None

@@ -1,0 +1,186 @@
+"""`show1 serve` and `show1 keys`."""
+
+import importlib
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from show1.cli.console import say, tell
+from show1.cli.flags import MemoryFlag
+from show1.cli.serving import Data, Database, Device, Grace, Log, Model, check_installed, data_folder, logged
+from show1.cli.session import load_pipeline
+from show1.cli.settings import parse_model
+from show1.cli.stopping import interrupted_by_signals
+from show1.errors import InputError
+from show1.options import plain_number
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from show1.server.access import Access
+    from show1.server.keys import KeyFile
+    from show1.server.limits import ServerLimits
+    from show1.server.service import Policy
+
+keys = typer.Typer(no_args_is_help=True, help="API keys of a server.")
+
+
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="NAME=NUMBER", help="Change a limit, such as max_queue=50; can be repeated."),
+]
+PolicyName = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        metavar="MODULE:FUNCTION",
+        help="Function that takes a prompt and returns why it is refused, or None.",
+    ),
+]
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8000,
+    data: Data = "show1-data",
+    database: Database = None,
+    model: Model = "mini",
+    memory: MemoryFlag = "auto",
+    device: Device = None,
+    worker: Annotated[bool, typer.Option(help="Whether to compute here too, or only to answer.")] = True,
+    limit: Limits = None,
+    policy: PolicyName = None,
+    open_to_all: Annotated[bool, typer.Option("--open", help="Let everybody in without a key.")] = False,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the page in a browser.")] = False,
+    grace: Grace = 30.0,
+    log: Log = "text",
+) -> None:
+    """Serve the videos API and a page, and compute what they ask for.
+
+    Jobs survive whatever happens: they are kept in --data, and computed when the server runs again.
+
+    Examples:
+
+    \b
+      show1 serve --browser
+      show1 keys add ann && show1 serve --host 0.0.0.0 --port 80
+      show1 serve --no-worker --database postgresql://show1:secret@db/show1 --data /mnt/show1
+    """
+    check_installed()
+    folder = data_folder(data)
+    with logged(log), ExitStack() as stack, interrupted_by_signals():
+        numbers = stack.enter_context(tempfile.TemporaryDirectory(prefix="show1-metrics-"))
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = numbers  # read when prometheus_client is imported
+        from show1.server.access import Access
+        from show1.server.jobs import DataFolder
+        from show1.server.serve import answer, listen, watched_worker
+
+        access = Access(_key_file(folder), host=host, open_to_all=open_to_all)
+        url, limits, refuse = database or DataFolder(folder).database, parse_limits(limit or ()), load_policy(policy)
+        opened = stack.enter_context(listen(host, port))
+        if worker:
+            words = ["--data", str(folder), "--database", url, "--model", model, "--memory", memory, "--log", log]
+            words += ["--grace", str(grace), *([] if device is None else ["--device", device])]
+            stack.enter_context(watched_worker(words, grace=grace))
+        app = _app(folder, url, model, limits, refuse, access)
+        address = _address(host, opened.getsockname()[1])
+        say(address)
+        tell(f"show1 serves {model} on {address}; Ctrl-C stops it")
+        if browser:
+            typer.launch(address)
+        answer(app, opened)
+
+
+def _app(
+    folder: Path, database: str, model: str, limits: "ServerLimits", policy: "Policy | None", access: "Access"
+) -> "FastAPI":
+    """The application, with a model that only checks requests."""
+    pipe = load_pipeline(parse_model(model), quiet=True, device="cpu")
+    from show1.server.app import make_app
+    from show1.server.jobs import DataFolder
+    from show1.server.queue import JobQueue
+    from show1.server.service import Service, threads_for_server
+
+    threads_for_server()
+    queue = JobQueue(database, model=model)
+    return make_app(Service(pipe, DataFolder(folder), queue, model=model, limits=limits, policy=policy), access)
+
+
+def parse_limits(pairs: Sequence[str]) -> "ServerLimits":
+    """Reads the values of `--limit`.
+
+    Raises:
+        InputError: One is no `NAME=NUMBER`, or there is no such limit.
+    """
+    from show1.server.limits import ServerLimits
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, number = pair.partition("=")
+        if not equals or not number.strip().isdigit():
+            raise InputError(f"--limit {pair}: expected NAME=NUMBER, such as max_queue=50")
+        values[name.strip()] = plain_number(int(number))
+    return ServerLimits.from_dict(values)
+
+
+def load_policy(text: str | None) -> "Policy | None":
+    """The function that `--policy` names.
+
+    Raises:
+        InputError: There is none of that name.
+    """
+    if text is None:
+        return None
+    module, _, name = text.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"--policy {text}: {error}; give MODULE:FUNCTION, which Python can import") from error
+    if not callable(found):
+        raise InputError(f"--policy {text}: it is no function")
+    policy: Policy = found
+    return policy
+
+
+@keys.command("add")
+def add_key(
+    name: Annotated[str, typer.Argument(help="Who gets it.")],
+    data: Data = "show1-data",
+    priority: Annotated[int, typer.Option(min=1, max=1000, help="Priority of its jobs; 1 comes first.")] = 100,
+    max_jobs: Annotated[int | None, typer.Option(min=1, help="Jobs that may wait or run at once.")] = None,
+) -> None:
+    """Make a key and show it, this once."""
+    check_installed()
+    say(_key_file(data_folder(data)).add(name, priority=priority, max_jobs=max_jobs))
+    tell("Keep it: only its hash is stored.")
+
+
+@keys.command("remove")
+def remove_key(name: Annotated[str, typer.Argument(help="Whose.")], data: Data = "show1-data") -> None:
+    """Make a key useless, at once."""
+    check_installed()
+    _key_file(data_folder(data)).remove(name)
+
+
+@keys.command("list")
+def list_keys(data: Data = "show1-data") -> None:
+    """Show the names of all keys."""
+    check_installed()
+    for key in _key_file(data_folder(data)).keys().values():
+        say(f"{key.name}\tpriority {key.priority}" + ("" if key.max_jobs is None else f"\tat most {key.max_jobs} jobs"))
+
+
+def _key_file(folder: Path) -> "KeyFile":
+    from show1.server.keys import KeyFile
+
+    return KeyFile(folder / "keys.json")
+
+
+def _address(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"

@@ -1,0 +1,94 @@
+"""What the commands of a server share: its options, its log, and what must be installed."""
+
+import importlib.util
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from show1.errors import MissingDependencyError, OutputError
+from show1.files import user_path
+
+Data = Annotated[
+    str, typer.Option(metavar="DIR", help="Folder for jobs and videos; on several machines one that all of them share.")
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Database: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. By default one in --data.",
+    ),
+]
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="MODEL", help="mini, showlab/show-1, a folder or a Hub repository.")
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default the fastest device.")
+]
+Grace = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="Time that the running stage has to finish when it is stopped.")
+]
+Log = Annotated[Literal["text", "json"], typer.Option("--log", help="Form of the log on stderr.")]
+
+
+def check_installed() -> None:
+    """Makes sure that the packages of the extra `server` are there.
+
+    Raises:
+        MissingDependencyError: They are not.
+    """
+    for package in ("dbos", "fastapi", "uvicorn", "prometheus_client", "python_multipart"):
+        if importlib.util.find_spec(package) is None:  # not imported: a server must first say where its numbers go
+            raise MissingDependencyError(f"a server needs the package {package}: pip install 'show1[server]'")
+
+
+def data_folder(data: str) -> Path:
+    """The folder for jobs, which is made if it is missing.
+
+    Raises:
+        OutputError: It cannot be made or written.
+    """
+    path = user_path(data, "--data").absolute()
+    try:
+        for part in ("jobs", "workers"):
+            (path / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}; name another with --data") from error
+    return path
+
+
+@contextmanager
+def logged(form: Literal["text", "json"]) -> Iterator[None]:
+    """Writes what show1 logs to stderr, a line each, inside the block."""
+    logger = logging.getLogger("show1")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level, before, logger.handlers = logger.level, logger.handlers, [handler]
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.handlers = before
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        values = {
+            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            values["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(values, ensure_ascii=False)

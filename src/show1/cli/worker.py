@@ -1,0 +1,44 @@
+"""`show1 worker`."""
+
+from typing import Annotated
+
+import typer
+
+from show1.cli.flags import MemoryFlag
+from show1.cli.serving import Data, Database, Device, Grace, Log, Model, check_installed, data_folder, logged
+from show1.cli.session import load_pipeline
+from show1.cli.settings import parse_model
+
+
+def worker(
+    data: Data = "show1-data",
+    database: Database = None,
+    model: Model = "mini",
+    memory: MemoryFlag = "auto",
+    device: Device = None,
+    grace: Grace = 30.0,
+    look: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look for jobs of workers that died.")
+    ] = 5.0,
+    log: Log = "text",
+) -> None:
+    """Compute the jobs of a queue, one after another, until it is stopped.
+
+    Start one per GPU, on any number of machines that share the database and the folder. A worker that dies costs at
+    most the stage that it computed: another one, or the same one when it is started again, takes its job over.
+
+    Examples:
+
+    \\b
+      show1 worker
+      show1 worker --database postgresql://show1:secret@db/show1 --data /mnt/show1 --device cuda:1
+    """
+    check_installed()
+    from show1.server.jobs import DataFolder
+
+    folder = DataFolder(data_folder(data))
+    with logged(log):
+        pipe = load_pipeline(parse_model(model), quiet=True, memory=memory, device=device)
+        from show1.server.worker import Worker
+
+        Worker(pipe, folder, database or folder.database, model=model, look_seconds=look).run(grace)

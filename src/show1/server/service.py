@@ -1,0 +1,334 @@
+"""What a server does for its clients, whatever the protocol: asks for jobs, shows them, ends them."""
+
+import contextlib
+import shutil
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from show1.config import StageName
+from show1.errors import RunError
+from show1.files import read_json_object, write_tensors
+from show1.generation.inputs import video_tensor
+from show1.generation.pipeline import Show1Pipeline
+from show1.generation.request import GenerationRequest
+from show1.generation.run import Run
+from show1.media import read_facts
+from show1.server.asked import (
+    BadRequest,
+    Continuation,
+    Creation,
+    Remix,
+    check_prompt_length,
+    check_work,
+    continued,
+    to_request,
+)
+from show1.server.jobs import DataFolder, Job, JobFolder, JobSpec, new_id
+from show1.server.keys import Key
+from show1.server.limits import ServerLimits
+from show1.server.queue import JobQueue
+from show1.video import Video
+
+Policy = Callable[[str], str | None]
+"""Says why a prompt is refused; None: it is not."""
+
+SECONDS_OF_SNAPSHOT = 1.0
+"""How old the picture of the queue may be that places and times are read from."""
+SECONDS_OF_LIFE = 30.0
+"""A worker that has said nothing for so long counts as gone."""
+SECONDS_FOR_STOP = 10.0
+"""How long the deletion of a running job waits for its worker."""
+
+
+class NotFound(Exception):
+    """There is no such video, or it belongs to somebody else."""
+
+
+class Busy(Exception):
+    """There is too much to do: the queue or a quota is full, or a client asks too often."""
+
+
+class Conflict(Exception):
+    """It cannot be done as things are, such as downloading what is not finished."""
+
+
+class Service:
+    """The jobs of one server. Its methods may be called from several threads."""
+
+    def __init__(
+        self,
+        pipe: Show1Pipeline,
+        data: DataFolder,
+        queue: JobQueue,
+        *,
+        model: str,
+        limits: ServerLimits,
+        policy: Policy | None = None,
+    ) -> None:
+        """Takes what to work with.
+
+        Args:
+            pipe: The model, of which no weights are loaded: it only checks requests.
+            data: The folder, shared with the workers.
+            queue: The queue.
+            model: The model's name in the queue.
+            limits: What clients may ask for.
+            policy: Refuses prompts.
+        """
+        self.pipe, self.data, self.queue, self.model, self.limits = pipe, data, queue, model, limits
+        self._policy = policy
+        self._asking = threading.Lock()
+        self._asked: dict[str, deque[float]] = defaultdict(deque)
+        self._snapshot: tuple[float, list[Job]] = (0.0, [])
+        self._seconds: tuple[float, float | None] = (0.0, None)
+
+    def create(self, asked: Creation, key: Key, clip: Path | None = None, *, client: str = "") -> Job:
+        """Asks for a new video, or for several drafts.
+
+        Args:
+            asked: What the client wants.
+            key: The client's key.
+            clip: A file with the video that `start_from` works on.
+            client: The client's address, for the limit of requests per minute where there are no keys.
+
+        Raises:
+            InputError: It cannot be made.
+            Busy: There is too much to do.
+        """
+        self._check_model(asked.model)
+        self._check_policy(asked.prompt)
+        self._check_room(key, client)
+        video = None if clip is None else self._read_clip(clip)
+        request = to_request(asked, self.pipe, self.limits, video)
+        job_id = new_id()
+        if video is not None:
+            check_work(request, self.limits, len(video))
+            write_tensors(self.data.job(job_id).input, {"video": video_tensor(video, request)})
+        return self._submit(job_id, JobSpec(request=request.to_dict(), model=self.model), key)
+
+    def carry_on(self, job_id: str, asked: Continuation, key: Key, *, client: str = "") -> Job:
+        """Asks for the later stages of a draft; of a job that failed or was cancelled, for what is left.
+
+        Raises:
+            NotFound: There is no such video.
+            Conflict: Nothing of it is finished, or all is.
+            InputError: There is no such draft, or a setting cannot be used.
+            Busy: There is too much to do.
+        """
+        source = self.get(job_id, key)
+        assert source.spec is not None, "one job is read whole"
+        self._check_room(key, client)
+        folder, begun = self.data.job(job_id), source.spec.parsed
+        try:
+            run = Run.open(folder.run)
+            finished = run.finished_stages
+        except RunError:
+            run, finished = None, ()
+        request = continued(asked, begun, finished, self.pipe)
+        if set(request.stages) <= set(finished):
+            raise Conflict("all its stages are finished; download it, or ask for a later stage in `until`")
+        new = new_id()
+        if run is not None and finished:
+            run.pick(asked.draft - 1, directory=self.data.job(new).run, request=request)
+        elif request.needs_video:
+            self.data.job(new).path.mkdir(parents=True)
+            shutil.copyfile(folder.input, self.data.job(new).input)
+        check_work(request, self.limits)
+        spec = JobSpec(
+            request=request.to_dict(), model=self.model, kind="continue", source=job_id, draft=asked.draft - 1
+        )
+        return self._submit(new, spec, key)
+
+    def remix(self, job_id: str, asked: Remix, key: Key, *, client: str = "") -> Job:
+        """Asks for a video with the settings and seeds of another one and a new prompt.
+
+        Raises:
+            NotFound: There is no such video.
+            InputError: The prompt cannot be used.
+            Busy: There is too much to do.
+        """
+        source = self.get(job_id, key)
+        assert source.spec is not None, "one job is read whole"
+        self._check_policy(asked.prompt)
+        check_prompt_length(asked.prompt, self.limits)
+        self._check_room(key, client)
+        begun = source.spec.parsed
+        if begun.needs_video:
+            raise BadRequest("this video was made from a clip: upload the clip again with the new prompt")
+        values = {**begun.to_dict(), "prompts": [asked.prompt] * len(begun.prompts)}
+        request = GenerationRequest.from_dict(values)
+        self.pipe.check(request)
+        spec = JobSpec(request=request.to_dict(), model=self.model, kind="remix", source=job_id)
+        return self._submit(new_id(), spec, key)
+
+    def get(self, job_id: str, key: Key) -> Job:
+        """How a job stands.
+
+        Raises:
+            NotFound: There is none of that name, or it belongs to another key.
+        """
+        try:
+            self.data.job(job_id)
+        except ValueError as error:
+            raise NotFound from error
+        job = self.queue.get(job_id)
+        if job is None or (key.name and job.owner != key.name):
+            raise NotFound
+        return job
+
+    def folder(self, job_id: str, key: Key) -> tuple[Job, JobFolder]:
+        """A job and its files.
+
+        Raises:
+            NotFound: See `get`.
+        """
+        return self.get(job_id, key), self.data.job(job_id)
+
+    def cancel(self, job_id: str, key: Key) -> Job:
+        """Stops a job, which is kept with the stages that are finished.
+
+        Raises:
+            NotFound: See `get`.
+        """
+        if self.get(job_id, key).status in ("queued", "in_progress"):
+            self.queue.cancel(job_id)
+        return self.get(job_id, key)
+
+    def delete(self, job_id: str, key: Key) -> None:
+        """Stops a job and removes all of it.
+
+        Raises:
+            NotFound: See `get`.
+            Conflict: Its worker still writes; it is cancelled, and can be deleted in a moment.
+        """
+        self.cancel(job_id, key)
+        folder = self.data.job(job_id)
+        if folder.run.is_dir():
+            try:
+                with FileLock(folder.run / ".lock", timeout=SECONDS_FOR_STOP):
+                    pass
+            except Timeout as error:
+                raise Conflict("the video is being stopped; delete it again in a few seconds") from error
+        self.queue.delete(job_id)
+        shutil.rmtree(folder.path, ignore_errors=True)
+
+    def place(self, job: Job) -> tuple[int | None, float | None]:
+        """The place of a waiting job in the queue (1 is next), and about how many seconds until it is finished."""
+        if job.status != "queued":
+            return None, None
+        active = self.active()
+        waiting = [other.id for other in active if other.status == "queued"]
+        if job.id not in waiting:
+            return None, None
+        place = waiting.index(job.id) + 1
+        each = self._job_seconds()
+        workers = max(1, len(self.workers()))
+        return place, None if each is None else round(
+            (place - 1 + len(active) - len(waiting)) / workers * each + each, 1
+        )
+
+    def active(self) -> list[Job]:
+        """The jobs that run or wait, at most a second old."""
+        now = time.monotonic()
+        if now - self._snapshot[0] > SECONDS_OF_SNAPSHOT:
+            self._snapshot = (now, self.queue.active())
+        return self._snapshot[1]
+
+    def workers(self) -> list[dict[str, object]]:
+        """What the workers that live last said of themselves."""
+        found = []
+        for file in sorted(self.data.workers.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError):
+                note = read_json_object(file)
+                if time.time() - float(note.get("time", 0)) < SECONDS_OF_LIFE:
+                    found.append(note)
+        return found
+
+    def _job_seconds(self) -> float | None:
+        """What a job took lately, on average."""
+        now = time.monotonic()
+        if now - self._seconds[0] > 10 * SECONDS_OF_SNAPSHOT:
+            took = [job.ended - job.started for job in self.queue.recent() if job.ended and job.started]
+            self._seconds = (now, sum(took) / len(took) if took else None)
+        return self._seconds[1]
+
+    def _submit(self, job_id: str, spec: JobSpec, key: Key) -> Job:
+        self.queue.submit(job_id, spec, owner=key.name or None, priority=key.priority)
+        self._snapshot = (0.0, [])
+        job = self.queue.get(job_id)
+        assert job is not None, "it has just been added"
+        return job
+
+    def _check_model(self, name: str | None) -> None:
+        if name is not None and name != self.model:
+            raise BadRequest(
+                f"there is no model {name[:60]!r}; this server has {self.model!r}", "model", "model_not_found"
+            )
+
+    def _check_policy(self, prompt: str) -> None:
+        reason = None if self._policy is None else self._policy(prompt)
+        if reason is not None:
+            raise BadRequest(reason, "prompt", "content_policy_violation")
+
+    def _check_room(self, key: Key, client: str) -> None:
+        """Makes sure that a client may ask for one more job."""
+        with self._asking:
+            now, asked = time.monotonic(), self._asked[key.name or client]
+            while asked and now - asked[0] > 60:
+                asked.popleft()
+            if len(asked) >= self.limits.max_per_minute:
+                raise Busy(f"you may ask for {self.limits.max_per_minute} videos in a minute; wait a little")
+            asked.append(now)
+            for name in [name for name, times in self._asked.items() if times and now - times[-1] > 60]:
+                del self._asked[name]
+        active = self.queue.active()
+        if len(active) >= self.limits.max_queue:
+            raise Busy(f"the queue is full: {len(active)} videos wait or are made; try again in a minute")
+        most = self.limits.max_jobs_per_key if key.max_jobs is None else key.max_jobs
+        if key.name and sum(job.owner == key.name for job in active) >= most:
+            raise Busy(f"{most} of your videos wait or are made already; wait until one is finished, or cancel one")
+
+    def _read_clip(self, clip: Path) -> Video:
+        """Reads an upload within the limits of the server."""
+        facts = read_facts(clip)
+        frames = min(facts.num_frames or 1, self.limits.max_clip_frames)
+        if frames * facts.height * facts.width > self.limits.max_megapixels * 1e6:
+            raise BadRequest(
+                f"the clip has {facts.num_frames} frames of {facts.width}x{facts.height}, which is too much; make it "
+                "smaller or shorter",
+                "input_reference",
+            )
+        return Video.load(clip, max_frames=self.limits.max_clip_frames)
+
+
+def stage_or_last(job: Job, stage: StageName | None, done: list[StageName]) -> StageName:
+    """The stage whose files are asked for.
+
+    Args:
+        job: The job.
+        stage: The stage; None: the last one, which must be finished.
+        done: The stages that are finished.
+
+    Raises:
+        Conflict: It is not finished.
+        NotFound: The job has no such stage.
+    """
+    assert job.spec is not None, "one job is read whole"
+    stages = job.spec.parsed.stages
+    wanted = stages[-1] if stage is None else stage
+    if wanted not in stages:
+        raise NotFound
+    if wanted not in done:
+        raise Conflict(f"the stage {wanted} is not finished" if stage else "the video is not finished")
+    return wanted
+
+
+def threads_for_server() -> None:
+    """Lets the server leave the processor to its workers."""
+    torch.set_num_threads(1)

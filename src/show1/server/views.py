@@ -1,0 +1,80 @@
+"""How a job looks to a client: the video object of the API."""
+
+from typing import Any
+
+from show1.config import STAGES, StageName
+from show1.server.jobs import Job, JobFolder
+from show1.server.progress import read_progress
+
+_STATUS = {"cancelled": "failed"}
+"""The API knows four states; a cancelled video failed, with the code `cancelled`."""
+
+
+def finished_stages(job: Job, note: dict[str, Any]) -> list[StageName]:
+    """The stages of a job that are finished.
+
+    Args:
+        job: The job.
+        note: What its worker last noted.
+    """
+    records = job.stages or note.get("stages", ())
+    return [record["stage"] for record in records]
+
+
+def video_object(job: Job, folder: JobFolder, place: tuple[int | None, float | None] = (None, None)) -> dict[str, Any]:
+    """The video object: the fields of the videos API, and those of a cascade.
+
+    Args:
+        job: The job.
+        folder: Its files.
+        place: Its place in the queue, and about how many seconds until it is finished.
+    """
+    assert job.spec is not None, "listed jobs are read whole"
+    request, note = job.spec.parsed, read_progress(folder) if job.status != "queued" else {}
+    frames, height, width, fps = request.final_shape
+    records = job.stages or tuple(note.get("stages", ()))
+    running = job.status == "in_progress"
+    percent = 100 if job.status == "completed" else int(note.get("percent", 0))
+    error = None if job.error is None else {"code": job.error.code, "message": job.error.message}
+    if job.status == "cancelled":
+        error = {"code": "cancelled", "message": "the video was cancelled; its finished stages are kept"}
+    settings = request.settings.to_dict()
+    return {
+        "id": job.id,
+        "object": "video",
+        "created_at": int(job.created),
+        "completed_at": int(job.ended) if job.ended and job.status == "completed" else None,
+        "expires_at": None,
+        "status": _STATUS.get(job.status, job.status),
+        "progress": percent,
+        "model": job.spec.model,
+        "prompt": request.prompts[0],
+        "seconds": "" if frames is None else f"{frames / fps:g}",
+        "size": f"{width}x{height}",
+        "remixed_from_video_id": job.spec.source if job.spec.kind == "remix" else None,
+        "error": error,
+        "continued_from_video_id": job.spec.source if job.spec.kind == "continue" else None,
+        "draft": job.spec.draft + 1 if job.spec.kind == "continue" else None,
+        "count": len(request.prompts),
+        "seed": request.seeds[0],
+        "seeds": list(request.seeds),
+        "num_frames": frames,
+        "fps": fps,
+        "until": request.stages[-1],
+        "stage": note.get("stage") or None if running else None,
+        "step": note.get("step") if running else None,
+        "steps": note.get("steps") if running else None,
+        "stages": [
+            {
+                "name": stage,
+                "finished": (record := next((r for r in records if r["stage"] == stage), None)) is not None,
+                "seconds": None if record is None else record["seconds"],
+                "peak_memory_bytes": None if record is None else record["peak_memory_bytes"],
+            }
+            for stage in request.stages
+        ],
+        "queue_position": place[0],
+        "seconds_left": place[1] if not running else note.get("stage_seconds_left"),
+        "worker": job.worker,
+        "settings": {name: value for name, value in settings.items() if name in request.stages or name not in STAGES},
+    }

@@ -1,0 +1,185 @@
+"""A worker: takes jobs from the queue one after another, and those of workers that died.
+
+A job is a durable workflow of DBOS, each of its stages a step whose small result is recorded in the database. A process
+that is killed at any moment costs at most the stage that ran.
+"""
+
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from functools import partial
+from typing import Any
+
+from dbos import DBOS
+from dbos._error import DBOSWorkflowCancelledError
+
+from show1.config import StageName
+from show1.errors import Cancelled, OutputError, reason_of
+from show1.files import write_text
+from show1.generation.pipeline import Show1Pipeline
+from show1.server.jobs import PARENT, DataFolder, JobSpec
+from show1.server.locks import open_locks
+from show1.server.metrics import observe_stage
+from show1.server.queue import APPLICATION, SERIALIZER, VERSION, WORKFLOW, JobQueue, queue_name
+from show1.server.stages import describe_error, run_stage
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 5.0
+"""How often a worker looks for jobs of dead ones, and says that it lives."""
+SECONDS_BETWEEN_POLLS = 0.2
+"""How often it asks for a new job."""
+
+
+class Worker:
+    """One process that computes jobs with one model."""
+
+    def __init__(
+        self,
+        pipe: Show1Pipeline,
+        data: DataFolder,
+        database: str,
+        *,
+        model: str,
+        look_seconds: float = SECONDS_BETWEEN_LOOKS,
+    ) -> None:
+        """Takes what to work with; `run` works.
+
+        Args:
+            pipe: The model.
+            data: The folder of files, shared with the server and with the other workers.
+            database: URL of the queue.
+            model: The model's name in the queue.
+            look_seconds: How often to look for jobs of dead workers.
+        """
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._pipe, self._data, self._model, self._database = pipe, data, model, database
+        self._look_seconds = look_seconds
+        self._queue = JobQueue(database, model=model)
+        self._locks = open_locks(database, data.workers, self.name)
+        self._one_at_a_time = threading.Lock()
+        self._leaving = threading.Event()
+        self._began = time.time()
+
+    def run(self, grace: float = 30.0) -> None:
+        """Works until the process is asked to stop (`KeyboardInterrupt`): then the running stage may finish.
+
+        Args:
+            grace: Seconds that the running stage may take; after them its job goes back into the queue as it is.
+        """
+        try:
+            self._locks.hold()
+            self._launch()
+            logger.info("worker %s computes with %s", self.name, self._model)
+            parent = os.environ.get(PARENT)
+            while parent in (None, str(os.getppid())):  # the server that started it may have been killed
+                self._look()
+                time.sleep(self._look_seconds)
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            self._leave(grace)
+
+    def _launch(self) -> None:
+        DBOS(
+            config={
+                "name": APPLICATION,
+                "system_database_url": self._database,
+                "application_version": VERSION,
+                "executor_id": self.name,
+                "serializer": SERIALIZER,
+                "log_level": "WARNING",
+            }
+        )
+
+        def generate(values: dict[str, Any]) -> dict[str, Any]:
+            return self._generate(values)
+
+        DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(generate)
+        DBOS.listen_queues([queue_name(self._model)])
+        DBOS.launch()
+        DBOS.register_queue(queue_name(self._model), worker_concurrency=1, polling_interval_sec=SECONDS_BETWEEN_POLLS)
+
+    def _generate(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The workflow: one step per stage."""
+        spec, job_id = JobSpec.model_validate(values), str(DBOS.workflow_id)
+        records: list[dict[str, Any]] = []
+        for stage in spec.parsed.stages:
+            record = DBOS.run_step({"name": stage}, self._stage, job_id, spec, stage, list(records))
+            if "error" in record:
+                return {"error": record["error"], "stages": records}
+            records.append(record)
+        return {"stages": records}
+
+    def _stage(self, job_id: str, spec: JobSpec, stage: StageName, done: list[dict[str, Any]]) -> dict[str, Any]:
+        """A step of the workflow."""
+        with self._one_at_a_time:
+            if not self._leaving.is_set():
+                try:
+                    folder = self._data.job(job_id)
+                    lost = partial(self._is_lost, job_id)
+                    record = run_stage(self._pipe, folder, spec.parsed, stage, done=done, stopped=lost)
+                except Cancelled as error:
+                    raise DBOSWorkflowCancelledError(str(error)) from error
+                except Exception as error:
+                    logger.exception("%s failed in %s", job_id, stage)
+                    record = {"error": describe_error(error, self._data.path)}
+                observe_stage(record)
+                return record
+        threading.Event().wait()  # the process ends, and the job is in the queue again
+        raise AssertionError("the process has ended")
+
+    def _is_lost(self, job_id: str) -> bool:
+        """Whether a job is no longer this worker's: cancelled, forgotten, or taken over while the database was away."""
+        try:
+            job = self._queue.get(job_id)
+        except Exception as error:  # the database is away: what is computed is kept until it is back
+            logger.warning("the database cannot be reached: %s", reason_of(error))
+            return False
+        return job is None or job.worker != self.name
+
+    def _look(self) -> None:
+        """Makes sure that the lock is held, says that the worker lives, and takes over the jobs of dead ones."""
+        try:
+            self._locks.hold()
+            self._say()
+            others = {job.worker for job in self._queue.running() if job.worker not in (None, self.name)}
+            for worker in sorted(name for name in others if name is not None):
+                with self._locks.freed(worker) as dead:
+                    for job in self._queue.running(worker) if dead else ():
+                        kept = self._queue.take_over(job.id)
+                        logger.warning(
+                            "%s of the dead worker %s %s", job.id, worker, "goes on" if kept else "is given up"
+                        )
+        except Exception as error:
+            logger.warning("the queue cannot be looked at: %s", reason_of(error))
+
+    def _say(self) -> None:
+        """Writes what the server shows of its workers."""
+        note = {"name": self.name, "model": self._model, "device": self._pipe.device.type, "time": time.time()}
+        try:
+            write_text(self._data.workers / f"{self.name}.json", json.dumps({**note, "began": self._began}))
+        except OutputError as error:
+            logger.warning("%s", error)
+
+    def _leave(self, grace: float) -> None:
+        """Lets the running stage finish, puts the job back and ends the process, whatever its threads still do."""
+        logger.info("stopping: the running stage has %g seconds, then its job goes back into the queue", grace)
+        self._leaving.set()
+        try:
+            self._one_at_a_time.acquire(timeout=grace)
+            time.sleep(0.1)  # the result of the stage is being recorded
+            for job in self._queue.running(self.name):
+                self._queue.put_back(job.id)
+            self._locks.close()
+            (self._data.workers / f"{self.name}.json").unlink(missing_ok=True)
+        except KeyboardInterrupt:
+            logger.warning("stopping at once")
+        except Exception as error:
+            logger.warning("the job could not be put back (%s); another worker takes it over", reason_of(error))
+        finally:
+            logging.shutdown()
+            os._exit(0)

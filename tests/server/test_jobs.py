@@ -1,0 +1,218 @@
+"""Jobs survive whatever happens to their workers: real processes, killed as a power cut would."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from show1 import GenerationRequest, Run, Show1Pipeline, make_request
+from show1.server.jobs import DataFolder, Job, JobSpec, new_id
+from show1.server.progress import read_progress
+from show1.server.queue import JobQueue
+from tests.full_disk import largest_file
+from tests.server.processes import POSTGRES, postgres, wait_for, worker
+
+
+class Jobs:
+    """A queue and its folder, as the tests use them."""
+
+    def __init__(self, data: Path, database: str | None = None) -> None:
+        self.folder = DataFolder(data)
+        self.database = database or self.folder.database
+        self.queue = JobQueue(self.database, model="mini")
+
+    def submit(self, request: GenerationRequest, **how: Any) -> str:
+        job_id = new_id()
+        self.queue.submit(job_id, JobSpec(request=request.to_dict(), model="mini"), **how)
+        return job_id
+
+    def get(self, job_id: str) -> Job:
+        job = self.queue.get(job_id)
+        assert job is not None
+        return job
+
+    def ended(self, job_id: str, seconds: float = 240) -> Job:
+        """The job when it has ended."""
+        return wait_for(
+            lambda: job if (job := self.get(job_id)).status not in ("queued", "in_progress") else None, seconds
+        )
+
+    def computes(self, job_id: str, stage: str) -> bool:
+        """Whether a stage runs, its first step done."""
+        note = read_progress(self.folder.job(job_id))
+        return note.get("stage") == stage and note["step"] >= 1
+
+    def video(self, job_id: str) -> Tensor:
+        return Run.open(self.folder.job(job_id).run).load("translation")
+
+
+@pytest.fixture
+def jobs(data: Path) -> Iterator[Jobs]:
+    jobs = Jobs(data)
+    yield jobs
+    jobs.queue.close()
+
+
+def draft(pipe: Show1Pipeline, steps: int = 2, **how: Any) -> GenerationRequest:
+    """A request of keyframes only."""
+    return make_request(
+        "a cat",
+        model=pipe,
+        seed=2,
+        until="keyframes",
+        settings={"keyframes": {"num_inference_steps": steps, "num_frames": 2}},
+        **how,
+    )
+
+
+def test_a_job_is_computed_stage_by_stage(jobs: Jobs, whole: GenerationRequest, undisturbed: Tensor) -> None:
+    job_id = jobs.submit(whole, owner="ann", priority=5)
+    assert jobs.get(job_id).status == "queued"
+    assert [job.id for job in jobs.queue.active()] == [job_id]
+    with worker(jobs.folder.path) as process:
+        job = jobs.ended(job_id)
+        assert process.terminate() == 0
+    assert (job.status, job.owner, job.priority, job.error) == ("completed", "ann", 5, None)
+    assert [record["stage"] for record in job.stages] == list(whole.stages)
+    assert all(record["seconds"] > 0 and len(record["sha256"]) == 64 for record in job.stages)
+    assert torch.equal(jobs.video(job_id), undisturbed)
+    folder = jobs.folder.job(job_id)
+    for stage in whole.stages:
+        assert folder.video(stage, 0).stat().st_size > 500
+        assert folder.thumbnail(stage, 0).is_file() and folder.sheet(stage).is_file()
+    assert read_progress(folder)["percent"] == 100
+    assert not list(folder.path.glob("preview*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["keyframes", "interpolation", "super_resolution", "translation"])
+def test_a_worker_killed_in_a_stage_is_started_again(
+    jobs: Jobs, whole: GenerationRequest, undisturbed: Tensor, stage: str
+) -> None:
+    job_id = jobs.submit(whole)
+    with worker(jobs.folder.path) as first:
+        wait_for(lambda: jobs.computes(job_id, stage), every=0.005)
+        first.kill()
+    before = {file.name: file.stat().st_mtime_ns for file in jobs.folder.job(job_id).run.glob("*.safetensors")}
+    assert set(before) == {f"{s}.safetensors" for s in whole.stages[: whole.stages.index(stage)]}
+    assert jobs.get(job_id).status == "in_progress"
+    with worker(jobs.folder.path):
+        job = jobs.ended(job_id)
+    assert job.status == "completed"
+    assert torch.equal(jobs.video(job_id), undisturbed)
+    run = jobs.folder.job(job_id).run
+    assert {name: (run / name).stat().st_mtime_ns for name in before} == before, (
+        "finished stages are not computed again"
+    )
+
+
+def test_another_worker_takes_over_from_a_dead_one(jobs: Jobs, pipe: Show1Pipeline) -> None:
+    asked = draft(pipe, steps=100)
+    with worker(jobs.folder.path) as one, worker(jobs.folder.path) as two:
+        wait_for(lambda: len(list(jobs.folder.workers.glob("*.json"))) == 2)
+        job_id = jobs.submit(asked)
+        wait_for(lambda: jobs.computes(job_id, "keyframes"))
+        name = jobs.get(job_id).worker
+        assert name is not None
+        time.sleep(1.2)
+        assert jobs.get(job_id).worker == name, "a worker that lives keeps its job"
+        (one if f"-{one.pid}-" in name else two).kill()
+        wait_for(lambda: jobs.get(job_id).worker not in (None, name), 10)
+        assert jobs.ended(job_id).status == "completed"
+    pipe.generate(asked, jobs.folder.path / "alone")
+    again = Run.open(jobs.folder.job(job_id).run).load("keyframes")
+    assert torch.equal(again, Run.open(jobs.folder.path / "alone").load("keyframes"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not POSTGRES, reason="no PostgreSQL is installed (apt-get install postgresql)")
+def test_two_workers_on_postgresql(
+    data: Path, tmp_path: Path, pipe: Show1Pipeline, whole: GenerationRequest, undisturbed: Tensor
+) -> None:
+    """One of two workers is killed, and the database goes away for 30 seconds: nothing is lost, nothing comes twice."""
+    with postgres(tmp_path) as server:
+        jobs = Jobs(data, server.url)
+        ids = [jobs.submit(whole), *(jobs.submit(draft(pipe, steps=8)) for _ in range(4))]
+        with worker(data, "--database", server.url) as one, worker(data, "--database", server.url) as two:
+            wait_for(lambda: jobs.computes(ids[0], "interpolation"), every=0.01)
+            name = str(jobs.get(ids[0]).worker)
+            (one if f"-{one.pid}-" in name else two).kill()
+            wait_for(lambda: jobs.get(ids[0]).worker not in (None, name), 60)
+            server.stop()
+            time.sleep(30)
+            server.start()
+            finished = [jobs.ended(job_id) for job_id in ids]
+        assert [job.status for job in finished] == ["completed"] * 5
+        assert torch.equal(jobs.video(ids[0]), undisturbed)
+        jobs.queue.close()
+
+
+def test_cancelling_stops_at_the_next_step(jobs: Jobs, pipe: Show1Pipeline) -> None:
+    running, waiting = jobs.submit(draft(pipe, steps=200)), jobs.submit(draft(pipe, steps=200))
+    after = jobs.submit(draft(pipe))
+    with worker(jobs.folder.path):
+        wait_for(lambda: jobs.computes(running, "keyframes"))
+        jobs.queue.cancel(waiting)
+        jobs.queue.cancel(running)
+        assert jobs.get(running).status == jobs.get(waiting).status == "cancelled"
+        assert jobs.ended(after, 60).status == "completed", "the worker is free within a step or two"
+    assert not (jobs.folder.job(running).run / "keyframes.safetensors").exists()
+    assert not jobs.folder.job(waiting).path.exists()
+
+
+def test_priorities_and_pages(jobs: Jobs, pipe: Show1Pipeline) -> None:
+    ids = [
+        jobs.submit(draft(pipe), priority=priority, owner=owner) for priority, owner in ((9, "a"), (5, "b"), (1, "a"))
+    ]
+    assert [job.id for job in jobs.queue.active()] == ids[::-1]
+    page, more = jobs.queue.page(limit=2)
+    assert ([job.id for job in page], more) == ([ids[2], ids[1]], True)
+    assert [job.id for job in jobs.queue.page(after=page[-1].id)[0]] == [ids[0]]
+    assert [job.id for job in jobs.queue.page(owner="a", newest_first=False)[0]] == [ids[0], ids[2]]
+    assert page[0].spec is not None and page[0].spec.parsed == draft(pipe)
+    with worker(jobs.folder.path):
+        ended = [jobs.ended(job_id).ended or 0 for job_id in ids]
+    assert ended == sorted(ended, reverse=True)
+    jobs.queue.delete(ids[0])
+    assert jobs.queue.get(ids[0]) is None
+
+
+def test_a_worker_that_is_stopped_gives_its_job_back(jobs: Jobs, pipe: Show1Pipeline) -> None:
+    job_id = jobs.submit(draft(pipe, steps=300))
+    with worker(jobs.folder.path, "--grace", "0.5") as process:
+        wait_for(lambda: jobs.computes(job_id, "keyframes"))
+        assert process.terminate(30) == 0
+    assert jobs.get(job_id).status == "queued"
+    assert not list(jobs.folder.workers.iterdir())
+
+
+def test_a_job_that_ends_its_workers_is_given_up(jobs: Jobs, pipe: Show1Pipeline) -> None:
+    job_id = jobs.submit(draft(pipe))
+    assert [jobs.queue.take_over(job_id) for _ in range(5)] == [True, True, True, True, False]
+    job = jobs.get(job_id)
+    assert job.status == "failed" and job.error is not None and job.error.code == "worker_lost"
+
+
+def test_a_damaged_artefact_is_computed_again(jobs: Jobs, whole: GenerationRequest, undisturbed: Tensor) -> None:
+    job_id = jobs.submit(whole)
+    with worker(jobs.folder.path) as first:
+        wait_for(lambda: jobs.computes(job_id, "interpolation"), every=0.005)
+        first.kill()
+    artefact = jobs.folder.job(job_id).run / "keyframes.safetensors"
+    artefact.write_bytes(artefact.read_bytes()[:-100] + bytes(100))
+    with worker(jobs.folder.path):
+        assert jobs.ended(job_id).status == "completed"
+    assert torch.equal(jobs.video(job_id), undisturbed)
+
+
+def test_a_full_disk_fails_the_job_and_not_the_worker(jobs: Jobs, pipe: Show1Pipeline) -> None:
+    large, small = jobs.submit(draft(pipe, steps=1, count=60)), jobs.submit(draft(pipe))
+    with largest_file(500_000), worker(jobs.folder.path):
+        job = jobs.ended(large)
+        assert jobs.ended(small).status == "completed"
+    assert job.status == "failed" and job.error is not None
+    assert job.error.code == "disk_full" and "room" in job.error.message
