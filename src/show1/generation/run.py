@@ -343,12 +343,8 @@ class Run:
     ) -> StageRecord:
         file = self._file(stage)
         write_tensors(file, {"video": video.float().cpu().contiguous()})
-        return StageRecord(
-            file=file.name,
-            sha256=sha256(file),
-            request_sha256=None if request is None else request.stage_sha256(stage),
-            **dict(cost or CostRecord()),
-        )
+        made_for = None if request is None else request.stage_sha256(stage)
+        return StageRecord(file=file.name, sha256=sha256(file), request_sha256=made_for, **dict(cost or CostRecord()))
 
     def _file(self, stage: StageName) -> Path:
         return self.path / artefact_name(stage)
