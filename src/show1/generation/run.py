@@ -46,7 +46,7 @@ from show1.generation.output import OutputFile
 from show1.generation.request import GenerationRequest
 from show1.options import require
 
-__all__ = ["MANIFEST", "FinishedStage", "Run", "existing_run", "opened_run"]
+__all__ = ["MANIFEST", "FinishedStage", "Run", "begun_with", "existing_run", "opened_run"]
 
 
 class FinishedStage(StageRecord):
