@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "show1"
 
 ROOMS: tuple[tuple[str, ...], ...] = (
-    ("errors", "limits", "options", "config", "files", "tables", "stage_table"),
+    ("errors", "limits", "options", "config", "files", "tables", "stage_table", "expert_table"),
     ("diffusion",),
     ("media",),
     ("video",),
@@ -22,6 +22,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("adapters",),
     ("runtime",),
     ("stages",),
+    ("experts",),
     ("generation",),
     ("data",),
     ("training",),

@@ -143,19 +143,23 @@ class TranslationSettings(StageSettings):
     options_of: ClassVar[str] = "translation"
 
     height: int = 320
-    """Height of the output in pixels, a multiple of 8."""
+    """Height of the output in pixels; of the cascade's own expert, a multiple of 8."""
     width: int = 576
-    """Width of the output in pixels, a multiple of 8."""
+    """Width of the output in pixels; of the cascade's own expert, a multiple of 8."""
+    level: float | None = None
+    """Noise level at which the translation starts: the weight of the noise in the mix with the video, in (0, 1]. None:
+    as `strength` says, which only the cascade's own expert knows."""
     strength: float = 0.8
-    """Fraction of the noise schedule at which the translation starts (SDEdit), in (0, 1]."""
+    """Fraction of the steps that the translation makes, in (0, 1] (SDEdit). Counts where `level` is None."""
     max_timestep: int = 900
-    """Highest timestep that the expert was trained on; no step starts above it."""
+    """Highest timestep that the cascade's own expert was trained on; no step starts above it."""
+    prompt: str = ""
+    """Prompt for the expert in place of that of the video: many latent models want longer captions. Empty: the same."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("height", "width", least=8, most=limits.MAX_SIDE)
-        self.check("height", self.height % 8 == 0, "a multiple of 8")
-        self.check("width", self.width % 8 == 0, "a multiple of 8")
+        self.check("level", self.level is None or 0 < self.level <= 1, "more than 0, at most 1")
         self.check("strength", 0 < self.strength <= 1, "more than 0, at most 1")
         self.check_range("max_timestep", least=1, most=1000)
 

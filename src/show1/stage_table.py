@@ -20,7 +20,9 @@ from show1.config import (
     TranslationSettings,
 )
 
-ComponentKind = Literal["pixel_unet", "latent_unet", "image_unet", "vae", "text_encoder", "tokenizer", "scheduler"]
+ComponentKind = Literal[
+    "pixel_unet", "latent_unet", "image_unet", "vae", "text_encoder", "tokenizer", "scheduler", "expert"
+]
 Shape = tuple[int | None, int, int]
 """Frames (None: unknown), height and width of a video."""
 
@@ -66,6 +68,8 @@ class StageRow:
     """Whether it works on a video; if not, it begins from a prompt alone."""
     fps_factor: Callable[[CascadeSettings], int] = lambda settings: 1
     """Computes output frames per second divided by input frames per second, from the settings."""
+    takes_experts: bool = False
+    """Whether a pipeline of diffusers may take the place of its own networks (`show1.expert_table`)."""
     part_of: StageName | None = None
     """The stage that it is an optional part of; None: it is a stage of the cascade."""
 
@@ -157,6 +161,7 @@ _ROWS = (
         text="own",
         prompt=lambda prompt, settings: (prompt, None),
         output_shape=lambda frames, s: (frames, s.translation.height, s.translation.width),
+        takes_experts=True,
         repository="showlab/show-1-sr2",
     ),
     StageRow(
@@ -174,6 +179,11 @@ _ROWS = (
 
 STAGE_TABLE: dict[str, StageRow] = {row.name: row for row in _ROWS}
 """All rows by name: the stages in order, then the optional parts."""
+
+
+def subfolders_of(components: Iterable[Component]) -> tuple[str, ...]:
+    """Names of the subfolders of some components."""
+    return tuple(component.name for component in components)
 
 
 def parts_of(stages: Iterable[str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ BAD_OPTIONS = {
     "unknown part": (["x", "-m", "keyframes=mini,interpolatoin=mini"], "did you mean 'interpolation'"),
     "no keyframes": (["x", "-m", "{tiny}", "--keyframes", "0"], "num_frames must be from 1 to 1024"),
     "too small": (["x", "-m", "{tiny}", "--set", "keyframes.height=5"], "height must be from 8"),
-    "no multiple of 8": (["x", "-m", "{tiny}", "--set", "translation.width=100"], "a multiple of 8"),
+    "no multiple of 8": (["x", "-m", "{tiny}", "--set", "translation.width=100"], "multiples of 8"),
     "unknown option": (["x", "-m", "{tiny}", "--set", "keyframes.guidance=5"], "did you mean 'guidance_scale'"),
     "a stage's option": (["x", "--set", "num_inference_steps=5"], "such as --set keyframes.num_inference_steps=5; the"),
     "known options": (["x", "--set", "keyframes.stepps=1"], "option 'stepps'; there are num_inference_steps, "),

@@ -14,6 +14,7 @@ from show1.checkpoints.locate import Cascade
 from show1.checkpoints.weight_files import check_ordinary, find_weights, indexed_names, read_tensors, weight_variants
 from show1.config import CascadeSettings, StageName
 from show1.errors import CheckpointError, OutputError
+from show1.expert_table import PIPELINE_INDEX
 from show1.files import write_json, write_tensors
 from show1.limits import MAX_TOKENIZER_BYTES
 from show1.stage_table import SHARED_TEXT, STAGE_TABLE, TEXT, Component
@@ -95,14 +96,15 @@ def save_cascade(
 def _copy_parts(cascade: Cascade, target: Path, link: bool) -> None:
     shared = cascade.parts[SHARED_TEXT].text if SHARED_TEXT in cascade.parts else None
     for name, part in cascade.parts.items():
-        for component in STAGE_TABLE[name].components:
+        for component in part.components(STAGE_TABLE[name]):
             if (part.path / component.name).is_dir():
                 _copy_component(component, part.path, target / name, cascade.variant, link)
         if part.text is not None and (name == SHARED_TEXT or part.text != shared):
             for component in TEXT:
                 _copy_component(component, part.text, target / name, cascade.variant, link)
-        if (part.path / CARD).is_file():
-            shutil.copyfile(part.path / CARD, target / name / CARD)
+        for file in (CARD, *((PIPELINE_INDEX,) if part.expert is not None else ())):
+            if (part.path / file).is_file():
+                shutil.copyfile(part.path / file, target / name / file)
 
 
 def _copy_component(

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from show1.checkpoints.expert_files import expert_in, expert_on_hub, read_notes
 from show1.checkpoints.hub import KNOWN_MODELS, HubOptions, fetch, near_name
 from show1.checkpoints.index import INDEX, STAGE_NOTES, Advice, Notes, merged, read_index, read_stage_notes, stage_of
 from show1.checkpoints.weight_files import check_inside, find_weights, read_json
 from show1.config import PUBLISHED, STAGES, CascadeSettings, StageName
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
+from show1.expert_table import Expert
 from show1.options import shown
-from show1.stage_table import SHARED_TEXT, STAGE_TABLE, TEXT, Component, StageRow, parts_of
+from show1.stage_table import SHARED_TEXT, STAGE_TABLE, TEXT, Component, StageRow, parts_of, subfolders_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,13 @@ class Part:
     root: Path
     """Folder of the model, which no link may lead out of."""
     text: Path | None = None
-    """Folder that holds the stage's `tokenizer` and `text_encoder`."""
+    """Folder that holds the stage's `tokenizer` and `text_encoder`; None for an expert, which has its own way."""
+    expert: Expert | None = None
+    """What the folder holds, if it is a pipeline of diffusers in place of the stage's own networks."""
+
+    def components(self, row: StageRow) -> tuple[Component, ...]:
+        """The subfolders of the stage that are used, apart from those of `text`."""
+        return row.components if self.expert is None else self.expert.components
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +77,7 @@ class Cascade:
         for name, part in self.parts.items():
             if stages is not None and name not in stages:
                 continue
-            folders = [part.path / c.name for c in STAGE_TABLE[name].components if c.has_weights]
+            folders = [part.path / c.name for c in part.components(STAGE_TABLE[name]) if c.has_weights]
             folders += [part.text / c.name for c in TEXT if c.has_weights] if part.text is not None else []
             for folder in folders:
                 for file in find_weights(folder, self.variant):
@@ -181,10 +189,11 @@ def _cascade_folder(folder: Path, options: _Options) -> Cascade:
     shared = folder / index.subfolders[SHARED_TEXT] if SHARED_TEXT in index.subfolders else None
     for name in (n for n in options.parts if n in index.subfolders):
         path = folder / index.subfolders[name]
-        text = (_own_text(path) or shared) if STAGE_TABLE[name].has_text else None
-        parts[name] = Part(path=path, source=str(path), text=text, root=folder)
-        if (path / STAGE_NOTES).is_file():
-            notes.append(read_stage_notes(path, name))
+        expert = expert_in(STAGE_TABLE[name], path)
+        text = (_own_text(path) or shared) if STAGE_TABLE[name].has_text and expert is None else None
+        parts[name] = Part(path=path, source=str(path), text=text, root=folder, expert=expert)
+        if expert is not None or (path / STAGE_NOTES).is_file():
+            notes.append(read_notes(STAGE_TABLE[name], path, expert))
     return Cascade(
         name=index.name or folder.resolve().name,
         model=str(folder.resolve()),
@@ -231,7 +240,7 @@ def _published_on_hub(options: _Options) -> Cascade:
     for name in options.parts:
         row = STAGE_TABLE[name]
         try:
-            path, source = fetch(row.repository, _folders(row.needed_components), options)
+            path, source = fetch(row.repository, subfolders_of(row.needed_components), options)
         except ModelNotFoundError as error:
             if row.part_of is None:
                 raise
@@ -247,11 +256,7 @@ def _published_on_hub(options: _Options) -> Cascade:
 
 def _fetch_shared_text(options: _Options) -> Path:
     """Downloads the text encoder that published stages share; returns the folder that holds it."""
-    return fetch(STAGE_TABLE[SHARED_TEXT].repository, _folders(TEXT), options)[0]
-
-
-def _folders(components: Sequence[Component]) -> tuple[str, ...]:
-    return tuple(component.name for component in components)
+    return fetch(STAGE_TABLE[SHARED_TEXT].repository, subfolders_of(TEXT), options)[0]
 
 
 def _explain_absent_part(row: StageRow, reason: str) -> None:
@@ -301,7 +306,8 @@ def _resolve_mapping(model: Mapping[str, str | Path], options: _Options) -> Casc
         parts.update(found)
         notes.append(of_stage)
     shared = parts[SHARED_TEXT].text if SHARED_TEXT in parts else None
-    parts = {n: replace(p, text=p.text or shared) if STAGE_TABLE[n].has_text else p for n, p in parts.items()}
+    needing = {n for n, part in parts.items() if STAGE_TABLE[n].has_text and part.expert is None}
+    parts = {n: replace(part, text=part.text or shared) if n in needing else part for n, part in parts.items()}
     return Cascade(
         name=", ".join(f"{stage}={value}" for stage, value in model.items()),
         model={name: _absolute(str(value)) for name, value in model.items()},
@@ -323,10 +329,11 @@ def _resolve_part(row: StageRow, value: str, options: _Options) -> tuple[dict[st
         The files, and what is known about how to use them.
     """
     folder = Path(value).expanduser()
-    if value not in KNOWN_MODELS and folder.is_dir() and (folder / "unet").is_dir():
-        text = _own_text(folder) if row.has_text else None
-        part = Part(path=folder.resolve(), source=str(folder), text=text, root=folder.resolve())
-        return {row.name: part}, read_stage_notes(folder, row.name)
+    expert = None if value in KNOWN_MODELS else expert_in(row, folder)
+    if expert is not None or (value not in KNOWN_MODELS and (folder / "unet").is_dir()):
+        text = _own_text(folder) if row.has_text and expert is None else None
+        part = Part(path=folder.resolve(), source=str(folder), text=text, root=folder.resolve(), expert=expert)
+        return {row.name: part}, read_notes(row, folder, expert)
     if value not in KNOWN_MODELS and not folder.is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", value):
         return _part_on_hub(row, value, options)
     cascade = _resolve_name(value, replace(options, stages=(row.stage,)))
@@ -339,9 +346,12 @@ def _resolve_part(row: StageRow, value: str, options: _Options) -> tuple[dict[st
 
 
 def _part_on_hub(row: StageRow, repo: str, options: _Options) -> tuple[dict[str, Part], Notes]:
+    if (found := expert_on_hub(row, repo, options)) is not None:
+        path, source, expert = found
+        return {row.name: Part(path=path, source=source, root=path, expert=expert)}, read_notes(row, path, expert)
     shares_text = row.text == "shared" and repo in {other.repository for other in STAGE_TABLE.values()}
     components = (*row.components, *TEXT) if row.has_text and not shares_text else row.components
-    path, source = fetch(repo, _folders(components), options, extra=(STAGE_NOTES,))
+    path, source = fetch(repo, subfolders_of(components), options, extra=(STAGE_NOTES,))
     text = _fetch_shared_text(options) if shares_text else _own_text(path) if row.has_text else None
     notes = read_stage_notes(path, row.name)
     if repo in _SETTINGS_OF_REPO and row.part_of is None:
@@ -351,10 +361,10 @@ def _part_on_hub(row: StageRow, repo: str, options: _Options) -> tuple[dict[str,
 
 def _check_parts(cascade: Cascade) -> None:
     for name, part in cascade.parts.items():
-        for component in STAGE_TABLE[name].components:
+        for component in part.components(STAGE_TABLE[name]):
             if not component.optional or (part.path / component.name).exists():
                 _check_component(part, part.path / component.name, component, cascade.variant)
-        if not STAGE_TABLE[name].has_text:
+        if not STAGE_TABLE[name].has_text or part.expert is not None:
             continue
         if part.text is None:
             raise CheckpointError(

@@ -13,7 +13,7 @@ from show1.cli.jobs import Job, read_jobs
 from show1.cli.making import make_all
 from show1.cli.plan import show_plan
 from show1.cli.session import load_pipeline
-from show1.cli.settings import AdapterChoice, parse_adapters, parse_change, parse_model
+from show1.cli.settings import AdapterChoice, parse_adapters, parse_change, parse_model, with_expert
 from show1.config import Numerics, StageName
 from show1.errors import InputError
 from show1.files import user_path
@@ -48,6 +48,14 @@ def generate(
             "-m",
             metavar="MODEL",
             help="mini (the default), showlab/show-1, a folder, a Hub repository, or STAGE=WHERE,STAGE=WHERE.",
+        ),
+    ] = None,
+    expert: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Latent video model for the translation: a Hub repository of diffusers or its folder, such as "
+            "THUDM/CogVideoX-2b (docs/experts.md).",
         ),
     ] = None,
     adapter: Annotated[
@@ -181,8 +189,13 @@ def generate(
         jobs = [Job(prompt=text, output=OutputFile(path=path, **how), run=runs, options=options)]
     _probe(jobs, resuming=prompts is not None)
     clip = _read_clip(video, start_from)
+    chosen = None if model is None and expert is None else parse_model(model or "mini")
+    if expert is not None:
+        if record is not None:
+            raise InputError(f"--expert makes another video than that of --from; use `show1 refine {from_file}`")
+        chosen = with_expert(chosen or "mini", expert)
     pipe = _open_pipeline(
-        model, record, source, choices, quiet=quiet or as_json, device=device, dtype=dtype, memory=memory
+        chosen, record, source, choices, quiet=quiet or as_json, device=device, dtype=dtype, memory=memory
     )
     requests = [job.request(pipe, record, changes, clip) for job in jobs]
     _probe(jobs, requests, resuming=prompts is not None)
@@ -220,7 +233,7 @@ def _read_clip(video: str | None, start_from: StageName | None) -> "Video | None
 
 
 def _open_pipeline(
-    model: str | None,
+    model: str | dict[str, str] | None,
     record: "VideoRecord | None",
     source: Path | None,
     choices: list[AdapterChoice] | None,
@@ -230,7 +243,7 @@ def _open_pipeline(
 ) -> "Show1Pipeline":
     """Loads the model and the adapters: those of the command, or those that the video to repeat may name."""
     if model is not None or record is None or source is None:
-        pipe = load_pipeline("mini" if model is None else parse_model(model), quiet=quiet, **options)
+        pipe = load_pipeline("mini" if model is None else model, quiet=quiet, **options)
     else:
         remedy = "--model {model}"
         pipe = load_recorded_model(record.model.model, source, remedy=remedy, quiet=quiet, **options)

@@ -118,6 +118,22 @@ def parse_model(text: str) -> str | dict[str, str]:
     return mapping
 
 
+def with_expert(model: str | dict[str, str], expert: str) -> dict[str, str]:
+    """A model whose translation is an expert.
+
+    Args:
+        model: As `parse_model` gives it.
+        expert: Repository or folder of the expert.
+
+    Raises:
+        InputError: The expert's name is empty.
+    """
+    if not expert.strip():
+        raise InputError("--expert is empty: give a Hub repository or a folder, such as THUDM/CogVideoX-2b")
+    stages: dict[str, str] = dict(model) if isinstance(model, dict) else dict.fromkeys(map(str, STAGES), model)
+    return {**stages, **{stage: expert.strip() for stage in STAGES if STAGE_TABLE[stage].takes_experts}}
+
+
 def parse_change(pair: str) -> Change:
     """Reads a value of `--set`.
 

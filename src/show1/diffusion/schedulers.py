@@ -1,6 +1,7 @@
 """diffusers' schedulers: built from a checkpoint's config, or swapped for another on the same noise schedule."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -9,6 +10,7 @@ from diffusers import SchedulerMixin
 from torch import Tensor
 
 from show1.config import Numerics, Prediction, SchedulerName
+from show1.diffusion.levels import begin_at_level, beta_level, level_timestep
 from show1.diffusion.published_solver import PublishedDPMSolver
 from show1.errors import CheckpointError, InputError, reason_of
 from show1.limits import MAX_NOISE_TIMESTEPS
@@ -113,7 +115,12 @@ def learns_variance(scheduler: SchedulerMixin) -> bool:
 
 
 def set_timesteps(
-    scheduler: SchedulerMixin, num_inference_steps: int, *, strength: float = 1.0, max_timestep: int | None = None
+    scheduler: SchedulerMixin,
+    num_inference_steps: int,
+    *,
+    strength: float = 1.0,
+    max_timestep: int | None = None,
+    level: float | None = None,
 ) -> Tensor:
     """Prepares the scheduler for a run and returns the run's timesteps, descending.
 
@@ -123,11 +130,21 @@ def set_timesteps(
         strength: Fraction of the steps to run, from the noisy end cut off (SDEdit, arXiv:2108.01073); rounded down
             as in diffusers, but to one step at least.
         max_timestep: No step begins above it.
+        level: Noise level at which the first step begins, in place of `strength`.
 
     Raises:
-        InputError: All steps lie above `max_timestep`.
+        InputError: All steps lie above `max_timestep`, or the level does.
     """
     scheduler.set_timesteps(num_inference_steps)
+    if level is not None:
+        if max_timestep is not None and level_timestep(scheduler, level) > max_timestep:
+            highest = float(beta_level(scheduler.alphas_cumprod)[max_timestep])
+            raise InputError(
+                f"the network was trained on noise levels up to {highest:.3f} (max_timestep {max_timestep}), and level "
+                f"{level:g} is above; give at most {math.floor(highest * 1000) / 1000}"
+            )
+        begin_at_level(scheduler, level)
+        return scheduler.timesteps  # type: ignore[no-any-return]
     timesteps: Tensor = scheduler.timesteps
     order = scheduler.order
     steps = max(1, min(int(num_inference_steps * strength), num_inference_steps))

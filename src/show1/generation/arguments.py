@@ -48,6 +48,7 @@ def make_request(
     until: StageName | None = None,
     video: VideoLike | None = None,
     numerics: Numerics = "default",
+    expert_prompt: PromptLike | None = None,
 ) -> GenerationRequest:
     """Resolves what a caller asks for.
 
@@ -66,6 +67,8 @@ def make_request(
         video: What `start_from` works on: video(s), files of them, or a tensor (3, F, H, W) or (B, 3, F, H, W) in
             [-1, 1].
         numerics: `published` repeats the published run's random draws and rounding (one sample at a time, slower).
+        expert_prompt: What the translation is told in place of the prompt; or a list, one per prompt. None: as its
+            settings say, by default the prompt.
 
     Raises:
         InputError: One of them cannot be used.
@@ -75,13 +78,10 @@ def make_request(
     prompts = _prompts(prompt)
     count = None if count is None else _whole(count, "count", least=1, most=MAX_SAMPLES)
     stages = _stages(model.stages, start_from, until)
-    if (video is not None) != STAGE_TABLE[stages[0]].needs_video:
-        raise InputError(
-            f"start_from={stages[0]!r} needs `video`, what that stage works on"
-            if video is None
-            else f"`video` is only for start_from= a stage after {stages[0]}"
-        )
-    negatives = _negatives(negative_prompt, len(prompts))
+    _check_given(video, stages[0])
+    negatives = _per_prompt(negative_prompt, len(prompts), "negative prompts")
+    told = [expert_prompt] * len(prompts) if isinstance(expert_prompt, str) else expert_prompt
+    told = _per_prompt(told, len(prompts), "expert prompts")
     one = None if negatives else cast("str | None", negative_prompt)
     resolved = resolve_settings(model.settings, settings, negative_prompt=one, num_keyframes=num_keyframes)
     return GenerationRequest(
@@ -92,15 +92,26 @@ def make_request(
         numerics=numerics,
         fps=_first_fps(resolved, stages[0], video),
         negative_prompts=tuple(text for text in negatives for _ in range(count or 1)),
+        expert_prompts=tuple(text for text in told for _ in range(count or 1)),
     )
 
 
-def _negatives(negative_prompt: PromptLike | None, count: int) -> list[str]:
-    """The negative prompts of `count` prompts; none where one is for all."""
-    negatives = list(negative_prompt) if isinstance(negative_prompt, list | tuple) else []
-    if negatives and len(negatives) != count:
-        raise InputError(f"{len(negatives)} negative prompts for {count} prompts; give one, or one each")
-    return negatives
+def _check_given(video: VideoLike | None, first: StageName) -> None:
+    """Makes sure that there is a video where the first stage needs one, and only there."""
+    if (video is not None) != STAGE_TABLE[first].needs_video:
+        raise InputError(
+            f"start_from={first!r} needs `video`, what that stage works on"
+            if video is None
+            else f"`video` is only for start_from= a stage after {first}"
+        )
+
+
+def _per_prompt(texts: PromptLike | None, count: int, name: str) -> list[str]:
+    """The texts of `count` prompts; none where one is for all."""
+    many = list(texts) if isinstance(texts, list | tuple) else []
+    if many and len(many) != count:
+        raise InputError(f"{len(many)} {name} for {count} prompts; give one, or one each")
+    return many
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from show1.adapters.adapter_set import AdapterSet
-from show1.config import StageName
+from show1.checkpoints.locate import Part
+from show1.config import CascadeSettings, StageName
 from show1.errors import InputError, Show1Error
+from show1.experts import check_expert_settings
 from show1.generation.inputs import VideoLike, video_tensor
 from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
@@ -17,7 +19,7 @@ from show1.generation.results import OutputType
 from show1.generation.run import Run, begun_with
 from show1.options import require
 from show1.runtime import free_memory
-from show1.stages import PromptEmbeddings
+from show1.stages import PromptEmbeddings, check_settings
 
 Texts: TypeAlias = Mapping[StageName, PromptEmbeddings]
 
@@ -77,6 +79,25 @@ def check_memory(request: GenerationRequest, frames: int | None = None) -> None:
             f"the videos asked for take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; ask for "
             "fewer drafts, fewer frames (`num_keyframes`, --keyframes) or a smaller size"
         )
+
+
+def check_stage(name: StageName, parts: Mapping[str, Part], settings: CascadeSettings) -> None:
+    """Makes sure that a stage can work with some settings; loads no network.
+
+    Args:
+        name: Which stage.
+        parts: The files of the cascade's stages and parts, by name.
+        settings: Of all stages.
+
+    Raises:
+        InputError: It cannot.
+        CheckpointError: A config of the folder cannot be read.
+    """
+    expert = parts[name].expert
+    if expert is None:
+        check_settings(name, parts, settings)
+    else:
+        check_expert_settings(expert, getattr(settings, name))
 
 
 def check_finite(

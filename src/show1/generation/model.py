@@ -14,6 +14,7 @@ from show1.checkpoints.convert import save_cascade
 from show1.checkpoints.locate import Cascade, ModelLike, resolve
 from show1.checkpoints.weight_files import count_parameters
 from show1.config import STAGES, CascadeSettings, StageName
+from show1.experts import ExpertText, load_expert
 from show1.files import cached_sha256, user_path
 from show1.generation.arguments import resolve_settings
 from show1.generation.manifest import ModelRecord, model_sha256
@@ -56,7 +57,7 @@ class CascadeModel:
         self.dtype = dtype
         self._cache = embedding_cache
         self._stages: Residency[Stage[Any]] = Residency(memory, device)
-        self._encoders: dict[Path, PromptEncoder] = {}
+        self._encoders: dict[Path, PromptEncoder | ExpertText] = {}
         self._hashes: dict[str, str] = {}
         self.adapters = AdapterSet(cascade, on_change=lambda stage: self._stages.discard(stage))
         """The adapters in use: `pipe.adapters.load(file)`, `set_weight`, `unload`, `fuse`."""
@@ -236,11 +237,14 @@ class CascadeModel:
             try:
                 for stage in (s for s in stages if encoders[s] is encoder):
                     to_text = STAGE_TABLE[stage].prompt
-                    prompts = [to_text(p, request.settings)[0] for p in request.prompts]
+                    prompts = [to_text(p, request.settings)[0] for p in request.prompts_of(stage)]
                     one = getattr(request.settings, stage).negative_prompt
                     avoided = request.negative_prompts or (one,) * len(prompts)
                     negatives = [to_text(p, request.settings)[0] for p in avoided]
                     _, length = to_text(one, request.settings)
+                    if isinstance(encoder, ExpertText):
+                        texts[stage] = encoder.embed(prompts, negatives)
+                        continue
                     texts[stage] = PromptEmbeddings(
                         prompt_embeds=encoder.encode(prompts, length),
                         negative_prompt_embeds=encoder.encode(negatives, length),
@@ -292,6 +296,8 @@ class CascadeModel:
         found: dict[str, None] = {}
         for stage in self.stages if stages is None else stages:
             encoder = self._encoder(stage)
+            if isinstance(encoder, ExpertText):
+                continue
             text, limit = STAGE_TABLE[stage].prompt(prompt, settings)
             limit = limit or encoder.max_tokens
             if (cut := encoder.truncated(text, limit)) is not None:
@@ -303,22 +309,26 @@ class CascadeModel:
                 found[f"the model {self.cascade.name!r} does not know {words}; the video will not show it"] = None
         return list(found)
 
-    def _encoder(self, stage: StageName) -> PromptEncoder:
+    def _encoder(self, stage: StageName) -> PromptEncoder | ExpertText:
         """The text encoder of a stage; pixel stages share one."""
         require(stage in self.stages, "a stage", stage, f"one of this model's: {', '.join(self.stages)}")
-        folder = self.cascade.parts[stage].text
+        part = self.cascade.parts[stage]
+        folder = part.path if part.expert is not None else part.text
         assert folder is not None, "a resolved cascade gives every stage a text encoder"
         if folder not in self._encoders:
-            self._encoders[folder] = PromptEncoder(
-                folder, dtype=self.dtype, device=self.device, variant=self.cascade.variant, cache=self._cache
-            )
+            place: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "variant": self.cascade.variant}
+            own = ExpertText(part, cache=self._cache, **place) if part.expert is not None else None
+            self._encoders[folder] = own or PromptEncoder(folder, cache=self._cache, **place)
         return self._encoders[folder]
 
     def _load(self, name: StageName) -> Stage[Any]:
+        part = self.cascade.parts[name]
+        if part.expert is not None:
+            return load_expert(part, dtype=self.dtype, device=self.device, variant=self.cascade.variant)
         noises = self.adapters.start_noises(name)
         return load_stage(
             name,
-            self.cascade.parts[name].path,
+            part.path,
             part_folders={part: files.path for part, files in self.cascade.parts.items()},
             dtype=self.dtype,
             device=self.device,

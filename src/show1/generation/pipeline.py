@@ -21,7 +21,7 @@ from show1.generation.arguments import (
     make_request,
     resolve_settings,
 )
-from show1.generation.checks import Texts, check_call, check_finite, check_memory, check_texts
+from show1.generation.checks import Texts, check_call, check_finite, check_memory, check_stage, check_texts
 from show1.generation.inputs import VideoLike, read_videos
 from show1.generation.manifest import CostRecord, VideoModel
 from show1.generation.metadata import environment
@@ -32,7 +32,7 @@ from show1.generation.results import Frames, Images, OutputType, convert, make_s
 from show1.generation.run import FinishedStage, Run, existing_run, opened_run
 from show1.options import shown
 from show1.runtime import Cost, explained_memory, measure
-from show1.stages import PromptEmbeddings, check_settings
+from show1.stages import PromptEmbeddings
 from show1.video import Video
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class CallOptions(TypedDict, total=False):
     until: StageName | None
     video: VideoLike | None
     numerics: Numerics
+    expert_prompt: PromptLike | None
     prompt_embeds: Texts | None
     run: Run | str | Path | None
     callbacks: Callbacks | None
@@ -312,7 +313,7 @@ class Show1Pipeline(CascadeModel):
         for stage in request.stages:
             if stage not in self.stages:
                 raise InputError(f"the request needs the stage {stage!r}; this model has {', '.join(self.stages)}")
-            check_settings(stage, self.cascade.parts, request.settings)
+            check_stage(stage, self.cascade.parts, request.settings)
         check_memory(request)
 
     def _stage_options(self, request: GenerationRequest, stage: StageName, calls: Callbacks) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class GenerationRequest(Options):
     """Frames per second of the first stage's input, or of the keyframes."""
     negative_prompts: tuple[str, ...] = ()
     """One per sample, for every stage, in place of those of the settings; empty: as the settings say."""
+    expert_prompts: tuple[str, ...] = ()
+    """One per sample, for the translation, in place of the prompt; empty: as its settings say."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,6 +50,7 @@ class GenerationRequest(Options):
             require(0 <= seed < 2**bits, what, seed, f"a whole number from 0 to 2**{bits} - 1")
         self.check("seeds", len(self.seeds) == len(self.prompts), f"{len(self.prompts)} seeds, one per sample")
         self.check("negative_prompts", len(self.negative_prompts) in (0, len(self.prompts)), "one per sample, or none")
+        self.check("expert_prompts", len(self.expert_prompts) in (0, len(self.prompts)), "one per sample, or none")
         in_order = tuple(stage for stage in STAGES if stage in self.stages)
         self.check("stages", self.stages == in_order, f"some of {', '.join(STAGES)}, in this order")
         if self.numerics == "published" and len(self.prompts) > 1:
@@ -64,6 +67,13 @@ class GenerationRequest(Options):
                 f"a video of {pixels / 1e9:.1f} billion pixels is asked for, and {MAX_VIDEO_PIXELS / 1e9:.1f} are the "
                 "most; ask for fewer frames or a smaller size"
             )
+
+    def prompts_of(self, stage: StageName) -> tuple[str, ...]:
+        """The prompt of each sample for a stage: its own, where it has one."""
+        own = getattr(getattr(self.settings, stage), "prompt", "")
+        given = self.expert_prompts if STAGE_TABLE[stage].takes_experts else ()
+        given = given or (own,) * len(self.prompts)
+        return tuple(text or prompt for text, prompt in zip(given, self.prompts, strict=True))
 
     @property
     def needs_video(self) -> bool:
@@ -114,7 +124,11 @@ class GenerationRequest(Options):
         settings = self.settings
         if self.negative_prompts:
             settings = settings.with_negative_prompt(self.negative_prompts[index])
+        if self.expert_prompts:
+            told = {"prompt": self.expert_prompts[index]}
+            settings = settings.replace(**{s: told for s in STAGES if STAGE_TABLE[s].takes_experts})
         one: dict[str, Any] = {"prompts": (self.prompts[index],), "seeds": (self.seeds[index],), "negative_prompts": ()}
+        one["expert_prompts"] = ()
         return dataclasses.replace(self, **one, settings=settings, stages=stages)
 
     def up_to(self, stage: StageName) -> "GenerationRequest":
@@ -132,6 +146,8 @@ class GenerationRequest(Options):
         parts = {"prompts": self.prompts, "seeds": self.seeds, "numerics": self.numerics, "settings": settings}
         if self.negative_prompts:
             parts["negative_prompts"] = self.negative_prompts
+        if self.expert_prompts and STAGE_TABLE[stage].takes_experts:
+            parts["expert_prompts"] = self.expert_prompts
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

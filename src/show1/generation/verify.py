@@ -19,6 +19,7 @@ from show1.checkpoints.weight_files import check_finite, find_weights, read_shap
 from show1.config import StageName
 from show1.diffusion import build_scheduler
 from show1.errors import CheckpointError, Show1Error
+from show1.experts.loading import check_component
 from show1.files import sha256
 from show1.stage_table import SHARED_TEXT, STAGE_TABLE, StageRow
 from show1.text.encoder import build_empty_text_encoder, load_tokenizer, optional_text, rename_text
@@ -61,6 +62,14 @@ def verify(
 
 def _check_part(problems: list[Problem], variant: str | None, row: StageRow, part: Part) -> None:
     """Adds what is wrong with the files of a stage, and with how its networks fit together."""
+    if part.expert is not None:
+        for component in part.expert.components:
+            folder = part.path / component.name
+            with _noting(problems, folder):
+                check_links(part, folder)
+                files = find_weights(folder, variant) if component.has_weights else []
+                problems += check_component(part, component, variant) or _check_numbers(files)
+        return
     built: dict[str, Any] = {}
     for component in row.components:
         folder = part.path / component.name

@@ -149,7 +149,9 @@ def run_timesteps(scheduler: SchedulerMixin, settings: StageSettings) -> Tensor:
     Raises:
         InputError: There is none that the network was trained on.
     """
-    limits = {name: getattr(settings, name) for name in ("strength", "max_timestep") if hasattr(settings, name)}
+    limits = {
+        name: getattr(settings, name) for name in ("strength", "max_timestep", "level") if hasattr(settings, name)
+    }
     return set_timesteps(scheduler, settings.num_inference_steps, **limits)
 
 

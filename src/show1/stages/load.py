@@ -46,15 +46,17 @@ def check_settings(name: StageName, parts: Mapping[str, Part], settings: Cascade
     """
     row, own = STAGE_TABLE[name], getattr(settings, name)
     of_parts = {part: getattr(own, part, None) for part in parts_of([name]) if part in parts and part != name}
+    # a latent network sees heights and widths through its autoencoder, which all have alike
+    multiple = 8
     if row.unet.kind == "pixel_unet":
-        _, height, width = row.output_shape(None, settings)
         levels = read_network_config(parts[name].path / "unet" / "config.json").get("block_out_channels")
         multiple = 2 ** (len(levels) - 1) if isinstance(levels, list) else 1
-        if height % multiple or width % multiple:
-            raise InputError(
-                f"the settings of {name} cannot work: its network takes only heights and widths that are multiples of "
-                f"{multiple}, got {height}x{width}"
-            )
+    _, height, width = row.output_shape(None, settings)
+    if height % multiple or width % multiple:
+        raise InputError(
+            f"the settings of {name} cannot work: its network takes only heights and widths that are multiples of "
+            f"{multiple}, got {height}x{width}"
+        )
     for part, options in {name: own, **of_parts}.items():
         if options is not None:
             scheduler = build_scheduler(read_scheduler_config(parts[part].path / "scheduler"), options.scheduler)

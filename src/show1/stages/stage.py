@@ -1,6 +1,7 @@
 """The contract of a stage."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import torch
@@ -20,12 +21,16 @@ class PromptEmbeddings:
     """(B, L, D)."""
     negative_prompt_embeds: Tensor
     """(B, L, D)."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """What else an expert's text encoders give, (B, ...) each, such as `prompt_attention_mask`, by the name of the
+    argument of its pipeline."""
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "PromptEmbeddings":
         """The same states (B, L, D) on another device or in another precision."""
         return PromptEmbeddings(
             prompt_embeds=self.prompt_embeds.to(device, dtype),
             negative_prompt_embeds=self.negative_prompt_embeds.to(device, dtype),
+            extra={name: states.to(device, dtype) for name, states in self.extra.items()},
         )
 
 

@@ -1,0 +1,175 @@
+"""The families of latent video models that can take the place of the cascade's own translation, one row per variant.
+
+A family says in its row what must be known before any of it is loaded, and in its class (`show1.experts.family`) how
+its pipeline of diffusers is used. A family outside of this package adds its row with `register_expert`; see
+docs/experts.md. Imports are light, as in `show1.stage_table`.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from show1.errors import CheckpointError
+from show1.stage_table import Component
+
+PIPELINE_INDEX = "model_index.json"
+"""The file of a repository of diffusers that names the pipeline and its components."""
+EXPERT_SETTINGS: Mapping[str, Any] = {"max_batch": 1, "negative_prompt": ""}
+"""Changes of the translation's settings that suit all families: a video of a large network fills a card."""
+ENTRY_POINTS = "show1.experts"
+"""The group of entry points by which installed packages add families: each names a module that registers its rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertRow:
+    """What must be known of a family of experts to find, check, download and set up a model of it."""
+
+    name: str
+    """Name for people, such as `wan`."""
+    pipelines: tuple[str, ...]
+    """Names of the pipeline's class (`_class_name`) in the `model_index.json` of its repositories."""
+    implementation: str | type
+    """The class of the family, or where it is: `module:Class`."""
+    settings: Mapping[str, Any]
+    """Changes of the translation's settings that suit it: level, steps, guidance, height, width."""
+    fps: float
+    """Frames per second of the videos that it was trained on."""
+    max_frames: int
+    """Most frames of the videos that it was trained on."""
+    max_level: float = 1.0
+    """Highest noise level that its network was trained on."""
+    unused: tuple[str, ...] = ()
+    """Components of its repositories that an expert never needs; they are neither downloaded nor loaded."""
+    matches: Callable[[Mapping[str, Any]], bool] = lambda index: True
+    """Tells by `model_index.json` whether a model of these pipelines belongs to this row."""
+    repository: str = ""
+    """A published model of it on the Hugging Face Hub."""
+    about: str = ""
+    """A line about that model: size and licence."""
+
+    def family(self) -> type:
+        """The class of the family, which is imported now."""
+        if not isinstance(self.implementation, str):
+            return self.implementation
+        module, _, name = self.implementation.partition(":")
+        found: type = getattr(importlib.import_module(module), name)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expert:
+    """A model of a family, as its `model_index.json` describes it."""
+
+    row: ExpertRow
+    """The family."""
+    classes: Mapping[str, tuple[str, str]]
+    """Library and class of each component that is used, by the name of its subfolder."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Values in the index that are no components, such as `boundary_ratio`."""
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The subfolders that are used."""
+        return tuple(Component(name, _kind(name)) for name in self.classes)
+
+
+def _kind(name: str) -> Any:
+    for kind in ("tokenizer", "scheduler"):
+        if name.startswith(kind):
+            return kind
+    return "tokenizer" if "processor" in name or "extractor" in name else "expert"
+
+
+_BUILT_IN = (
+    ExpertRow(
+        name="wan-2.2-low-noise",
+        pipelines=("WanPipeline",),
+        matches=lambda index: index.get("boundary_ratio") is not None,
+        implementation="show1.experts.wan:Wan",
+        # the network for levels above the boundary is that of the first steps, which the keyframes take the place of
+        unused=("transformer",),
+        # Wan-Video/Wan2.2 wan_t2v_A14B: 40 steps, guidance of the low-noise network 3.0, boundary 0.875
+        settings={"level": 0.75, "num_inference_steps": 40, "guidance_scale": 3.0, "height": 480, "width": 832},
+        max_level=0.875,
+        fps=16.0,
+        max_frames=81,
+        repository="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
+        about="14 billion parameters (the low-noise network alone), Apache-2.0",
+    ),
+    ExpertRow(
+        name="wan",
+        pipelines=("WanPipeline",),
+        implementation="show1.experts.wan:Wan",
+        # diffusers' WanVideoToVideoPipeline: 50 steps, guidance 5.0
+        settings={"level": 0.7, "num_inference_steps": 50, "guidance_scale": 5.0, "height": 480, "width": 832},
+        fps=16.0,
+        max_frames=81,
+        repository="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+        about="1.3 billion parameters, Apache-2.0",
+    ),
+    ExpertRow(
+        name="cogvideox",
+        pipelines=("CogVideoXPipeline", "CogVideoXVideoToVideoPipeline"),
+        implementation="show1.experts.cogvideox:CogVideoX",
+        # diffusers' CogVideoXPipeline: 50 steps, guidance 6.0, 480x720
+        settings={"level": 0.7, "num_inference_steps": 50, "guidance_scale": 6.0, "height": 480, "width": 720},
+        fps=8.0,
+        max_frames=49,
+        repository="THUDM/CogVideoX-2b",
+        about="2 billion parameters, 8 frames per second as the cascade, Apache-2.0",
+    ),
+)
+
+EXPERTS: dict[str, ExpertRow] = {row.name: row for row in _BUILT_IN}
+"""All rows by name; of several that know a pipeline, the first that matches is taken."""
+
+
+def register_expert(row: ExpertRow) -> None:
+    """Adds a family, before those that are there already."""
+    others = {name: other for name, other in EXPERTS.items() if name != row.name}
+    EXPERTS.clear()
+    EXPERTS.update({row.name: row, **others})
+
+
+def read_expert(index: Mapping[str, Any], where: object) -> Expert:
+    """Finds the family of a model.
+
+    Args:
+        index: Its `model_index.json`.
+        where: The folder or repository, for messages.
+
+    Raises:
+        CheckpointError: No family is made of such pipelines, or a component is of a library other than diffusers and
+            transformers.
+    """
+    pipeline = index.get("_class_name")
+    row = _find(pipeline, index)
+    if row is None:
+        for entry in metadata.entry_points(group=ENTRY_POINTS):
+            entry.load()
+        row = _find(pipeline, index)
+    if row is None:
+        known = sorted({name for each in EXPERTS.values() for name in each.pipelines})
+        raise CheckpointError(
+            f"{where} holds a pipeline of the class {pipeline!r}, and no family of experts is made of it; there are "
+            f"{', '.join(known)} (docs/experts.md says how to add one)"
+        )
+    classes: dict[str, tuple[str, str]] = {}
+    for name, value in index.items():
+        if not (isinstance(value, list) and len(value) == 2) or name in row.unused or None in value:
+            continue
+        library, class_name = map(str, value)
+        if library not in ("diffusers", "transformers"):
+            raise CheckpointError(
+                f"{where}: model_index.json names the library {library!r} for {name}, and show1 loads only classes of "
+                "diffusers and transformers; use a repository in the format of diffusers"
+            )
+        classes[name] = (library, class_name)
+    options = {name: value for name, value in index.items() if not isinstance(value, list) and name[:1] != "_"}
+    return Expert(row=row, classes=classes, options=options)
+
+
+def _find(pipeline: object, index: Mapping[str, Any]) -> ExpertRow | None:
+    return next((row for row in EXPERTS.values() if pipeline in row.pipelines and row.matches(index)), None)

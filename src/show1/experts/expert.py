@@ -1,0 +1,161 @@
+"""The translation by a latent video model of diffusers."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from show1.checkpoints.locate import Part
+from show1.config import Numerics, StageName, TranslationSettings
+from show1.diffusion import Seeds, StepCallback, noised, randn, started_at
+from show1.errors import InputError
+from show1.expert_table import Expert
+from show1.experts.family import ExpertFamily, Texts
+from show1.experts.frames import cropped, padded, resized
+from show1.experts.loading import load_pipeline
+from show1.stages import PromptEmbeddings
+from show1.stages.denoising import require_video
+
+
+class DiffusersExpert:
+    """Redraws a video with any latent video model: encodes it, mixes it with noise to a level, and denoises from there.
+
+    What families do alike is done here, once. The noise is drawn by the package for each sample, on the CPU, so that
+    results depend neither on the batch nor on the device.
+    """
+
+    name: StageName = "translation"
+    text_width: int | None = None
+
+    def __init__(self, pipe: Any, family: ExpertFamily) -> None:
+        """Takes a pipeline of a family, which needs no text encoders."""
+        self.pipe = pipe
+        self.family = family
+        self.scheduler = pipe.scheduler
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        video: Tensor | None,
+        prompts: PromptEmbeddings,
+        *,
+        seeds: Seeds,
+        settings: TranslationSettings,
+        on_step: StepCallback | None = None,
+        numerics: Numerics = "default",
+    ) -> Tensor:
+        """Translates (B, 3, F, h, w) to (B, 3, F, H, W), with text states by `ExpertText`; see `Stage.__call__`.
+
+        `numerics` changes nothing here.
+        """
+        low = require_video(video, prompts, self.name)
+        generators = seeds.generators(self.name, 0)
+        text: Texts = {
+            "prompt_embeds": prompts.prompt_embeds,
+            "negative_prompt_embeds": prompts.negative_prompt_embeds,
+            **prompts.extra,
+        }
+        size = min(settings.max_batch or len(low), len(low))
+        batches = [slice(start, start + size) for start in range(0, len(low), size)]
+        parts = []
+        for number, rows in enumerate(batches):
+            part = {name: states[rows] for name, states in text.items()}
+            report = self._reporting(on_step, number, len(batches))
+            parts.append(self._translate(low[rows], part, generators[rows], settings, report))
+        return torch.cat(parts)
+
+    def _reporting(self, on_step: StepCallback | None, number: int, batches: int) -> Callable[[Tensor], None]:
+        """Reports the steps of one of several batches, when it is called with latents (B, ...) after each of them."""
+        steps = itertools.count(1)
+
+        def report(latents: Tensor) -> None:
+            total = len(self.pipe.scheduler.timesteps)
+            if on_step is not None:
+                on_step(number * total + next(steps), batches * total, latents)
+
+        return report
+
+    def _translate(
+        self,
+        video: Tensor,
+        text: Texts,
+        generators: Sequence[torch.Generator],
+        settings: TranslationSettings,
+        report: Callable[[Tensor], None],
+    ) -> Tensor:
+        """Translates some samples (B, 3, F, h, w) at once; returns (B, 3, F, H, W), on the CPU."""
+        assert settings.level is not None, "checked by `check_expert_settings`"
+        pipe, family = self.pipe, self.family
+        device = pipe._execution_device
+        shown = resized(video, settings.height, settings.width)
+        multiples = {"frame_multiple": family.frame_multiple(pipe), "size_multiple": family.size_multiple(pipe)}
+        whole = padded(shown, **multiples)
+        pipe.scheduler = started_at(self.scheduler, settings.level)
+        try:
+            clean = family.encode(pipe, whole.to(device))
+            latents = noised(self.scheduler, clean, randn(clean.shape, generators).to(clean), settings.level)
+            out = family.denoise(
+                pipe,
+                latents,
+                {name: states.to(device) for name, states in text.items()},
+                size=(whole.shape[2], whole.shape[3], whole.shape[4]),
+                steps=settings.num_inference_steps,
+                guidance=settings.guidance_scale,
+                generators=generators,
+                on_step=report,
+            )
+            drawn = family.decode(pipe, out)
+        finally:
+            pipe.maybe_free_model_hooks()
+        return cropped(drawn, video.shape[2], settings.height, settings.width).float().cpu()
+
+
+def load_expert(
+    part: Part, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
+) -> DiffusersExpert:
+    """Loads an expert without its text encoders.
+
+    Args:
+        part: Its files.
+        dtype: Precision of the networks.
+        device: Where they go.
+        variant: Weight files to prefer.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, or does not fit the others.
+    """
+    assert part.expert is not None
+    family = part.expert.row.family()()
+    names = [name for name in part.expert.classes if not name.startswith(("text_encoder", "tokenizer"))]
+    return DiffusersExpert(load_pipeline(part, family, names, dtype=dtype, device=device, variant=variant), family)
+
+
+def check_expert_settings(expert: Expert, settings: TranslationSettings) -> None:
+    """Makes sure that an expert can work with some settings; loads nothing.
+
+    Raises:
+        InputError: It cannot.
+    """
+    row, level = expert.row, settings.level
+    if level is None:
+        raise InputError(f"the expert {row.name!r} needs a noise level to start at; give translation.level")
+    if level > row.max_level:
+        raise InputError(
+            f"the expert {row.name!r} was trained on noise levels up to {row.max_level:g}, and translation.level "
+            f"{level:g} is above; give at most {row.max_level:g}"
+        )
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    for name, remedy in _ONLY_OURS.items():
+        if getattr(settings, name) != defaults[name]:
+            raise InputError(f"translation.{name} is for the cascade's own expert, not for {row.name!r}; {remedy}")
+
+
+_ONLY_OURS = {
+    "strength": "give translation.level",
+    "scheduler": "leave it at 'checkpoint'",
+    "guidance_interval": "leave it out",
+}
+"""Settings of the translation that foreign pipelines do not know, and what to do about them."""

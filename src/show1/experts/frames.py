@@ -1,0 +1,35 @@
+"""Brings videos to the lengths and sizes that a latent model takes, and back."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from show1.diffusion import fold_frames, unfold_frames
+
+
+def resized(video: Tensor, height: int, width: int) -> Tensor:
+    """Resizes frames (B, 3, F, h, w), smoothed where they get smaller; returns (B, 3, F, H, W) in [-1, 1]."""
+    if video.shape[-2:] == (height, width):
+        return video.clamp(-1, 1)
+    frames = F.interpolate(fold_frames(video), size=(height, width), mode="bicubic", antialias=True)
+    return unfold_frames(frames.clamp(-1, 1), len(video))
+
+
+def padded(video: Tensor, *, frame_multiple: int, size_multiple: int) -> Tensor:
+    """Appends copies of the last frame, and of the last row and column of pixels.
+
+    Args:
+        video: (B, 3, F, H, W).
+        frame_multiple: M such that the model takes M * k + 1 frames.
+        size_multiple: What heights and widths have to be multiples of.
+
+    Returns:
+        (B, 3, F', H', W'), the smallest that the model takes.
+    """
+    frames, height, width = video.shape[2:]
+    right, bottom, after = -width % size_multiple, -height % size_multiple, -(frames - 1) % frame_multiple
+    return F.pad(video, (0, right, 0, bottom, 0, after), mode="replicate")
+
+
+def cropped(video: Tensor, frames: int, height: int, width: int) -> Tensor:
+    """Undoes `padded`: the first frames, rows and columns of (B, 3, F', H', W')."""
+    return video[:, :, :frames, :height, :width]

@@ -1,0 +1,200 @@
+"""Loads the components of an expert's folder, and puts them together to a pipeline of diffusers."""
+
+import inspect
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from torch import nn
+
+from show1.checkpoints.loading import Problem, check_weights, read_network_config, read_scheduler_config
+from show1.checkpoints.locate import Part
+from show1.checkpoints.weight_files import find_weights, weight_variants
+from show1.errors import CheckpointError, Show1Error, reason_of
+from show1.experts.family import ExpertFamily
+from show1.limits import MAX_NOISE_TIMESTEPS
+from show1.stage_table import Component
+from show1.text.encoder import load_tokenizer
+
+
+def load_pipeline(
+    part: Part,
+    family: ExpertFamily,
+    names: Iterable[str],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None = None,
+) -> Any:
+    """Loads some components of an expert and puts them into its pipeline, whose other components are None.
+
+    Args:
+        part: The files.
+        family: The family.
+        names: The components to load.
+        dtype: Precision of the networks.
+        device: Where they go.
+        variant: Weight files to prefer.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, or does not fit the others.
+    """
+    expert, wanted = part.expert, set(names)
+    assert expert is not None
+    known = inspect.signature(family.pipeline_class.__init__).parameters
+    components: dict[str, Any] = {name: None for name, p in known.items() if p.default is p.empty and name != "self"}
+    with _quiet(), _explained(part.path):
+        for component in expert.components:
+            if component.name in wanted:
+                components[component.name] = _load(part, component, family, dtype, torch.device(device), variant)
+            else:
+                components[component.name] = None
+        pipe = family.build(components, dict(expert.options))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def find_class(part: Part, component: Component) -> Any:
+    """The class of a component, as `model_index.json` names it.
+
+    Raises:
+        CheckpointError: diffusers and transformers have no such class.
+    """
+    assert part.expert is not None
+    library, name = part.expert.classes[component.name]
+    found = getattr({"diffusers": diffusers, "transformers": transformers}[library], name, None)
+    bases = (diffusers.ModelMixin, transformers.PreTrainedModel)
+    if isinstance(found, type) and issubclass(found, bases):
+        return found
+    raise CheckpointError(
+        f"{part.path}: model_index.json names the class {name!r} for {component.name}, which is no network of "
+        f"{library}; correct it, or update {library}"
+    )
+
+
+def check_component(part: Part, component: Component, variant: str | None) -> list[Problem]:
+    """Compares the weight files of a component with its config, or reads a small component whole.
+
+    Raises:
+        CheckpointError: A file cannot be read.
+    """
+    folder = part.path / component.name
+    if component.kind == "scheduler":
+        _build_scheduler(folder)
+    elif component.kind == "tokenizer":
+        load_tokenizer(folder)
+    if not component.has_weights:
+        return []
+    model = _build_empty(find_class(part, component), folder)
+    tied = frozenset(name for group in _tied(model) for name in group)
+    return check_weights(model, find_weights(folder, variant), optional=tied)
+
+
+def _load(
+    part: Part,
+    component: Component,
+    family: ExpertFamily,
+    dtype: torch.dtype,
+    device: torch.device,
+    variant: str | None,
+) -> Any:
+    folder = part.path / component.name
+    if component.kind == "scheduler":
+        return _build_scheduler(folder)
+    if component.kind == "tokenizer":
+        return load_tokenizer(folder)
+    cls = find_class(part, component)
+    read_network_config(folder / "config.json")
+    files = find_weights(folder, variant)
+    if files[0].suffix == ".bin":
+        raise CheckpointError(
+            f"{files[0]} is a pickle, and experts are read from safetensors; convert it "
+            f"(`show1 models convert {folder}`)"
+        )
+    own = next(v for (_, v), group in weight_variants([file.name for file in files]).items() if group)
+    precision = torch.float32 if component.name in family.float32 else dtype
+    model, info = cls.from_pretrained(
+        folder,
+        **({"torch_dtype": precision} if issubclass(cls, diffusers.ModelMixin) else {"dtype": precision}),
+        variant=own,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    faults = [*info["missing_keys"], *info["mismatched_keys"], *info.get("error_msgs", ())]
+    if faults:
+        raise CheckpointError(f"{folder} lacks {faults[0]}, or holds it in another shape; download the model again")
+    return model.to(device).eval()
+
+
+def _build_scheduler(folder: Path) -> diffusers.SchedulerMixin:
+    config = read_scheduler_config(folder)
+    cls: Any = getattr(diffusers, str(config.get("_class_name")), None)
+    steps = config.get("num_train_timesteps", 1000)
+    if not (isinstance(cls, type) and issubclass(cls, diffusers.SchedulerMixin)):
+        raise CheckpointError(
+            f"{folder} names the class {config.get('_class_name')!r}, which is no scheduler of diffusers "
+            f"{diffusers.__version__}; correct `_class_name` in scheduler_config.json, or update diffusers"
+        )
+    if not (isinstance(steps, int) and 0 < steps <= MAX_NOISE_TIMESTEPS):
+        raise CheckpointError(f"{folder}: num_train_timesteps must be from 1 to {MAX_NOISE_TIMESTEPS}, got {steps!r}")
+    with _explained(folder):
+        scheduler: diffusers.SchedulerMixin = getattr(cls, "from_config")(config)  # noqa: B009
+    return scheduler
+
+
+def _build_empty(cls: Any, folder: Path) -> nn.Module:
+    """Makes a network from its config on the meta device."""
+    config = read_network_config(folder / "config.json")
+    with _quiet(), _explained(folder), torch.device("meta"):
+        if issubclass(cls, diffusers.ModelMixin):
+            model: nn.Module = cls.from_config({k: v for k, v in config.items() if k != "_class_name"})
+        else:
+            model = cls(cls.config_class.from_dict(config))
+    return model
+
+
+def _tied(model: nn.Module) -> list[list[str]]:
+    """Groups of names that are one tensor: embeddings that are used twice."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    known = getattr(model, "_tied_weights_keys", None) or {}
+    pairs = [[name, other] for name, other in known.items()] if isinstance(known, dict) else [list(known)]
+    return [group for group in names.values() if len(group) > 1] + pairs
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong while a network is made of files into an error that names them."""
+    try:
+        yield
+    except (Show1Error, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # whatever goes wrong here, the files asked for
+        raise CheckpointError(
+            f"{folder} cannot be loaded ({reason_of(error):.300}); check it with `show1 models verify`"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what diffusers and transformers say about configs and progress while they load."""
+    loggers = [logging.getLogger("diffusers"), logging.getLogger("transformers")]
+    levels = [logger.level for logger in loggers]
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if shown:
+            transformers.utils.logging.enable_progress_bar()

@@ -1,0 +1,100 @@
+"""The text states of an expert, by its own text encoders."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from show1.checkpoints.locate import Part
+from show1.experts.family import Texts
+from show1.experts.loading import load_pipeline
+from show1.files import cached_sha256, sha256_of_text
+from show1.runtime import empty_cache
+from show1.stages import PromptEmbeddings
+from show1.text.embedding_cache import EmbeddingCache
+
+
+class ExpertText:
+    """The text encoders and tokenizers of an expert. They are read when the first prompt is not in the cache."""
+
+    def __init__(
+        self,
+        part: Part,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        variant: str | None = None,
+        cache: EmbeddingCache | None = None,
+    ) -> None:
+        """Takes the files of an expert.
+
+        Args:
+            part: The files.
+            dtype: Precision of the text encoders.
+            device: Where they compute.
+            variant: Weight files to prefer.
+            cache: Text states on disk; None to keep none.
+        """
+        assert part.expert is not None
+        self._part, self._expert = part, part.expert
+        self._family = part.expert.row.family()()
+        self._place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant}
+        self._cache = cache
+        self._pipe: Any = None
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the text encoders are in memory."""
+        return self._pipe is not None
+
+    def free(self) -> None:
+        """Drops the text encoders from memory; they are read again when they are needed."""
+        if self._pipe is not None:
+            self._pipe = None
+            empty_cache(self._place["device"])
+
+    def embed(self, prompts: Sequence[str], negative_prompts: Sequence[str]) -> PromptEmbeddings:
+        """Encodes B prompts and what to avoid in each, one text at a time; see `PromptEmbeddings` for the shapes."""
+        states = {text: self._encode_one(text) for text in dict.fromkeys((*prompts, *negative_prompts))}
+        found = {
+            f"{prefix}{name}": torch.cat([states[text][name] for text in texts])
+            for prefix, texts in (("", prompts), ("negative_", negative_prompts))
+            for name in states[prompts[0]]
+        }
+        return PromptEmbeddings(
+            prompt_embeds=found.pop("prompt_embeds"),
+            negative_prompt_embeds=found.pop("negative_prompt_embeds"),
+            extra=found,
+        )
+
+    @functools.cached_property
+    def _identity(self) -> str:
+        """Hash of all files of the text encoders and tokenizers."""
+        folders = [self._part.path / name for name in self._names]
+        files = sorted(file for folder in folders for file in folder.iterdir() if file.is_file())
+        return sha256_of_text("\n".join(f"{f.parent.name}/{f.name} {cached_sha256(f)}" for f in files))
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for name in self._expert.classes if name.startswith(("text_encoder", "tokenizer"))]
+
+    def _encode_one(self, text: str) -> Texts:
+        """The states of one text, (1, ...) each; all or none of them are in the cache."""
+        device, cache, keys = self._place["device"], self._cache, {}
+        if cache is not None:
+            place = {"dtype": self._place["dtype"], "device": device.type, "max_tokens": self._family.text_length}
+            keys = {
+                n: cache.key(encoder=f"{self._identity} {n}", prompt=text, **place) for n in self._family.text_states
+            }
+            known = {name: cache.get(key) for name, key in keys.items()}
+            if all(states is not None for states in known.values()):
+                return {name: states.to(device) for name, states in known.items() if states is not None}
+        if self._pipe is None:
+            self._pipe = load_pipeline(self._part, self._family, self._names, **self._place)
+        with torch.no_grad():
+            states: Texts = self._family.text_of(self._pipe, text)
+        if cache is not None:
+            for name, key in keys.items():
+                cache.put(key, states[name])
+        return states

@@ -1,0 +1,177 @@
+"""`--expert`: folders of the published layouts of latent video models in place of the translation."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from show1 import Show1Pipeline
+from show1.checkpoints.hub import select_files
+from show1.expert_table import EXPERTS, read_expert
+from show1.generation.run import Run
+from show1.video import Video
+from tests.cli.conftest import Show1, signalled_at
+from tests.experts.tiny_experts import build_cogvideox, build_wan
+
+SMALL = [
+    "--set",
+    "translation.height=18",
+    "--set",
+    "translation.width=26",
+    "--set",
+    "translation.num_inference_steps=4",
+]
+
+
+@pytest.fixture(scope="session", params=["wan", "wan-2.2-low-noise", "cogvideox"])
+def expert(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param) / "expert"
+    if request.param == "cogvideox":
+        return build_cogvideox(folder)
+    return build_wan(folder, low_noise_only=request.param != "wan")
+
+
+@pytest.fixture(scope="session")
+def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Wan. Not to be changed: copy it first."""
+    return build_wan(tmp_path_factory.mktemp("wan") / "expert")
+
+
+def test_a_video_by_an_expert_its_record_and_its_repetition(show1: Show1, cascade: Path, expert: Path) -> None:
+    made = show1("generate", "a panda", "-m", cascade, "--expert", expert, *SMALL, "--seed", 3, "-o", "a.mkv", "--json")
+    assert made.code == 0, made.err
+    video = Video.load("a.mkv")
+    assert video.frames.shape == (5, 18, 26, 3) and video.fps == 4
+    row = read_expert(json.loads((expert / "model_index.json").read_text()), expert).row
+    settings = video.metadata["settings"]["translation"]
+    assert settings["level"] == row.settings["level"] and settings["guidance_scale"] == row.settings["guidance_scale"]
+    assert video.metadata["model"]["model"]["translation"] == str(expert)
+    files = Run.open(made.json["run"]).manifest.model.files
+    network = "transformer_2" if row.unused else "transformer"
+    assert f"translation/{network}/diffusion_pytorch_model.safetensors" in files
+    assert {name.split("/")[1] for name in files if name.startswith("translation/")} == {network, "vae", "text_encoder"}
+
+    again = show1("generate", "--from", "a.mkv", "-o", "b.mkv", "--run", "again", "--quiet")
+    assert again.code == 0, again.err
+    first, second = (Run.open(run).load("translation") for run in (made.json["run"], "again"))
+    assert torch.equal(first, second)
+
+
+def test_the_files_of_an_expert_are_checked(show1: Show1, expert: Path, tmp_path: Path) -> None:
+    sound = show1("models", "verify", f"translation={expert}")
+    assert sound.code == 0 and "all is well" in sound.out, sound.out
+    broken = shutil.copytree(expert, tmp_path / "broken")
+    file = next(broken.glob("transformer*/*.safetensors"))
+    weights = load_file(file)
+    weights.pop("proj_out.weight")
+    save_file(weights, file, metadata={"format": "pt"})
+    found = show1("models", "verify", f"translation={broken}", "--deep")
+    assert found.code == 1 and "lacks proj_out.weight" in found.out
+    shutil.rmtree(broken / "vae")
+    missing = show1("generate", "x", "-m", f"translation={broken}", "--start-from", "translation", "--video", "a.mkv")
+    assert missing.code != 0
+    with pytest.raises(Exception, match=r"vae is missing; download the model again"):
+        Show1Pipeline.from_pretrained({"translation": str(broken)})
+
+
+def test_a_kill_loses_nothing(show1: Show1, cascade: Path, wan: Path) -> None:
+    command = ["generate", "a panda", "-m", cascade, "--expert", wan, *SMALL, "--seed", 3]
+    whole = show1(*command, "-o", "whole.mkv", "--run", "whole", "--quiet")
+    assert whole.code == 0, whole.err
+    with signalled_at("super_resolution: done"):
+        stopped = show1(*command, "-o", "stopped.mkv", "--run", "stopped")
+    assert stopped.code == 130 and "show1 resume stopped" in stopped.err
+    assert Run.open("stopped").finished_stages == ("keyframes", "interpolation", "super_resolution")
+    resumed = show1("resume", "stopped", "--quiet")
+    assert resumed.code == 0 and resumed.out == "stopped.mkv\n", resumed.err
+    assert torch.equal(Run.open("stopped").load("translation"), Run.open("whole").load("translation"))
+
+
+REFUSED = {
+    "level": (["--set", "translation.level=0.9"], "trained on noise levels up to 0.875, and translation.level 0.9"),
+    "no level": (["--set", "translation.level=none"], "needs a noise level to start at; give translation.level"),
+    "strength": (["--set", "translation.strength=0.5"], "translation.strength is for the cascade's own expert"),
+    "scheduler": (["--set", "translation.scheduler=ddim"], "translation.scheduler is for the cascade's own expert"),
+    "range": (["--set", "translation.level=1.5"], "level must be more than 0, at most 1, got 1.5"),
+    "twice": (["--from", "a.mkv"], "--expert makes another video than that of --from"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_an_expert_cannot_do_is_refused(
+    show1: Show1, cascade: Path, tmp_path: Path, case: str, whole: Path
+) -> None:
+    folder = build_wan(tmp_path / "low", low_noise_only=True)
+    shutil.copyfile(whole, "a.mkv")
+    options, message = REFUSED[case]
+    refused = show1("generate", "x", *(() if case == "twice" else ("-m", cascade)), "--expert", folder, *options)
+    assert refused.code == 2 and message in refused.err, refused.err
+    assert not Path("runs").exists()
+
+
+def test_a_pipeline_of_no_family_is_refused_by_name(show1: Show1, cascade: Path, wan: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(wan, tmp_path / "other")
+    index = json.loads((other / "model_index.json").read_text())
+    (other / "model_index.json").write_text(json.dumps({**index, "_class_name": "MochiPipeline"}))
+    refused = show1("generate", "x", "-m", cascade, "--expert", other)
+    assert refused.code != 0 and "pipeline of the class 'MochiPipeline'" in refused.err and "WanPipeline" in refused.err
+    (other / "model_index.json").write_text(json.dumps({**index, "vae": ["my_code", "AutoencoderKLWan"]}))
+    refused = show1("generate", "x", "-m", cascade, "--expert", other)
+    assert refused.code != 0 and "the library 'my_code' for vae" in refused.err
+
+
+def test_the_cascades_own_expert_begins_at_a_level_too(show1: Show1, cascade: Path) -> None:
+    made = show1(
+        "generate", "x", "-m", cascade, "--set", "translation.level=0.5", "--seed", 1, "-o", "a.mkv", "--quiet"
+    )
+    assert made.code == 0, made.err
+    assert Video.load("a.mkv").metadata["settings"]["translation"]["level"] == 0.5
+    high = show1("generate", "x", "-m", cascade, "--set", "translation.level=0.95", "-o", "b.mkv")
+    assert high.code == 2 and "trained on noise levels up to 0.893" in high.err
+
+
+def test_each_prompt_may_tell_the_expert_something_of_its_own(cascade: Path, wan: Path) -> None:
+    where = {**dict.fromkeys(("keyframes", "interpolation", "super_resolution"), str(cascade)), "translation": str(wan)}
+    pipe = Show1Pipeline.from_pretrained(where)
+    settings = {"translation": {"height": 16, "width": 16, "num_inference_steps": 2}}
+    both = pipe(
+        ["a cat", "a dog"], expert_prompt=["a cat, in fur", ""], seed=[1, 2], settings=settings, output_type="pt"
+    )
+    alone = pipe("a cat", seed=1, settings={"translation": {**settings["translation"], "prompt": "a cat, in fur"}})
+    plain = pipe("a cat", seed=1, settings=settings, output_type="pt")
+    assert abs(Video.from_tensor(both[0], fps=4).frames.astype(int) - alone.frames).max() <= 1
+    assert not torch.equal(both[0], plain)
+    torch.testing.assert_close(both[1], pipe("a dog", seed=2, settings=settings, output_type="pt"), atol=1e-4, rtol=0)
+
+
+def test_a_saved_cascade_keeps_its_expert(cascade: Path, wan: Path, tmp_path: Path) -> None:
+    where = {**dict.fromkeys(("keyframes", "interpolation", "super_resolution"), str(cascade)), "translation": str(wan)}
+    pipe = Show1Pipeline.from_pretrained(where)
+    settings = {"translation": {"height": 16, "width": 16, "num_inference_steps": 2}}
+    pipe.save_pretrained(tmp_path / "saved", settings=settings)
+    saved = Show1Pipeline.from_pretrained(tmp_path / "saved")
+    assert saved.settings.translation.num_inference_steps == 2 and saved.settings.translation.level == 0.7
+    asked = {"seed": 1, "output_type": "pt"}
+    assert torch.equal(saved("a cat", **asked), pipe("a cat", settings=settings, **asked))
+
+
+def test_of_wan_2_2_only_the_low_noise_network_is_fetched() -> None:
+    index = {
+        "_class_name": "WanPipeline",
+        "boundary_ratio": 0.875,
+        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+        "text_encoder": ["transformers", "UMT5EncoderModel"],
+        "tokenizer": ["transformers", "T5TokenizerFast"],
+        "transformer": ["diffusers", "WanTransformer3DModel"],
+        "transformer_2": ["diffusers", "WanTransformer3DModel"],
+        "vae": ["diffusers", "AutoencoderKLWan"],
+    }
+    expert = read_expert(index, "Wan-AI/Wan2.2-T2V-A14B-Diffusers")
+    assert expert.row is EXPERTS["wan-2.2-low-noise"]
+    shards = [f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    files = [f"{name}/{file}" for name in ("transformer", "transformer_2") for file in (*shards, "config.json")]
+    chosen = select_files(["model_index.json", *files], [c.name for c in expert.components], None)
+    assert chosen == ["model_index.json", *(f"transformer_2/{name}" for name in ("config.json", *shards))]
