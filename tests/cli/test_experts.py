@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -175,3 +176,37 @@ def test_of_wan_2_2_only_the_low_noise_network_is_fetched() -> None:
     files = [f"{name}/{file}" for name in ("transformer", "transformer_2") for file in (*shards, "config.json")]
     chosen = select_files(["model_index.json", *files], [c.name for c in expert.components], None)
     assert chosen == ["model_index.json", *(f"transformer_2/{name}" for name in ("config.json", *shards))]
+
+
+def test_an_expert_redraws_a_video_of_the_users(show1: Show1, wan: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (7, 30, 70, 3), dtype=np.uint8)
+    Video(frames=frames, fps=12.0).save("clip.mkv")
+    settings = ["--set", "translation.num_inference_steps=3", "--seed", 1]
+    plan = show1("refine", "clip.mkv", "--prompt", "a cat", "--expert", wan, "--dry-run", "--json").json
+    assert (plan["frames"], plan["height"], plan["width"], plan["fps"]) == (7, 416, 960, 12.0)
+    small = [*settings, "--set", "translation.height=32", "--set", "translation.width=72", "--level", 0.4]
+    made = show1("refine", "clip.mkv", "-p", "a cat", "--expert", wan, *small, "-o", "out.mkv", "--quiet")
+    assert made.code == 0, made.err
+    video = Video.load("out.mkv")
+    assert video.frames.shape == (7, 32, 72, 3) and video.fps == 12.0
+    assert video.metadata["settings"]["translation"]["level"] == 0.4 and video.metadata["stages"] == ["translation"]
+    refused = show1("refine", "clip.mkv", "--expert", wan)
+    assert refused.code == 2 and "give --prompt TEXT" in refused.err
+
+
+@pytest.mark.parametrize("stage", ["translation", "super_resolution"])
+def test_a_stage_of_the_cascade_redraws_a_video_of_the_users(
+    show1: Show1, cascade: Path, whole: Path, stage: str
+) -> None:
+    made = show1("refine", whole, "-m", cascade, "--stage", stage, "--seed", 1, "-o", "out.mkv", "--quiet")
+    assert made.code == 0, made.err
+    video = Video.load("out.mkv")
+    assert video.frames.shape == ((5, 24, 40, 3) if stage == "translation" else (5, 16, 32, 3))
+    assert video.metadata["prompt"] == "a panda" and video.metadata["stages"] == [stage]
+
+
+def test_what_cannot_be_refined_is_refused(show1: Show1, whole: Path) -> None:
+    assert "works on no video" in show1("refine", whole, "--stage", "keyframes").err
+    assert "not of 'super_resolution'" in show1("refine", whole, "--stage", "super_resolution", "--expert", "x/y").err
+    missing = show1("refine", "nothing.mp4", "--prompt", "x")
+    assert missing.code == 2 and "no such file" in missing.err

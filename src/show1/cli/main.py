@@ -17,6 +17,7 @@ from show1.cli.failures import RUNTIME, STOPPED, report
 from show1.cli.generate import generate
 from show1.cli.inspect import inspect
 from show1.cli.models import models
+from show1.cli.refine import refine
 from show1.cli.resume import resume
 from show1.cli.serve import keys, serve
 from show1.cli.stopping import Stopped, interrupted_by_signals
@@ -31,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(generate)
+app.command()(refine)
 app.command()(resume)
 app.command()(inspect)
 app.add_typer(models, name="models")

@@ -1,0 +1,127 @@
+"""`show1 refine`."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from show1.cli.flags import MemoryFlag, Overwrite, Quiet, Sheet, VideoAsJson
+from show1.cli.jobs import Job
+from show1.cli.making import make_all
+from show1.cli.plan import show_plan
+from show1.cli.session import load_pipeline
+from show1.cli.settings import Change, parse_adapters, parse_change, parse_model
+from show1.config import StageName
+from show1.errors import InputError
+from show1.files import user_path
+from show1.generation.output import OutputFile, absolute
+from show1.generation.request import check_prompt
+from show1.stage_table import STAGE_TABLE
+
+if TYPE_CHECKING:
+    from show1.generation.pipeline import Show1Pipeline
+    from show1.video import Video
+
+
+def refine(
+    clip: Annotated[str, typer.Argument(metavar="VIDEO", help="The video: a file of any length and size.")],
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", "-p", metavar="TEXT", help="What it shows. By default what a video by show1 says."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Video to write. By default VIDEO-refined.mp4."),
+    ] = None,
+    expert: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Latent video model of diffusers that redraws it (docs/experts.md)."),
+    ] = None,
+    stage: Annotated[
+        StageName, typer.Option(metavar="STAGE", help="Stage that redraws it: translation or super_resolution.")
+    ] = "translation",
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="MODEL", help="Model whose stage it is, without --expert.")
+    ] = "mini",
+    level: Annotated[
+        float | None,
+        typer.Option(
+            help="Noise to start from, above 0 and at most 1: less keeps more of the video. translation only."
+        ),
+    ] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option(metavar="FILE[:WEIGHT]", help="Adapter of the stage; can be repeated.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Whole number. By default a random one.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a stage; can be repeated."),
+    ] = None,
+    run: Annotated[str | None, typer.Option(metavar="DIR", help="Run folder. By default a new one in runs/.")] = None,
+    memory: MemoryFlag = "auto",
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Precision of the networks, such as bfloat16.")] = None,
+    sheet: Sheet = None,
+    codec: Annotated[str | None, typer.Option(help="Codec, as for `show1 generate`.")] = None,
+    quality: Annotated[int | None, typer.Option(help="Quality of lossy formats, from 0 to 100.")] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: VideoAsJson = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved settings, but make nothing.")] = False,
+) -> None:
+    """Redraw a video of yours: details by the translation, or size by the super-resolution.
+
+    Examples:
+
+    \b
+      show1 refine clip.mp4 --prompt "a panda spins over the snow"
+      show1 refine clip.mp4 --prompt "a dog runs along the beach" --expert THUDM/CogVideoX-2b --level 0.5
+      show1 refine small.mp4 --prompt "a panda" --stage super_resolution -o large.mp4
+
+    It is `show1 generate --start-from STAGE --until STAGE --video VIDEO`, with sizes that suit the video.
+    """
+    from show1.video import Video
+
+    file = user_path(clip, "VIDEO")
+    changes = [parse_change(pair) for pair in set_ or ()]
+    if not STAGE_TABLE[stage].needs_video:
+        raise InputError(f"the stage {stage!r} works on no video; use `show1 generate`")
+    if level is not None:
+        changes.append(Change((stage, "level"), level))
+    if expert is not None and not STAGE_TABLE[stage].takes_experts:
+        raise InputError(f"an expert takes the place of the translation, not of {stage!r}; leave out --expert")
+    how: dict[str, Any] = {"overwrite": overwrite, "codec": codec, "quality": quality}
+    how["sheet"] = None if sheet is None else absolute(sheet)
+    path = absolute(output if output is not None else f"{file.stem}-refined.mp4")
+    options = {"seed": seed, "count": 1, "start_from": stage, "until": stage}
+    runs = None if run is None else user_path(run, "--run")
+    video = Video.load(file)
+    job = Job(prompt=_prompt(prompt, video), output=OutputFile(path=path, **how), run=runs, options=options)
+    job.probe()
+    named = {stage: expert} if expert is not None else parse_model(model)
+    place: dict[str, Any] = {"device": device, "dtype": dtype, "memory": memory, "stages": [stage]}
+    pipe = load_pipeline(named, quiet=quiet or as_json, **place)
+    for choice in parse_adapters(adapter) or ():
+        pipe.adapters.load(**choice)
+    request = job.request(pipe, None, [*_suiting(pipe, stage, video), *changes], video)
+    _, height, width, fps = request.final_shape
+    job.probe((height, width), fps)
+    if dry_run:
+        show_plan(pipe, request, job.output, clip_frames=len(video), as_json=as_json)
+        return
+    make_all(pipe, [(job, request)], video, several=False, repeated=None, quiet=quiet, as_json=as_json)
+
+
+def _suiting(pipe: "Show1Pipeline", stage: StageName, video: "Video") -> list[Change]:
+    """Settings that suit the video's size."""
+    from show1.generation.refining import refine_settings
+
+    found = refine_settings(pipe, stage, *video.frames.shape[1:3])
+    return [Change((name, option), value) for name, options in found.items() for option, value in options.items()]
+
+
+def _prompt(prompt: str | None, video: "Video") -> str:
+    text = prompt if prompt is not None else video.metadata.get("prompt")
+    if not isinstance(text, str):
+        raise InputError("the video does not say what it shows; give --prompt TEXT")
+    check_prompt(text)
+    return text
