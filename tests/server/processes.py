@@ -1,6 +1,7 @@
 """Real workers and a real PostgreSQL for the tests of the server."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+
+import httpx2
 
 T = TypeVar("T")
 
@@ -62,6 +65,28 @@ class Process:
 def worker(data: Path, *words: str) -> Process:
     """Starts a worker on a data folder."""
     return Process("worker", "--data", str(data), "--look", "0.5", *words, log=data.parent / "worker.log")
+
+
+def serve(data: Path, *words: str) -> tuple[Process, str]:
+    """Starts a server on any free port; returns it and its address."""
+    log = data.parent / f"serve-{time.time_ns()}.log"
+    server = Process("serve", "--port", "0", "--data", str(data), *words, log=log)
+
+    def address() -> str | None:
+        assert server.runs, log.read_text()
+        found = re.search(r"^http://\S+:\d+$", log.read_text(), re.MULTILINE)
+        return found and found[0]
+
+    where = wait_for(address)
+    wait_for(lambda: _answers(where))
+    return server, where
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx2.get(f"{address}/health").status_code == 200
+    except httpx2.TransportError:
+        return False
 
 
 def wait_for(what: Callable[[], T | None], seconds: float = 180, *, every: float = 0.05) -> T:

@@ -1,0 +1,405 @@
+// The page of a show1 server. It uses the public API and its events, and nothing else.
+
+const NAMES = { keyframes: "Keyframes", interpolation: "Interpolation", super_resolution: "Super-resolution", translation: "Translation" };
+const EXAMPLES = ["a panda spins over the snow", "a cat moves left over the grass", "a dog grows over the beach", "a fox moves up over the night sky"];
+const SECONDS_OF_GROUP = 20; // drafts that were asked for together
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+const $ = (id) => document.getElementById(id);
+const videos = new Map(); // video objects by id
+const tiles = new Map(); // what shows each of them, by id
+const chosen = new Set(); // ids to compare
+let model = null, events = null, watched = "", oldest = null;
+
+// Elements --------------------------------------------------------------------------------------------------------
+
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child != null));
+  return element;
+}
+
+const button = (text, onclick, attributes = {}) => make("button", { type: "button", onclick, ...attributes }, text);
+const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+const say = (text) => { $("live").textContent = text; };
+
+function player(source, label, controls = false) {
+  const video = make("video", { src: source, loop: true, playsinline: true, controls, preload: "auto", "aria-label": label });
+  video.muted = true;
+  if (!still.matches) video.autoplay = true;
+  return video;
+}
+
+function duration(seconds) {
+  if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
+  return seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+// The API ---------------------------------------------------------------------------------------------------------
+
+async function call(method, path, body) {
+  const options = { method, headers: {} };
+  if (body instanceof FormData) options.body = body;
+  else if (body !== undefined) {
+    options.body = JSON.stringify(body);
+    options.headers["Content-Type"] = "application/json";
+  }
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new Error("The server cannot be reached. Is it still running?");
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (response.status === 401) askForKey();
+  if (!response.ok) throw new Error(answer.error?.message ?? `The server answered ${response.status}.`);
+  return answer;
+}
+
+async function attempt(work) {
+  try {
+    fail("");
+    return await work();
+  } catch (error) {
+    fail(error.message);
+  }
+}
+
+function fail(message) {
+  $("error").textContent = message;
+  $("error").hidden = !message;
+  if (message) $("error").scrollIntoView({ block: "nearest" });
+}
+
+function askForKey() {
+  if (!$("login").open) $("login").showModal();
+}
+
+$("login-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    const body = JSON.stringify({ key: $("key").value.trim() });
+    const response = await fetch("/v1/session", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    if (!response.ok) throw new Error((await response.json()).error.message);
+    $("login").close();
+    start();
+  } catch (error) {
+    $("login-error").textContent = error.message;
+    $("login-error").hidden = false;
+  }
+});
+
+// Asking ----------------------------------------------------------------------------------------------------------
+
+function wanted() {
+  const number = (id) => ($(id).value === "" ? undefined : Number($(id).value));
+  const keyframes = { num_frames: number("frames"), num_inference_steps: number("steps"), guidance_scale: number("guidance") };
+  return {
+    prompt: $("prompt").value.trim(),
+    negative_prompt: $("negative").value.trim() || undefined,
+    extra_params: { keyframes: Object.fromEntries(Object.entries(keyframes).filter(([, value]) => value !== undefined)) },
+  };
+}
+
+const firstSeed = () => ($("seed").value === "" ? Math.floor(Math.random() * 2 ** 31) : Number($("seed").value));
+
+async function ask(body) {
+  const video = await call("POST", "/v1/videos", body);
+  show(video);
+  return video;
+}
+
+$("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(async () => {
+    const seed = firstSeed(), count = Number($("count").value) || 1;
+    // One job per draft, so that each is shown as soon as it is done.
+    for (let i = 0; i < count; i++) await ask({ ...wanted(), until: model.stages[0], seed: seed + i });
+    say(`${count} drafts are being made.`);
+  });
+});
+
+$("whole").addEventListener("click", () => {
+  if (!$("ask").reportValidity()) return;
+  attempt(async () => { await ask({ ...wanted(), seed: firstSeed() }); say("The video is being made."); });
+});
+
+// One video -------------------------------------------------------------------------------------------------------
+
+const stagePath = (video, stage) => `/v1/videos/${video.id}/stages/${stage}`;
+const active = (video) => video.status === "queued" || video.status === "in_progress";
+
+function state(video) {
+  if (video.status === "completed") return "";
+  if (video.status === "failed") return video.error?.code === "cancelled" ? "Stopped" : `Failed: ${video.error?.message ?? "unknown"}`;
+  if (video.status === "queued") {
+    const left = video.seconds_left == null ? "" : `, about ${duration(video.seconds_left)}`;
+    return video.queue_position == null ? "Waiting" : `Waiting, place ${video.queue_position}${left}`;
+  }
+  const left = video.seconds_left == null ? "" : `, ${duration(video.seconds_left)} left`;
+  return video.stage in NAMES ? `${NAMES[video.stage]}${video.steps ? ` ${video.step}/${video.steps}` : ""}${left}` : "Starting";
+}
+
+// The picture of a stage: its video, a preview while it is computed, or nothing yet.
+function fillPicture(place, video, stage) {
+  const done = video.stages.find((each) => each.name === stage)?.finished;
+  const preview = !done && video.status === "in_progress" && stage === video.stages[0].name ? video.previews?.["1"] : null;
+  const key = done ? "done" : preview ? `preview ${preview}` : "nothing";
+  if (place.dataset.key === key) return;
+  place.dataset.key = key;
+  const label = `${NAMES[stage]} of: ${video.prompt}, seed ${video.seed}`;
+  if (done) place.replaceChildren(player(stagePath(video, stage), label));
+  else if (preview) {
+    const image = place.querySelector("img") ?? make("img", { alt: `Preview. ${label}` });
+    image.src = `/v1/videos/${video.id}/preview?at=${preview}`;
+    place.replaceChildren(image);
+  } else place.replaceChildren("");
+}
+
+function addTile(video) {
+  const isStrip = video.stages.length > 1;
+  const element = make("div", { class: "tile", role: "group", id: `v-${video.id}` });
+  const pictures = make("div", { class: isStrip ? "strip" : "" });
+  const places = new Map();
+  for (const stage of video.stages) {
+    const place = make("div", { class: "picture" }), caption = make("figcaption");
+    places.set(stage.name, { place, caption });
+    pictures.append(isStrip ? make("figure", {}, place, caption) : place);
+  }
+  const facts = make("span", { class: "facts" }), note = make("span", { class: "facts" });
+  const bar = make("progress", { max: 100, value: 0, "aria-label": "Progress" });
+  const pick = button("Finish this one", () => pickDraft(video.id), { class: "primary" });
+  const stop = button("Stop", () => attempt(async () => show(await call("POST", `/v1/videos/${video.id}/cancel`))));
+  const again = button("Continue", () => pickDraft(video.id));
+  const save = make("a", { class: "button", download: true }, "Download");
+  const box = make("input", { type: "checkbox", onchange: () => choose(video.id, box.checked) });
+  const compare = make("label", { class: "choose" }, box, "Compare");
+  const remove = button("Delete", () => attempt(() => forget(video.id)));
+  element.append(pictures, facts, bar, note, make("div", { class: "row" }, pick, again, save, stop, compare, remove));
+  const tile = { element, update };
+  tiles.set(video.id, tile);
+  function update() {
+    const now = videos.get(video.id);
+    for (const stage of now.stages) {
+      const { place, caption } = places.get(stage.name);
+      fillPicture(place, now, stage.name);
+      setText(caption, `${NAMES[stage.name]}${stage.seconds ? `, ${duration(stage.seconds)}` : ""}`);
+    }
+    const done = now.status === "completed", last = now.stages.at(-1).name;
+    const parts = now.stages.some((stage) => stage.finished), later = model && last !== model.stages.at(-1);
+    element.setAttribute("aria-label", `${isStrip ? "Video" : "Draft"}, seed ${now.seed}`);
+    setText(facts, isStrip ? `Seed ${now.seed} · ${now.num_frames ?? "?"} frames of ${now.size}` : `Seed ${now.seed}`);
+    setText(note, state(now));
+    note.className = now.status === "failed" && now.error?.code !== "cancelled" ? "error" : "facts";
+    bar.hidden = !active(now);
+    bar.value = now.progress;
+    pick.hidden = !(done && later);
+    again.hidden = now.status !== "failed";
+    again.textContent = parts ? "Continue" : "Try again";
+    save.hidden = !done;
+    if (done) save.href = `/v1/videos/${now.id}/content`;
+    stop.hidden = !active(now);
+    compare.hidden = !done;
+    remove.hidden = active(now);
+  }
+  return tile;
+}
+
+async function pickDraft(id) {
+  await attempt(async () => {
+    const video = await call("POST", `/v1/videos/${id}/continue`, { draft: 1 });
+    show(video);
+    say("The later stages are being made.");
+    tiles.get(video.id).element.scrollIntoView({ block: "nearest", behavior: still.matches ? "auto" : "smooth" });
+  });
+}
+
+async function forget(id) {
+  await call("DELETE", `/v1/videos/${id}`);
+  drop(id);
+  say("Deleted.");
+}
+
+function drop(id) {
+  videos.delete(id);
+  tiles.get(id)?.element.remove();
+  tiles.delete(id);
+  choose(id, false);
+  arrange();
+}
+
+// All videos ------------------------------------------------------------------------------------------------------
+
+function show(...given) {
+  for (const video of given) {
+    const before = videos.get(video.id);
+    videos.set(video.id, video);
+    (tiles.get(video.id) ?? addTile(video)).update();
+    if (before && active(before) && video.status === "completed") {
+      say(`${video.stages.length > 1 ? "The video" : "A draft"} of ${video.prompt} is ready, seed ${video.seed}.`);
+    }
+  }
+  arrange();
+  watch();
+}
+
+// Drafts of one prompt that were asked for together make a card, with what became of them below.
+function groups() {
+  const sorted = [...videos.values()].sort((a, b) => a.created_at - b.created_at || (a.id < b.id ? -1 : 1));
+  const found = [], place = new Map();
+  for (const video of sorted) {
+    const source = place.get(video.continued_from_video_id);
+    const drafts = video.stages.length === 1 && !video.continued_from_video_id;
+    const same = drafts && found.findLast((group) => group.drafts && group.prompt === video.prompt
+      && video.created_at - group.latest < SECONDS_OF_GROUP);
+    const group = source ?? (same || null) ?? { id: video.id, prompt: video.prompt, drafts, members: [] };
+    if (!group.members.length) found.push(group);
+    group.members.push(video);
+    if (drafts) group.latest = video.created_at;
+    place.set(video.id, group);
+  }
+  return found.reverse();
+}
+
+function arrange() {
+  const list = $("history"), cards = new Map([...list.children].map((card) => [card.dataset.id, card]));
+  const now = groups();
+  now.forEach((group, index) => {
+    const card = cards.get(group.id) ?? addCard(group);
+    cards.delete(group.id);
+    if (list.children[index] !== card) list.insertBefore(card, list.children[index] ?? null);
+    for (const video of group.members) {
+      const home = card.querySelector(video.stages.length > 1 ? ".wide" : ".grid"), { element } = tiles.get(video.id);
+      if (element.parentElement !== home) home.append(element);
+    }
+    for (const home of card.querySelectorAll(".wide, .grid")) home.hidden = !home.children.length;
+  });
+  for (const card of cards.values()) card.remove();
+  $("empty").hidden = now.length > 0;
+}
+
+function addCard(group) {
+  const use = button("Use this prompt", () => { $("prompt").value = group.prompt; $("prompt").focus(); }, { class: "example" });
+  const head = make("div", { class: "row spread" }, make("h3", {}, group.prompt), use);
+  return make("li", { "data-id": group.id }, head, make("div", { class: "grid" }), make("div", { class: "wide" }));
+}
+
+function watch() {
+  const ids = [...videos.values()].filter(active).map((video) => video.id).slice(0, 100).join(",");
+  if (ids === watched) return;
+  watched = ids;
+  events?.close();
+  if (!ids) return;
+  events = new EventSource(`/v1/events?ids=${ids}`);
+  events.addEventListener("video", (event) => show(JSON.parse(event.data)));
+  events.addEventListener("deleted", (event) => drop(JSON.parse(event.data).id));
+  events.addEventListener("end", () => { events.close(); watched = ""; watch(); });
+  events.addEventListener("open", () => connected());
+  events.addEventListener("error", () => setText($("server"), "The connection is lost; trying again…"));
+}
+
+const connected = () => setText($("server"), model ? `Model ${model.id} · videos of ${model.size}` : "");
+
+async function load(after) {
+  const page = await call("GET", `/v1/videos?limit=40${after ? `&after=${after}` : ""}`);
+  oldest = page.last_id;
+  $("older").hidden = !page.has_more;
+  show(...page.data);
+}
+
+$("older").addEventListener("click", () => attempt(() => load(oldest)));
+
+// Comparing -------------------------------------------------------------------------------------------------------
+
+function choose(id, on) {
+  on ? chosen.add(id) : chosen.delete(id);
+  $("compare").disabled = chosen.size !== 2;
+  setText($("compare"), chosen.size === 2 ? "Compare these two" : "Compare two");
+}
+
+$("compare").addEventListener("click", () => {
+  const players = [...chosen].map((id) => {
+    const video = videos.get(id);
+    return { video, element: player(`/v1/videos/${id}/content`, `${video.prompt}, seed ${video.seed}`, true) };
+  });
+  const [first, second] = players.map((each) => each.element);
+  for (const [one, other] of [[first, second], [second, first]]) {
+    one.addEventListener("pause", () => other.pause());
+    one.addEventListener("play", () => other.play());
+    one.addEventListener("seeked", () => {
+      const share = one.currentTime / one.duration, to = share * other.duration;
+      if (Math.abs(other.currentTime - to) > 0.3 && one.paused) other.currentTime = to;
+    });
+  }
+  const figures = players.map(({ video, element }) => make("figure", {}, make("div", { class: "picture" }, element),
+    make("figcaption", {}, `${video.prompt}, seed ${video.seed}, ${NAMES[video.until]}`)));
+  const close = button("Close", () => { $("compared").hidden = true; $("compare").focus(); });
+  $("compared").replaceChildren(make("div", { class: "row spread" }, make("h2", {}, "Comparison"), close),
+    make("div", { class: "pair" }, ...figures));
+  $("compared").hidden = false;
+  $("compared").scrollIntoView({ block: "nearest" });
+  close.focus();
+});
+
+// Dropping --------------------------------------------------------------------------------------------------------
+
+async function inspect(file) {
+  const form = new FormData();
+  form.append("file", file);
+  const facts = await call("POST", "/v1/inspect", form);
+  const record = facts.metadata;
+  const close = button("Close", () => { $("found").hidden = true; });
+  const title = make("div", { class: "row spread" }, make("h2", {}, file.name), close);
+  const shape = make("p", { class: "facts" }, `${facts.num_frames} frames of ${facts.width}x${facts.height}, ${facts.fps.toFixed(1)} frames per second`);
+  if (!record?.prompt) {
+    $("found").replaceChildren(title, shape, make("p", {}, "The file does not say how it was made: only videos by show1 do."));
+  } else {
+    const settings = Object.fromEntries(Object.entries(record.settings).filter(([name]) => record.stages.includes(name)));
+    const remake = () => ask({ prompt: record.prompt, seed: record.seed, until: record.stages.at(-1), extra_params: settings });
+    const again = button("Make it again", () => attempt(remake), { class: "primary" });
+    const use = button("Use its prompt and seed", () => { $("prompt").value = record.prompt; $("seed").value = record.seed; $("more").open = true; $("prompt").focus(); });
+    const other = record.model.name === model.id ? null : make("p", { class: "error" }, `It was made with the model ${record.model.name}; this server has ${model.id}.`);
+    const all = make("details", {}, make("summary", {}, "All settings"), make("pre", { tabindex: 0 }, JSON.stringify(record.settings, null, 2)));
+    const text = make("p", {}, make("strong", {}, record.prompt), `, seed ${record.seed}, ${record.stages.map((stage) => NAMES[stage]).join(", ")}`);
+    $("found").replaceChildren(title, text, shape, ...[other].filter(Boolean), make("div", { class: "row" }, again, use), all);
+  }
+  $("found").hidden = false;
+  $("found").scrollIntoView({ block: "nearest" });
+}
+
+$("file").addEventListener("change", () => { const [file] = $("file").files; if (file) attempt(() => inspect(file)); $("file").value = ""; });
+for (const kind of ["dragenter", "dragover"]) {
+  addEventListener(kind, (event) => { event.preventDefault(); $("drop").classList.add("over"); });
+}
+for (const kind of ["dragleave", "drop"]) addEventListener(kind, () => $("drop").classList.remove("over"));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  const [file] = event.dataTransfer.files;
+  if (file) attempt(() => inspect(file));
+});
+
+// Beginning -------------------------------------------------------------------------------------------------------
+
+async function start() {
+  await attempt(async () => {
+    [model] = (await call("GET", "/v1/models")).data;
+    connected();
+    const { keyframes } = model.settings;
+    $("frames").placeholder = keyframes.num_frames;
+    $("steps").placeholder = keyframes.num_inference_steps;
+    $("guidance").placeholder = keyframes.guidance_scale;
+    $("count").max = model.max_count;
+    await load();
+  });
+  if (!model) setText($("server"), "Not connected");
+}
+
+for (const text of EXAMPLES) {
+  $("examples").append(button(text, () => { $("prompt").value = text; $("prompt").focus(); }, { class: "example" }));
+}
+start();

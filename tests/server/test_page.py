@@ -1,0 +1,143 @@
+"""The page, in a real browser."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+expect = sync_api.expect
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (apt-get install chromium)"),
+]
+PROMPT = "a panda spins over the snow"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: sync_api.Browser, address: str) -> Iterator[sync_api.Page]:
+    """The page, which must not log an error."""
+    said: list[str] = []
+    with browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True) as context:
+        opened = context.new_page()
+        opened.set_default_timeout(60_000)
+        opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        opened.on("pageerror", lambda error: said.append(str(error)))
+        opened.goto(address)
+        expect(opened.locator("#server")).to_contain_text("Model mini", timeout=60_000)
+        yield opened
+    assert [text for text in said if "status of 4" not in text] == []
+
+
+def ask(page: sync_api.Page, count: int, steps: int = 2) -> sync_api.Locator:
+    """Asks for drafts, and returns their card when all are there."""
+    page.get_by_label("What should the video show?").fill(PROMPT)
+    page.get_by_label("Drafts").fill(str(count))
+    if not page.get_by_label("Guidance").is_visible():
+        page.get_by_text("Settings", exact=True).click()
+    page.get_by_label("Keyframes", exact=True).fill("2")
+    page.get_by_label("Steps of the keyframes").fill(str(steps))
+    page.get_by_role("button", name="Make drafts").click()
+    card = page.locator("#history > li").first
+    expect(card.locator(".grid .tile")).to_have_count(count, timeout=60_000)
+    return card
+
+
+def test_drafts_are_made_picked_watched_and_downloaded(page: sync_api.Page, tmp_path: Path) -> None:
+    card = ask(page, 3)
+    expect(card.locator(".grid video")).to_have_count(3, timeout=120_000)
+    playing = "video => !video.paused && video.readyState >= 2 && video.videoWidth === 32"
+    page.wait_for_timeout(500)
+    assert card.locator(".grid video").first.evaluate(playing)
+    card.get_by_role("button", name="Finish this one").nth(1).click()
+    strip = card.locator(".wide .tile")
+    expect(strip.locator("figure")).to_have_count(4)
+    expect(strip.locator("video")).to_have_count(4, timeout=180_000)
+    expect(page.locator("#live")).to_contain_text("ready")
+    with page.expect_download() as download:
+        strip.get_by_role("link", name="Download").click()
+    file = tmp_path / "video.mp4"
+    download.value.save_as(file)
+
+    page.reload()
+    card = page.locator("#history > li").first
+    expect(card.locator("video")).to_have_count(7, timeout=60_000)
+
+    page.locator("#file").set_input_files(file)
+    found = page.locator("#found")
+    expect(found).to_contain_text(PROMPT)
+    expect(found).to_contain_text("256x160")
+    found.get_by_role("button", name="Use its prompt and seed").click()
+    assert page.get_by_label("Seed").input_value() != ""
+
+    boxes = card.get_by_label("Compare")
+    boxes.nth(0).check()
+    boxes.nth(3).check()
+    page.get_by_role("button", name="Compare these two").click()
+    expect(page.locator("#compared video")).to_have_count(2)
+    page.get_by_role("button", name="Close").last.click()
+
+    before = page.locator(".tile").count()
+    card.get_by_role("button", name="Delete").first.click()
+    expect(page.locator(".tile")).to_have_count(before - 1)
+
+
+def test_errors_are_told_and_a_video_can_be_stopped(page: sync_api.Page) -> None:
+    page.get_by_text("Settings", exact=True).click()
+    page.locator("#frames").evaluate("field => { field.removeAttribute('max'); field.value = '5000'; }")
+    page.get_by_label("What should the video show?").fill(PROMPT)
+    page.get_by_role("button", name="Make the whole video").click()
+    expect(page.get_by_role("alert").first).to_contain_text("1024")
+    card = ask(page, 1, steps=250)
+    card.get_by_role("button", name="Stop").click()
+    expect(card.locator(".tile")).to_contain_text("Stopped")
+    expect(card.get_by_role("button", name="Try again")).to_be_visible()
+    page.locator("#file").set_input_files({"name": "x.mp4", "mimeType": "video/mp4", "buffer": b"\0" * 4000})
+    expect(page.get_by_role("alert").first).to_contain_text("cannot be read as a video")
+
+
+def test_the_keyboard_alone_makes_a_draft(page: sync_api.Page) -> None:
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the videos")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.type("a cat moves left over the grass")
+    tiles = page.locator(".tile").count()
+    for _ in range(len(page.locator(".example").all()) + 2):
+        if page.evaluate("() => document.activeElement.textContent") == "Make drafts":
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator(".tile")).to_have_count(tiles + 4)
+    for name in page.get_by_role("button", name="Stop").all():
+        name.click()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nobody_is_shut_out(browser: sync_api.Browser, address: str, scheme: str, width: int) -> None:
+    """axe-core finds no fault of weight, and nothing is wider than the screen."""
+    made = httpx2.post(
+        f"{address}/v1/videos", json={"prompt": PROMPT, "num_frames": 5, "num_inference_steps": 1}
+    ).json()
+    with browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, bypass_csp=True) as context:
+        page = context.new_page()
+        page.goto(address)
+        expect(page.locator(f"#v-{made['id']} video")).to_have_count(4, timeout=180_000)
+        page.get_by_text("Settings", exact=True).click()
+        found = axe.Axe().run(page)
+        serious = [v for v in found.response["violations"] if v["impact"] in ("serious", "critical")]
+        assert serious == [], [(v["id"], [node["html"] for node in v["nodes"]][:3]) for v in serious]
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
