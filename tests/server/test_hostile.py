@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 
 from show1 import Show1Pipeline
 from tests.server.processes import wait_for
@@ -16,7 +17,8 @@ fastapi = pytest.importorskip("fastapi")
 testclient = pytest.importorskip("starlette.testclient")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::starlette.exceptions.StarletteDeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::jsonschema.exceptions.JsonSchemaDeprecationWarning"),
+    # of a form that is cut off, Starlette leaves the file to the garbage collector
+    pytest.mark.filterwarnings("ignore:.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
@@ -47,37 +49,26 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 TEXTS = [
-    "a cat", "", " ", "\0", "x" * 5000, "\ud800", "﷽" * 50, "../../etc/passwd", "%00", "'; DROP TABLE workflow_status;--",
-    "\x1b[2J", "{{7*7}}", "<script>alert(1)</script>", "\u202e", "🐼" * 40, "/dev/zero", "file:///etc/passwd",
-    "http://169.254.169.254/", "1" * 5000,
+    "a cat", "", " ", "\0", "x" * 5000, "\ud800", "﷽" * 50, "../../etc/passwd", "%00",
+    "'; DROP TABLE workflow_status;--", "\x1b[2J", "{{7*7}}", "<script>alert(1)</script>", "\u202e", "🐼" * 40,
+    "/dev/zero", "file:///etc/passwd", "http://169.254.169.254/", "1" * 5000,
 ]  # fmt: skip
-NUMBERS = [
-    0,
-    -1,
-    1,
-    2,
-    5,
-    10**30,
-    -(10**30),
-    2**63,
-    2**53,
-    1e308,
-    -1e308,
-    0.5,
-    float("inf"),
-    float("-inf"),
-    float("nan"),
-]
+NUMBERS = [0, -1, 1, 2, 5, 10**30, -(10**30), 2**63, 2**53, 1e308, -1e308, 0.5, *map(float, ("inf", "-inf", "nan"))]
 FIELDS = [
-    "prompt", "model", "seconds", "size", "width", "height", "num_frames", "fps", "seed", "count", "start_from", "until",
-    "extra_params", "negative_prompt", "num_inference_steps", "guidance_scale", "draft", "key", "output_path", "input_reference",
-    "extra_params[keyframes][width]", "a[b][c][d][e]", "__proto__", "[", "",
+    "prompt", "model", "seconds", "size", "width", "height", "num_frames", "fps", "seed", "count", "start_from",
+    "until", "extra_params", "negative_prompt", "num_inference_steps", "guidance_scale", "draft", "key", "output_path",
+    "input_reference", "extra_params[keyframes][width]", "a[b][c][d][e]", "__proto__", "[", "",
 ]  # fmt: skip
 PATHS = [
     "/v1/videos", "/v1/videos/sync", "/v1/videos/{id}", "/v1/videos/{id}/content", "/v1/videos/{id}/continue",
     "/v1/videos/{id}/remix", "/v1/videos/{id}/cancel", "/v1/videos/{id}/stages/{stage}", "/v1/videos/{id}/preview",
-    "/v1/inspect", "/v1/session", "/v1/models/{id}", "/v1/events", "/metrics", "/ready", "/openapi.json", "/", "/app.js",
-    "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v1/videos/..%2f..%2fjobs.sqlite", "//evil", "/v1/videos/%00",
+    "/v1/inspect", "/v1/session", "/v1/models/{id}", "/v1/events", "/metrics", "/ready", "/openapi.json", "/",
+    "/app.js", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v1/videos/..%2f..%2fjobs.sqlite", "//evil",
+    "/v1/videos/%00",
+]  # fmt: skip
+HEADERS = [
+    ("range", "bytes=999999999999-"), ("authorization", "Bearer \xff"), ("origin", "http://[x"), ("host", "[::"),
+    ("content-length", "99999999999"), ("content-encoding", "gzip"), ("cookie", "show1_key=\xe9; a"),
 ]  # fmt: skip
 STAGES = ["keyframes", "translation", "nothing", "..", "%2e%2e%2fmanifest.json", "keyframes%00"]
 
@@ -118,30 +109,26 @@ class Stranger:
         if kind == 1:
             return text[: choose.randrange(len(text) + 1)], "application/json"
         if kind == 2:
-            return choose.randbytes(choose.randrange(2000)), choose.choice(
-                ["application/json", "image/png", "text/x;;=", ""]
-            )
+            types = ["application/json", "image/png", "text/x;;=", ""]
+            return choose.randbytes(choose.randrange(2000)), choose.choice(types)
         if kind == 3:
             return b'{"prompt": "' + b"x" * 1_500_000 + b'"}', "application/json"
         if kind == 4:
-            parts = [
-                b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
-                % (n.encode(), str(v).encode("utf-8", "replace"))
-                for n, v in self.body().items()
-            ]
-            if choose.random() < 0.6:
-                where = choose.choice([b"input_reference", b"file", b"other"])
-                parts.append(
-                    b'--b\r\nContent-Disposition: form-data; name="%s"; filename="../../x.mp4"\r\n\r\n%s\r\n'
-                    % (where, choose.randbytes(choose.randrange(3000)))
-                )
-            whole = b"".join(parts) + choose.choice([b"--b--\r\n", b"", b"--b"])
-            return whole, choose.choice(
-                ["multipart/form-data; boundary=b", "multipart/form-data", "multipart/form-data; boundary=c"]
+            return self.form(), choose.choice(
+                [f"multipart/form-data{end}" for end in ("; boundary=b", "", "; boundary=c")]
             )
         if kind == 5:
             return b"&".join(b"prompt=a" for _ in range(choose.choice([1, 3000]))), "application/x-www-form-urlencoded"
         return text, "application/json"
+
+    def form(self) -> bytes:
+        """A form with more or less of a file."""
+        choose, part = self.random, b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+        parts = [part % (n.encode(), b"", str(v).encode("utf-8", "replace")) for n, v in self.body().items()]
+        if choose.random() < 0.6:
+            where = choose.choice([b"input_reference", b"file", b"other"])
+            parts.append(part % (where, b'; filename="../../x.mp4"', choose.randbytes(choose.randrange(3000))))
+        return b"".join(parts) + choose.choice([b"--b--\r\n", b"", b"--b"])
 
     def send(self, client: Any) -> Any:
         choose = self.random
@@ -149,19 +136,15 @@ class Stranger:
         method = choose.choice(["GET", "POST", "POST", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "BREW"])
         if method == "POST" and path.endswith("/sync"):
             path = path.removesuffix("/sync")  # it would wait, and there is no worker
+        query = {}
         if path == "/v1/events" or choose.random() < 0.3:
-            name, value = (
-                choose.choice(["ids", "limit", "after", "order", "variant", "draft"]),
-                choose.choice(TEXTS + ["-1", "1e9"]),
-            )
-            query = {name: value.encode("utf-8", "replace")}
-        else:
-            query = {}
+            name = choose.choice(["ids", "limit", "after", "order", "variant", "draft"])
+            query = {name: choose.choice([*TEXTS, "-1", "1e9"]).encode("utf-8", "replace")}
         content, kind = self.content() if method in ("POST", "PUT") else (b"", "")
-        headers = {"content-type": kind} if kind else {}
+        headers = {"content-type": kind.encode()} if kind else {}
         if choose.random() < 0.1:
-            strange = choose.choice([("range", "bytes=999999999999-"), ("authorization", "Bearer \xff"), ("origin", "http://[x"), ("host", "[::"), ("content-length", "99999999999"), ("content-encoding", "gzip"), ("cookie", "show1_key=\xe9; a")])  # fmt: skip
-            headers[strange[0]] = strange[1].encode("latin-1")  # type: ignore[assignment]
+            name, value = choose.choice(HEADERS)
+            headers[name] = value.encode("latin-1")
         answer = client.request(method, path, params=query, content=content, headers=headers)
         if answer.status_code == 200 and method == "POST" and path == "/v1/videos":
             self.ids.append(answer.json()["id"])
@@ -175,7 +158,9 @@ def attack(app: Any, seed: int, count: int) -> dict[int, int]:
     for number in range(count):
         answer = stranger.send(client)
         statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
-        assert answer.status_code < 500 or answer.request.url.path == "/ready", (number, answer.request, answer.text)
+        if answer.request.url.path == "/ready":
+            continue  # it says that no worker lives
+        assert answer.status_code < 500, (number, answer.request, answer.text)
         if answer.status_code >= 400 and answer.request.method not in ("HEAD", "OPTIONS"):
             assert set(answer.json()["error"]) == {"message", "type", "code", "param"}
             assert "Traceback" not in answer.text and "/src/" not in answer.text
@@ -211,32 +196,26 @@ def test_ten_thousand_requests(app: Any) -> None:
 def test_schemathesis_finds_no_failure(app: Any) -> None:
     """Requests made from the OpenAPI document, valid and not."""
     schemathesis = pytest.importorskip("schemathesis")
-    from hypothesis import HealthCheck, Phase, settings
-
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     tried = 0
-    for result in schema.get_all_operations():
+
+    def check(case: Any) -> None:
+        nonlocal tried
+        tried += 1
+        answer = case.call(base_url="http://127.0.0.1", headers={"host": "127.0.0.1"})
+        assert answer.status_code < 500 or case.path == "/ready", answer.text
+
+    how = settings(
+        max_examples=25,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+        derandomize=True,
+        database=None,
+    )
+    for result in schemathesis.openapi.from_asgi("/openapi.json", app).get_all_operations():
         operation = result.ok()
-        if operation.path in ("/v1/events", "/v1/videos/{video_id}/events", "/v1/videos/sync"):
-            continue  # these wait for jobs
-
-        @settings(
-            max_examples=25,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate],
-            derandomize=True,
-            database=None,
-        )
-        def check(case: Any) -> None:
-            nonlocal tried
-            tried += 1
-            answer = case.call(base_url="http://127.0.0.1", headers={"host": "127.0.0.1"})
-            assert answer.status_code < 500 or operation.path == "/ready", answer.text
-
-        from hypothesis import given
-
-        given(case=operation.as_strategy())(check)()
+        if not operation.path.endswith(("/events", "/sync")):  # these wait for jobs
+            how(given(case=operation.as_strategy())(check))()
     assert tried > 200
     check_files(app)
 
