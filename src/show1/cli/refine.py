@@ -22,51 +22,64 @@ if TYPE_CHECKING:
     from show1.video import Video
 
 
+_Clip = Annotated[str, typer.Argument(metavar="VIDEO", help="The video: a file of any length and size.")]
+_Prompt = Annotated[
+    str | None,
+    typer.Option("--prompt", "-p", metavar="TEXT", help="What it shows. By default what a video by show1 says."),
+]
+_Output = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="FILE", help="Video to write. By default VIDEO-refined.mp4.")
+]
+_Expert = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="Latent video model of diffusers that redraws it (docs/experts.md).")
+]
+_Stage = Annotated[
+    StageName, typer.Option(metavar="STAGE", help="Stage that redraws it: translation or super_resolution.")
+]
+_Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="MODEL", help="Model whose stage it is, without --expert.")
+]
+_Level = Annotated[
+    float | None,
+    typer.Option(help="Noise to start from, above 0 and at most 1: less keeps more of the video. translation only."),
+]
+_Adapter = Annotated[
+    list[str] | None, typer.Option(metavar="FILE[:WEIGHT]", help="Adapter of the stage; can be repeated.")
+]
+_Seed = Annotated[int | None, typer.Option(help="Whole number. By default a random one.")]
+_Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a stage; can be repeated.")
+]
+_Run = Annotated[str | None, typer.Option(metavar="DIR", help="Run folder. By default a new one in runs/.")]
+_Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.")]
+_Dtype = Annotated[str | None, typer.Option(help="Precision of the networks, such as bfloat16.")]
+_Codec = Annotated[str | None, typer.Option(help="Codec, as for `show1 generate`.")]
+_Quality = Annotated[int | None, typer.Option(help="Quality of lossy formats, from 0 to 100.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the resolved settings, but make nothing.")]
+
+
 def refine(
-    clip: Annotated[str, typer.Argument(metavar="VIDEO", help="The video: a file of any length and size.")],
-    prompt: Annotated[
-        str | None,
-        typer.Option("--prompt", "-p", metavar="TEXT", help="What it shows. By default what a video by show1 says."),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Video to write. By default VIDEO-refined.mp4."),
-    ] = None,
-    expert: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Latent video model of diffusers that redraws it (docs/experts.md)."),
-    ] = None,
-    stage: Annotated[
-        StageName, typer.Option(metavar="STAGE", help="Stage that redraws it: translation or super_resolution.")
-    ] = "translation",
-    model: Annotated[
-        str, typer.Option("--model", "-m", metavar="MODEL", help="Model whose stage it is, without --expert.")
-    ] = "mini",
-    level: Annotated[
-        float | None,
-        typer.Option(
-            help="Noise to start from, above 0 and at most 1: less keeps more of the video. translation only."
-        ),
-    ] = None,
-    adapter: Annotated[
-        list[str] | None, typer.Option(metavar="FILE[:WEIGHT]", help="Adapter of the stage; can be repeated.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Whole number. By default a random one.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a stage; can be repeated."),
-    ] = None,
-    run: Annotated[str | None, typer.Option(metavar="DIR", help="Run folder. By default a new one in runs/.")] = None,
+    clip: _Clip,
+    prompt: _Prompt = None,
+    output: _Output = None,
+    expert: _Expert = None,
+    stage: _Stage = "translation",
+    model: _Model = "mini",
+    level: _Level = None,
+    adapter: _Adapter = None,
+    seed: _Seed = None,
+    set_: _Set = None,
+    run: _Run = None,
     memory: MemoryFlag = "auto",
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Precision of the networks, such as bfloat16.")] = None,
+    device: _Device = None,
+    dtype: _Dtype = None,
     sheet: Sheet = None,
-    codec: Annotated[str | None, typer.Option(help="Codec, as for `show1 generate`.")] = None,
-    quality: Annotated[int | None, typer.Option(help="Quality of lossy formats, from 0 to 100.")] = None,
+    codec: _Codec = None,
+    quality: _Quality = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: VideoAsJson = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the resolved settings, but make nothing.")] = False,
+    dry_run: _DryRun = False,
 ) -> None:
     """Redraw a video of yours: details by the translation, or size by the super-resolution.
 
@@ -81,23 +94,18 @@ def refine(
     """
     from show1.video import Video
 
-    file = user_path(clip, "VIDEO")
     changes = [parse_change(pair) for pair in set_ or ()]
-    if not STAGE_TABLE[stage].needs_video:
-        raise InputError(f"the stage {stage!r} works on no video; use `show1 generate`")
-    if level is not None:
-        changes.append(Change((stage, "level"), level))
-    if expert is not None and not STAGE_TABLE[stage].takes_experts:
-        raise InputError(f"an expert takes the place of the translation, not of {stage!r}; leave out --expert")
-    how: dict[str, Any] = {"overwrite": overwrite, "codec": codec, "quality": quality}
-    how["sheet"] = None if sheet is None else absolute(sheet)
-    path = absolute(output if output is not None else f"{file.stem}-refined.mp4")
-    options = {"seed": seed, "count": 1, "start_from": stage, "until": stage}
-    runs = None if run is None else user_path(run, "--run")
+    changes += [] if level is None else [Change((stage, "level"), level)]
+    _check_stage(stage, expert)
+    file, shown_in = user_path(clip, "VIDEO"), None if sheet is None else absolute(sheet)
     video = Video.load(file)
-    job = Job(prompt=_prompt(prompt, video), output=OutputFile(path=path, **how), run=runs, options=options)
+    path = absolute(output if output is not None else f"{file.stem}-refined.mp4")
+    target = OutputFile(path=path, sheet=shown_in, overwrite=overwrite, codec=codec, quality=quality)
+    options = {"seed": seed, "count": 1, "start_from": stage, "until": stage}
+    folder = None if run is None else user_path(run, "--run")
+    job = Job(prompt=_prompt(prompt, video), output=target, run=folder, options=options)
     job.probe()
-    named = {stage: expert} if expert is not None else parse_model(model)
+    named = parse_model(model if expert is None else f"{stage}={expert}")
     place: dict[str, Any] = {"device": device, "dtype": dtype, "memory": memory, "stages": [stage]}
     pipe = load_pipeline(named, quiet=quiet or as_json, **place)
     for choice in parse_adapters(adapter) or ():
@@ -107,8 +115,16 @@ def refine(
     job.probe((height, width), fps)
     if dry_run:
         show_plan(pipe, request, job.output, clip_frames=len(video), as_json=as_json)
-        return
-    make_all(pipe, [(job, request)], video, several=False, repeated=None, quiet=quiet, as_json=as_json)
+    else:
+        make_all(pipe, [(job, request)], video, several=False, repeated=None, quiet=quiet, as_json=as_json)
+
+
+def _check_stage(stage: StageName, expert: str | None) -> None:
+    """Makes sure that a stage works on a video, and that an expert can take its place if one is named."""
+    if not STAGE_TABLE[stage].needs_video:
+        raise InputError(f"the stage {stage!r} works on no video; use `show1 generate`")
+    if expert is not None and not STAGE_TABLE[stage].takes_experts:
+        raise InputError(f"an expert takes the place of the translation, not of {stage!r}; leave out --expert")
 
 
 def _suiting(pipe: "Show1Pipeline", stage: StageName, video: "Video") -> list[Change]:
