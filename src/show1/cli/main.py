@@ -23,6 +23,7 @@ from show1.cli.serve import keys, serve
 from show1.cli.stopping import Stopped, interrupted_by_signals
 from show1.cli.train import app as train
 from show1.cli.worker import worker
+from show1.cli.train import distil
 
 app = typer.Typer(
     name="show1",
@@ -40,6 +41,7 @@ app.command()(env)
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(customize, name="customize")
 app.add_typer(train, name="train")
+app.add_typer(distil, name="distil")
 app.add_typer(data, name="data")
 app.command()(serve)
 app.command()(worker)

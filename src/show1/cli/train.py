@@ -18,12 +18,20 @@ from show1.errors import InputError
 from show1.files import user_path
 from show1.sprites.options import TextOptions
 from show1.training.options import LoopOptions, TaskOptions, TrainingConfig, current_form
+from show1.training.tasks.distillation_options import DISTILLATIONS
 from show1.training.tasks.options import TASKS
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Train a network of a stage. Naming the folder of a stopped run again resumes it.",
+)
+
+distil = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Distil a network into one that samples in fewer steps, without guidance (docs/distil.md). Naming the folder "
+    "of a stopped run again resumes it.",
 )
 
 ALL_TASKS: tuple[type[TaskOptions], ...] = (TextOptions, *TASKS)
@@ -71,7 +79,7 @@ def run(
         lambda on_log, stop: train(options, loop, source, validation=validation, on_log=on_log, stop=stop),
         steps=loop.steps,
         folder=loop.folder,
-        resume=f"show1 train {kind.task} --out {shlex.quote(loop.out)}",
+        resume=f"show1 {kind.command()} --out {shlex.quote(loop.out)}",
         quiet=quiet,
     )
     if main_process:
@@ -113,7 +121,7 @@ def _command(kind: type[TaskOptions]) -> Callable[..., None]:
     def command(config: Path | None, dry_run: bool, quiet: bool, **given: Any) -> None:
         run(kind, given, config_file=config, dry_run=dry_run, quiet=quiet)
 
-    shown = example(f"show1 train {kind.task} --out runs/{kind.task}", kind.example)
+    shown = example(f"show1 {kind.command()} --out runs/{kind.task}", kind.example)
     own, clips, loop = (
         FieldOptions(options, metavars=_METAVARS).parameters() for options in (kind, DataOptions, LoopOptions)
     )
@@ -122,7 +130,7 @@ def _command(kind: type[TaskOptions]) -> Callable[..., None]:
     return command
 
 
-_FIRST = ("out", "network", "init", "text", "vae")
+_FIRST = ("out", "teacher", "network", "init", "text", "vae")
 """Options that the help shows first: where everything comes from, and goes to."""
 
 _METAVARS = {
@@ -130,6 +138,7 @@ _METAVARS = {
     "val_data": "DIR",
     "tracker": "NAME",
     "init": "DIR",
+    "teacher": "MODEL",
     "text": "DIR",
     "vae": "DIR",
     "noise_level": "LOW HIGH",
@@ -152,3 +161,5 @@ _CONFIG = keyword(
 
 for _kind in ALL_TASKS:
     app.command(_kind.task)(_command(_kind))
+for _distillation in DISTILLATIONS:
+    distil.command(_distillation.stage)(_command(_distillation))

@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 from show1.checkpoints.hub import HubOptions, fetch
+from show1.checkpoints.locate import resolve
 from show1.errors import InputError, ModelNotFoundError
 from show1.training.checkpoint import CONFIG
 from show1.training.options import TaskOptions
+from show1.training.tasks.distillation_options import DistillationOptions
 
 _TEXT = ("text_encoder", "tokenizer")
 _ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
@@ -23,6 +25,8 @@ def on_this_disk(options: TaskOptions, run: Path) -> TaskOptions:
     Raises:
         InputError: There is neither such a folder nor such a repository.
     """
+    if isinstance(options, DistillationOptions):
+        options = _with_teacher(options, run)
     found: dict[str, str] = {}
     for option, folder in options.folders().items():
         name = getattr(options, option)
@@ -36,6 +40,20 @@ def on_this_disk(options: TaskOptions, run: Path) -> TaskOptions:
         except ModelNotFoundError as error:
             raise InputError(f"{option}: there is no folder {folder}, and as a name on the Hub: {error}") from error
     return dataclasses.replace(options, **found)
+
+
+def _with_teacher(options: DistillationOptions, run: Path) -> DistillationOptions:
+    """Finds the stage's folder in the model that a distillation names, and the folder of its text encoder."""
+    assert options.teacher is not None
+    local = (run / CONFIG).is_file()
+    cascade = resolve({options.stage: options.teacher}, local_files_only=local, check=False)
+    part = cascade.parts[options.stage]
+    text = options.text or part.text
+    if text is None:
+        raise InputError(
+            f"text: {options.teacher} has no text encoder; name the folder of the one that it was trained with (--text)"
+        )
+    return dataclasses.replace(options, teacher=str(part.path), text=str(text))
 
 
 def _components(options: TaskOptions, option: str) -> tuple[str, ...]:

@@ -104,19 +104,37 @@ def predict(
         logit: See `draw_timesteps`.
         t: (B,) noise levels; None draws them.
     """
+
+    def draw(count: int) -> Tensor:
+        return draw_timesteps(count, max_timestep, logit) if t is None else t
+
+    sample, noise, drawn = noised(inputs, alphas_cumprod, draw)
+    if inputs.condition is not None:
+        sample = torch.cat([sample, inputs.condition], dim=1)
+    levels = () if inputs.noise_level is None else (inputs.noise_level,)
+    out = network(sample, drawn, inputs.text, *levels)
+    return Predicted(out=out, x0=inputs.x0, noise=noise, t=drawn, alphas_cumprod=alphas_cumprod, prediction=prediction)
+
+
+def noised(inputs: Inputs, alphas_cumprod: Tensor, draw: Callable[[int], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Adds noise of a random level. Draws from the global generator.
+
+    Args:
+        inputs: The batch.
+        alphas_cumprod: (T,) of the noise schedule.
+        draw: Gives the timesteps (B,) of B samples; asked after the noise is drawn.
+
+    Returns:
+        The noisy samples (B, C, F, H, W), without the condition; their noise, of the same shape; their timesteps (B,).
+    """
     x0 = inputs.x0
     noise = moved(torch.randn(x0.shape), x0.device)
-    t = moved(draw_timesteps(len(x0), max_timestep, logit) if t is None else t, x0.device)
+    t = moved(draw(len(x0)), x0.device)
     if inputs.noise_from is not None:
         noise, t = noise[inputs.noise_from], t[inputs.noise_from]
     if inputs.noised is not None:
         noise = noise + noise_of(inputs.noised - x0, t, alphas_cumprod)
-    sample = add_noise(x0, noise, t, alphas_cumprod)
-    if inputs.condition is not None:
-        sample = torch.cat([sample, inputs.condition], dim=1)
-    levels = () if inputs.noise_level is None else (inputs.noise_level,)
-    out = network(sample, t, inputs.text, *levels)
-    return Predicted(out=out, x0=x0, noise=noise, t=t, alphas_cumprod=alphas_cumprod, prediction=prediction)
+    return add_noise(x0, noise, t, alphas_cumprod), noise, t
 
 
 def ask(unet: Callable[..., Any], sample: Tensor, t: Tensor, text: Tensor, *noise_level: Tensor) -> Tensor:

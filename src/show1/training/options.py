@@ -190,8 +190,13 @@ class TaskOptions(Options):
 
     def folders(self) -> dict[str, Path]:
         """Lists the folders that the options name, by option."""
-        given = {name: getattr(self, name, None) for name in ("init", "text", "vae")}
+        given = {name: getattr(self, name, None) for name in ("init", "text", "vae", "teacher")}
         return {name: user_path(path, name) for name, path in given.items() if path is not None}
+
+    @classmethod
+    def command(cls) -> str:
+        """Gives the command that trains it, after `show1`."""
+        return f"train {cls.task}"
 
     def view(self) -> "ClipView":
         """Says what the task sees of a clip; a task that no preset has a view for overrides this.

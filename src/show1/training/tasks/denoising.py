@@ -1,5 +1,6 @@
 """The common part of the tasks that train a denoising network with text."""
 
+import dataclasses
 import os
 from abc import abstractmethod
 from collections.abc import Callable
@@ -86,6 +87,8 @@ class DenoisingTask(Task):
         self.options = options
         self.clip_options = source.options
         self.inherited_lr_scale = options.inherited_lr_scale
+        self.previewed: dict[str, Any] = {}
+        """Settings of previews that are not the stage's usual ones."""
         self._inherited: set[str] = set()
         self._replay: Callable[..., Tensor] | None = None
         text_folder = options.text or options.init
@@ -239,6 +242,7 @@ class DenoisingTask(Task):
     @torch.no_grad()
     def sample(self, stage: Callable[..., Tensor], video: Tensor | None, captions: list[str], settings: Any) -> Tensor:
         """Runs a stage with the task's network for a preview; arguments and result as for `sample_stage`."""
+        settings = dataclasses.replace(settings, **self.previewed)
         return sample_stage(stage, video, self.text(captions), self.text([""]), settings)
 
 

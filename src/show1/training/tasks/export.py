@@ -50,7 +50,7 @@ def write_card(folder: Path, config: Mapping[str, Any], step: int) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
-    task, begun = config["task"], [name for name in ("init", "text", "vae") if config.get(name)]
+    task, begun = config["task"], [name for name in ("init", "teacher", "text", "vae") if config.get(name)]
     rows = {
         "what": f"weights of the training task `{task}` of [show1](https://arxiv.org/abs/2309.15818)",
         "data": f"`{config['data']}`",
