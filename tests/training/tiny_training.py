@@ -23,6 +23,7 @@ from show1.training import TASKS, KeyframeImagesOptions, TrainingConfig, train
 from show1.training.objective import prediction_loss
 from show1.training.presets import PRESETS, Preset, preset
 from show1.training.tasks.base import Batch, Task, make_task
+from show1.training.tasks.distillation_options import DISTILLATIONS
 from show1.training.tasks.keyframes import KeyframesTask
 
 _PIXEL: dict[str, Any] = {
@@ -113,7 +114,8 @@ def config(task: str, out: Path, **options: Any) -> TrainingConfig:
         "checkpoint_every": 100,
         "sample_every": 0,
     }
-    return TrainingConfig.from_dict({"task": task, "out": str(out), **defaults, **options}, [TextOptions, *TASKS])
+    kinds = [TextOptions, *TASKS, *DISTILLATIONS]
+    return TrainingConfig.from_dict({"task": task, "out": str(out), **defaults, **options}, kinds)
 
 
 def clips(config: TrainingConfig) -> ClipSource:

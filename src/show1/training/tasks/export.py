@@ -106,4 +106,11 @@ show1 models assemble {stage}=THIS_FOLDER other_stage=ITS_FOLDER -o my-cascade
 show1 generate "a prompt" --model my-cascade
 ```
 
-`show1 train {stage} --init THIS_FOLDER` continues training from these weights."""
+{_more(task, stage)}"""
+
+
+def _more(task: str, stage: str) -> str:
+    """What else the weights can be used for."""
+    if task.startswith("distil"):
+        return f"`show1 distil {stage} --teacher THIS_FOLDER --student-steps N` makes it sample in fewer steps."
+    return f"`show1 train {stage} --init THIS_FOLDER` continues training from these weights."

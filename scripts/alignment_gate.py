@@ -1,0 +1,101 @@
+"""Do other settings, or other weights, keep what `mini` can do? Alignment of several variants on the same prompts.
+
+    python scripts/alignment_gate.py mini "mini keyframes.num_inference_steps=8" --videos 64
+    python scripts/alignment_gate.py mini runs/keyframes_8/export --videos 256 --batch-size 8
+
+Each variant is a model as `show1 generate --model` takes it, followed by changes of its settings as `--set`
+takes them. The same prompts and seeds are generated with each, and judged as `show1 evaluate alignment` does.
+Evaluations are samples that went through the networks, per video. A folder per variant is kept in --out, so that an
+interrupted comparison resumes; evaluations and seconds are then those of the rest.
+"""
+
+import argparse
+import datetime
+import platform
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from show1.cli.settings import apply_changes, parse_change, parse_model
+from show1.generation.pipeline import Show1Pipeline
+from show1.sprites.alignment.judge import CRITERIA
+from show1.sprites.alignment.prompts import SCENE_SETS
+from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
+
+FIGURES = ("sharpness", "flicker", "frame_distance", "clip_distance")
+
+
+class Evaluations:
+    """Counts samples that go through networks which denoise."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        torch.nn.modules.module.register_module_forward_pre_hook(self._see)
+
+    def _see(self, module: torch.nn.Module, inputs: Any) -> None:
+        if "UNet" in type(module).__name__ and hasattr(module, "config"):
+            self.count += len(inputs[0])
+
+
+def pipeline(variant: str, dtype: str) -> Show1Pipeline:
+    """The model of a variant, with its settings."""
+    model, *changes = variant.split()
+    pipe = Show1Pipeline.from_pretrained(parse_model(model), dtype=dtype)
+    settings = apply_changes(pipe.settings, [parse_change(change) for change in changes])
+    pipe.cascade = replace(pipe.cascade, settings=settings)
+    return pipe
+
+
+class Progress:
+    """When how many videos were done."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, float]] = []
+
+    def __call__(self, done: int, _total: int) -> None:
+        self.seen.append((done, time.perf_counter()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("variants", nargs="+", metavar="VARIANT")
+    parser.add_argument("--out", type=Path, default=Path("evaluations/gate"))
+    parser.add_argument("--sets", default="held_out", help=f"some of {', '.join(SCENE_SETS)}")
+    parser.add_argument("--videos", type=int, default=64)
+    parser.add_argument("--until", default="keyframes")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--dtype", default="bfloat16")
+    arguments = parser.parse_args()
+    plan = AlignmentPlan(
+        sets=tuple(arguments.sets.split(",")),
+        videos=arguments.videos,
+        until=arguments.until,
+        batch_size=arguments.batch_size,
+    )
+    evaluations = Evaluations()
+    names = [name.replace("_", " ") for name in (*CRITERIA, *FIGURES)]
+    print(
+        f"| variant | videos | evaluations | seconds | {' | '.join(names)} |\n|{'---|' * (len(names) + 4)}", flush=True
+    )
+    for variant in arguments.variants:
+        folder = arguments.out / re.sub(r"[^\w.=-]+", "_", variant).strip("_")
+        evaluations.count = 0
+        progress = Progress()
+        report = evaluate_alignment(pipeline(variant, arguments.dtype), folder, plan, on_video=progress)
+        (first, began), (last, ended) = progress.seen[0], progress.seen[-1]
+        videos, seconds = max(last - first, 1), ended - began
+        for row in report["rows"]:
+            shares = [f"{100 * row[name]['share']:.1f}" for name in CRITERIA]
+            figures = ["" if row[name] is None else f"{row[name]:.2f}" for name in FIGURES]
+            count = row["stable"]["count"]
+            cells = [f"{variant}: {row['name']}", count, f"{evaluations.count / videos:.1f}", f"{seconds / videos:.1f}"]
+            print(f"| {' | '.join(map(str, [*cells, *shares, *figures]))} |", flush=True)
+    print(f"\n{platform.machine()}, torch {torch.__version__}, {arguments.dtype}, {datetime.date.today()}.")
+
+
+if __name__ == "__main__":
+    main()
