@@ -22,8 +22,8 @@ from show1.cli.resume import resume
 from show1.cli.serve import keys, serve
 from show1.cli.stopping import Stopped, interrupted_by_signals
 from show1.cli.train import app as train
-from show1.cli.worker import worker
 from show1.cli.train import distil
+from show1.cli.worker import worker
 
 app = typer.Typer(
     name="show1",
