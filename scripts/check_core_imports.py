@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
-ROOMS_OF_EXTRAS = ("show1.server.",)
+ROOMS_OF_EXTRAS = ("show1.server.", "show1.cli.batch_queue")
 """Modules that need an extra (`show1[server]`), and that only a command which says so imports."""
 
 

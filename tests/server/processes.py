@@ -40,6 +40,10 @@ class Process:
         return self._process.poll() is None
 
     @property
+    def code(self) -> int | None:
+        return self._process.poll()
+
+    @property
     def pid(self) -> int:
         return self._process.pid
 

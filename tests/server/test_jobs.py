@@ -1,5 +1,6 @@
 """Jobs survive whatever happens to their workers: real processes, killed as a power cut would."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from show1 import GenerationRequest, Run, Show1Pipeline, make_request
+from show1 import GenerationRequest, Run, Show1Pipeline, Video, make_request
 from show1.server.jobs import DataFolder, Job, JobSpec, new_id
 from show1.server.progress import read_progress
 from show1.server.queue import JobQueue
 from tests.full_disk import largest_file
-from tests.server.processes import POSTGRES, postgres, wait_for, worker
+from tests.server.processes import POSTGRES, Process, postgres, wait_for, worker
 
 
 class Jobs:
@@ -216,3 +217,20 @@ def test_a_full_disk_fails_the_job_and_not_the_worker(jobs: Jobs, pipe: Show1Pip
         assert jobs.ended(small).status == "completed"
     assert job.status == "failed" and job.error is not None
     assert job.error.code == "disk_full" and "room" in job.error.message
+
+
+def test_a_batch_by_the_queue(jobs: Jobs, tmp_path: Path) -> None:
+    """Its prompts are asked for once, whoever waits; a second command only fetches the videos."""
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("a cat\na dog\n")
+    where = ["--data", str(jobs.folder.path), "--database", jobs.database, "-o", str(tmp_path / "out")]
+    words = ["batch", str(prompts), *where, "--until", "keyframes", "--set", "keyframes.num_inference_steps=2"]
+    with worker(jobs.folder.path):
+        for _ in range(2):
+            with Process(*words, log=tmp_path / "batch.log") as batch:
+                wait_for(lambda: not batch.runs)
+                assert batch.code == 0, batch.log.read_text()
+    assert len(jobs.queue.page()[0]) == 2
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["made"] == 2
+    assert Video.load(tmp_path / "out" / "0002-a-dog.mp4").metadata["prompt"] == "a dog"

@@ -10,7 +10,7 @@ import typer
 from show1.cli.consent import known_adapters, load_recorded_model
 from show1.cli.flags import MemoryFlag, Overwrite, Quiet, Sheet, VideoAsJson
 from show1.cli.jobs import Job, read_jobs
-from show1.cli.making import make_all
+from show1.cli.making import end_with, make_all
 from show1.cli.plan import show_plan
 from show1.cli.session import load_pipeline
 from show1.cli.settings import AdapterChoice, parse_adapters, parse_change, parse_model, with_expert
@@ -206,7 +206,7 @@ def generate(
         return
     repeated = record if model is None and choices is None else None
     work, several = list(zip(jobs, requests, strict=True)), prompts is not None
-    make_all(pipe, work, clip, several=several, repeated=repeated, quiet=quiet, as_json=as_json)
+    end_with(make_all(pipe, work, clip, several=several, repeated=repeated, quiet=quiet, as_json=as_json), len(work))
 
 
 def _probe(jobs: "list[Job]", requests: "Sequence[GenerationRequest] | None" = None, *, resuming: bool) -> None:

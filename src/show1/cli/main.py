@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from show1.cli.batch import batch
 from show1.cli.console import own_messages_only, say
 from show1.cli.customize import app as customize
 from show1.cli.data import app as data
@@ -43,6 +44,7 @@ app.add_typer(customize, name="customize")
 app.add_typer(train, name="train")
 app.add_typer(distil, name="distil")
 app.add_typer(data, name="data")
+app.command()(batch)
 app.command()(serve)
 app.command()(worker)
 app.add_typer(keys, name="keys")

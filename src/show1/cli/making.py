@@ -4,14 +4,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
 from show1.cli.console import say_json, tell
 from show1.cli.failures import RUNTIME, describe, report
 from show1.cli.jobs import Job
-from show1.cli.progress import shown
+from show1.cli.progress import duration, shown
 from show1.cli.session import keeping, tell_later_stages, tell_result
 from show1.errors import Cancelled
 from show1.generation.output import OutputFile
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from show1.video import Video
 
 
+class Failed(NamedTuple):
+    """A prompt that failed."""
+
+    job: Job
+    """The prompt."""
+    reason: str
+    """Why."""
+
+
 def make_all(
     pipe: "Show1Pipeline",
     work: "Sequence[tuple[Job, GenerationRequest]]",
@@ -34,7 +43,7 @@ def make_all(
     repeated: "VideoRecord | None",
     quiet: bool,
     as_json: bool,
-) -> None:
+) -> "list[Failed]":
     """Makes the videos. Of several prompts, one that fails does not stop the others.
 
     Args:
@@ -46,13 +55,15 @@ def make_all(
         quiet: Whether to show no progress.
         as_json: Whether to write JSON: an object, or of several prompts one per line.
 
-    Raises:
-        Exit: Some of several prompts failed.
+    Returns:
+        Those of several prompts that failed.
     """
-    failed: list[Job] = []
+    failed: list[Failed] = []
+    took: list[float] = []
     for number, (job, request) in enumerate(work, start=1):
         if several and not quiet and not as_json:
-            tell(f"[{number}/{len(work)}] {shortened(job.prompt, 100)}", style="bold")
+            left = f", about {duration(sum(took) / len(took) * (len(work) - number + 1))} left" if took else ""
+            tell(f"[{number}/{len(work)}] {shortened(job.prompt, 100)}{left}", style="bold")
         with _going_on(job, failed, as_json=as_json) if several else nullcontext():
             began = time.monotonic()
             run, made_here = _begin_run(job.run, job.output)
@@ -62,6 +73,7 @@ def make_all(
                     videos = pipe.generate(request, run, video=clip, callbacks=callbacks)
                 _warn_of_other_weights(videos, repeated, request)
                 files = job.output.write(videos, keep_same=several)
+            took += [] if was_finished else [time.monotonic() - began]
             tell_result(
                 run,
                 videos,
@@ -79,13 +91,22 @@ def make_all(
         )
         if example is not None:
             tell_later_stages(example, "one of them", "1")
+    return failed
+
+
+def end_with(failed: "Sequence[Failed]", count: int) -> None:
+    """Ends the command as failed if some of `count` prompts have failed.
+
+    Raises:
+        Exit: Some have.
+    """
     if failed:
-        tell(f"{len(failed)} of {len(work)} prompts failed; the same command tries them again", style="bold red")
+        tell(f"{len(failed)} of {count} prompts failed; the same command tries them again", style="bold red")
         raise typer.Exit(RUNTIME)
 
 
 @contextmanager
-def _going_on(job: Job, failed: list[Job], *, as_json: bool) -> Iterator[None]:
+def _going_on(job: Job, failed: "list[Failed]", *, as_json: bool) -> Iterator[None]:
     """Reports what goes wrong with one of several prompts, adds it to those that failed, and lets the others go on."""
     try:
         yield
@@ -93,7 +114,7 @@ def _going_on(job: Job, failed: list[Job], *, as_json: bool) -> Iterator[None]:
         error.add_note("The same command makes the videos that are left.")
         raise
     except Exception as error:
-        failed.append(job)
+        failed.append(Failed(job, describe(error)))
         report(error)
         if as_json:
             say_json({"file": job.output.path, "prompt": job.prompt, "error": describe(error)}, compact=True)

@@ -1,0 +1,129 @@
+"""`show1 batch`."""
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from show1.cli.batch_report import write_report
+from show1.cli.flags import MemoryFlag, Overwrite, Quiet, VideoAsJson
+from show1.cli.jobs import Job, read_jobs
+from show1.cli.making import end_with, make_all
+from show1.cli.serving import Data, Device, Model, check_installed, data_folder
+from show1.cli.session import load_pipeline
+from show1.cli.settings import parse_change, parse_model
+from show1.config import StageName
+from show1.errors import InputError
+from show1.files import user_path
+
+QueueUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database", metavar="URL", help="Let the workers of this queue make the videos (see `show1 worker`, --data)."
+    ),
+]
+
+
+def batch(
+    file: Annotated[str, typer.Argument(help="Prompts: one per line, .csv or .jsonl, or - for standard input.")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for the videos. By default FILE's name.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(metavar="DIR", help="Folder that keeps finished stages.")] = None,
+    model: Model = "mini",
+    until: Annotated[StageName | None, typer.Option(metavar="STAGE", help="Last stage to run.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Videos of each prompt.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Seed of prompts that have none. By default 0.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; can be repeated.")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Make only every Nth prompt, from the Ith (1 to N): one process of an array."),
+    ] = None,
+    database: QueueUrl = None,
+    data: Data = "show1-data",
+    memory: MemoryFlag = "auto",
+    device: Device = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: VideoAsJson = False,
+) -> None:
+    """Make a video of each prompt in a file, and a page that shows them all.
+
+    The same command resumes: what is made is kept. A prompt that fails does not stop the others.
+
+    Examples:
+
+    \b
+      show1 batch prompts.txt -o videos/
+      show1 batch prompts.jsonl --until keyframes --count 4
+      show1 batch prompts.csv --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
+      show1 batch prompts.jsonl --database postgresql://show1:secret@db/show1 --data /mnt/show1
+    """
+    changes = [parse_change(pair) for pair in set_ or ()]
+    options: dict[str, Any] = {"seed": seed, "count": count, "until": until}
+    options |= dict.fromkeys(("negative_prompt", "num_keyframes", "start_from", "numerics"))
+    runs = None if run is None else user_path(run, "--run")
+    with _readable(file) as prompts:
+        jobs = read_jobs(
+            prompts,
+            output=None if output is None else f"{output}/",
+            run=runs,
+            options=options,
+            how={"overwrite": overwrite},
+        )
+    mine = _shard(jobs, shard)
+    pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, device=device, memory=memory)
+    work = [(job, job.request(pipe, None, changes, None)) for job in mine]
+    for job, request in work:
+        if job.run is None or not (job.run / "manifest.json").is_file():
+            _, height, width, fps = request.final_shape
+            if database is None:
+                job.probe((height, width), fps)
+    if database is None:
+        failed = make_all(pipe, work, None, several=True, repeated=None, quiet=quiet, as_json=as_json)
+    else:
+        check_installed()
+        from show1.cli.batch_queue import make_by_queue
+
+        failed = make_by_queue(database, data_folder(data), model, work, quiet=quiet, as_json=as_json)
+    write_report(work, failed, shard=shard, quiet=quiet or as_json)
+    end_with(failed, len(work))
+
+
+def _shard(jobs: Sequence[Job], shard: str | None) -> list[Job]:
+    """The jobs of this process.
+
+    Raises:
+        InputError: The shard is no I/N, or there is no prompt for it.
+    """
+    if shard is None:
+        return list(jobs)
+    first, _, number = shard.partition("/")
+    try:
+        index, count = int(first), int(number)
+    except ValueError:
+        index, count = 0, 0
+    if not 1 <= index <= count:
+        raise InputError(f"--shard must be I/N with I from 1 to N, such as 2/8, got {shard!r}")
+    if not (mine := list(jobs[index - 1 :: count])):
+        raise InputError(f"--shard {shard}: there are {len(jobs)} prompts, so that none is left for this one")
+    return mine
+
+
+@contextmanager
+def _readable(file: str) -> Iterator[Path]:
+    """The file of prompts; what comes on standard input becomes one."""
+    if file != "-":
+        yield user_path(file, "FILE")
+        return
+    text = sys.stdin.read()
+    with tempfile.TemporaryDirectory(prefix="show1-") as folder:
+        path = Path(folder) / ("batch.jsonl" if text.lstrip().startswith("{") else "batch.txt")
+        path.write_text(text, encoding="utf-8")
+        yield path

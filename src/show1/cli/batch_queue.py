@@ -1,0 +1,111 @@
+"""`show1 batch --database`: the workers of a queue make the videos, and this process waits and fetches them."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from show1.cli.console import say, say_json, tell
+from show1.cli.jobs import Job
+from show1.cli.making import Failed
+from show1.cli.progress import duration
+from show1.cli.session import short
+from show1.files import write_atomically
+from show1.options import shortened
+from show1.server.jobs import DataFolder, JobSpec
+from show1.server.jobs import Job as QueuedJob
+from show1.server.queue import JobQueue
+
+if TYPE_CHECKING:
+    from show1.generation.request import GenerationRequest
+
+PRIORITY = 500
+"""Of batches; whoever waits at a page comes first."""
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def make_by_queue(
+    database: str,
+    folder: Path,
+    model: str,
+    work: "Sequence[tuple[Job, GenerationRequest]]",
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> list[Failed]:
+    """Puts prompts into a queue, and fetches their videos as they are made.
+
+    A prompt that is in the queue already is not asked for again; one that failed or was cancelled is.
+
+    Args:
+        database: URL of the queue.
+        folder: Folder that is shared with the workers.
+        model: The model's name in the queue.
+        work: The prompts.
+        quiet: Whether to write the files' names only.
+        as_json: Whether to write JSON, an object per prompt.
+
+    Returns:
+        Those that failed.
+    """
+    data, queue = DataFolder(folder), JobQueue(database, model=model)
+    waiting = {_ask(queue, data, model, job, request): (job, request) for job, request in work}
+    failed: list[Failed] = []
+    began, done = time.monotonic(), 0
+    while waiting:
+        for name in list(waiting):
+            queued = queue.get(name)
+            if queued is not None and queued.status in ("queued", "in_progress"):
+                continue
+            job, request = waiting.pop(name)
+            done += 1
+            reason = _fetch(queued, data, job, request)
+            left = duration((time.monotonic() - began) / done * len(waiting))
+            if not quiet and not as_json:
+                tell(f"[{done}/{len(work)}] {shortened(job.prompt, 100)}" + (f", about {left} left" if waiting else ""))
+            if reason is not None:
+                failed.append(Failed(job, reason))
+                tell(f"show1: error: {reason}", style="bold red")
+            files = job.output.files(len(request.prompts))
+            if as_json:
+                say_json({"files": files, "prompt": job.prompt, "error": reason}, compact=True)
+            elif reason is None:
+                for file in files:
+                    say(short(file))
+        time.sleep(SECONDS_BETWEEN_LOOKS if waiting else 0)
+    queue.close()
+    return failed
+
+
+def _ask(queue: JobQueue, data: DataFolder, model: str, job: Job, request: "GenerationRequest") -> str:
+    """Puts a prompt into the queue, and returns the name of its job, which follows from the prompt and the file."""
+    text = json.dumps([job.output.path, model, request.to_dict()], sort_keys=True)
+    name = f"video_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    known = queue.get(name)
+    if known is not None and (known.status in ("failed", "cancelled") or _is_gone(known, data)):
+        queue.delete(name)
+    queue.submit(name, JobSpec(request=request.to_dict(), model=model), priority=PRIORITY)
+    return name
+
+
+def _is_gone(job: QueuedJob, data: DataFolder) -> bool:
+    """Whether a finished job's files have been removed."""
+    return job.status == "completed" and not data.job(job.id).run.is_dir()
+
+
+def _fetch(queued: QueuedJob | None, data: DataFolder, job: Job, request: "GenerationRequest") -> str | None:
+    """Copies the videos of a finished job; returns why there are none."""
+    if queued is None or queued.status == "cancelled":
+        return "somebody cancelled it"
+    if queued.error is not None:
+        return queued.error.message
+    folder = data.job(queued.id)
+    for draft, file in enumerate(job.output.files(len(request.prompts))):
+        source = folder.video(request.stages[-1], draft)
+        if not source.is_file():
+            return f"its file {source} is not there: --data must be the folder of the workers"
+        write_atomically(Path(file), lambda partial, source=source: shutil.copyfile(source, partial))  # type: ignore[misc]
+    return None

@@ -1,0 +1,89 @@
+"""What `show1 batch` leaves beside the videos: a report for programs, and a page that shows them all."""
+
+import html
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from show1.cli.console import tell
+from show1.cli.jobs import Job
+from show1.cli.making import Failed
+from show1.cli.session import short
+from show1.errors import RunError
+from show1.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from show1.generation.request import GenerationRequest
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>{title}</title>
+<style>
+body {{ font: 15px/1.4 system-ui, sans-serif; margin: 1rem; }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem; }}
+figure {{ margin: 0; }} video {{ width: 100%; aspect-ratio: 8 / 5; background: #888; image-rendering: pixelated; }}
+.failed {{ border: 1px solid; padding: .5rem; overflow-wrap: anywhere; }}
+</style>
+<h1>{title}</h1><p>{summary}</p><main>
+{cells}
+</main></html>
+"""
+
+
+def write_report(
+    work: "Sequence[tuple[Job, GenerationRequest]]", failed: Sequence[Failed], *, shard: str | None, quiet: bool
+) -> None:
+    """Writes `report.json` and `index.html` into the folder of the videos.
+
+    Args:
+        work: The prompts.
+        failed: Those that failed.
+        shard: Which part of a file of prompts they are, as `--shard` says.
+        quiet: Whether to say nothing.
+    """
+    reasons = {each.job.output.path: each.reason for each in failed}
+    rows = [_row(job, request, reasons.get(job.output.path)) for job, request in work]
+    folder = Path(work[0][0].output.path).parent
+    part = "" if shard is None else f"-{shard.replace('/', '-of-')}"
+    made = sum(row["error"] is None for row in rows)
+    write_json(folder / f"report{part}.json", {"made": made, "failed": len(rows) - made, "prompts": rows})
+    cells = "\n".join(_cell(row, folder) for row in rows)
+    title, summary = html.escape(folder.name), f"{made} of {len(rows)} prompts are made."
+    page = folder / f"index{part}.html"
+    write_text(page, _PAGE.format(title=title, summary=summary, cells=cells))
+    if not quiet:
+        tell(f"all on one page: {short(str(page))}")
+
+
+def _row(job: Job, request: "GenerationRequest", reason: str | None) -> dict[str, Any]:
+    """What the report says of a prompt."""
+    from show1.generation.manifest import read_manifest
+
+    try:
+        stages = {} if job.run is None else read_manifest(job.run).stages
+    except RunError:
+        stages = {}
+    return {
+        "prompt": job.prompt,
+        "seeds": list(request.seeds),
+        "files": job.output.files(len(request.prompts)),
+        "run": None if job.run is None else str(job.run.absolute()),
+        "stages": {name: record.seconds for name, record in stages.items()},
+        "error": reason,
+    }
+
+
+def _cell(row: dict[str, Any], folder: Path) -> str:
+    """A prompt on the page."""
+    prompt = html.escape(row["prompt"])
+    if row["error"] is not None:
+        return f'<div class="failed"><strong>{prompt}</strong><br>{html.escape(row["error"])}</div>'
+    cells = []
+    for seed, file in zip(row["seeds"], row["files"], strict=True):
+        source = html.escape(Path(os.path.relpath(file, folder)).as_posix())
+        video = (
+            f'<video src="{source}" controls loop muted playsinline preload="metadata" aria-label="{prompt}"></video>'
+        )
+        cells.append(f"<figure>{video}<figcaption>{prompt}, seed {seed}</figcaption></figure>")
+    return "\n".join(cells)

@@ -1,0 +1,48 @@
+"""`show1 batch`: many prompts, resumable, in parts, with a report and a page."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Show1
+
+
+def test_a_batch_makes_videos_a_report_and_a_page(show1: Show1, cascade: Path) -> None:
+    Path("p.jsonl").write_text('{"prompt": "a panda <b>", "seed": 7}\n{"prompt": "a cat"}\n{"prompt": "a dog"}\n')
+    asked = ["batch", "p.jsonl", "-m", cascade, "--until", "keyframes", "-o", "out"]
+    Path("runs/prompts-p").mkdir(parents=True)
+    Path("runs/prompts-p/0002").write_text("in the way")
+    first = show1(*asked)
+    assert first.code == 1 and "1 of 3 prompts failed; the same command tries them again" in first.err
+    assert "[3/3] a dog, about" in first.err and "left" in first.err
+    report = json.loads(Path("out/report.json").read_text())
+    assert (report["made"], report["failed"]) == (2, 1)
+    assert [row["error"] is None for row in report["prompts"]] == [True, False, True]
+    assert report["prompts"][0]["seeds"] == [7] and report["prompts"][0]["stages"]["keyframes"] > 0
+    page = Path("out/index.html").read_text()
+    assert 'src="0001-a-panda-b.mp4"' in page and "a panda &lt;b&gt;" in page and "<b>" not in page
+    assert "cannot be made" in page
+
+    made = Path("out/0001-a-panda-b.mp4").stat().st_mtime_ns
+    Path("runs/prompts-p/0002").unlink()
+    again = show1(*asked, "--json")
+    assert again.code == 0 and len(again.out.splitlines()) == 3
+    assert Path("out/0001-a-panda-b.mp4").stat().st_mtime_ns == made
+    assert json.loads(Path("out/report.json").read_text())["made"] == 3
+
+
+def test_shards_and_standard_input(show1: Show1, cascade: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for shard, names in (("1/2", ["0001-a.mp4", "0003-c.mp4"]), ("2/2", ["0002-b.mp4"])):
+        monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\n\nc\n"))
+        done = show1("batch", "-", "-m", cascade, "--until", "keyframes", "-o", "out", "--shard", shard, "--quiet")
+        assert done.code == 0 and done.out.split() == [f"out/{name}" for name in names]
+        part = shard.replace("/", "-of-")
+        assert json.loads(Path(f"out/report-{part}.json").read_text())["made"] == len(names)
+    for shard, said in (("3/2", "I/N"), ("x", "I/N"), ("0/2", "I/N")):
+        monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
+        refused = show1("batch", "-", "-m", cascade, "--shard", shard)
+        assert refused.code == 2 and said in refused.err
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
+    assert "none is left" in show1("batch", "-", "-m", cascade, "--shard", "2/2").err
