@@ -99,6 +99,11 @@ def shown(value: object, most: int = 120) -> str:
     return shortened(text, most)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 frame`, `29 frames`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def shortened(text: str, most: int) -> str:
     """The text, cut to a number of characters."""
     return text if len(text) <= most else f"{text[: most - 3]}..."

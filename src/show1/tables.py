@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from show1.errors import InputError
 from show1.files import check_regular
 from show1.limits import MAX_JSON_BYTES
+from show1.options import counted
 
 Row = tuple[int, dict[str, Any]]
 """Line on which a row begins, from 1, and its values by column or key."""
@@ -101,7 +102,7 @@ def csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
             continue
         if len(values) != len(columns):
             raise InputError(
-                f"{name}, line {line} has {len(values)} values, but there are {len(columns)} columns "
+                f"{name}, line {line} has {counted(len(values), 'value')}, but there are {len(columns)} columns "
                 f"({', '.join(columns)}); put a value that holds commas in double quotes"
             )
         yield line, dict(zip(columns, values, strict=True))

@@ -80,7 +80,7 @@ def test_run_of_a_small_cascade(show1: Show1, cascade: Path, tmp_path: Path) -> 
         1,
     )
     part = show1(*asked, "--out", "bench", "--shard", "2/2")
-    assert part.code == 0 and "1 of 2 videos are finished" in part.out, part.err
+    assert part.code == 0 and "1 of 2 videos finished" in part.out, part.err
     whole = show1(*asked, "--out", "bench", "--shard", "1/2")
     assert whole.code == 0 and "# vbench: " in whole.out, whole.err
     assert [f.name for f in sorted((tmp_path / "bench" / "vbench").iterdir())] == ["a panda-0.mp4", "a panda-1.mp4"]

@@ -230,3 +230,11 @@ def test_only_the_main_process_talks(show1: Show1, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("WORLD_SIZE", "2")
     result = show1("train", "text", *SPRITES, "--out", "run")
     assert (result.code, result.out, result.err) == (0, "", "")
+
+
+def test_no_flag_and_no_word_of_the_help_is_cut_at_80_columns(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in (["train", "super_resolution"], ["customize", "motion"], ["generate"], ["evaluate", "score"]):
+        shown = show1(*command, "--help").out
+        assert "…" not in shown and max(map(len, shown.splitlines())) <= 80
+    assert "--no-gradient-checkpointing" in show1("train", "keyframes", "--help").out

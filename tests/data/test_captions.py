@@ -114,7 +114,7 @@ def test_faulty_lines_of_a_jsonl_list(tmp_path: Path, line: str, message: str) -
         ("file,label\na.mp4,x\n", "line 2 has no 'caption', only 'file', 'label'"),
         ("file;caption\na.mp4;x\n", "line 2 has no 'file', only 'file;caption'"),
         ("", "lists no videos"),
-        ("file,caption\na.mp4\n", "line 2 has 1 values"),
+        ("file,caption\na.mp4\n", "line 2 has 1 value, but"),
         ("file,caption\na.mp4,a red dog, running on the beach\n", "line 2 has 3 values"),
         ("file,caption\na.mp4,x\n\ngone.mp4,y\n", "line 4 names 'gone.mp4'"),
         ('file,caption\na.mp4,"a 5 foot dog\na.mp4,"\na.mp4,a cat\n', "line 2 has a value of several lines"),

@@ -120,7 +120,7 @@ def test_what_cannot_be_read_is_listed(real: Path, tmp_path: Path, options: Feat
     assert result["generated"]["listed"] == 6 and result["generated"]["used"] == 4
     assert {r["key"] for r in result["generated"]["rejected"]} == {"short.mkv", "torn.mp4"}
     assert result["figures"][0]["generated"] == 4
-    with pytest.raises(InputError, match="none of the 6 generated videos can be read; the first is 0.mkv"):
+    with pytest.raises(InputError, match="no generated video can be read, of 6; the first is 0.mkv"):
         score_folders(real, fake, [FVD], rule=ClipRule(frames=13), options=options)
 
 

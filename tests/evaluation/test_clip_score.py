@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
+from transformers.utils import logging as transformers_logging
 
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
 from show1.evaluation.clip_score import ClipScore
@@ -52,6 +53,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def clip(folder: Path) -> ClipScore:
     return ClipScore.load(folder, FeatureOptions(local_files_only=True))
+
+
+def test_loading_shows_no_bar_of_a_library(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.enable_progress_bar()
+    try:
+        ClipScore.load(str(folder), FeatureOptions(local_files_only=True))
+        assert transformers_logging.is_progress_bar_enabled()
+    finally:
+        if not shown:
+            transformers_logging.disable_progress_bar()
+    assert capfd.readouterr().err == ""
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
@@ -101,7 +114,7 @@ def test_long_prompts_are_cut_and_reported(clip: ClipScore, caplog: pytest.LogCa
 
 
 def test_traps(clip: ClipScore) -> None:
-    with pytest.raises(InputError, match="2 videos need as many prompts, got 1"):
+    with pytest.raises(InputError, match="each video needs one prompt: got 2 and 1"):
         clip.similarity(noise(0, 2, 1, 8, 8), PROMPTS[:1])
     with pytest.raises(InputError, match="uint8"):
         clip.similarity(noise(0, 2, 1, 8, 8) / 255, PROMPTS)

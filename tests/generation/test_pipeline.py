@@ -361,7 +361,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"seed": -1}, "seed must be"),
     ({"seed": 1.5}, "seed must be"),
     ({"seed": [1, 2], "count": 3}, "2 seeds for 3 samples"),
-    ({"seed": [1, 2]}, "2 seeds for 1 samples.*or `count`"),
+    ({"seed": [1, 2]}, "2 seeds for 1 sample .*or `count`"),
     ({"seed": 1, "generator": torch.Generator()}, "not both"),
     ({"generator": "me"}, "torch.Generator"),
     ({"negative_prompt": 5}, "negative_prompt must be text"),

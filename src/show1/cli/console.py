@@ -71,11 +71,6 @@ def say_json(value: Any, *, compact: bool = False) -> None:
     say(json.dumps(value, indent=None if compact else 2, ensure_ascii=False))
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 frame`, `29 frames`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 @contextmanager
 def own_messages_only() -> Iterator[None]:
     """Shows the warnings of show1 on stderr and hides the noise of other packages, unless `SHOW1_DEBUG` is set."""

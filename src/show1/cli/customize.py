@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from show1.cli.console import counted, say, say_json, tell
-from show1.cli.options import FieldOptions, keyword, with_parameters
+from show1.cli.console import say, say_json, tell
+from show1.cli.options import FieldOptions, WideHelp, keyword, with_parameters
 from show1.cli.session import short
-from show1.cli.training import DRY_RUN, QUIET, example, quiet_libraries, read_saved, supervise
+from show1.cli.training import DRY_RUN, QUIET, example, read_saved, supervise
 from show1.errors import InputError
 from show1.files import user_path
+from show1.options import counted
 from show1.training.customization import METHODS, CustomizationConfig, Kind
 
 app = typer.Typer(
@@ -61,7 +62,6 @@ def run(kind: Kind, given: dict[str, Any], *, overwrite: bool, dry_run: bool, sh
     config = resolve(kind, given)
     from show1.training.customization import customize, describe
 
-    quiet_libraries()
     if dry_run:
         say_json(describe(config, sheet))
         return
@@ -165,4 +165,4 @@ _OTHERS = [
 ]
 
 for _kind in ABOUT:
-    app.command(_kind)(_command(_kind))
+    app.command(_kind, cls=WideHelp)(_command(_kind))

@@ -14,6 +14,7 @@ from show1.cli.training import now_and_then
 from show1.data.options import CLIP_FRAMES, DataOptions
 from show1.errors import InputError
 from show1.files import user_path
+from show1.options import counted
 
 if TYPE_CHECKING:
     from show1.data.decoding import Probe
@@ -179,7 +180,7 @@ def _rows(report: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "captions", f"{report['captions']}, empty: {report['empty_captions']}, {without}"
     if report["words"]:
         least, middle, most = report["words"]
-        yield "", f"of {least} to {most} words, half of them up to {middle:g}"
+        yield "", f"of {least} to {counted(most, 'word')}, half of them up to {middle:g}"
     for number, sentence in enumerate(report["unread"]):
         yield "" if number else "text encoder", sentence
     for name, key in (("too short", "too_short"), ("bad", "bad")):

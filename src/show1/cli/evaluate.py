@@ -13,6 +13,7 @@ from show1.cli.settings import parse_model
 from show1.config import StageName
 from show1.errors import InputError
 from show1.files import user_path
+from show1.options import counted
 
 if TYPE_CHECKING:
     from show1.evaluation.feature_networks import FeatureOptions
@@ -139,7 +140,8 @@ def protocols(as_json: AsJson = False) -> None:
         return
     for protocol in found:
         metrics = ", ".join(metric.label for metric in protocol.metrics) or "scored by its own tool"
-        count = f"{protocol.videos} videos" if protocol.videos else f"{protocol.samples_per_prompt} videos per prompt"
+        each = counted(protocol.samples_per_prompt, "video")
+        count = counted(protocol.videos, "video") if protocol.videos else f"{each} per prompt"
         say(f"{protocol.name}  {protocol.id}  {count}; {metrics}")
 
 
@@ -198,7 +200,8 @@ def run(
     if as_json:
         say_json(report)
     elif not report["complete"]:
-        say(f"{report['videos']} of {report['of']} videos are finished; the shard that finishes last scores them")
+        done = f"{report['videos']} of {counted(report['of'], 'video')} finished"
+        say(f"{done}; the shard that finishes last scores them")
     else:
         _say_report(folder, quiet)
 

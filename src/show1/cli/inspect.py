@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from show1.cli.console import counted, say, say_fact, say_json
+from show1.cli.console import say, say_fact, say_json
 from show1.cli.flags import AsJson
 from show1.cli.plan import say_adapters, say_settings
 from show1.cli.progress import duration
 from show1.cli.session import quoted
 from show1.errors import InputError
 from show1.files import user_path
+from show1.options import counted
 
 if TYPE_CHECKING:
     from show1.generation.manifest import Environment, VideoModel

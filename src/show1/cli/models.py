@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from show1.cli.console import counted, say, say_json, tell
+from show1.cli.console import say, say_json, tell
 from show1.cli.failures import RUNTIME
 from show1.cli.flags import AsJson
 from show1.cli.settings import apply_changes, parse_change, parse_model
 from show1.config import STAGES, CascadeSettings, StageName
 from show1.errors import CheckpointError, InputError, Show1Error
 from show1.files import user_path
+from show1.options import counted
 from show1.stage_table import STAGE_TABLE
 
 if TYPE_CHECKING:

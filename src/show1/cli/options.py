@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 
 class FieldOptions:
@@ -47,12 +48,23 @@ class FieldOptions:
         if get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
             kind = list[get_args(kind)[0]]  # type: ignore[misc]  # may be given several times
         metavar = self._metavars.get(name) or {int: "N", float: "X", bool: None}.get(kind, "NAME")
-        own = (
-            f"{flag(name)}/{flag(f'no_{name}')}" if kind is bool else flag(name)
-        )  # off: where a run's folder has it on
+        own = flag(name)
+        if kind is bool:
+            off = flag(f"no_{name}")  # for where a run's folder has it on
+            own, text = f"{own}/{off}", f"{text} {off} turns it off."
         flags = [own, *([self._short[name]] if name in self._short else [])]
         option = typer.Option(*flags, help=text, metavar=metavar, show_default=False)
         return keyword(name, Annotated[kind | None, option], None)
+
+
+class WideHelp(TyperCommand):
+    """A command whose help has no column for flags that turn something off, which would cut others at 80 columns."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Shows the help; the texts of options name what turns them off."""
+        for parameter in self.params:
+            parameter.secondary_opts = []
+        super().format_help(ctx, formatter)
 
 
 def flag(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from show1.cli.console import counted, printable, say, say_fact, say_json, tell
+from show1.cli.console import printable, say, say_fact, say_json, tell
 from show1.config import STAGES, CascadeSettings, StageName
 from show1.generation.output import OutputFile
+from show1.options import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from show1.cli.console import ERR, counted, say, say_json, tell
+from show1.cli.console import ERR, say, say_json, tell
 from show1.cli.progress import Heartbeat, duration
 from show1.cli.stopping import stopped
 from show1.config import StageName
 from show1.errors import RunError
 from show1.generation.output import OutputFile
+from show1.options import counted
 
 if TYPE_CHECKING:
     from show1.generation.pipeline import Show1Pipeline

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from show1.cli.console import say, say_json, tell
-from show1.cli.options import FieldOptions, keyword, with_parameters
-from show1.cli.training import DRY_RUN, QUIET, example, open_clips, quiet_libraries, read_saved, supervise
+from show1.cli.options import FieldOptions, WideHelp, keyword, with_parameters
+from show1.cli.training import DRY_RUN, QUIET, example, open_clips, read_saved, supervise
 from show1.data.options import DataOptions
 from show1.errors import InputError
 from show1.files import user_path
@@ -63,7 +63,6 @@ def run(
     from show1.training import describe, train
     from show1.training.validation import SEED
 
-    quiet_libraries()
     options, loop = config.options, config.loop
     main_process = int(os.environ.get("RANK", "0")) == 0
     quiet = quiet or not main_process
@@ -160,6 +159,6 @@ _CONFIG = keyword(
 )
 
 for _kind in ALL_TASKS:
-    app.command(_kind.task)(_command(_kind))
+    app.command(_kind.task, cls=WideHelp)(_command(_kind))
 for _distillation in DISTILLATIONS:
-    distil.command(_distillation.stage)(_command(_distillation))
+    distil.command(_distillation.stage, cls=WideHelp)(_command(_distillation))

@@ -197,13 +197,6 @@ class TrainingProgress(logging.Handler):
         self.heartbeat.note(f"step {step:.0f}/{self._steps} is done, the next ones are running", new=False)
 
 
-def quiet_libraries() -> None:
-    """Turns off the progress bars that transformers shows for small files."""
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-
-
 def example(command: str, options: tuple[str, ...]) -> str:
     """Formats an example for the help of a command, one option per line."""
     lines = " \\\n    ".join([command, *options])

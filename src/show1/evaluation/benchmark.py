@@ -35,6 +35,7 @@ from show1.evaluation.suite import Suite, identify
 from show1.files import cache_dir
 from show1.generation.pipeline import Show1Pipeline
 from show1.media import read_metadata
+from show1.options import counted
 from show1.video import Video
 
 _LONGEST_NAME = 240
@@ -252,7 +253,8 @@ class _Benchmark:
             changed = {"frozen_id": frozen.id, "frozen_videos": frozen.videos}
             if frozen.videos not in (0, len(self.items)):
                 wanted = f"the {frozen.videos} of {frozen.name}"
-                warnings.insert(0, f"{len(self.items)} videos instead of {wanted}: not figures of that protocol")
+                made_here = counted(len(self.items), "video")
+                warnings.insert(0, f"{made_here} instead of {wanted}: not figures of that protocol")
         record = read_metadata(made[0].file)
         return {
             "complete": True,

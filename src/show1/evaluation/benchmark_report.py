@@ -10,6 +10,7 @@ import numpy as np
 from show1.evaluation.benchmark_protocol import HIGHER_IS_BETTER
 from show1.evaluation.report import Report, Table, blocks, number, save_contact_sheet, spread
 from show1.files import write_text
+from show1.options import counted
 
 ON_SHEET = 8
 """Videos of the contact sheet, evenly spaced."""
@@ -59,7 +60,7 @@ def published_table(report: Mapping[str, Any]) -> Table | None:
 
 def folders_markdown(result: Mapping[str, Any]) -> str:
     """Formats what `score_folders` found."""
-    used = [_usage(f"{side} videos", result[side]) for side in ("real", "generated") if side in result]
+    used = [_usage(f"{side} video", result[side]) for side in ("real", "generated") if side in result]
     return blocks(figures_table(result["figures"]), *_cautions(result), *used)
 
 
@@ -90,7 +91,7 @@ def _parts(report: Mapping[str, Any]) -> list[str | Table]:
     frozen = f" (changed: the frozen protocol is {report['frozen_id']})" if "frozen_id" in report else ""
     parts: list[str | Table] = [
         f"Protocol {report['protocol_id']}{frozen}, benchmark {report['id']}, prompts {report['items_sha256'][:12]}, "
-        f"weights {str(model['sha256'])[:12]}. {report['videos']} videos.",
+        f"weights {str(model['sha256'])[:12]}. {counted(report['videos'], 'video')}.",
         *_cautions(report),
     ]
     if report["figures"]:
@@ -98,7 +99,7 @@ def _parts(report: Mapping[str, Any]) -> list[str | Table]:
     if protocol["layout"] == "vbench":
         parts.append("`vbench/` holds the videos under the names that VBench's own tool reads; it gives the scores.")
     if "references" in report:
-        parts.append(_usage("real videos", report["references"]))
+        parts.append(_usage("real video", report["references"]))
     if table := published_table(report):
         parts += ["## Beside published figures", table]
         parts.append("Published figures come from other protocols; what each choice here rests on:")
@@ -156,9 +157,9 @@ def distance_plot(figure: Mapping[str, Any]) -> str:
     )
 
 
-def _usage(what: str, counted: Mapping[str, Any]) -> str:
+def _usage(what: str, count: Mapping[str, Any]) -> str:
     """Says how many videos were used, and lists those that were not."""
-    lines = [f"{counted['used']} of {counted['listed']} {what} were used."]
-    if counted["rejected"]:
-        lines += ["Left out:\n", *(f"- {r['key']}: {r['reason']}" for r in counted["rejected"])]
+    lines = [f"{count['used']} of {counted(count['listed'], what)} {'was' if count['used'] == 1 else 'were'} used."]
+    if count["rejected"]:
+        lines += ["Left out:\n", *(f"- {r['key']}: {r['reason']}" for r in count["rejected"])]
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from show1.errors import CheckpointError, InputError, ModelNotFoundError
 from show1.evaluation.feature_networks import NETWORKS, FeatureOptions, verified_sha256
 from show1.evaluation.preprocessing import Videos, check_videos
 from show1.files import cached_sha256
-from show1.text.encoder import load_tokenizer
+from show1.text.encoder import load_tokenizer, without_bars
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class ClipScore:
         """
         checked = check_videos(videos)
         if len(prompts) != len(checked):
-            raise InputError(f"{len(checked)} videos need as many prompts, got {len(prompts)}")
+            raise InputError(f"each video needs one prompt: got {len(checked)} and {len(prompts)}")
         frames = self.embed_frames(checked).reshape(*checked.shape[:2], -1)  # (B, F, D)
         cosines = torch.einsum("bfd,bd->bf", frames, self.embed_prompts(prompts))
         return np.asarray(cosines.mean(1).numpy(), dtype=np.float64)
@@ -195,8 +195,9 @@ def _load(folder: Path) -> tuple[Any, Any]:
     # older releases give the processor that uses Pillow the plain name
     with_pillow = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
     try:
-        model = transformers.CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        return model, with_pillow.from_pretrained(folder, local_files_only=True)
+        with without_bars():
+            model = transformers.CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+            return model, with_pillow.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers and safetensors raise errors of many classes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{folder} is not a CLIP model as transformers saves it ({reason})") from error

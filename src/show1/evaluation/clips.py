@@ -21,6 +21,7 @@ from PIL import Image
 
 from show1.errors import InputError, MediaError
 from show1.evaluation.benchmark_protocol import BenchmarkProtocol, Resize, Start, draw
+from show1.options import counted
 from show1.video import Video
 
 Frames = NDArray[np.uint8]
@@ -190,8 +191,8 @@ def cut_clip(video: Video, rule: ClipRule, key: str = "") -> Frames:
     spare = len(video) - 1 - offsets[-1]
     if spare < 0:
         raise InputError(
-            f"it has {len(video)} frames, but {count} with stride {rule.stride} at {rate:g} frames per second "
-            f"need {offsets[-1] + 1}"
+            f"it has {counted(len(video), 'frame')}, but {count} with stride {rule.stride} at {rate:g} frames per "
+            f"second need {offsets[-1] + 1}"
         )
     first = draw("start", rule.seed, key) % (spare + 1) if rule.start == "hash" else 0
     return resize_frames(video.frames[[first + offset for offset in offsets]], rule)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from show1.errors import InputError
 from show1.evaluation.scores import Gaussian, feature_matrix, frechet_distance
+from show1.options import counted
 
 _Z_95 = 1.959963984540054
 _POINTS = 15
@@ -148,8 +149,9 @@ def sample_warnings(*, real: int, fake: int, dimension: int) -> list[str]:
         dimension: Number of features.
     """
     return [
-        f"{count} {name} samples for {dimension} features: the covariance is below full rank, and the Fréchet distance "
-        "is far above its value at many samples; compare it only with figures at the same number, or use KID or KVD"
+        f"{counted(count, f'{name} sample')} for {dimension} features: the covariance is below full rank, and the "
+        "Fréchet distance is far above its value at many samples; compare it only with figures at the same number, or "
+        "use KID or KVD"
         for name, count in (("real", real), ("generated", fake))
         if count <= dimension
     ]

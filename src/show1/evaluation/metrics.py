@@ -14,6 +14,7 @@ from show1.evaluation.feature_cache import ClipFeatures, clip_features
 from show1.evaluation.intervals import Share, bootstrap_frechet, extrapolated_frechet, mean_interval, sample_warnings
 from show1.evaluation.probes import Probe
 from show1.evaluation.scores import Gaussian, feature_matrix, frechet_distance, inception_score, kernel_distance
+from show1.options import counted
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and how many there are."""
@@ -56,9 +57,7 @@ def read_features(
     for found in features.values():
         if not len(found.rows):
             first = found.rejected[0]
-            raise InputError(
-                f"none of the {len(clips)} {side} videos can be read; the first is {first.key}: {first.reason}"
-            )
+            raise InputError(f"no {side} video can be read, of {len(clips)}; the first is {first.key}: {first.reason}")
     return features
 
 
@@ -142,8 +141,8 @@ def _inception(fake: ClipFeatures, splits: int) -> dict[str, Any]:
     notes = []
     if len(fake.rows) < 100 * splits:
         notes = [
-            f"{len(fake.rows)} videos in {used} splits: the Inception Score of few videos is too low; compare it only "
-            "with figures at the same number"
+            f"{counted(len(fake.rows), 'video')} in {counted(used, 'split')}: the Inception Score of few videos is too "
+            "low; compare it only with figures at the same number"
         ]
     return {"value": mean, "std": deviation, "splits": used, "warnings": notes}
 

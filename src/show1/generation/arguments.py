@@ -12,7 +12,7 @@ from show1.errors import InputError
 from show1.generation.inputs import VideoLike, read_videos
 from show1.generation.request import GenerationRequest, check_prompt, is_whole
 from show1.limits import MAX_SAMPLES
-from show1.options import plain_number, require, shown
+from show1.options import counted, plain_number, require, shown
 from show1.stage_table import STAGE_TABLE
 from show1.video import Video
 
@@ -59,7 +59,8 @@ def make_request(
         negative_prompt: What to avoid, for every stage; or a list, one per prompt. None: as each stage's settings say.
         seed: A whole number: draft i of each prompt uses seed + i. A list: one per sample, drafts of a prompt side by
             side. None: random, and recorded in the video's metadata.
-        generator: Instead of a seed: the seeds are drawn from it (or from each of several, one per sample).
+        generator: Instead of a seed: the seeds are drawn from it (or from each of several, one per sample). None: as
+            `seed` says.
         num_keyframes: n keyframes become (n - 1) * factor + 1 frames (factor 4: 8 give 29); None: as the settings.
         settings: All settings, or changes: `{"keyframes": {"num_inference_steps": 20}}`.
         start_from: First stage to run; needs `video` if it is not the first one of the cascade.
@@ -205,7 +206,8 @@ def _seeds(seed: SeedLike, generator: GeneratorLike, prompts: int, count: int) -
     if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
         if len(seed) != samples:
             raise InputError(
-                f"there are {len(seed)} seeds for {samples} samples ({prompts} prompts, {count} drafts of each); give "
+                f"{counted(len(seed), 'seed')} for {counted(samples, 'sample')} ({counted(prompts, 'prompt')}, "
+                f"{counted(count, 'draft')} of each); give "
                 "one per sample, or `count`"
             )
         return tuple(plain_number(each) for each in seed)

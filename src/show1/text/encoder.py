@@ -3,7 +3,8 @@
 import functools
 import gc
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,20 @@ class PromptEncoder:
                 f"{file} describes an encoder that does not work ({reason_of(error)}); correct it"
             ) from error
         return states[0]
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hides the progress bars that transformers shows for every file that it reads or writes, however small."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from show1.evaluation.report import Report, Table, percent, rounded, save_contact_sheet
+from show1.options import counted
 from show1.sprites.alignment.group_judge import GROUP_CRITERIA
 from show1.sprites.alignment.judge import CRITERIA
 from show1.sprites.alignment.motion_judge import MOTION_CRITERIA
@@ -67,7 +68,8 @@ def alignment_report(
     model = report["model"]
     parts: list[str | Table] = [
         f"Protocol {report['protocol']}, evaluation {report['id']}; prompts {_short(report['prompts_sha256'])}, "
-        f"reader {_short(report['reader_sha256'])}, weights {str(model['sha256'])[:12]}. {report['videos']} videos.",
+        f"reader {_short(report['reader_sha256'])}, weights {str(model['sha256'])[:12]}. "
+        f"{counted(report['videos'], 'video')}.",
         "Shares in percent, with 95 % intervals. FD: Fréchet distance to ground truth in the reader's features; "
         "comparable only at equal numbers of videos.",
         *tables(report["rows"]),

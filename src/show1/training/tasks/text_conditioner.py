@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from show1.data.clips import Vocabulary
 from show1.errors import InputError
-from show1.text.encoder import load_text_encoder, load_tokenizer
+from show1.text.encoder import load_text_encoder, load_tokenizer, without_bars
 from show1.text.words import word_tokenizer
 from show1.training.networks import fresh_text_encoder
 from show1.training.objective import moved
@@ -119,14 +119,7 @@ class TextConditioner(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Writes the tokenizer and the encoder into a stage folder."""
-        from transformers.utils import logging as transformers_logging
-
         self.tokenizer.model_max_length = self.length  # stages whose tokenizer decides must not read more
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        shown = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()  # which it shows for every file, however small
-        try:
+        with without_bars():
             self.text_encoder.save_pretrained(folder / "text_encoder")  # type: ignore[operator]
-        finally:
-            if shown:
-                transformers_logging.enable_progress_bar()
