@@ -155,10 +155,22 @@ class TranslationSettings(StageSettings):
     """Highest timestep that the cascade's own expert was trained on; no step starts above it."""
     prompt: str = ""
     """Prompt for the expert in place of that of the video: many latent models want longer captions. Empty: the same."""
+    window: int | None = None
+    """Most frames that another expert's network sees at once: longer videos are denoised in windows that are blended at
+    each step. None: all frames."""
+    overlap: int = 16
+    """Frames that neighbouring windows share, fewer than `window`."""
+    time_factor: int = 1
+    """Frames that another expert is shown per frame of the video: those between are blended in, and left out again.
+    With 2, a model of 16 frames per second sees a video of 8 at the pace that it knows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("height", "width", least=8, most=limits.MAX_SIDE)
+        self.check_range("window", least=5, most=limits.MAX_FRAMES)
+        self.check_range("overlap", least=0, most=limits.MAX_FRAMES)
+        self.check("overlap", self.window is None or self.overlap < self.window, f"less than window ({self.window})")
+        self.check_range("time_factor", least=1, most=8)
         self.check("level", self.level is None or 0 < self.level <= 1, "more than 0, at most 1")
         self.check("strength", 0 < self.strength <= 1, "more than 0, at most 1")
         self.check_range("max_timestep", least=1, most=1000)

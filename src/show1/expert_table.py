@@ -49,13 +49,12 @@ class ExpertRow:
     about: str = ""
     """A line about that model: size and licence."""
 
-    def family(self) -> type:
-        """The class of the family, which is imported now."""
+    def family(self) -> Any:
+        """The class of the family, a `show1.experts.ExpertFamily`, which is imported now."""
         if not isinstance(self.implementation, str):
             return self.implementation
         module, _, name = self.implementation.partition(":")
-        found: type = getattr(importlib.import_module(module), name)
-        return found
+        return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True, kw_only=True)

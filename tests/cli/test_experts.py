@@ -184,6 +184,11 @@ def test_an_expert_redraws_a_video_of_the_users(show1: Show1, wan: Path) -> None
     settings = ["--set", "translation.num_inference_steps=3", "--seed", 1]
     plan = show1("refine", "clip.mkv", "--prompt", "a cat", "--expert", wan, "--dry-run", "--json").json
     assert (plan["frames"], plan["height"], plan["width"], plan["fps"]) == (7, 416, 960, 12.0)
+    assert plan["request"]["settings"]["translation"]["window"] == 81
+    asked = ["refine", "clip.mkv", "--prompt", "a cat", "--expert", wan, "--dry-run", "--json"]
+    Video(frames=frames, fps=8.0).save("slow.mkv")
+    slow = show1(*asked[:1], "slow.mkv", *asked[2:], "--time", "resample").json["request"]["settings"]["translation"]
+    assert slow["time_factor"] == 2 and plan["request"]["settings"]["translation"]["time_factor"] == 1
     small = [*settings, "--set", "translation.height=32", "--set", "translation.width=72", "--level", 0.4]
     made = show1("refine", "clip.mkv", "-p", "a cat", "--expert", wan, *small, "-o", "out.mkv", "--quiet")
     assert made.code == 0, made.err

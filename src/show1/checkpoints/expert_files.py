@@ -48,4 +48,5 @@ def read_notes(row: StageRow, folder: Path, expert: Expert | None) -> Notes:
     notes = read_stage_notes(folder, row.name)
     if expert is None:
         return notes
-    return merged([notes, Notes(settings={row.name: {**EXPERT_SETTINGS, **expert.row.settings}})])
+    suiting = {**EXPERT_SETTINGS, "window": expert.row.max_frames, **expert.row.settings}
+    return merged([notes, Notes(settings={row.name: suiting})])

@@ -1,6 +1,6 @@
 """`show1 refine`."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -43,6 +43,13 @@ _Level = Annotated[
     float | None,
     typer.Option(help="Noise to start from, above 0 and at most 1: less keeps more of the video. translation only."),
 ]
+_Time = Annotated[
+    Literal["keep", "resample"],
+    typer.Option(
+        help="resample shows an expert as many frames per second as it knows, by blending, and gives back those of the "
+        "video; keep shows them as they are."
+    ),
+]
 _Adapter = Annotated[
     list[str] | None, typer.Option(metavar="FILE[:WEIGHT]", help="Adapter of the stage; can be repeated.")
 ]
@@ -66,6 +73,7 @@ def refine(
     stage: _Stage = "translation",
     model: _Model = "mini",
     level: _Level = None,
+    time: _Time = "keep",
     adapter: _Adapter = None,
     seed: _Seed = None,
     set_: _Set = None,
@@ -110,7 +118,7 @@ def refine(
     pipe = load_pipeline(named, quiet=quiet or as_json, **place)
     for choice in parse_adapters(adapter) or ():
         pipe.adapters.load(**choice)
-    request = job.request(pipe, None, [*_suiting(pipe, stage, video), *changes], video)
+    request = job.request(pipe, None, [*_suiting(pipe, stage, video, time), *changes], video)
     _, height, width, fps = request.final_shape
     job.probe((height, width), fps)
     if dry_run:
@@ -127,11 +135,12 @@ def _check_stage(stage: StageName, expert: str | None) -> None:
         raise InputError(f"an expert takes the place of the translation, not of {stage!r}; leave out --expert")
 
 
-def _suiting(pipe: "Show1Pipeline", stage: StageName, video: "Video") -> list[Change]:
-    """Settings that suit the video's size."""
+def _suiting(pipe: "Show1Pipeline", stage: StageName, video: "Video", time: str) -> list[Change]:
+    """Settings that suit the video's size and pace."""
     from show1.generation.refining import refine_settings
 
-    found = refine_settings(pipe, stage, *video.frames.shape[1:3])
+    fps = video.fps if time == "resample" else None
+    found = refine_settings(pipe, stage, *video.frames.shape[1:3], fps=fps)
     return [Change((name, option), value) for name, options in found.items() for option, value in options.items()]
 
 

@@ -12,6 +12,7 @@ class CogVideoX(ExpertFamily):
     """`CogVideoXPipeline`: a schedule of betas, latents (B, f, C, h, w)."""
 
     pipeline = "CogVideoXPipeline"
+    frame_axis = 1
 
     def frame_multiple(self, pipe: Any) -> int:
         """8: its autoencoder gives back as many frames as it took only for an odd number of latent frames."""

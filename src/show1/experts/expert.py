@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from show1.diffusion import Seeds, StepCallback, noised, randn, started_at
 from show1.errors import InputError
 from show1.expert_table import Expert
 from show1.experts.family import ExpertFamily, Texts
-from show1.experts.frames import cropped, padded, resized
+from show1.experts.frames import cropped, padded, resized, slowed
 from show1.experts.loading import load_pipeline
+from show1.experts.windows import windowed
 from show1.stages import PromptEmbeddings
 from show1.stages.denoising import require_video
 
@@ -92,25 +94,37 @@ class DiffusersExpert:
         device = pipe._execution_device
         shown = resized(video, settings.height, settings.width)
         multiples = {"frame_multiple": family.frame_multiple(pipe), "size_multiple": family.size_multiple(pipe)}
-        whole = padded(shown, **multiples)
+        slow = slowed(shown, settings.time_factor)
+        whole = padded(slow, **multiples)
         pipe.scheduler = started_at(self.scheduler, settings.level)
         try:
             clean = family.encode(pipe, whole.to(device))
             latents = noised(self.scheduler, clean, randn(clean.shape, generators).to(clean), settings.level)
-            out = family.denoise(
-                pipe,
-                latents,
-                {name: states.to(device) for name, states in text.items()},
-                size=(whole.shape[2], whole.shape[3], whole.shape[4]),
-                steps=settings.num_inference_steps,
-                guidance=settings.guidance_scale,
-                generators=generators,
-                on_step=report,
-            )
+            with self._windowed(settings, whole.shape[2], clean):
+                out = family.denoise(
+                    pipe,
+                    latents,
+                    {name: states.to(device) for name, states in text.items()},
+                    size=(whole.shape[2], whole.shape[3], whole.shape[4]),
+                    steps=settings.num_inference_steps,
+                    guidance=settings.guidance_scale,
+                    generators=generators,
+                    on_step=report,
+                )
             drawn = family.decode(pipe, out)
         finally:
             pipe.maybe_free_model_hooks()
-        return cropped(drawn, video.shape[2], settings.height, settings.width).float().cpu()
+        drawn = cropped(drawn, slow.shape[2], settings.height, settings.width)
+        return drawn[:, :, :: settings.time_factor].float().cpu().contiguous()
+
+    def _windowed(self, settings: TranslationSettings, frames: int, latents: Tensor) -> AbstractContextManager[None]:
+        """Lets the network see windows of the latents (B, ...) of so many frames, if the settings ask for it."""
+        axis, window = self.family.frame_axis, settings.window
+        if window is None or axis is None or window >= frames:
+            return nullcontext()
+        ratio = (frames - 1) / max(1, latents.shape[axis] - 1)
+        seen, shared = (max(1, int((length - 1) / ratio) + 1) for length in (window, settings.overlap))
+        return windowed(self.pipe.transformer, window=seen, overlap=min(shared, seen - 1), axis=axis)
 
 
 def load_expert(
@@ -146,6 +160,11 @@ def check_expert_settings(expert: Expert, settings: TranslationSettings) -> None
         raise InputError(
             f"the expert {row.name!r} was trained on noise levels up to {row.max_level:g}, and translation.level "
             f"{level:g} is above; give at most {row.max_level:g}"
+        )
+    if row.family().frame_axis is None and settings.window is not None:
+        raise InputError(
+            f"the expert {row.name!r} sees videos whole; leave out translation.window, and cut the video if memory runs"
+            " out"
         )
     defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     for name, remedy in _ONLY_OURS.items():

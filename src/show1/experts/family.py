@@ -24,6 +24,8 @@ class ExpertFamily:
     """Components that stay in float32 in any precision."""
     text_length: ClassVar[int] = 226
     """Tokens to which a text is padded or cut."""
+    frame_axis: ClassVar[int | None] = 2
+    """The axis of the latents that counts frames; None: there is none, so that videos are denoised whole."""
     text_states: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
     """Names of what `text_of` gives."""
 

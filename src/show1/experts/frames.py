@@ -14,6 +14,14 @@ def resized(video: Tensor, height: int, width: int) -> Tensor:
     return unfold_frames(frames.clamp(-1, 1), len(video))
 
 
+def slowed(video: Tensor, factor: int) -> Tensor:
+    """Puts `factor` - 1 blended frames between any two of (B, 3, F, H, W): (B, 3, (F - 1) * factor + 1, H, W)."""
+    if factor == 1 or video.shape[2] == 1:
+        return video
+    size = ((video.shape[2] - 1) * factor + 1, *video.shape[3:])
+    return F.interpolate(video, size=size, mode="trilinear", align_corners=True)
+
+
 def padded(video: Tensor, *, frame_multiple: int, size_multiple: int) -> Tensor:
     """Appends copies of the last frame, and of the last row and column of pixels.
 

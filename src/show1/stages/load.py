@@ -57,6 +57,8 @@ def check_settings(name: StageName, parts: Mapping[str, Part], settings: Cascade
             f"the settings of {name} cannot work: its network takes only heights and widths that are multiples of "
             f"{multiple}, got {height}x{width}"
         )
+    if getattr(own, "window", None) is not None and row.takes_experts or getattr(own, "time_factor", 1) != 1:
+        raise InputError(f"{name}.window and {name}.time_factor are for other experts (--expert); leave them out")
     for part, options in {name: own, **of_parts}.items():
         if options is not None:
             scheduler = build_scheduler(read_scheduler_config(parts[part].path / "scheduler"), options.scheduler)
