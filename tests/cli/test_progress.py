@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from show1.cli import progress
-from show1.cli.progress import duration, shown
+from show1.cli.progress import duration, shown, starting
 
 NONE = torch.zeros(0)
 
@@ -89,3 +89,12 @@ def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_durations() -> None:
     assert [duration(s) for s in (None, 8.06, 187, 3787)] == ["", "8.1 s", "3:07 min", "1:03:07 h"]
+
+
+def test_the_import_of_torch_is_not_silent(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("show1.cli.progress.SECONDS_OF_SILENCE", 0.05)
+    for quiet in (True, False):
+        with starting(quiet=quiet):
+            time.sleep(0.2)
+        said = capsys.readouterr().err
+        assert said == "" if quiet else said.startswith("starting, ")

@@ -10,6 +10,7 @@ import typer
 
 from show1.cli.console import say, say_json, tell
 from show1.cli.options import FieldOptions, WideHelp, keyword, with_parameters
+from show1.cli.progress import starting
 from show1.cli.session import short
 from show1.cli.training import DRY_RUN, QUIET, example, read_saved, supervise
 from show1.errors import InputError
@@ -60,7 +61,8 @@ def run(kind: Kind, given: dict[str, Any], *, overwrite: bool, dry_run: bool, sh
     if sheet is not None and not dry_run:
         raise InputError("--sheet is for --dry-run; a run draws reference.png in its folder")
     config = resolve(kind, given)
-    from show1.training.customization import customize, describe
+    with starting(quiet=quiet):
+        from show1.training.customization import customize, describe
 
     if dry_run:
         say_json(describe(config, sheet))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from show1.cli.console import say, say_json
-from show1.cli.progress import duration
+from show1.cli.progress import duration, starting
 from show1.cli.training import now_and_then
 from show1.data.options import CLIP_FRAMES, DataOptions
 from show1.errors import InputError
@@ -68,7 +68,8 @@ def check(
     """
     if text is not None and not text.is_dir():
         raise InputError(f"--text: there is no folder {text}; name one that holds a tokenizer")
-    from show1.data.open import open_clips
+    with starting(quiet=quiet or as_json):
+        from show1.data.open import open_clips
 
     clips = open_clips(data, DataOptions(frames=frames, fps=fps, skip_bad=True))
     probes = clips.probe_all(None if quiet else now_and_then("clips checked"))

@@ -8,6 +8,7 @@ import typer
 
 from show1.cli.console import say, say_json, tell
 from show1.cli.flags import MemoryFlag
+from show1.cli.progress import starting
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_model
 from show1.config import StageName
@@ -111,9 +112,10 @@ def alignment(
       show1 evaluate alignment --quick --out evaluations/quick
       show1 evaluate alignment --model mini --sets held_out --out evaluations/mini
     """
-    import torch
+    with starting(quiet=quiet or as_json):
+        import torch
 
-    from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
+        from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 
     plan = AlignmentPlan(sets=_prompt_sets(sets), videos=videos, until=until, batch_size=batch_size)
     if quick:
@@ -179,8 +181,9 @@ def run(
       show1 evaluate run ucf101-2048x16 --model my-cascade/ --data /data/ucf101 --out evaluations/ucf101
       show1 evaluate run ucf101-2048x16 --model my-cascade/ --data /data/ucf101 --shard 1/4 --out /shared/ucf101
     """
-    from show1.evaluation.benchmark import run_benchmark
-    from show1.sprites.benchmark import CATALOGUE
+    with starting(quiet=quiet or as_json):
+        from show1.evaluation.benchmark import run_benchmark
+        from show1.sprites.benchmark import CATALOGUE
 
     chosen, part, silent = CATALOGUE.load_protocol(protocol), _shard(shard), quiet or as_json
     folder = out or Path("evaluations") / chosen.name
@@ -236,10 +239,11 @@ def score(
       show1 evaluate score --real real/ --fake made/ --metric fvd:i3d-stylegan-v --features networks/
       show1 evaluate score --fake made/ --metric clipsim --metric is
     """
-    from show1.evaluation.benchmark_report import folders_markdown
-    from show1.evaluation.clips import ClipRule
-    from show1.evaluation.folder_scores import score_folders
-    from show1.sprites.benchmark import CATALOGUE
+    with starting(quiet=quiet or as_json):
+        from show1.evaluation.benchmark_report import folders_markdown
+        from show1.evaluation.clips import ClipRule
+        from show1.evaluation.folder_scores import score_folders
+        from show1.sprites.benchmark import CATALOGUE
 
     metrics = [CATALOGUE.parse_metric(text) for text in dict.fromkeys(metric)]
     width, height = _size(size)

@@ -3,8 +3,8 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
@@ -36,6 +36,13 @@ def shown(*, quiet: bool) -> Iterator["Callbacks"]:
         return
     with StageBars() if ERR.is_terminal else StageLines() as to:
         yield Callbacks(on_stage_start=to.stage_start, on_step_end=to.step_end, on_stage_end=to.stage_end)
+
+
+def starting(*, quiet: bool) -> AbstractContextManager[Any]:
+    """Says that the command is starting, inside a block that imports torch, which takes seconds."""
+    if quiet:
+        return nullcontext()
+    return ERR.status("starting") if ERR.is_terminal else Heartbeat("starting")
 
 
 class Heartbeat:

@@ -4,12 +4,12 @@ import os
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from show1.cli.console import ERR, say, say_json, tell
-from show1.cli.progress import Heartbeat, duration
+from show1.cli.console import say, say_json, tell
+from show1.cli.progress import duration, starting
 from show1.cli.stopping import stopped
 from show1.config import StageName
 from show1.errors import RunError
@@ -26,11 +26,7 @@ def load_pipeline(model: str | dict[str, str], *, quiet: bool, **options: Any) -
     """Imports torch, which takes seconds, and finds the model."""
     if quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if quiet:
-        waiting: AbstractContextManager[Any] = nullcontext()
-    else:
-        waiting = ERR.status("starting") if ERR.is_terminal else Heartbeat("starting")
-    with waiting:
+    with starting(quiet=quiet):
         from show1.generation.pipeline import Show1Pipeline
     return Show1Pipeline.from_pretrained(model, **options)
 

@@ -12,6 +12,7 @@ import typer
 
 from show1.cli.console import say, say_json, tell
 from show1.cli.options import FieldOptions, WideHelp, keyword, with_parameters
+from show1.cli.progress import starting
 from show1.cli.training import DRY_RUN, QUIET, example, open_clips, read_saved, supervise
 from show1.data.options import DataOptions
 from show1.errors import InputError
@@ -60,12 +61,13 @@ def run(
         Cancelled: Ctrl-C.
     """
     config = resolve(kind, given, config_file)  # before what takes long to import
-    from show1.training import describe, train
-    from show1.training.validation import SEED
-
-    options, loop = config.options, config.loop
     main_process = int(os.environ.get("RANK", "0")) == 0
     quiet = quiet or not main_process
+    with starting(quiet=quiet):
+        from show1.training import describe, train
+        from show1.training.validation import SEED
+
+    options, loop = config.options, config.loop
     source = open_clips(config.data, config.clips, loop.seed, quiet=quiet)
     validation = loop.val_data and open_clips(loop.val_data, config.clips, SEED, quiet=quiet) or None
     if dry_run:
