@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from show1.cli.console import say, say_json, tell
+from show1.cli.lean import lean_imports
 from show1.cli.progress import duration, starting
 from show1.cli.stopping import stopped
 from show1.config import StageName
@@ -27,6 +28,7 @@ def load_pipeline(model: str | dict[str, str], *, quiet: bool, **options: Any) -
     if quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with starting(quiet=quiet):
+        lean_imports()
         from show1.generation.pipeline import Show1Pipeline
     return Show1Pipeline.from_pretrained(model, **options)
 
