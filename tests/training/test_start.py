@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from show1.errors import InputError, ModelNotFoundError
+from show1.errors import CheckpointError, InputError, ModelNotFoundError
 from show1.sprites.clips import SpriteClips
+from show1.training.folders import on_this_disk
 from show1.training.tasks.cached_text import CachedText
+from show1.training.tasks.options import TranslationOptions
 from show1.training.tasks.text_conditioner import TextConditioner
 from show1.video import Video
 from tests.training.tiny_training import Exports, config, losses, run
@@ -104,3 +106,24 @@ def test_a_name_that_is_nowhere_says_why(tmp_path: Path, monkeypatch: pytest.Mon
         run(config("keyframes", tmp_path, init="owner/nothing"))
     with pytest.raises(InputError, match="init: there is no folder nothing;"):
         run(config("keyframes", tmp_path, init="./nothing"))
+
+
+@pytest.mark.parametrize("option", ["init", "text", "vae"])
+def test_links_out_of_a_folder_are_not_followed(tmp_path: Path, option: str) -> None:
+    for name in ("init", "text", "vae", "elsewhere"):
+        for component in ("unet", "vae", "scheduler", "text_encoder", "tokenizer"):
+            (tmp_path / name / component).mkdir(parents=True)
+            (tmp_path / name / component / "config.json").write_text("{}")
+    inner = {"init": "unet", "text": "tokenizer", "vae": "vae"}[option]
+    options = TranslationOptions(**{name: str(tmp_path / name) for name in ("init", "text", "vae")})
+    assert on_this_disk(options, tmp_path / "run") == options
+    file = tmp_path / option / inner / "config.json"
+    for target in ("../../elsewhere/unet/config.json", "/dev/zero", "nowhere"):
+        file.unlink()
+        file.symlink_to(target)
+        with pytest.raises(CheckpointError, match=f"{option}/{inner}/config.json is a link"):
+            on_this_disk(options, tmp_path / "run")
+    (tmp_path / "show1.json").write_text("{}")  # the stages of one model may share files
+    file.unlink()
+    file.symlink_to("../../elsewhere/unet/config.json")
+    assert on_this_disk(options, tmp_path / "run") == options

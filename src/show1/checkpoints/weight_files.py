@@ -130,7 +130,8 @@ def check_inside(folder: Path, root: Path) -> None:
         if not any(real.is_relative_to(place) for place in places):
             raise CheckpointError(
                 f"{file} is a link to {real}, outside of the model's folder {root}, where show1 does not follow it; "
-                "copy the file there, or name the folder of each stage (`--model STAGE=FOLDER,...`)"
+                "copy the file there, or name the folder of each part itself (`--model STAGE=FOLDER,...`, "
+                "`--text FOLDER`)"
             )
 
 

@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 from show1.checkpoints.hub import HubOptions, fetch
+from show1.checkpoints.index import INDEX
 from show1.checkpoints.locate import resolve
+from show1.checkpoints.weight_files import check_inside
 from show1.errors import InputError, ModelNotFoundError
 from show1.training.checkpoint import CONFIG
 from show1.training.options import TaskOptions
@@ -24,6 +26,7 @@ def on_this_disk(options: TaskOptions, run: Path) -> TaskOptions:
 
     Raises:
         InputError: There is neither such a folder nor such a repository.
+        CheckpointError: A file in such a folder is a link that leads out of it.
     """
     if isinstance(options, DistillationOptions):
         options = _with_teacher(options, run)
@@ -31,6 +34,7 @@ def on_this_disk(options: TaskOptions, run: Path) -> TaskOptions:
     for option, folder in options.folders().items():
         name = getattr(options, option)
         if folder.exists():
+            _check_links(folder)
             continue
         if not _ON_HUB.fullmatch(name) or name.startswith("."):
             raise InputError(f"{option}: there is no folder {folder}; name one that is there")
@@ -40,6 +44,13 @@ def on_this_disk(options: TaskOptions, run: Path) -> TaskOptions:
         except ModelNotFoundError as error:
             raise InputError(f"{option}: there is no folder {folder}, and as a name on the Hub: {error}") from error
     return dataclasses.replace(options, **found)
+
+
+def _check_links(folder: Path) -> None:
+    """Makes sure that no file of a stage's components is a link out of the folder of its model."""
+    root = folder.parent if (folder.parent / INDEX).is_file() else folder
+    for component in ("unet", "vae", "scheduler", *_TEXT):
+        check_inside(folder / component, root)
 
 
 def _with_teacher(options: DistillationOptions, run: Path) -> DistillationOptions:
