@@ -18,6 +18,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _float32() -> Iterator[None]:
+    """Default precision of all tests, so that they see the same numbers on processors with bfloat16 as on others."""
+    from show1.runtime import placement
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placement, "computes_bfloat16", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the published repositories by name, small and random. Not to be changed: copy it first."""

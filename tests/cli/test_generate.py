@@ -1,6 +1,7 @@
 """`show1 generate` and `show1 resume`, from a prompt to files."""
 
 import inspect
+import json
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from show1.generation.run import Run
 from show1.networks import UNet3DConditionModel
+from show1.runtime import placement
 from show1.video import Video
 from tests.cli.conftest import Show1, signalled_at
 
@@ -236,6 +238,28 @@ def test_resume_takes_settings_of_stages_to_come(show1: Show1, cascade: Path) ->
     assert Video.load("panda.mkv").metadata["settings"]["translation"]["num_inference_steps"] == 3
     failed = show1("resume", "run", "--set", "keyframes.num_inference_steps=3")
     assert failed.code == 2 and "with keyframes.num_inference_steps 2 instead of 3" in failed.err
+
+
+def test_a_run_and_a_video_keep_their_precision(show1: Show1, cascade: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default of the machine may change between the commands: it is that of a processor with bfloat16 at last."""
+    asked = ["generate", PROMPT, "-m", cascade, "--run", "run", "--seed", 1, "-o", "a.mkv", "-q"]
+    assert show1(*asked, "--until", "keyframes").code == 0
+    monkeypatch.setattr(placement, "computes_bfloat16", lambda: True)
+    assert show1("resume", "run", "--pick", 1, "-o", "b.mkv", "-q").code == 0
+    assert Video.load("b.mkv").metadata["dtype"] == "float32"
+    again = ["--until", "interpolation", "-o", "c.mkv", "-q"]
+    assert show1(*asked[:-3], *again).code == 0 and Run.open("run").manifest.dtype == "float32"
+    assert show1("generate", "--from", "b.mkv", "-o", "d.mkv", "-q").code == 0
+    assert (Video.load("d.mkv").frames == Video.load("b.mkv").frames).all()
+    other = show1("resume", "run", "--dtype", "bfloat16", "-o", "e.mkv")
+    assert other.code == 0 and "began with dtype float32 and is resumed with bfloat16" in other.err
+    assert show1(*asked[:4], "--run", "new", "--until", "keyframes", "-o", "f.mkv", "-q").code == 0
+    assert Run.open("new").manifest.dtype == "bfloat16"
+    manifest = json.loads(Path("new/manifest.json").read_text())
+    del manifest["dtype"]  # as of the first versions, all of which computed in float32
+    Path("new/manifest.json").write_text(json.dumps(manifest))
+    assert show1("resume", "new", "--pick", 1, "-o", "g.mkv", "-q").code == 0
+    assert Video.load("g.mkv").metadata["dtype"] == "float32"
 
 
 def test_a_current_folder_that_is_gone(show1: Show1, tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from show1.runtime import (
     choose_device,
     choose_dtype,
     choose_memory,
+    computes_bfloat16,
     explained_memory,
     free_memory,
     measure,
+    placement,
 )
 
 CPU = torch.device("cpu")
@@ -55,8 +57,20 @@ def test_devices_and_precisions() -> None:
     assert choose_device("cpu") == CPU
     assert choose_dtype(None, CPU) == torch.float32
     assert choose_dtype(torch.bfloat16, CPU) == torch.bfloat16
+    assert choose_dtype(None, torch.device("meta")) == torch.float32
     with pytest.raises(InputError, match="unknown device 'abacus'"):
         choose_device("abacus")
+
+
+@pytest.mark.parametrize("supported", ["_is_avx512_bf16_supported", "_is_amx_tile_supported", None])
+def test_bfloat16_is_the_default_where_the_processor_computes_it(
+    supported: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "computes_bfloat16", computes_bfloat16)
+    for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, check, lambda check=check: check == supported)
+    assert choose_dtype(None, CPU) == (torch.float32 if supported is None else torch.bfloat16)
+    assert choose_dtype("float32", CPU) == torch.float32
 
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,15 +113,13 @@ def alignment(
       show1 evaluate alignment --model mini --sets held_out --out evaluations/mini
     """
     with starting(quiet=quiet or as_json):
-        import torch
-
         from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 
     plan = AlignmentPlan(sets=_prompt_sets(sets), videos=videos, until=until, batch_size=batch_size)
     if quick:
         plan = replace(plan, sets=("held_out",), videos=min(videos, 8), until=until or "keyframes")
     silent = quiet or as_json
-    precision = None if dtype is None else getattr(torch, dtype)
+    precision = dtype or _exact(device)
     pipe = load_pipeline(parse_model(model), quiet=silent, memory=memory, device=device, dtype=precision)
     show = None if silent else lambda done, total: tell(f"{done}/{total} videos")
     report = evaluate_alignment(pipe, out, plan, on_video=show)
@@ -129,6 +127,13 @@ def alignment(
         say_json(report)
     else:
         _say_report(out, quiet)
+
+
+def _exact(device: str | None) -> str | None:
+    """Float32 on CPUs, so that scores of one folder, and of different machines, can be compared."""
+    from show1.runtime import choose_device
+
+    return "float32" if choose_device(device).type == "cpu" else None
 
 
 @app.command()
@@ -188,7 +193,7 @@ def run(
     chosen, part, silent = CATALOGUE.load_protocol(protocol), _shard(shard), quiet or as_json
     folder = out or Path("evaluations") / chosen.name
     report = run_benchmark(
-        load_pipeline(parse_model(model), quiet=silent, memory=memory, device=device),
+        load_pipeline(parse_model(model), quiet=silent, memory=memory, device=device, dtype=_exact(device)),
         chosen,
         folder,
         data=data,

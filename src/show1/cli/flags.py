@@ -9,6 +9,7 @@ Memory = Literal["auto", "low", "high"]
 MemoryFlag = Annotated[
     Memory, typer.Option(help="low keeps one network in memory at a time, high keeps all; auto decides by the machine.")
 ]
+Precision = Literal["float32", "bfloat16", "float16", "float64"]
 Sheet = Annotated[str | None, typer.Option(metavar="FILE.png", help="Also write a contact sheet: frames side by side.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress, only the file's name.")]

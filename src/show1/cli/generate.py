@@ -3,12 +3,12 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from show1.cli.consent import known_adapters, load_recorded_model
-from show1.cli.flags import MemoryFlag, Overwrite, Quiet, Sheet, VideoAsJson
+from show1.cli.flags import MemoryFlag, Overwrite, Precision, Quiet, Sheet, VideoAsJson
 from show1.cli.jobs import Job, read_jobs
 from show1.cli.making import end_with, make_all
 from show1.cli.plan import show_plan
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from show1.generation.pipeline import Show1Pipeline
     from show1.generation.request import GenerationRequest
     from show1.video import Video
-
-Precision = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 def generate(
@@ -119,7 +117,10 @@ def generate(
     ] = None,
     dtype: Annotated[
         Precision | None,
-        typer.Option(help="Precision of the networks. By default the fastest that the device has, on a CPU float32."),
+        typer.Option(
+            help="Precision of the networks. By default the fastest that the device has, or that of the run or "
+            "video that is repeated."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -194,8 +195,9 @@ def generate(
         if record is not None:
             raise InputError(f"--expert makes another video than that of --from; use `show1 refine {from_file}`")
         chosen = with_expert(chosen or "mini", expert)
+    precision = dtype or _known_precision(jobs, record, device)
     pipe = _open_pipeline(
-        chosen, record, source, choices, quiet=quiet or as_json, device=device, dtype=dtype, memory=memory
+        chosen, record, source, choices, quiet=quiet or as_json, device=device, dtype=precision, memory=memory
     )
     requests = [job.request(pipe, record, changes, clip) for job in jobs]
     _probe(jobs, requests, resuming=prompts is not None)
@@ -219,6 +221,20 @@ def _probe(jobs: "list[Job]", requests: "Sequence[GenerationRequest] | None" = N
         else:
             _, height, width, fps = request.final_shape
             job.probe((height, width), fps)
+
+
+def _known_precision(jobs: "list[Job]", record: "VideoRecord | None", device: str | None) -> str | None:
+    """The precision of the run that is resumed, or of the video that is repeated on the same kind of device."""
+    from show1.generation.manifest import MANIFEST, read_manifest
+
+    begun = next((job.run for job in jobs if job.run is not None and (job.run / MANIFEST).is_file()), None)
+    if begun is not None and (manifest := read_manifest(begun)).request is not None:
+        return manifest.precision
+    if record is None:
+        return None
+    from show1.runtime import choose_device
+
+    return record.precision if choose_device(device).type == (record.device or "cpu") else None
 
 
 def _read_clip(video: str | None, start_from: StageName | None) -> "Video | None":

@@ -111,7 +111,7 @@ def _without_peft() -> Iterator[None]:
 
 
 class _Kind(type):
-    """A class of transformers that knows its instances by the name of their class, and asks the real one for all else."""
+    """A class that knows its instances by the name of their class, and asks the real one for all else."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return any(kind.__name__ == cls.__name__ for kind in type(instance).__mro__)

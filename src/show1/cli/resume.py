@@ -8,7 +8,7 @@ import typer
 
 from show1.cli.consent import load_recorded_model
 from show1.cli.console import tell
-from show1.cli.flags import MemoryFlag, Overwrite, Quiet, Sheet, VideoAsJson
+from show1.cli.flags import MemoryFlag, Overwrite, Precision, Quiet, Sheet, VideoAsJson
 from show1.cli.progress import shown
 from show1.cli.session import keeping, quoted, short, tell_result
 from show1.cli.settings import apply_changes, parse_change
@@ -46,6 +46,9 @@ def resume(
         str | None,
         typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default the one that the run began with."),
     ] = None,
+    dtype: Annotated[
+        Precision | None, typer.Option(help="Precision of the networks. By default that with which the run began.")
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: VideoAsJson = False,
@@ -70,7 +73,7 @@ def resume(
         raise RunError(f"{directory} was stopped before it began; begin again with `show1 generate`")
     remedy = f"get it first (`show1 models download {{model}}`), then `show1 resume {quoted(directory)}`"
     pipe = load_recorded_model(
-        run.model, run.path, remedy=remedy, quiet=quiet or as_json, memory=memory, **_placement(run, device)
+        run.model, run.path, remedy=remedy, quiet=quiet or as_json, memory=memory, **_placement(run, device, dtype)
     )
     pipe.adapters.load_recorded(run.adapters)
     if pick is not None:
@@ -91,16 +94,14 @@ def resume(
     tell_result(run, videos, files, target, began=began, available=pipe.stages, quiet=quiet, as_json=as_json)
 
 
-def _placement(run: "Run", device: str | None) -> dict[str, Any]:
+def _placement(run: "Run", device: str | None, dtype: str | None) -> dict[str, Any]:
     """Device, precision and threads as when the run began, so that the result is the same to the last bit."""
     import torch
 
-    if device is not None:
-        return {"device": device}
     known = run.manifest
-    if known.threads is not None:
+    if device is None and known.threads is not None:
         torch.set_num_threads(known.threads)
-    return {"device": known.device, "dtype": None if known.dtype is None else getattr(torch, known.dtype)}
+    return {"device": device or known.device, "dtype": dtype or known.precision}
 
 
 def _pick(run: "Run", number: int, output: str | None, stages: tuple[Any, ...]) -> "Run":

@@ -41,6 +41,11 @@ class Environment(Record):
     threads: Annotated[int, Field(ge=1, le=2**16)] | None = None
     """Threads of the computation, on a CPU."""
 
+    @property
+    def precision(self) -> DtypeName:
+        """Precision that repeats it; records of earlier versions that lack one are of float32."""
+        return self.dtype or "float32"
+
     def differences(self, now: "Environment") -> list[tuple[str, object, object]]:
         """Lists what differs now and changes the last digits, as (name, known, now)."""
         pairs = [(name, getattr(self, name), getattr(now, name)) for name in ("device", "dtype", "threads")]

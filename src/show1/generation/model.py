@@ -85,8 +85,8 @@ class CascadeModel:
                 stage, or to a cascade to take it from.
             stages: Only these are looked for and can be run; None: all.
             device: None: CUDA, else MPS, else the CPU.
-            dtype: Precision, such as `torch.float32` or "float32"; None: bfloat16 (float16 on older cards) on CUDA,
-                float32 elsewhere.
+            dtype: Precision, such as `torch.float32` or "float32"; None: the fastest of the device: bfloat16 where it
+                computes in it, otherwise float16 on CUDA and float32 elsewhere.
             memory: `low` holds one network at a time, `high` keeps all, `auto` decides by the device's free memory.
             variant: Weight files to prefer, such as `fp16`; None: `fp16` where the computation is half precision.
             revision: Branch, tag or commit on the Hub.

@@ -49,7 +49,9 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def choose_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
-    """Chooses the precision asked for; otherwise bfloat16 on CUDA (float16 on cards without it), float32 elsewhere.
+    """Chooses the precision asked for; otherwise the fastest: bfloat16 where the device computes in it.
+
+    Without it, float16 on CUDA, and float32 elsewhere.
 
     Raises:
         InputError: It is no precision in which networks compute.
@@ -60,9 +62,17 @@ def choose_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch
         require(known, "dtype", dtype, f"one of {', '.join(PRECISIONS)} (or of torch's)")
         chosen: torch.dtype = getattr(torch, name)
         return chosen
+    if device.type == "cpu" and computes_bfloat16():
+        return torch.bfloat16
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def computes_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16 itself (AVX-512 BF16, AMX); others would emulate it slowly."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
 def choose_memory(policy: MemoryPolicy, device: torch.device, needed: int) -> Literal["low", "high"]:
