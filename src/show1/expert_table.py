@@ -119,6 +119,54 @@ _BUILT_IN = (
         repository="THUDM/CogVideoX-2b",
         about="2 billion parameters, 8 frames per second as the cascade, Apache-2.0",
     ),
+    ExpertRow(
+        name="ltx-video",
+        pipelines=("LTXPipeline", "LTXConditionPipeline"),
+        implementation="show1.experts.ltx:LTX",
+        # diffusers' LTXPipeline: 50 steps, guidance 3; its second pass on an enlarged video begins at level 0.932
+        settings={
+            "level": 0.9,
+            "num_inference_steps": 50,
+            "guidance_scale": 3.0,
+            "height": 512,
+            "width": 704,
+            "window": None,
+        },
+        fps=24.0,
+        max_frames=161,
+        repository="Lightricks/LTX-Video",
+        about="2 or 13 billion parameters, LTXV licence",
+    ),
+    ExpertRow(
+        name="ltx-2",
+        pipelines=("LTX2Pipeline", "LTX2ConditionPipeline"),
+        implementation="show1.experts.ltx:LTX2",
+        unused=("vocoder", "processor", "prompt_enhancer", "duration_head"),  # sound, and writing prompts
+        # diffusers' LTX2Pipeline: 30 steps, guidance 3; its second pass begins at level 0.909375
+        settings={
+            "level": 0.909375,
+            "num_inference_steps": 30,
+            "guidance_scale": 3.0,
+            "height": 512,
+            "width": 768,
+            "window": None,
+        },
+        fps=24.0,
+        max_frames=121,
+        repository="Lightricks/LTX-2",
+        about="19 billion parameters, LTX-2 community licence",
+    ),
+    ExpertRow(
+        name="hunyuan-video",
+        pipelines=("HunyuanVideoPipeline",),
+        implementation="show1.experts.hunyuan:HunyuanVideo",
+        # diffusers' HunyuanVideoPipeline: 50 steps, guidance 6.0
+        settings={"level": 0.7, "num_inference_steps": 50, "guidance_scale": 6.0, "height": 544, "width": 960},
+        fps=24.0,
+        max_frames=129,
+        repository="hunyuanvideo-community/HunyuanVideo",
+        about="13 billion parameters, Tencent community licence (not in the EU)",
+    ),
 )
 
 EXPERTS: dict[str, ExpertRow] = {row.name: row for row in _BUILT_IN}

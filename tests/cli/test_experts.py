@@ -96,6 +96,7 @@ REFUSED = {
     "no level": (["--set", "translation.level=none"], "needs a noise level to start at; give translation.level"),
     "strength": (["--set", "translation.strength=0.5"], "translation.strength is for the cascade's own expert"),
     "scheduler": (["--set", "translation.scheduler=ddim"], "translation.scheduler is for the cascade's own expert"),
+    "steps": (["--set", "translation.num_inference_steps=1"], "needs 2 steps or more in its whole schedule"),
     "range": (["--set", "translation.level=1.5"], "level must be more than 0, at most 1, got 1.5"),
     "twice": (["--from", "a.mkv"], "--expert makes another video than that of --from"),
 }

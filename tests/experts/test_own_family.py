@@ -60,7 +60,7 @@ class Toy(ExpertFamily):
         latents = pipe.vae.encode(frames).latent_dist.mode()
         return latents.view(len(video), -1, *latents.shape[1:]).transpose(1, 2)
 
-    def decode(self, pipe: Any, latents: torch.Tensor) -> torch.Tensor:
+    def decode(self, pipe: Any, latents: torch.Tensor, generators: Any) -> torch.Tensor:
         frames = pipe.vae.decode(latents.transpose(1, 2).flatten(0, 1)).sample
         return frames.view(len(latents), -1, *frames.shape[1:]).transpose(1, 2)
 

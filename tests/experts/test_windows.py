@@ -8,16 +8,16 @@ import torch
 from show1.config import TranslationSettings
 from show1.diffusion import IndependentSeeds
 from show1.errors import InputError
-from show1.experts import DiffusersExpert
+from show1.experts import EXPERTS, DiffusersExpert, Expert, check_expert_settings
 from show1.experts.frames import slowed
 from show1.experts.windows import windowed
 from tests.experts.test_expert import FAMILIES, make, run
-from tests.experts.tiny_experts import clip, embeddings
+from tests.experts.tiny_experts import clip, embeddings, one_of
 
 SETTINGS = TranslationSettings(num_inference_steps=2, guidance_scale=3.0, height=16, width=16, level=0.7)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=[name for name in FAMILIES if FAMILIES[name][0].frame_axis is not None])
 def expert(request: pytest.FixtureRequest) -> DiffusersExpert:
     return make(request.param)
 
@@ -101,9 +101,16 @@ def test_an_overlap_as_long_as_the_window_is_refused():
 
 
 def test_no_sample_sees_another(expert):
-    video, text = clip(2, frames=33), embeddings(2)
-    settings = replace(SETTINGS, window=17, overlap=4, num_inference_steps=1)
+    video, text = clip(2, frames=33), embeddings(2, family=expert.family)
+    settings = replace(SETTINGS, window=17, overlap=4, num_inference_steps=2)
     both = expert(video, text, seeds=IndependentSeeds([1, 2]), settings=settings)
-    one = type(text)(prompt_embeds=text.prompt_embeds[1:], negative_prompt_embeds=text.negative_prompt_embeds[1:])
+    one = one_of(text, 1)
     alone = expert(video[1:], one, seeds=IndependentSeeds([2]), settings=settings)
     torch.testing.assert_close(both[1:], alone, atol=2e-5, rtol=0)
+
+
+def test_what_sees_videos_whole_takes_no_windows():
+    expert = Expert(row=EXPERTS["ltx-video"], classes={})
+    check_expert_settings(expert, SETTINGS)
+    with pytest.raises(InputError, match="'ltx-video' sees videos whole; leave out translation.window"):
+        check_expert_settings(expert, replace(SETTINGS, window=33))

@@ -7,14 +7,24 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKLCogVideoX,
+    AutoencoderKLHunyuanVideo,
+    AutoencoderKLLTX2Audio,
+    AutoencoderKLLTX2Video,
+    AutoencoderKLLTXVideo,
     AutoencoderKLWan,
     CogVideoXDDIMScheduler,
     CogVideoXTransformer3DModel,
+    FlowMatchEulerDiscreteScheduler,
+    HunyuanVideoTransformer3DModel,
+    LTX2VideoTransformer3DModel,
+    LTXVideoTransformer3DModel,
     UniPCMultistepScheduler,
     WanTransformer3DModel,
 )
+from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from transformers import T5EncoderModel, UMT5Config, UMT5EncoderModel
 
+from show1.experts import ExpertFamily
 from show1.stages import PromptEmbeddings
 from tests.published_layout import T5_WIDTH, build_t5, save_random
 
@@ -91,11 +101,148 @@ def cogvideox_parts(text_length: int = 16) -> dict[str, Any]:
     return {"vae": vae, "transformer": transformer, "scheduler": scheduler}
 
 
-def embeddings(batch: int = 1, length: int = 16, seed: int = 0) -> PromptEmbeddings:
-    """Random text states for `batch` prompts."""
+def ltx_parts() -> dict[str, Any]:
+    """The networks and the scheduler of a tiny LTX-Video, whose decoder removes noise as that of 0.9.5 does."""
+    torch.manual_seed(0)
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=8,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+        spatio_temporal_scaling=(True, True, False, False),
+        decoder_spatio_temporal_scaling=(True, True, False, False),
+        timestep_conditioning=True,
+        patch_size=1,
+        patch_size_t=1,
+        encoder_causal=True,
+        decoder_causal=False,
+    )
+    torch.manual_seed(1)
+    transformer = LTXVideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=4,
+        attention_head_dim=8,
+        cross_attention_dim=32,
+        num_layers=1,
+        caption_channels=T5_WIDTH,
+    )
+    return {"vae": vae, "transformer": transformer, "scheduler": _shifting_schedule()}
+
+
+def ltx2_parts() -> dict[str, Any]:
+    """The networks and the scheduler of a tiny LTX-2."""
+    torch.manual_seed(0)
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=4,
+        block_out_channels=(8,),
+        decoder_block_out_channels=(8,),
+        layers_per_block=(1,),
+        decoder_layers_per_block=(1, 1),
+        spatio_temporal_scaling=(True,),
+        decoder_spatio_temporal_scaling=(True,),
+        decoder_inject_noise=(False, False),
+        downsample_type=("spatiotemporal",),
+        upsample_type=("spatiotemporal",),
+        upsample_residual=(False,),
+        upsample_factor=(1,),
+        down_block_types=("LTX2VideoDownBlock3D",),
+        patch_size=1,
+        encoder_causal=True,
+        decoder_causal=False,
+    )
+    audio_vae = AutoencoderKLLTX2Audio(
+        base_channels=4, ch_mult=(1,), num_res_blocks=1, resolution=32, latent_channels=2, mel_bins=8
+    )
+    rope = {"rope_double_precision": False, "rope_type": "split"}
+    connectors = LTX2TextConnectors(
+        caption_channels=T5_WIDTH // 4,
+        text_proj_in_factor=4,
+        video_connector_num_attention_heads=2,
+        video_connector_attention_head_dim=4,
+        video_connector_num_layers=1,
+        video_connector_num_learnable_registers=None,
+        audio_connector_num_attention_heads=2,
+        audio_connector_attention_head_dim=4,
+        audio_connector_num_layers=1,
+        audio_connector_num_learnable_registers=None,
+        connector_rope_base_seq_len=32,
+        **rope,
+    )
+    transformer = LTX2VideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        audio_in_channels=4,
+        audio_out_channels=4,
+        audio_num_attention_heads=2,
+        audio_attention_head_dim=4,
+        audio_cross_attention_dim=8,
+        num_layers=2,
+        caption_channels=T5_WIDTH // 4,
+        **rope,
+    )
+    networks = {"vae": vae, "audio_vae": audio_vae, "connectors": connectors, "transformer": transformer}
+    return {**networks, "scheduler": _shifting_schedule()}
+
+
+def hunyuan_parts() -> dict[str, Any]:
+    """The networks and the scheduler of a tiny HunyuanVideo."""
+    torch.manual_seed(0)
+    vae = AutoencoderKLHunyuanVideo(
+        latent_channels=4,
+        block_out_channels=(8, 8, 8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        mid_block_add_attention=True,
+    )
+    torch.manual_seed(1)
+    transformer = HunyuanVideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=10,
+        num_layers=1,
+        num_single_layers=1,
+        num_refiner_layers=1,
+        patch_size=2,
+        text_embed_dim=T5_WIDTH,
+        pooled_projection_dim=8,
+        rope_axes_dim=(2, 4, 4),
+    )
+    return {"vae": vae, "transformer": transformer, "scheduler": FlowMatchEulerDiscreteScheduler(shift=7.0)}
+
+
+def _shifting_schedule() -> FlowMatchEulerDiscreteScheduler:
+    return FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, shift_terminal=0.1
+    )
+
+
+def embeddings(
+    batch: int = 1, length: int = 16, seed: int = 0, family: ExpertFamily | type[ExpertFamily] = ExpertFamily
+) -> PromptEmbeddings:
+    """Random text states for `batch` prompts, as a family takes them."""
     generator = torch.Generator().manual_seed(seed)
     positive, negative = (torch.randn(batch, length, T5_WIDTH, generator=generator) for _ in range(2))
-    return PromptEmbeddings(prompt_embeds=positive, negative_prompt_embeds=negative)
+    known = {
+        "prompt_attention_mask": torch.ones(batch, length),
+        "pooled_prompt_embeds": torch.randn(batch, 8, generator=generator),
+    }
+    extra = {f"{half}{name}": known[name] for half in ("", "negative_") for name in family.text_states if name in known}
+    return PromptEmbeddings(prompt_embeds=positive, negative_prompt_embeds=negative, extra=extra)
+
+
+def one_of(text: PromptEmbeddings, index: int) -> PromptEmbeddings:
+    """The text states of one sample of several."""
+    return PromptEmbeddings(
+        prompt_embeds=text.prompt_embeds[index : index + 1],
+        negative_prompt_embeds=text.negative_prompt_embeds[index : index + 1],
+        extra={name: states[index : index + 1] for name, states in text.extra.items()},
+    )
 
 
 def clip(batch: int = 1, frames: int = 9, height: int = 16, width: int = 16, seed: int = 1) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """CogVideoX: 2b, 5b and 1.5."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ class CogVideoX(ExpertFamily):
         lacking = -latents.shape[1] % (pipe.transformer.config.patch_size_t or 1)
         return torch.cat([latents[:, :1].expand(-1, lacking, -1, -1, -1), latents], dim=1)
 
-    def decode(self, pipe: Any, latents: Tensor) -> Tensor:
+    def decode(self, pipe: Any, latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Decodes (B, f, C, h, w) to a video (B, 3, F, H, W); leaves out what 1.5 has in front."""
         filled = (latents.shape[1] + 1) % 2  # the number without it is odd
-        return super().decode(pipe, latents[:, filled:].transpose(1, 2))
+        return super().decode(pipe, latents[:, filled:].transpose(1, 2), generators)

@@ -111,7 +111,7 @@ class DiffusersExpert:
                     generators=generators,
                     on_step=report,
                 )
-            drawn = family.decode(pipe, out)
+            drawn = family.decode(pipe, out, generators)
         finally:
             pipe.maybe_free_model_hooks()
         drawn = cropped(drawn, slow.shape[2], settings.height, settings.width)
@@ -161,6 +161,8 @@ def check_expert_settings(expert: Expert, settings: TranslationSettings) -> None
             f"the expert {row.name!r} was trained on noise levels up to {row.max_level:g}, and translation.level "
             f"{level:g} is above; give at most {row.max_level:g}"
         )
+    if settings.num_inference_steps < 2:
+        raise InputError(f"the expert {row.name!r} needs 2 steps or more in its whole schedule; give more")
     if row.family().frame_axis is None and settings.window is not None:
         raise InputError(
             f"the expert {row.name!r} sees videos whole; leave out translation.window, and cut the video if memory runs"

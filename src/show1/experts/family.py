@@ -67,8 +67,14 @@ class ExpertFamily:
         parts = [vae.encode(one[None].to(vae.dtype)).latent_dist.mode().float() for one in video]
         return self.normalized(pipe, torch.cat(parts))
 
-    def decode(self, pipe: Any, latents: Tensor) -> Tensor:
-        """Decodes what `denoise` gives to a video (B, 3, F, H, W) in about [-1, 1]."""
+    def decode(self, pipe: Any, latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Decodes what `denoise` gives to a video (B, 3, F, H, W) in about [-1, 1].
+
+        Args:
+            pipe: The pipeline.
+            latents: (B, ...), clean.
+            generators: One per sample, for decoders that draw noise.
+        """
         vae = pipe.vae
         raw = self.denormalized(pipe, latents.float()).to(vae.dtype)
         return torch.cat([vae.decode(one[None], return_dict=False)[0].float() for one in raw])
