@@ -22,6 +22,9 @@ Numerics = Literal["default", "published"]
 
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
+MEMORY_SETTINGS = ("max_batch", "split_guidance")
+"""Settings that change how much memory a stage takes, and of its result only the rounding."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageSettings(Options):
@@ -46,6 +49,9 @@ class StageSettings(Options):
 
     max_batch: int | None = None
     """Most samples (prompts or segments) per network call; None for no limit."""
+
+    split_guidance: bool = False
+    """Whether the two halves of guidance are computed one after the other, which takes half the memory of a call."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

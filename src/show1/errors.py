@@ -53,6 +53,10 @@ class MissingDependencyError(Show1Error, ImportError):
     """An optional package is not installed; the message names the install command."""
 
 
+class OutOfMemory(Show1Error, MemoryError):
+    """Memory ran out; what was finished is kept."""
+
+
 class Cancelled(Show1Error):
     """The caller stopped the generation; its run folder keeps the finished stages."""
 

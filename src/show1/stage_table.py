@@ -62,6 +62,8 @@ class StageRow:
     """Turns a prompt into the text for its encoder, and the limit in tokens (None: the tokenizer's)."""
     output_shape: Callable[[int | None, CascadeSettings], Shape]
     """Computes the shape of its output from the number of frames of its input (None: unknown, or no input)."""
+    largest_call: Callable[[int, CascadeSettings], tuple[int, int]]
+    """Computes samples per prompt, and frames, of its largest network call from the number of frames of its output."""
     repository: str
     """Published repository on the Hugging Face Hub."""
     needs_video: bool = True
@@ -120,6 +122,11 @@ def _interpolation_shape(frames: int | None, settings: CascadeSettings) -> Shape
     return length, settings.keyframes.height, settings.keyframes.width
 
 
+def _interpolation_call(frames: int, settings: CascadeSettings) -> tuple[int, int]:
+    segments = max(1, (frames - 1) // settings.interpolation.factor)
+    return segments, settings.interpolation.factor + 1
+
+
 _ROWS = (
     StageRow(
         name="keyframes",
@@ -129,6 +136,7 @@ _ROWS = (
         text="own",
         prompt=_pixel_prompt,
         output_shape=lambda frames, s: (s.keyframes.num_frames, s.keyframes.height, s.keyframes.width),
+        largest_call=lambda frames, s: (1, frames),
         repository="showlab/show-1-base",
         needs_video=False,
     ),
@@ -141,6 +149,7 @@ _ROWS = (
         prompt=_pixel_prompt,
         output_shape=_interpolation_shape,
         fps_factor=lambda settings: settings.interpolation.factor,
+        largest_call=_interpolation_call,
         repository="showlab/show-1-interpolation",
     ),
     StageRow(
@@ -151,6 +160,7 @@ _ROWS = (
         text="shared",
         prompt=_pixel_prompt,
         output_shape=lambda frames, s: (frames, s.super_resolution.height, s.super_resolution.width),
+        largest_call=lambda frames, s: (1, min(frames, s.super_resolution.window)),
         repository="showlab/show-1-sr1",
     ),
     StageRow(
@@ -162,6 +172,7 @@ _ROWS = (
         prompt=lambda prompt, settings: (prompt, None),
         output_shape=lambda frames, s: (frames, s.translation.height, s.translation.width),
         takes_experts=True,
+        largest_call=lambda frames, s: (1, frames),
         repository="showlab/show-1-sr2",
     ),
     StageRow(
@@ -172,6 +183,7 @@ _ROWS = (
         text="none",
         prompt=_pixel_prompt,
         output_shape=lambda frames, s: (1, s.super_resolution.height, s.super_resolution.width),
+        largest_call=lambda frames, s: (1, 1),
         repository="DeepFloyd/IF-II-L-v1.0",
         part_of="super_resolution",
     ),

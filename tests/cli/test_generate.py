@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -313,3 +314,16 @@ def test_few_calls_lie_between_the_command_and_the_network(
     show1("generate", "a red ball", "--model", cascade, "--until", "keyframes", "-o", "a.mp4")
     assert way[-1] == "generate"
     assert len(way) <= 8, way
+
+
+def test_the_command_shows_the_plan_and_keeps_to_it(show1: Show1, cascade: Path) -> None:
+    plan = show1("generate", PROMPT, "--model", cascade, "--memory", "40GB", "--dry-run")
+    assert plan.code == 0, plan.err
+    assert re.search(r"super_resolution: 0\.\d\d GB, 1 sample a call", plan.out)
+    as_json = show1("generate", PROMPT, "--model", cascade, "--memory", "40GB", "--dry-run", "--json").json
+    assert as_json["budget_bytes"] == 40 * 10**9
+    assert as_json["plan"]["keyframes"]["streamed"] is False
+    refused = show1("generate", PROMPT, "--model", cascade, "--memory", "much")
+    assert refused.code == 2 and "such as '6GB'" in refused.err
+    small = show1("generate", PROMPT, "--model", cascade, "--memory", "1MB")
+    assert small.code == 2 and "are not enough for" in small.err

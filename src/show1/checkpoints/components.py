@@ -32,6 +32,7 @@ def load_components(
     variant: str | None = None,
     deltas: Mapping[str, Tensor] | None = None,
     unet: nn.Module | None = None,
+    streamed: bool = False,
 ) -> dict[str, Any]:
     """Loads all components of a stage; optional ones that are not there are left out.
 
@@ -43,6 +44,7 @@ def load_components(
         variant: Weight files to prefer.
         deltas: Changes of the UNet's weights by name, float32, added before the cast to `dtype`.
         unet: The UNet, if it is loaded already.
+        streamed: Whether weights stay in the files, and each layer reads its own whenever it runs.
 
     Returns:
         Networks and scheduler configs by the component's name.
@@ -51,7 +53,7 @@ def load_components(
         CheckpointError: A file is missing, partial, corrupt or of the wrong shape, or the network is one of another
             stage.
     """
-    place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant}
+    place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant, "streamed": streamed}
     loaded: dict[str, Any] = {}
     for component in row.components:
         path = folder / component.name

@@ -18,7 +18,14 @@ from diffusers import AutoencoderKL, ModelMixin
 from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
 from torch import Tensor, nn
 
-from show1.checkpoints.weight_files import check_finite, find_weights, read_headers, read_json, read_tensors
+from show1.checkpoints.weight_files import (
+    check_finite,
+    find_weights,
+    read_headers,
+    read_json,
+    read_tensors,
+    tensor_reader,
+)
 from show1.errors import CheckpointError, reason_of
 from show1.limits import MAX_CONFIG_LAYERS, MAX_CONFIG_LEVELS, MAX_CONFIG_NUMBER
 from show1.networks.layers import use_frame_convolutions
@@ -53,6 +60,7 @@ def load_network(
     device: torch.device | str,
     variant: str | None = None,
     deltas: Mapping[str, Tensor] | None = None,
+    streamed: bool = False,
 ) -> Network:
     """Loads a network from its own folder, such as `show-1-base/unet`.
 
@@ -63,15 +71,17 @@ def load_network(
         device: Device of the weights.
         variant: Weight files to prefer.
         deltas: Changes of the weights; see `load_weights`.
+        streamed: Whether weights stay in the files, and each layer reads its own whenever it runs.
 
     Raises:
         CheckpointError: A file is missing, partial, corrupt, or does not fit the config.
     """
     files = find_weights(Path(folder), variant)
     model: Any = build_empty(cls, Path(folder))
-    load_weights(model, files, dtype=dtype, device=device, rename=rename_old_attention, deltas=deltas)
     if cls is LatentUNet3DConditionModel:
         use_frame_convolutions(model)
+    load = stream_weights if streamed else load_weights
+    load(model, files, dtype=dtype, device=device, rename=rename_old_attention, deltas=deltas)
     network: Network = model.eval()
     return network
 
@@ -113,6 +123,40 @@ def read_unet_weights(
     for file in find_weights(Path(folder), variant):
         out |= _read(file, dtype=dtype, device=device, rename=rename_old_attention, deltas=deltas, names=names)
     return out
+
+
+class StoredWeights(Mapping[str, Tensor]):
+    """The weights of a network by their names in it, each read from its file whenever it is asked for."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        *,
+        dtype: torch.dtype,
+        rename: Rename = lambda name: name,
+        tied: frozenset[str] = frozenset(),
+        float32_modules: Sequence[str] = (),
+        deltas: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Finds the weights in the files; see `load_weights`. `tied` are names of one tensor, which a file has once."""
+        readers = {file: tensor_reader(file) for file in files}
+        names = ((file, name, rename(name)) for file in files for name in read_headers(file))
+        convert = functools.partial(_converted, dtype=dtype, float32_modules=float32_modules, deltas=deltas)
+        self._read = {
+            target: lambda file=file, name=name, target=target: convert(file, name, target, readers[file](name))
+            for file, name, target in names
+            if target is not None
+        }
+        self._same = {name: held for held in tied & self._read.keys() for name in tied - self._read.keys()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._read[self._same.get(name, name)]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
 
 
 def read_scheduler_config(folder: str | Path) -> dict[str, Any]:
@@ -200,13 +244,48 @@ def load_weights(
     Raises:
         CheckpointError: The first problem of `check_weights`, or a file that cannot be read.
     """
+    _require_weights(model, files, rename=rename, optional=optional)
+    for file in files:
+        state = _read(file, dtype=dtype, device=device, rename=rename, float32_modules=float32_modules, deltas=deltas)
+        model.load_state_dict(state, strict=False, assign=True)
+
+
+def stream_weights(
+    model: nn.Module,
+    files: list[Path],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    rename: Rename = lambda name: name,
+    optional: frozenset[str] = frozenset(),
+    float32_modules: Sequence[str] = (),
+    deltas: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Leaves the weights of a network that was made on the meta device in its files, as `load_weights` would read them.
+
+    Each layer reads its own before it runs and forgets them afterwards, so that no more than one layer's weights are in
+    memory.
+
+    Raises:
+        CheckpointError: The first problem of `check_weights`.
+    """
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module, attach_align_device_hook
+
+    _require_weights(model, files, rename=rename, optional=optional)
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(_kept(name, dtype, float32_modules))
+    options: dict[str, Any] = {"tied": optional, "float32_modules": float32_modules, "deltas": deltas}
+    weights = StoredWeights(files, dtype=dtype, rename=rename, **options)
+    attach_align_device_hook(model, execution_device=torch.device(device), offload=True, weights_map=weights)
+    if not hasattr(model, "_hf_hook"):  # so that the network itself tells where it computes
+        add_hook_to_module(model, AlignDevicesHook(execution_device=torch.device(device)))
+
+
+def _require_weights(model: nn.Module, files: list[Path], *, rename: Rename, optional: frozenset[str]) -> None:
     problems = check_weights(model, files, rename=rename, optional=optional)
     if problems:
         more = f" ({len(problems) - 1} more problems: `show1 models verify`)" if len(problems) > 1 else ""
         raise CheckpointError(f"{problems[0]}{more}")
-    for file in files:
-        state = _read(file, dtype=dtype, device=device, rename=rename, float32_modules=float32_modules, deltas=deltas)
-        model.load_state_dict(state, strict=False, assign=True)
 
 
 def check_weights(
@@ -279,12 +358,31 @@ def _read(
         target = rename(name)
         if target is None or (names is not None and target not in names):
             continue
-        check_finite(file, name, tensor)
-        if deltas and target in deltas:
-            tensor = tensor.float() + deltas[target]
-        kept = torch.float32 if set(target.split(".")) & set(float32_modules) else dtype
-        state[target] = tensor.to(device, kept) if tensor.is_floating_point() else tensor.to(device)
+        options: dict[str, Any] = {"dtype": dtype, "float32_modules": float32_modules, "deltas": deltas}
+        state[target] = _converted(file, name, target, tensor, **options).to(device)
     return state
+
+
+def _converted(
+    file: Path,
+    name: str,
+    target: str,
+    tensor: Tensor,
+    *,
+    dtype: torch.dtype,
+    float32_modules: Sequence[str],
+    deltas: Mapping[str, Tensor] | None,
+) -> Tensor:
+    """A tensor of a file, of any shape, as the network has it under the name `target`."""
+    check_finite(file, name, tensor)
+    if deltas and target in deltas:
+        tensor = tensor.float() + deltas[target]
+    return tensor.to(_kept(target, dtype, float32_modules)) if tensor.is_floating_point() else tensor
+
+
+def _kept(name: str, dtype: torch.dtype, float32_modules: Sequence[str]) -> torch.dtype:
+    """The precision of a parameter."""
+    return torch.float32 if set(name.split(".")) & set(float32_modules) else dtype
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import math
 import re
 import zipfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -211,18 +211,31 @@ def read_tensors(file: Path, names: Collection[str] | None = None) -> Iterator[t
     Raises:
         CheckpointError: The file is truncated, corrupt or not a weight file.
     """
-    if file.suffix == ".bin":
-        yield from ((name, t) for name, t in _read_pickle(file).items() if names is None or name in names)
-        return
     wanted = sorted(name for name in read_headers(file) if names is None or name in names)
-    with _open_safetensors(file) as opened:
-        stored = set(opened.keys())
-        for name in wanted:
-            if name + _INT8 in stored:
-                weight = opened.get_tensor(name + _INT8)
-                yield name, weight.float() * _per_row(opened.get_tensor(name + _SCALE), weight)
-            else:
-                yield name, opened.get_tensor(name)
+    read = tensor_reader(file)
+    for name in wanted:
+        yield name, read(name)
+
+
+def tensor_reader(file: Path) -> Callable[[str], Tensor]:
+    """Opens a file, and returns what reads a tensor of it by its name.
+
+    Raises:
+        CheckpointError: The file is truncated, corrupt or not a weight file.
+    """
+    if file.suffix == ".bin":
+        return _read_pickle(file).__getitem__
+    opened = _open_safetensors(file)
+    stored = set(opened.keys())
+
+    def read(name: str) -> Tensor:
+        if name + _INT8 in stored:
+            weight: Tensor = opened.get_tensor(name + _INT8)
+            return weight.float() * _per_row(opened.get_tensor(name + _SCALE), weight)
+        tensor: Tensor = opened.get_tensor(name)
+        return tensor
+
+    return read
 
 
 def check_finite(file: Path, name: str, tensor: Tensor) -> None:

@@ -1,13 +1,16 @@
 """Options that several commands have alike."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-Memory = Literal["auto", "low", "high"]
-
 MemoryFlag = Annotated[
-    Memory, typer.Option(help="low keeps one network in memory at a time, high keeps all; auto decides by the machine.")
+    str,
+    typer.Option(
+        metavar="auto|low|high|SIZE",
+        help="low keeps one network in memory at a time, high keeps all; auto decides by the machine. A size such as "
+        "6GB is a budget that the generation keeps to.",
+    ),
 ]
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
 Sheet = Annotated[str | None, typer.Option(metavar="FILE.png", help="Also write a contact sheet: frames side by side.")]

@@ -39,6 +39,7 @@ def show_plan(
     assert frames is not None, "known for every stage whose input is known"
     for warning in pipe.prompt_warnings(request.prompts[0], request.settings, request.stages):
         tell(f"warning: {warning}", style="yellow")
+    ways = pipe.plan(request, clip_frames)
     adapters = [adapter.record for adapter in pipe.adapters]
     plan: dict[str, Any] = {
         "files": output.files(len(request.prompts)),
@@ -48,6 +49,8 @@ def show_plan(
         "device": str(pipe.device),
         "dtype": str(pipe.dtype).removeprefix("torch."),
         "memory": pipe.memory,
+        "budget_bytes": pipe.budget,
+        "plan": {name: vars(way) for name, way in ways.items()},
         "frames": frames,
         "height": height,
         "width": width,
@@ -62,6 +65,8 @@ def show_plan(
         return
     for key in ("files", "sheet", "model", "device", "dtype", "memory"):
         say_fact(key, ", ".join(plan[key]) if isinstance(plan[key], list) else _plain(plan[key]))
+    for name, way in ways.items():
+        say_fact("plan", f"{name.removeprefix('the ')}: {way}")
     say_adapters(adapters)
     say_fact("prompt", request.prompts[0])
     say_fact("seeds", f"{', '.join(str(s) for s in request.seeds)} ({request.numerics} numerics)")

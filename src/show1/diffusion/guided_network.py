@@ -1,12 +1,15 @@
 """A network bound to its conditions, with guidance: noisy samples in, what a scheduler's step takes out."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from show1.diffusion.guidance import Guidance, guide
+
+_Half = Literal["unconditional", "conditional", "both"]
+"""Which half of guidance a network call computes."""
 
 
 class Network(Protocol):
@@ -26,7 +29,7 @@ class GuidedNetwork:
 
     The prediction is the network's (epsilon or v, as it was trained): the scheduler knows which. Learned variance
     channels are kept only where the scheduler takes them. Both halves of guidance go through the network in one
-    call, the unconditional one first.
+    call, the unconditional one first, or in two.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class GuidedNetwork:
         condition: Tensor | None = None,
         prompt_index: Sequence[int] | None = None,
         max_batch: int | None = None,
+        split: bool = False,
     ) -> None:
         """Binds a network to its conditions.
 
@@ -52,6 +56,7 @@ class GuidedNetwork:
             condition: (N, C', F, H, W) channels appended to the noisy samples, on the network's device.
             prompt_index: Prompt of each of the N samples; None: sample i has prompt i.
             max_batch: Most samples of one network call (each is two rows of it where guidance applies).
+            split: Whether the two halves of guidance are two calls, which takes half the memory.
         """
         self._network = network
         self._embeds = (negative_prompt_embeds, prompt_embeds)
@@ -60,7 +65,8 @@ class GuidedNetwork:
         self._condition = condition
         self._prompt_index = list(prompt_index) if prompt_index is not None else list(range(len(prompt_embeds)))
         self._max_batch = max_batch
-        self._text: dict[tuple[bool, tuple[int, ...]], Any] = {}
+        self._split = split
+        self._text: dict[tuple[_Half, tuple[int, ...]], Any] = {}
 
     def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
         """Predicts for noisy samples (N, C, F, H, W) at one timestep ().
@@ -69,24 +75,29 @@ class GuidedNetwork:
             (N, C, F, H, W), or (N, 2C, F, H, W) with learned variance.
         """
         channels, size = latents.shape[1], self._max_batch or len(latents)
-        guided, parts = self._guidance.applies(float(timestep)), []
+        halves: tuple[_Half, ...] = ("conditional",)
+        if guided := self._guidance.applies(float(timestep)):
+            halves = ("unconditional", "conditional") if self._split else ("both",)
+        parts = []
         for first in range(0, len(latents), size):
             rows = slice(first, first + size)
-            sample, text = latents[rows], self._encode(rows, guided=guided)
+            sample = latents[rows]
             if self._condition is not None:
                 sample = torch.cat([sample, self._condition[rows]], dim=1)
-            prediction = self._network(torch.cat([sample, sample]) if guided else sample, timestep, text)
+            whole = torch.cat([sample, sample]) if halves == ("both",) else sample
+            predictions = [self._network(whole, timestep, self._encode(rows, half)) for half in halves]
+            prediction = predictions[0]
             if guided:
-                uncond, cond = prediction.chunk(2)
+                uncond, cond = predictions if self._split else prediction.chunk(2)
                 prediction = guide(uncond, cond, self._guidance.scale, channels)
             parts.append(prediction if self._learned_variance else prediction[:, :channels])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _encode(self, rows: slice, *, guided: bool) -> Any:
+    def _encode(self, rows: slice, half: _Half) -> Any:
         prompts = self._prompt_index[rows]
-        key = (guided, tuple(prompts))
+        key = (half, tuple(prompts))
         if key not in self._text:
-            negative, positive = self._embeds
-            embeds = positive[prompts]
-            self._text[key] = self._network.encode_text(torch.cat([negative[prompts], embeds]) if guided else embeds)
+            negative, positive = (embeds[prompts] for embeds in self._embeds)
+            states = {"unconditional": [negative], "conditional": [positive], "both": [negative, positive]}[half]
+            self._text[key] = self._network.encode_text(torch.cat(states))
         return self._text[key]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 
@@ -18,9 +18,18 @@ from show1.experts import ExpertText, load_expert
 from show1.files import cached_sha256, user_path
 from show1.generation.arguments import resolve_settings
 from show1.generation.manifest import ModelRecord, model_sha256
+from show1.generation.memory import Planner
 from show1.generation.request import GenerationRequest, check_prompt
 from show1.options import require, shown
-from show1.runtime import PRECISIONS, MemoryPolicy, Residency, choose_device, choose_dtype, choose_memory
+from show1.runtime import (
+    PRECISIONS,
+    MemoryPolicy,
+    Residency,
+    choose_device,
+    choose_dtype,
+    choose_memory,
+)
+from show1.runtime.plan import Need, Way, parse_size
 from show1.stage_table import STAGE_TABLE, parts_of
 from show1.stages import PromptEmbeddings, Stage, load_stage
 from show1.stages.keyframes import StartNoise
@@ -41,6 +50,7 @@ class CascadeModel:
         device: torch.device,
         dtype: torch.dtype,
         memory: Literal["low", "high"],
+        budget: int | None = None,
         embedding_cache: EmbeddingCache | None = None,
     ) -> None:
         """Use `from_pretrained`.
@@ -50,6 +60,7 @@ class CascadeModel:
             device: Where to compute.
             dtype: Precision of the networks.
             memory: `low` holds one network at a time, `high` keeps all.
+            budget: Bytes of memory that a generation may take; None: no limit.
             embedding_cache: Text states on disk; None: none are kept.
         """
         self.cascade = cascade
@@ -61,6 +72,7 @@ class CascadeModel:
         self._hashes: dict[str, str] = {}
         self.adapters = AdapterSet(cascade, on_change=lambda stage: self._stages.discard(stage))
         """The adapters in use: `pipe.adapters.load(file)`, `set_weight`, `unload`, `fuse`."""
+        self._planner = Planner(cascade, self.adapters, budget)
 
     @classmethod
     def from_pretrained(
@@ -70,7 +82,7 @@ class CascadeModel:
         stages: Sequence[StageName] | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | str | None = None,
-        memory: MemoryPolicy = "auto",
+        memory: MemoryPolicy | str | int = "auto",
         variant: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
@@ -87,7 +99,8 @@ class CascadeModel:
             device: None: CUDA, else MPS, else the CPU.
             dtype: Precision, such as `torch.float32` or "float32"; None: the fastest of the device: bfloat16 where it
                 computes in it, otherwise float16 on CUDA and float32 elsewhere.
-            memory: `low` holds one network at a time, `high` keeps all, `auto` decides by the device's free memory.
+            memory: `low` holds one network at a time, `high` keeps all, `auto` decides by the device's free memory. A
+                size such as "6GB" (or bytes) is a budget that each generation keeps to: see `plan`.
             variant: Weight files to prefer, such as `fp16`; None: `fp16` where the computation is half precision.
             revision: Branch, tag or commit on the Hub.
             local_files_only: Never ask the Hub.
@@ -98,7 +111,7 @@ class CascadeModel:
             CheckpointError: A file of it is missing or damaged.
             InputError: No such device, stage or memory policy.
         """
-        require(memory in ("auto", "low", "high"), "memory", memory, "'auto', 'low' or 'high'")
+        budget = None if memory in get_args(MemoryPolicy) else parse_size(memory)
         for name, value in (("variant", variant), ("revision", revision)):
             require(isinstance(value, str | None), name, value, "a name")
         named = stages is None or (isinstance(stages, list | tuple) and len(stages) > 0)
@@ -110,9 +123,10 @@ class CascadeModel:
             variant = "fp16"
         cascade = resolve(model, stages=stages, variant=variant, revision=revision, local_files_only=local_files_only)
         files = set(cascade.weight_files().values()) if memory == "auto" else set()
-        policy = choose_memory(memory, place, count_parameters(files) * precision.itemsize)
+        asked: Any = "low" if budget is not None else memory
+        policy = choose_memory(asked, place, count_parameters(files) * precision.itemsize)
         cache = EmbeddingCache() if cache_embeddings else None
-        return cls(cascade, device=place, dtype=precision, memory=policy, embedding_cache=cache)
+        return cls(cascade, device=place, dtype=precision, memory=policy, budget=budget, embedding_cache=cache)
 
     @property
     def settings(self) -> CascadeSettings:
@@ -133,6 +147,11 @@ class CascadeModel:
     def memory(self) -> Literal["low", "high"]:
         """The memory policy in effect, after `auto` is resolved."""
         return self._stages.policy
+
+    @property
+    def budget(self) -> int | None:
+        """Bytes of memory that a generation may take; None: no limit."""
+        return self._planner.budget
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -177,6 +196,30 @@ class CascadeModel:
         self._encoders.clear()
         self._stages = Residency(self.memory, self.device)
         return self
+
+    def needs(self, request: GenerationRequest, frames: int | None = None) -> dict[str, Need]:
+        """What a request's parts take of memory, by text encoder and stage; found in seconds, without weights.
+
+        Args:
+            request: What is asked for.
+            frames: Frames of the video that it begins with, if it begins with one.
+        """
+        return self._planner.needs(request, frames, dtype=self.dtype)
+
+    def plan(self, request: GenerationRequest, frames: int | None = None) -> dict[str, Way]:
+        """How a request's parts would be computed within the memory budget, one part in memory at a time.
+
+        Args:
+            request: What is asked for.
+            frames: Frames of the video that it begins with, if it begins with one.
+
+        Returns:
+            By text encoder and stage; nothing without a budget.
+
+        Raises:
+            InputError: The budget is not enough.
+        """
+        return self._planner.plan(request, frames, dtype=self.dtype, device=self.device)
 
     def free(self) -> None:
         """Drops all networks from memory; the next call reads them again."""
@@ -232,6 +275,8 @@ class CascadeModel:
         require(isinstance(request, GenerationRequest), "request", request, "one by `show1.make_request`")
         stages = request.stages if stages is None else stages
         encoders = {stage: self._encoder(stage) for stage in stages}
+        for stage, encoder in encoders.items():
+            encoder.streamed = self._planner.is_streamed(self._planner.text_of(stage))
         texts: dict[StageName, PromptEmbeddings] = {}
         for encoder in dict.fromkeys(encoders.values()):
             try:
@@ -336,4 +381,5 @@ class CascadeModel:
             deltas=self.adapters.deltas(name),
             detail_deltas=self.adapters.detail_deltas(name) if self.adapters.has_detail_weights(name) else None,
             start_noise=[StartNoise(noise=noise, weight=weight) for noise, weight in noises],
+            streamed=self._planner.is_streamed(name),
         )

@@ -2,8 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
@@ -189,6 +189,8 @@ class Show1Pipeline(CascadeModel):
         self.check(request)
         current = check_call(request, run, video, prompt_embeds, output_type, callbacks)
         calls = callbacks or Callbacks()
+        frames = None if current is None else current.shape[2]
+        self.plan(request, frames)
         with nullcontext() if run is None else opened_run(run) as folder:
             done = () if folder is None else self._begin(request, folder, current).finished_stages
             texts = dict(prompt_embeds or self._encode(request, done, folder, calls))
@@ -197,12 +199,13 @@ class Show1Pipeline(CascadeModel):
                     current = current if folder is None or following in done else folder.load(stage)
                     continue
                 calls.stage_start(stage)
-                with self._measured(f"in the stage {stage!r}") as cost, self.resident(stage) as network:
-                    options = self._stage_options(request, stage, calls)
-                    try:
-                        current = network(current, texts.pop(stage), **options)
-                    finally:
-                        del network  # so that it can be freed
+                for attempt in self._attempts(request, [stage], f"in the stage {stage!r}", frames):
+                    with attempt as cost, self.resident(stage) as network:
+                        try:
+                            current = network(current, texts[stage], **self._stage_options(request, stage, calls))
+                        finally:
+                            del network  # so that it can be freed
+                assert current is not None, "the stage has run"
                 self._finish(stage, current, request, folder, cost, calls)
         assert current is not None, "at least one stage has run or been read"
         videos = self._videos(current, request, request.stages)
@@ -316,10 +319,17 @@ class Show1Pipeline(CascadeModel):
             check_stage(stage, self.cascade.parts, request.settings)
         check_memory(request)
 
+    def _attempts(
+        self, request: GenerationRequest, names: Collection[str], where: str, frames: int | None = None
+    ) -> Iterator[AbstractContextManager[Cost]]:
+        """Blocks in which some parts are to run: another one while memory runs out."""
+        find_needs = partial(self.needs, request, frames)
+        return self._planner.attempts(names, partial(self._measured, where), find_needs, self.free)
+
     def _stage_options(self, request: GenerationRequest, stage: StageName, calls: Callbacks) -> dict[str, Any]:
         return {
             "seeds": make_seeds(request),
-            "settings": getattr(request.settings, stage),
+            "settings": self._planner.settings(request, stage),
             "numerics": request.numerics,
             "on_step": partial(self._step_end, request, stage, calls),
         }
@@ -373,9 +383,11 @@ class Show1Pipeline(CascadeModel):
             for warning in self.prompt_warnings(prompt, request.settings, stages):
                 logger.warning("%s", warning)
         calls.stage_start("text")
-        with self._measured("in the text encoder") as cost:
-            texts = self.encode(request, stages)
-            check_texts(texts, request)
+        names = {self._planner.text_of(stage) for stage in stages}
+        for attempt in self._attempts(request, names, "in the text encoder"):
+            with attempt as cost:
+                texts = self.encode(request, stages)
+        check_texts(texts, request)
         if run is not None:
             run.record_text(CostRecord.model_validate(cost.to_dict()))
         return texts

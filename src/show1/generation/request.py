@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeGuard
 
-from show1.config import STAGES, CascadeSettings, Numerics, StageName
+from show1.config import MEMORY_SETTINGS, STAGES, CascadeSettings, Numerics, StageName
 from show1.errors import InputError
 from show1.limits import MAX_PROMPT, MAX_SAMPLES, MAX_VIDEO_PIXELS
 from show1.options import Options, require
@@ -138,8 +138,8 @@ class GenerationRequest(Options):
     def stage_sha256(self, stage: StageName) -> str:
         """Hash of all that a stage's output depends on: prompts, seeds, and the settings up to this stage.
 
-        Settings with their default value are left out, so that the hash outlives new settings; so is `max_batch`,
-        which changes memory only.
+        Settings with their default value are left out, so that the hash outlives new settings; so are those that
+        change memory only.
         """
         before = self.up_to(stage).stages
         settings = {k: v for k, v in _chosen(self.settings).items() if k in before or k not in STAGES}
@@ -189,5 +189,5 @@ def _chosen(options: Any) -> dict[str, Any]:
     return {
         name: _chosen(value) if dataclasses.is_dataclass(value) else value
         for name, (value, default) in fields.items()
-        if value != default and name != "max_batch"
+        if value != default and name not in MEMORY_SETTINGS
     }

@@ -1,6 +1,6 @@
 """Device, precision, memory and cost of a computation."""
 
-from show1.runtime.accounting import Cost, measure
+from show1.runtime.accounting import Cost, measure, taken_memory
 from show1.runtime.placement import (
     PRECISIONS,
     MemoryPolicy,
@@ -9,6 +9,7 @@ from show1.runtime.placement import (
     choose_dtype,
     choose_memory,
     computes_bfloat16,
+    computing_device,
     empty_cache,
     explained_memory,
     free_memory,
@@ -23,8 +24,10 @@ __all__ = [
     "choose_dtype",
     "choose_memory",
     "computes_bfloat16",
+    "computing_device",
     "empty_cache",
     "explained_memory",
     "free_memory",
     "measure",
+    "taken_memory",
 ]

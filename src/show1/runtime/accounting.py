@@ -39,6 +39,17 @@ def measure(device: torch.device) -> Iterator[Cost]:
         cost.peak_memory = _peak(device)
 
 
+def taken_memory(device: torch.device) -> int:
+    """Bytes that are taken now: allocations on CUDA, otherwise the process's resident set (0 where it is unknown)."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 def _reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

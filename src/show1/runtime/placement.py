@@ -1,16 +1,18 @@
 """Choice of device, precision and memory policy, and the stages that are held in memory."""
 
 import contextlib
+import ctypes
 import gc
 import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
+from torch import nn
 
-from show1.errors import InputError, Show1Error
+from show1.errors import InputError, OutOfMemory
 from show1.options import require
 
 logger = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ def choose_memory(policy: MemoryPolicy, device: torch.device, needed: int) -> Li
     """Resolves `auto`, which keeps all networks if their weights fill at most half of the free memory.
 
     Args:
-        policy: The policy that is asked for.
+        policy: The policy that is asked for; a budget is kept to with `low`.
         device: The device of the weights.
         needed: Bytes of all weights.
     """
@@ -87,6 +89,17 @@ def choose_memory(policy: MemoryPolicy, device: torch.device, needed: int) -> Li
         return policy
     free = free_memory(device)
     return "high" if free is not None and needed <= free // 2 else "low"
+
+
+def computing_device(module: nn.Module) -> torch.device:
+    """Where a diffusers network computes, also while its weights wait elsewhere."""
+    for part in module.modules():
+        hooked = getattr(getattr(part, "_hf_hook", None), "execution_device", None)
+        if hooked is not None:
+            return torch.device(hooked)
+    network: Any = module
+    device: torch.device = network.device
+    return device
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -143,13 +156,15 @@ def empty_cache(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc keeps what is freed, and can be told not to
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager
 def explained_memory(
     where: str, smaller: str = "memory='low', max_batch=1, fewer frames or a smaller size"
 ) -> Iterator[None]:
-    """Turns running out of memory into a `Show1Error` that says what to do.
+    """Turns running out of memory into an `OutOfMemory` that says what to do.
 
     Args:
         where: The place for the message, such as "in the stage 'keyframes'".
@@ -161,7 +176,7 @@ def explained_memory(
         if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
             if "allocate memory" not in str(error):
                 raise
-        raise Show1Error(
+        raise OutOfMemory(
             f"memory ran out {where}; use {smaller} "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         ) from error

@@ -21,6 +21,7 @@ from show1.diffusion import (
     set_timesteps,
 )
 from show1.errors import InputError
+from show1.runtime import computing_device
 from show1.stages.details import DetailNetwork
 from show1.stages.stage import PromptEmbeddings
 
@@ -50,9 +51,7 @@ class DenoisingStage:
     @property
     def device(self) -> torch.device:
         """Where the stage computes."""
-        network: Any = self.unet
-        device: torch.device = network.device  # with weights that wait elsewhere, that of the computation
-        return device
+        return computing_device(self.unet)
 
     def scheduler(self, settings: StageSettings, *, numerics: Numerics = "default") -> SchedulerMixin:
         """A fresh scheduler of the kind that the settings ask for, rounding by `numerics`."""
@@ -140,6 +139,7 @@ class DenoisingStage:
             condition=condition.to(self.device) if condition is not None else None,
             prompt_index=prompt_index,
             max_batch=settings.max_batch,
+            split=settings.split_guidance,
         )
 
 

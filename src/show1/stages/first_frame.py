@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from show1.config import FirstFrameSettings
 from show1.diffusion import StepCallback, build_scheduler, learns_variance
+from show1.runtime import computing_device
 from show1.stages.denoising import SchedulerLike, scheduler_config
 from show1.stages.stage import PromptEmbeddings
 
@@ -42,7 +43,7 @@ class DeepFloydFirstFrame:
         """Upscales images (B, 3, h, w) in [-1, 1] to `size` (height, width); returns (B, 3, H, W) on the CPU."""
         pipeline = self._pipeline(settings)
         parameter = next(self.unet.parameters())
-        embeds = prompts.to(parameter.device, parameter.dtype)
+        embeds = prompts.to(computing_device(self.unet), parameter.dtype)
         steps = settings.num_inference_steps
 
         def callback(i: int, _timestep: Any, samples: Tensor) -> None:

@@ -80,6 +80,7 @@ def load_stage(
     detail_deltas: Mapping[str, Tensor] | None = None,
     start_noise: Sequence[StartNoise] = (),
     unet: nn.Module | None = None,
+    streamed: bool = False,
 ) -> Stage[Any]:
     """Loads a stage in the layout of the published repositories: a subfolder per component.
 
@@ -94,6 +95,8 @@ def load_stage(
         detail_deltas: The same at low noise levels; None: as `deltas`.
         start_noise: Noise to begin from, for a stage that begins from noise alone.
         unet: The stage's UNet, if it is loaded already, such as one that is being trained.
+        streamed: Whether weights stay in the files, and each layer reads its own whenever it runs; not with
+            `detail_deltas`.
 
     Raises:
         CheckpointError: A file is missing, partial, corrupt or of the wrong shape, or the network is one of another
@@ -101,10 +104,10 @@ def load_stage(
     """
     row, path = STAGE_TABLE[name], Path(folder)
     place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant}
-    arguments = load_components(row, path, **place, deltas=deltas, unet=unet)
+    arguments = load_components(row, path, **place, deltas=deltas, unet=unet, streamed=streamed)
     for part in parts_of([name]):
         if part != name and part in (part_folders or {}):
-            components = load_components(STAGE_TABLE[part], (part_folders or {})[part], **place)
+            components = load_components(STAGE_TABLE[part], (part_folders or {})[part], **place, streamed=streamed)
             arguments[part] = _CLASSES[part](**components)
     if detail_deltas is not None:
         changed = {*(deltas or {}), *detail_deltas}

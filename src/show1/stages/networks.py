@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from show1.errors import CheckpointError, Show1Error, reason_of
+from show1.runtime import computing_device
 
 
 @contextmanager
@@ -43,7 +44,7 @@ class PixelNetwork:
     def encode_text(self, prompt_embeds: Tensor) -> Any:
         """Prepares text states (N, L, D) once for all steps of a run."""
         with as_described():
-            return self._unet.encode_text(prompt_embeds.to(self._unet.device, self._unet.dtype))
+            return self._unet.encode_text(prompt_embeds.to(computing_device(self._unet), self._unet.dtype))
 
     def __call__(self, sample: Tensor, timestep: Tensor, text: Any) -> Tensor:
         """Predicts from (N, C, F, H, W); returns float32."""
@@ -65,7 +66,7 @@ class LatentNetwork:
 
     def encode_text(self, prompt_embeds: Tensor) -> Any:
         """Moves text states (N, L, D) to the network."""
-        return prompt_embeds.to(self._unet.device, self._unet.dtype)
+        return prompt_embeds.to(computing_device(self._unet), self._unet.dtype)
 
     def __call__(self, sample: Tensor, timestep: Tensor, text: Any) -> Tensor:
         """Predicts from (N, C, F, H, W); returns float32."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from show1.config import Numerics, TranslationSettings
 from show1.diffusion import Seeds, StepCallback, fold_frames, randn, sample, unfold_frames
+from show1.runtime import computing_device
 from show1.stages.denoising import DenoisingStage, SchedulerLike, evaluating, require_video, run_timesteps
 from show1.stages.networks import LatentNetwork
 from show1.stages.stage import PromptEmbeddings
@@ -94,7 +95,7 @@ def encode(
     autoencoder: Any = vae
     means, stds = [], []
     for part in torch.split(frames, frames_per_slice or len(frames)):
-        posterior = autoencoder.encode(part.to(autoencoder.device, autoencoder.dtype)).latent_dist
+        posterior = autoencoder.encode(part.to(computing_device(vae), autoencoder.dtype)).latent_dist
         means.append(posterior.mean.float())
         stds.append(posterior.std.float())
     latents = torch.cat(means)

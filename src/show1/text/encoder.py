@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from show1.checkpoints.loading import load_weights, read_network_config
+from show1.checkpoints.loading import load_weights, read_network_config, stream_weights
 from show1.checkpoints.weight_files import check_ordinary, find_weights
 from show1.errors import CheckpointError, reason_of
 from show1.files import cached_sha256, sha256_of_text
@@ -38,6 +38,7 @@ class PromptEncoder:
         device: torch.device | str = "cpu",
         variant: str | None = None,
         cache: EmbeddingCache | None = None,
+        streamed: bool = False,
     ) -> None:
         """Reads `tokenizer/` now, and `text_encoder/` when it is needed.
 
@@ -47,6 +48,7 @@ class PromptEncoder:
             device: Device of the text encoder.
             variant: Weight files to prefer.
             cache: Embeddings on disk; None to keep none.
+            streamed: Whether weights stay in the files, and each layer reads its own whenever it runs.
 
         Raises:
             CheckpointError: A file is missing or damaged.
@@ -58,13 +60,19 @@ class PromptEncoder:
         self._dtype = dtype
         self._device = torch.device(device)
         self._variant = variant
+        self.streamed = streamed
+        """Whether the network, when it is read next, leaves its weights in the files."""
 
     @property
     def text_encoder(self) -> nn.Module:
         """The network, which is read now unless it was already."""
         if self._text_encoder is None:
             self._text_encoder = load_text_encoder(
-                self._folder / "text_encoder", dtype=self._dtype, device=self._device, variant=self._variant
+                self._folder / "text_encoder",
+                dtype=self._dtype,
+                device=self._device,
+                variant=self._variant,
+                streamed=self.streamed,
             )
         return self._text_encoder
 
@@ -164,7 +172,7 @@ class PromptEncoder:
         tokens = self._tokenize(
             prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt", verbose=False
         )
-        device = next(model.parameters()).device
+        device = self._device
         config: Any = model.config
         if int(tokens["input_ids"].max()) >= config.vocab_size:
             raise CheckpointError(
@@ -237,9 +245,21 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_text_encoder(
-    folder: Path, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None = None,
+    streamed: bool = False,
 ) -> nn.Module:
     """Loads a text encoder: `T5EncoderModel` or `CLIPTextModel`.
+
+    Args:
+        folder: Folder of `config.json` and the weights.
+        dtype: Precision of the weights.
+        device: Device of the weights.
+        variant: Weight files to prefer.
+        streamed: Whether weights stay in the files, and each layer reads its own whenever it runs.
 
     Raises:
         CheckpointError: A file is missing, partial, corrupt, or does not fit the config.
@@ -248,7 +268,9 @@ def load_text_encoder(
     model = build_empty_text_encoder(folder)
     # T5's feed-forward output overflows in half precision, as its authors found
     float32 = ("wo",) if dtype == torch.float16 and "T5" in type(model).__name__ else ()
-    load_weights(
+    set_positions(model, device)
+    load = stream_weights if streamed else load_weights
+    load(
         model,
         files,
         dtype=dtype,
@@ -257,7 +279,8 @@ def load_text_encoder(
         optional=optional_text(model),
         float32_modules=float32,
     )
-    finish_text_encoder(model, device)
+    if not streamed:
+        tie_embeddings(model)
     return model.eval()
 
 
@@ -298,11 +321,11 @@ def optional_text(model: nn.Module) -> frozenset[str]:
     return _TIED if "T5" in type(model).__name__ else frozenset()
 
 
-def finish_text_encoder(model: nn.Module, device: torch.device | str) -> None:
-    """Sets what no file holds: tied weights and position numbers.
+def tie_embeddings(model: nn.Module) -> None:
+    """Gives T5's word embedding, which is one tensor under two names, to both of its modules.
 
     Raises:
-        CheckpointError: The word embedding is missing.
+        CheckpointError: No file held it.
     """
     if "T5" in type(model).__name__:
         embedding: Any = model
@@ -312,6 +335,10 @@ def finish_text_encoder(model: nn.Module, device: torch.device | str) -> None:
             raise CheckpointError("the text encoder's weights lack shared.weight; download the model again")
         for module in named:
             module.weight = weight
+
+
+def set_positions(model: nn.Module, device: torch.device | str) -> None:
+    """Sets CLIP's position numbers, which no file holds."""
     for name, buffer in list(model.named_buffers()):
         if buffer.is_meta and name.endswith("position_ids"):
             owner = model.get_submodule(name.rpartition(".")[0])

@@ -1,0 +1,149 @@
+"""How a pipeline keeps to a memory budget, and what it does when memory runs out."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+
+from show1.adapters.adapter_set import AdapterSet
+from show1.checkpoints.locate import Cascade
+from show1.config import StageName, StageSettings
+from show1.errors import OutOfMemory
+from show1.generation.request import GenerationRequest
+from show1.runtime import Cost, taken_memory
+from show1.runtime.plan import Need, Way, choose_ways, ways
+from show1.stage_table import STAGE_TABLE
+from show1.stages.needs import stage_need, text_need
+
+logger = logging.getLogger(__name__)
+
+_TOKENS = 77
+"""Tokens of a prompt where the settings set no limit."""
+
+
+class Planner:
+    """Chooses how the parts of a cascade are computed: its text encoders and its stages."""
+
+    def __init__(self, cascade: Cascade, adapters: AdapterSet, budget: int | None) -> None:
+        """Plans nothing yet.
+
+        Args:
+            cascade: The files of the stages.
+            adapters: Those in use.
+            budget: Bytes of memory that a generation may take; None: no limit.
+        """
+        self.budget = budget
+        self._cascade = cascade
+        self._adapters = adapters
+        self._known: dict[Hashable, Need] = {}
+        self._ways: dict[str, Way] = {}
+
+    def plan(
+        self, request: GenerationRequest, frames: int | None, *, dtype: torch.dtype, device: torch.device
+    ) -> dict[str, Way]:
+        """Chooses the ways for a request, which hold until the next call; see `CascadeModel.plan`."""
+        self._ways = {}
+        if self.budget is not None:
+            needs = self.needs(request, frames, dtype=dtype)
+            self._ways = choose_ways(needs, self.budget, taken=taken_memory(device))
+        return dict(self._ways)
+
+    def needs(self, request: GenerationRequest, frames: int | None, *, dtype: torch.dtype) -> dict[str, Need]:
+        """What the text encoders and the stages of a request take; found in seconds, without weights.
+
+        Experts of other families are left out: their pipelines are diffusers' own.
+
+        Args:
+            request: What is asked for.
+            frames: Frames of the video that it begins with, if it begins with one.
+            dtype: Precision of the networks.
+        """
+        shapes, prompts, found = request.shapes(frames), len(request.prompts), {}
+        stages = [stage for stage in request.stages if self._cascade.parts[stage].expert is None]
+        for stage in stages:
+            text, limit = self._cascade.parts[stage].text, STAGE_TABLE[stage].prompt("", request.settings)[1]
+            assert text is not None, "a resolved cascade gives every stage a text encoder"
+            options: dict[str, Any] = {"length": limit or _TOKENS, "dtype": dtype}
+            found[self.text_of(stage)] = self._once((text, limit, dtype), partial(text_need, text, **options))
+        for stage in stages:
+            frames = shapes[stage][0] or 1
+            options = {"frames": frames, "prompts": prompts, "dtype": dtype}
+            find = partial(stage_need, stage, self._cascade.parts, request.settings, **options)
+            need = self._once((stage, request.settings, frames, prompts, dtype), find)
+            whole = self._adapters.has_detail_weights(stage)
+            found[stage] = dataclasses.replace(need, streamable=False) if whole else need
+        return found
+
+    def text_of(self, stage: StageName) -> str:
+        """The name of a stage's text encoder in a plan."""
+        parts = self._cascade.parts
+        first = next(other for other in self._cascade.stages if parts[other].text == parts[stage].text)
+        return f"the text encoder of {first}"
+
+    def is_streamed(self, name: str) -> bool:
+        """Whether a part leaves its weights in the files."""
+        return name in self._ways and self._ways[name].streamed
+
+    def settings(self, request: GenerationRequest, stage: StageName) -> StageSettings:
+        """The settings with which a stage is to run."""
+        settings: StageSettings = getattr(request.settings, stage)
+        way = self._ways.get(stage)
+        if way is None:
+            return settings
+        return dataclasses.replace(settings, max_batch=way.samples, split_guidance=way.split_guidance)
+
+    def attempts(
+        self,
+        names: Collection[str],
+        measured: Callable[[], AbstractContextManager[Cost]],
+        find_needs: Callable[[], Mapping[str, Need]],
+        free: Callable[[], None],
+    ) -> Iterator[AbstractContextManager[Cost]]:
+        """Blocks in which some parts are to run: another one whenever memory ran out and they can do with less.
+
+        Args:
+            names: The parts.
+            measured: Measures a block, and raises `OutOfMemory` where memory runs out.
+            find_needs: Finds what parts take, by name.
+            free: Frees all networks.
+
+        Raises:
+            OutOfMemory: The parts take as little memory as they can.
+        """
+        done = False
+
+        @contextmanager
+        def attempt() -> Iterator[Cost]:
+            nonlocal done
+            try:
+                with measured() as cost:
+                    yield cost
+                done = True
+            except OutOfMemory as error:
+                free()
+                needs = find_needs()
+                known = [name for name in names if name in needs]
+                less = {name: way for name in known if (way := self._less(name, needs[name])) is not None}
+                if not less:
+                    raise
+                self._ways |= less
+                how = "; ".join(str(way) for way in less.values())
+                logger.warning("%s: computed again with less memory (%s)", str(error).partition(";")[0], how)
+
+        while not done:
+            yield attempt()
+
+    def _less(self, name: str, need: Need) -> Way | None:
+        """The next way to compute a part that takes less memory than the present one."""
+        known = list(ways(need))
+        now = self._ways.get(name, known[0])
+        return next((way for way in known if way.peak < now.peak), None)
+
+    def _once(self, key: Hashable, find: Callable[[], Need]) -> Need:
+        if key not in self._known:
+            self._known[key] = find()
+        return self._known[key]

@@ -1,0 +1,109 @@
+"""Which networks wait where, and how many samples a call computes, so that a memory budget is kept."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from show1.errors import InputError
+from show1.options import require
+
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What one part of a cascade takes of memory: a stage's networks, or a text encoder. Sizes are in bytes."""
+
+    weights: int
+    """All of its weights."""
+    largest_layer: int
+    """The weights of its largest layer."""
+    row: int
+    """Beside the weights, the peak of a network call with one row."""
+    samples: int = 1
+    """Samples that a call computes if nothing limits them."""
+    guided: bool = False
+    """Whether a sample takes two rows of a call, for guidance."""
+    other: int = 0
+    """Beside the weights, the peak of what comes before and after the network's calls, such as decoding."""
+    streamable: bool = True
+    """Whether its weights can stay in their files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a part is computed."""
+
+    samples: int
+    """Most samples of a network call."""
+    split_guidance: bool
+    """Whether the halves of guidance are two calls."""
+    streamed: bool
+    """Whether weights stay in their files, and each layer reads its own whenever it runs."""
+    peak: int
+    """The memory in bytes that it is predicted to take."""
+
+    def __str__(self) -> str:
+        calls = "guidance in two calls" if self.split_guidance else f"{self.samples} samples a call"
+        if self.samples == 1 and not self.split_guidance:
+            calls = "1 sample a call"
+        return f"{self.peak / 1e9:.2f} GB, {calls}{', weights from disk layer by layer' if self.streamed else ''}"
+
+
+def ways(need: Need) -> Iterator[Way]:
+    """The ways to compute a part, the fastest first, each with less memory than the one before."""
+    samples, sizes = need.samples, []
+    while samples > 1:
+        sizes.append((samples, False))
+        samples = -(-samples // 2)
+    sizes.append((1, False))
+    if need.guided:
+        sizes.append((1, True))
+    least = None
+    for streamed in (False, True) if need.streamable else (False,):
+        weights = need.largest_layer if streamed else need.weights
+        for samples, split in sizes:
+            rows = samples * (2 if need.guided and not split else 1)
+            peak = weights + max(rows * need.row, need.other)
+            if least is None or peak < least:
+                least = peak
+                yield Way(samples=samples, split_guidance=split, streamed=streamed, peak=peak)
+
+
+def choose_ways(needs: Mapping[str, Need], budget: int, *, taken: int = 0) -> dict[str, Way]:
+    """Chooses the fastest way for each part that keeps to a budget, with one part in memory at a time.
+
+    Args:
+        needs: The parts, by name.
+        budget: Bytes.
+        taken: Bytes that are taken already, whatever is computed.
+
+    Raises:
+        InputError: A part takes more, whatever is done.
+    """
+    chosen = {}
+    for name, need in needs.items():
+        known = list(ways(need))
+        fitting = next((way for way in known if taken + way.peak <= budget), None)
+        if fitting is None:
+            least = taken + known[-1].peak
+            raise InputError(
+                f"{budget / 1e9:.2f} GB of memory are not enough for {name}, which takes {least / 1e9:.2f} GB at "
+                "least; allow more, or ask for fewer frames or a smaller size"
+            )
+        chosen[name] = fitting
+    return chosen
+
+
+def parse_size(size: object) -> int:
+    """Reads a memory budget in bytes: a number of bytes, or text such as "6GB", "800 MB" or "5.5GiB".
+
+    Raises:
+        InputError: It is none.
+    """
+    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+        return size
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B)\s*", size, re.IGNORECASE) if isinstance(size, str) else None
+    require(match is not None, "memory", size, "'auto', 'low', 'high' or a size such as '6GB'")
+    assert match is not None
+    return int(float(match[1]) * _UNITS[match[2].upper()])

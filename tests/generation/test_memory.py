@@ -1,0 +1,85 @@
+"""Memory budgets: whatever the plan, the video is the same."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from show1 import Show1Pipeline, make_request
+from show1.errors import InputError, OutOfMemory
+from show1.networks import UNet3DConditionModel
+from show1.runtime.plan import ways
+from tests.published_layout import small_changes
+
+PROMPT = "a burning lamborghini driving on rainbow."
+STAGES = ("keyframes", "interpolation", "super_resolution", "translation")
+
+
+@pytest.fixture
+def budgeted(published: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Show1Pipeline]:
+    """Makes pipelines whose budget is for networks alone, not for the process."""
+    monkeypatch.setattr("show1.generation.memory.taken_memory", lambda _: 0)
+
+    def make(memory: Any, **options: Any) -> Show1Pipeline:
+        return Show1Pipeline.from_pretrained(
+            published, memory=memory, device="cpu", dtype=torch.float64, cache_embeddings=False, **options
+        )
+
+    return make
+
+
+def test_the_least_budget_gives_the_same_video(budgeted: Callable[..., Show1Pipeline]) -> None:
+    free = budgeted("low")
+    request = make_request(PROMPT, model=free, seed=5, settings=small_changes())
+    assert free.plan(request) == {} and free.budget is None
+    expected = free(PROMPT, seed=5, settings=small_changes(), output_type="pt")
+    needs = free.needs(request)
+    assert list(needs) == ["the text encoder of keyframes", "the text encoder of translation", *STAGES]
+
+    least = {name: list(ways(need))[-1] for name, need in needs.items()}
+    pipe = budgeted(max(way.peak for way in least.values()))
+    plan = pipe.plan(request)
+    largest = max(least, key=lambda name: least[name].peak)
+    assert plan[largest] == least[largest] and plan[largest].streamed
+    assert all(way.peak <= (pipe.budget or 0) for way in plan.values())
+    pipe._planner.plan = lambda *_, **__: pipe._planner._ways.update(least) or least  # type: ignore[method-assign]
+    (out,) = pipe.generate(request, output_type="pt")
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
+
+
+def test_a_budget_that_cannot_be_kept_is_refused_before_the_work(budgeted: Callable[..., Show1Pipeline]) -> None:
+    pipe = budgeted("50KB")
+    with pytest.raises(InputError, match="0.00 GB of memory are not enough for .*allow more"):
+        pipe(PROMPT, settings=small_changes())
+
+
+def test_memory_that_runs_out_is_followed_by_another_try(
+    budgeted: Callable[..., Show1Pipeline], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipe = budgeted("low")
+    request = make_request(PROMPT, model=pipe, seed=5, settings=small_changes(), until="interpolation")
+    (expected,) = pipe.generate(request, output_type="pt")
+    forward, rows = UNet3DConditionModel.forward, []
+
+    def limited(self: Any, sample: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        rows.append(len(sample))
+        if len(sample) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(self, sample, *arguments, **options)
+
+    monkeypatch.setattr(UNet3DConditionModel, "forward", limited)
+    with caplog.at_level(logging.WARNING):
+        (out,) = pipe.generate(request, output_type="pt")
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
+    assert rows[0] == 2 and 1 in rows
+    assert "memory ran out in the stage 'keyframes': computed again with less memory" in caplog.text
+    assert "guidance in two calls" in caplog.text
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(UNet3DConditionModel, "forward", never)
+    with pytest.raises(OutOfMemory, match="memory ran out in the stage 'keyframes'; use"):
+        pipe.generate(request)

@@ -1,0 +1,80 @@
+"""Memory plans: the fastest way for each part that keeps to a budget."""
+
+import pytest
+import torch
+from torch import nn
+
+from show1.errors import InputError
+from show1.networks import UNet3DConditionModel
+from show1.runtime.plan import Need, choose_ways, parse_size, ways
+from show1.runtime.tracing import LiveTensors, peak_of_call
+from tests.networks.tiny_unet import DIFFUSION, SIMPLE, build, inputs, run
+
+NEED = Need(weights=100, largest_layer=5, row=10, samples=6, guided=True, other=15)
+
+
+def test_each_way_takes_less_than_the_one_before() -> None:
+    found = [(w.samples, w.split_guidance, w.streamed, w.peak) for w in ways(NEED)]
+    assert found == [
+        (6, False, False, 220),
+        (3, False, False, 160),
+        (2, False, False, 140),
+        (1, False, False, 120),
+        (1, True, False, 115),
+        (3, False, True, 65),
+        (2, False, True, 45),
+        (1, False, True, 25),
+        (1, True, True, 20),
+    ]
+
+
+def test_without_guidance_there_is_nothing_to_split_and_details_keep_weights_in_memory() -> None:
+    need = Need(weights=100, largest_layer=5, row=10, streamable=False)
+    assert [(w.samples, w.split_guidance, w.streamed, w.peak) for w in ways(need)] == [(1, False, False, 110)]
+
+
+@pytest.mark.parametrize(("budget", "peak"), [(1000, 220), (220, 220), (219, 160), (120, 120), (119, 115), (20, 20)])
+def test_the_fastest_way_within_the_budget(budget: int, peak: int) -> None:
+    assert choose_ways({"stage": NEED}, budget)["stage"].peak == peak
+    assert choose_ways({"stage": NEED}, budget + 50, taken=50)["stage"].peak == peak
+
+
+def test_a_budget_that_cannot_be_kept_says_what_could() -> None:
+    gigabytes = Need(weights=8 * 10**9, largest_layer=10**9, row=10**9)
+    with pytest.raises(InputError, match=r"1\.50 GB of memory are not enough for the stage, which takes 2\.25 GB"):
+        choose_ways({"the stage": gigabytes}, 1_500_000_000, taken=250_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("6GB", 6 * 10**9), (" 800 mb", 8 * 10**8), ("1.5GiB", 3 * 2**29), ("64KB", 64_000), (5, 5)]
+)
+def test_sizes(text: object, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "6", "GB", "-1GB", "6 TBs", "six GB", 0, -5, True, 1.5, None])
+def test_what_is_no_size(text: object) -> None:
+    with pytest.raises(InputError, match="'auto', 'low', 'high' or a size such as '6GB'"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("config", [SIMPLE, DIFFUSION], ids=["simple", "diffusion"])
+def test_the_peak_is_counted_as_it_is_measured(config: dict[str, object]) -> None:
+    model = build(config)
+    arguments = inputs(model)
+    with LiveTensors([*model.parameters(), *arguments.values()]) as measured:
+        run(model, arguments)
+    with torch.device("meta"):
+        empty = UNet3DConditionModel(**config).eval()
+    counted = peak_of_call(empty, lambda: run(empty, {name: value.to("meta") for name, value in arguments.items()}))
+    assert counted == pytest.approx(measured.peak, rel=0.1)
+    assert measured.live < measured.peak
+
+
+def test_attention_is_counted_without_the_matrix_of_all_pairs() -> None:
+    class Attention(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    module, x = Attention(), torch.empty(1, 4, 1000, 8, device="meta")
+    assert peak_of_call(module, lambda: module(x)) == x.nbytes
