@@ -276,7 +276,8 @@ class CascadeModel:
         stages = request.stages if stages is None else stages
         encoders = {stage: self._encoder(stage) for stage in stages}
         for stage, encoder in encoders.items():
-            encoder.streamed = self._planner.is_streamed(self._planner.text_of(stage))
+            if isinstance(encoder, PromptEncoder):
+                encoder.streamed = self._planner.is_streamed(self._planner.text_of(stage))
         texts: dict[StageName, PromptEmbeddings] = {}
         for encoder in dict.fromkeys(encoders.values()):
             try:
