@@ -1,6 +1,6 @@
 """Options that several commands have alike."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
