@@ -59,8 +59,7 @@ def make_request(
         negative_prompt: What to avoid, for every stage; or a list, one per prompt. None: as each stage's settings say.
         seed: A whole number: draft i of each prompt uses seed + i. A list: one per sample, drafts of a prompt side by
             side. None: random, and recorded in the video's metadata.
-        generator: Instead of a seed: the seeds are drawn from it (or from each of several, one per sample). None: as
-            `seed` says.
+        generator: Instead of a seed: the seeds are drawn from it, or from each of several, one per sample.
         num_keyframes: n keyframes become (n - 1) * factor + 1 frames (factor 4: 8 give 29); None: as the settings.
         settings: All settings, or changes: `{"keyframes": {"num_inference_steps": 20}}`.
         start_from: First stage to run; needs `video` if it is not the first one of the cascade.
