@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from show1 import GenerationRequest, Video
+from show1 import GenerationRequest, Show1Pipeline, Video
 from show1.server.progress import read_progress
 from tests.server.conftest import FEW_STEPS
 from tests.server.processes import Process, serve, wait_for
+from tests.tiny_adapters import random_adapter
 
 openai = pytest.importorskip("openai")
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
@@ -129,6 +130,22 @@ def test_a_clip_is_refined_from_a_later_stage(http: httpx2.Client, tmp_path: Pat
     assert lacking.status_code == 400 and "video" in lacking.json()["error"]["message"]
     broken = http.post("/v1/videos", data=fields, files={"input_reference": b"\0" * 5000})
     assert broken.status_code == 400 and "cannot be read" in broken.json()["error"]["message"]
+
+
+def test_an_adapter_is_used_and_then_no_longer(http: httpx2.Client, folder: Path, pipe: Show1Pipeline) -> None:
+    (folder / "adapters").mkdir(exist_ok=True)
+    random_adapter(pipe).save(folder / "adapters" / "walk.safetensors")
+    assert http.get("/v1/models/mini").json()["adapters"] == ["walk"]
+    job = {**QUICK, "prompt": "a cat"}
+    asked = [{**job, "adapters": {"walk": 0.5}}, job]
+    names = [http.post("/v1/videos", json=each).json()["id"] for each in asked]
+    assert [ended(http, name)["status"] for name in names] == ["completed"] * 2
+    records = [Video.load(_saved(folder, http.get(f"/v1/videos/{name}/content").content)).metadata for name in names]
+    assert [(a["name"], a["weight"]) for a in records[0]["model"]["adapters"]] == [("walk", 0.5)]
+    assert "adapters" not in records[1]["model"]
+    for adapters in ({"run": 1}, {"../../walk": 1}, {"walk": "x"}):
+        assert http.post("/v1/videos", json={**job, "adapters": adapters}).status_code == 400
+    (folder / "adapters" / "walk.safetensors").unlink()
 
 
 def test_events_and_cancelling(http: httpx2.Client) -> None:

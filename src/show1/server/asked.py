@@ -40,6 +40,7 @@ def _plain_text(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_plain_text)]
+Weight = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 
 
@@ -97,6 +98,8 @@ class Creation(Settings):
     """Draft i uses seed + i; by default a random one."""
     count: Annotated[int, Field(ge=1)] = 1
     """Drafts."""
+    adapters: Annotated[dict[Text, Weight], Field(max_length=8)] = Field(default_factory=dict)
+    """Weights of adapters, by names that `GET /v1/models` lists."""
     start_from: StageName | None = None
     """First stage to run, on the clip in `input_reference`."""
 

@@ -4,6 +4,7 @@
 
     show1-data/
       jobs.sqlite                     the queue, unless a PostgreSQL holds it
+      adapters/NAME.safetensors       adapters that clients may name; put there by hand
       workers/HOST-PID-xxxx.lock      held by a worker as long as it lives (only with SQLite)
       workers/HOST-PID-xxxx.json      what a worker last said of itself
       jobs/video_.../
@@ -54,6 +55,8 @@ class JobSpec(BaseModel):
     """The job that it continues or remixes."""
     draft: int = 0
     """The draft of the source that it continues, from 0."""
+    adapters: dict[str, float] = {}
+    """Weights of the adapters that it is made with, by the names of their files."""
 
     @cached_property
     def parsed(self) -> GenerationRequest:
@@ -120,6 +123,11 @@ class DataFolder:
     def workers(self) -> Path:
         """The folder in which workers say that they live."""
         return self.path / "workers"
+
+    @property
+    def adapters(self) -> Path:
+        """The folder of the adapters that clients may use, `NAME.safetensors` each."""
+        return self.path / "adapters"
 
     @property
     def database(self) -> str:

@@ -94,6 +94,7 @@ class AdvisoryLocks:
                 self._connection = connection
             self._connection.execute("select 1")
         except psycopg.Error as error:
+            self.close()
             self._connection = None
             raise ConnectionError(f"the database cannot be reached: {reason_of(error)}") from error
 

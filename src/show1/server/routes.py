@@ -219,6 +219,7 @@ def _add_facts(router: APIRouter, service: Service, access: Access, metrics: Met
             "stages": list(service.pipe.stages),
             "size": f"{width}x{height}",
             "settings": settings.to_dict(),
+            "adapters": service.adapters(),
             "max_count": service.limits.max_count,
         }
 

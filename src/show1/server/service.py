@@ -102,6 +102,7 @@ class Service:
             Busy: There is too much to do.
         """
         self._check_model(asked.model)
+        self._check_adapters(asked)
         self._check_policy(asked.prompt)
         self._check_room(key, client)
         video = None if clip is None else self._read_clip(clip)
@@ -110,7 +111,8 @@ class Service:
         if video is not None:
             check_work(request, self.limits, len(video))
             write_tensors(self.data.job(job_id).input, {"video": video_tensor(video, request)})
-        return self._submit(job_id, JobSpec(request=request.to_dict(), model=self.model), key)
+        spec = JobSpec(request=request.to_dict(), model=self.model, adapters=asked.adapters)
+        return self._submit(job_id, spec, key)
 
     def carry_on(self, job_id: str, asked: Continuation, key: Key, *, client: str = "") -> Job:
         """Asks for the later stages of a draft; of a job that failed or was cancelled, for what is left.
@@ -140,9 +142,8 @@ class Service:
             self.data.job(new).path.mkdir(parents=True)
             shutil.copyfile(folder.input, self.data.job(new).input)
         check_work(request, self.limits)
-        spec = JobSpec(
-            request=request.to_dict(), model=self.model, kind="continue", source=job_id, draft=asked.draft - 1
-        )
+        changes = {"request": request.to_dict(), "kind": "continue", "source": job_id, "draft": asked.draft - 1}
+        spec = JobSpec.model_validate({**source.spec.model_dump(), **changes})
         return self._submit(new, spec, key)
 
     def remix(self, job_id: str, asked: Remix, key: Key, *, client: str = "") -> Job:
@@ -164,7 +165,8 @@ class Service:
         values = {**begun.to_dict(), "prompts": [asked.prompt] * len(begun.prompts)}
         request = GenerationRequest.from_dict(values)
         self.pipe.check(request)
-        spec = JobSpec(request=request.to_dict(), model=self.model, kind="remix", source=job_id)
+        changes = {"request": request.to_dict(), "kind": "remix", "source": job_id, "draft": 0}
+        spec = JobSpec.model_validate({**source.spec.model_dump(), **changes})
         return self._submit(new_id(), spec, key)
 
     def get(self, job_id: str, key: Key) -> Job:
@@ -240,6 +242,10 @@ class Service:
             self._snapshot = (now, self.queue.active())
         return self._snapshot[1]
 
+    def adapters(self) -> list[str]:
+        """The names of the adapters that clients may use."""
+        return sorted(file.stem for file in self.data.adapters.glob("*.safetensors"))
+
     def workers(self) -> list[dict[str, object]]:
         """What the workers that live last said of themselves."""
         found = []
@@ -270,6 +276,12 @@ class Service:
             raise BadRequest(
                 f"there is no model {name[:60]!r}; this server has {self.model!r}", "model", "model_not_found"
             )
+
+    def _check_adapters(self, asked: Creation) -> None:
+        known = self.adapters()
+        if unknown := [name for name in asked.adapters if name not in known]:
+            names = ", ".join(known) or "none"
+            raise BadRequest(f"there is no adapter {unknown[0][:60]!r}; there are {names}", "adapters")
 
     def _check_policy(self, prompt: str) -> None:
         reason = None if self._policy is None else self._policy(prompt)

@@ -4,7 +4,7 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,24 @@ def run_stage(
     }
     progress.finish(record)
     return record
+
+
+def use_adapters(pipe: Show1Pipeline, folder: Path, wanted: Mapping[str, float]) -> None:
+    """Loads the adapters of a job, and no others.
+
+    Args:
+        pipe: The model.
+        folder: Where their files are.
+        wanted: Their weights, by the names of the files.
+
+    Raises:
+        InputError: One is no longer there.
+        CheckpointError: One is damaged, or was made for another model.
+    """
+    if {a.record.name: a.record.weight for a in pipe.adapters} != dict(wanted):
+        pipe.adapters.unload()
+        for name, weight in wanted.items():
+            pipe.adapters.load(folder / f"{name}.safetensors", name, weight)
 
 
 def write_files(folder: JobFolder, stage: StageName, videos: Sequence[Video]) -> None:

@@ -25,7 +25,7 @@ from show1.server.jobs import PARENT, DataFolder, JobSpec
 from show1.server.locks import open_locks
 from show1.server.metrics import observe_stage
 from show1.server.queue import APPLICATION, SERIALIZER, VERSION, WORKFLOW, JobQueue, queue_name
-from show1.server.stages import describe_error, run_stage
+from show1.server.stages import describe_error, run_stage, use_adapters
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +119,7 @@ class Worker:
         with self._one_at_a_time:
             if not self._leaving.is_set():
                 try:
+                    use_adapters(self._pipe, self._data.adapters, spec.adapters)
                     folder = self._data.job(job_id)
                     lost = partial(self._is_lost, job_id)
                     record = run_stage(self._pipe, folder, spec.parsed, stage, done=done, stopped=lost)

@@ -102,6 +102,7 @@ function wanted() {
   return {
     prompt: $("prompt").value.trim(),
     negative_prompt: $("negative").value.trim() || undefined,
+    adapters: $("adapter").value ? { [$("adapter").value]: Number($("weight").value) } : undefined,
     extra_params: { keyframes: Object.fromEntries(Object.entries(keyframes).filter(([, value]) => value !== undefined)) },
   };
 }
@@ -394,6 +395,8 @@ async function start() {
     $("steps").placeholder = keyframes.num_inference_steps;
     $("guidance").placeholder = keyframes.guidance_scale;
     $("count").max = model.max_count;
+    for (const name of model.adapters) $("adapter").append(make("option", { value: name }, name));
+    for (const id of ["adapter", "weight"]) $(id).parentElement.hidden = !model.adapters.length;
     await load();
   });
   if (!model) setText($("server"), "Not connected");
