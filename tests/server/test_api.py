@@ -269,7 +269,9 @@ def test_keys_and_strangers(tmp_path: Path) -> None:
     keys = KeyFile(data / "keys.json")
     ann, bob = keys.add("ann", max_jobs=1), keys.add("bob")
     assert ann not in (data / "keys.json").read_text()
-    server, where = serve(data, "--host", "0.0.0.0", "--no-worker", "--limit", "max_queue=3")
+    server, where = serve(
+        data, "--host", "0.0.0.0", "--no-worker", "--limit", "max_queue=3", "--limit", "max_streams=2"
+    )
     with server, httpx2.Client(base_url=where) as http:
         job = {**QUICK, "prompt": "a cat"}
         assert http.post("/v1/videos", json=job).status_code == 401
@@ -286,6 +288,10 @@ def test_keys_and_strangers(tmp_path: Path) -> None:
         assert http.get(f"/v1/videos/{made['id']}", headers=as_bob).status_code == 404
         assert http.get("/v1/videos", headers=as_bob).json()["data"] == []
         assert [http.post("/v1/videos", json=job, headers=as_bob).status_code for _ in range(3)] == [200, 200, 429]
+        for _ in range(5):  # a client that goes away leaves room for the next one
+            with http.stream("GET", f"/v1/videos/{made['id']}/events", headers=as_ann) as stream:
+                assert stream.status_code == 200 and next(stream.iter_lines()) == "retry: 2000"
+            time.sleep(0.5)
         assert http.post("/v1/session", json={"key": ann}).status_code == 200
         assert http.get(f"/v1/videos/{made['id']}").status_code == 200, "the cookie of the page"
         keys.remove("ann")

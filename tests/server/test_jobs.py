@@ -70,6 +70,7 @@ def draft(pipe: Show1Pipeline, steps: int = 2, **how: Any) -> GenerationRequest:
     )
 
 
+@pytest.mark.slow
 def test_a_job_is_computed_stage_by_stage(jobs: Jobs, whole: GenerationRequest, undisturbed: Tensor) -> None:
     job_id = jobs.submit(whole, owner="ann", priority=5)
     assert jobs.get(job_id).status == "queued"
@@ -111,6 +112,7 @@ def test_a_worker_killed_in_a_stage_is_started_again(
     )
 
 
+@pytest.mark.slow
 def test_another_worker_takes_over_from_a_dead_one(jobs: Jobs, pipe: Show1Pipeline) -> None:
     asked = draft(pipe, steps=100)
     with worker(jobs.folder.path) as one, worker(jobs.folder.path) as two:
@@ -165,6 +167,7 @@ def test_cancelling_stops_at_the_next_step(jobs: Jobs, pipe: Show1Pipeline) -> N
     assert not jobs.folder.job(waiting).path.exists()
 
 
+@pytest.mark.slow
 def test_priorities_and_pages(jobs: Jobs, pipe: Show1Pipeline) -> None:
     ids = [
         jobs.submit(draft(pipe), priority=priority, owner=owner) for priority, owner in ((9, "a"), (5, "b"), (1, "a"))
@@ -198,6 +201,7 @@ def test_a_job_that_ends_its_workers_is_given_up(jobs: Jobs, pipe: Show1Pipeline
     assert job.status == "failed" and job.error is not None and job.error.code == "worker_lost"
 
 
+@pytest.mark.slow
 def test_a_damaged_artefact_is_computed_again(jobs: Jobs, whole: GenerationRequest, undisturbed: Tensor) -> None:
     job_id = jobs.submit(whole)
     with worker(jobs.folder.path) as first:
@@ -210,6 +214,7 @@ def test_a_damaged_artefact_is_computed_again(jobs: Jobs, whole: GenerationReque
     assert torch.equal(jobs.video(job_id), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_full_disk_fails_the_job_and_not_the_worker(jobs: Jobs, pipe: Show1Pipeline) -> None:
     large, small = jobs.submit(draft(pipe, steps=1, count=60)), jobs.submit(draft(pipe))
     with largest_file(500_000), worker(jobs.folder.path):
@@ -219,6 +224,7 @@ def test_a_full_disk_fails_the_job_and_not_the_worker(jobs: Jobs, pipe: Show1Pip
     assert job.error.code == "disk_full" and "room" in job.error.message
 
 
+@pytest.mark.slow
 def test_a_batch_by_the_queue(jobs: Jobs, tmp_path: Path) -> None:
     """Its prompts are asked for once, whoever waits; a second command only fetches the videos."""
     prompts = tmp_path / "p.txt"

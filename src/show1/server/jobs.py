@@ -55,6 +55,8 @@ class JobSpec(BaseModel):
     """The job that it continues or remixes."""
     draft: int = 0
     """The draft of the source that it continues, from 0."""
+    warnings: tuple[str, ...] = ()
+    """What its owner should know, such as words of the prompt that the model does not know."""
     adapters: dict[str, float] = {}
     """Weights of the adapters that it is made with, by the names of their files."""
 

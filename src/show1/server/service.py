@@ -111,7 +111,8 @@ class Service:
         if video is not None:
             check_work(request, self.limits, len(video))
             write_tensors(self.data.job(job_id).input, {"video": video_tensor(video, request)})
-        spec = JobSpec(request=request.to_dict(), model=self.model, adapters=asked.adapters)
+        told = tuple(self.pipe.prompt_warnings(asked.prompt, request.settings, request.stages))
+        spec = JobSpec(request=request.to_dict(), model=self.model, adapters=asked.adapters, warnings=told)
         return self._submit(job_id, spec, key)
 
     def carry_on(self, job_id: str, asked: Continuation, key: Key, *, client: str = "") -> Job:
@@ -165,7 +166,8 @@ class Service:
         values = {**begun.to_dict(), "prompts": [asked.prompt] * len(begun.prompts)}
         request = GenerationRequest.from_dict(values)
         self.pipe.check(request)
-        changes = {"request": request.to_dict(), "kind": "remix", "source": job_id, "draft": 0}
+        told = self.pipe.prompt_warnings(asked.prompt, request.settings, request.stages)
+        changes = {"request": request.to_dict(), "kind": "remix", "source": job_id, "draft": 0, "warnings": told}
         spec = JobSpec.model_validate({**source.spec.model_dump(), **changes})
         return self._submit(new_id(), spec, key)
 

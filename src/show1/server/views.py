@@ -60,6 +60,7 @@ def video_object(job: Job, folder: JobFolder, place: tuple[int | None, float | N
         "seeds": list(request.seeds),
         "num_frames": frames,
         "fps": fps,
+        "warnings": list(job.spec.warnings),
         "adapters": job.spec.adapters,
         "until": request.stages[-1],
         "stage": note.get("stage") or None if running else None,

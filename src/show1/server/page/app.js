@@ -287,7 +287,8 @@ function arrange() {
 function addCard(group) {
   const use = button("Use this prompt", () => { $("prompt").value = group.prompt; $("prompt").focus(); }, { class: "example" });
   const head = make("div", { class: "row spread" }, make("h3", {}, group.prompt), use);
-  return make("li", { "data-id": group.id }, head, make("div", { class: "grid" }), make("div", { class: "wide" }));
+  const warnings = group.members[0].warnings.map((text) => make("p", { class: "warning" }, `${text[0].toUpperCase()}${text.slice(1)}.`));
+  return make("li", { "data-id": group.id }, head, ...warnings, make("div", { class: "grid" }), make("div", { class: "wide" }));
 }
 
 function watch() {
