@@ -65,27 +65,16 @@ def batch(
       show1 batch prompts.csv --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
       show1 batch prompts.jsonl --database postgresql://show1:secret@db/show1 --data /mnt/show1
     """
-    changes = [parse_change(pair) for pair in set_ or ()]
     options: dict[str, Any] = {"seed": seed, "count": count, "until": until}
-    options |= dict.fromkeys(("negative_prompt", "num_keyframes", "start_from", "numerics"))
-    runs = None if run is None else user_path(run, "--run")
-    with _readable(file) as prompts:
-        jobs = read_jobs(
-            prompts,
-            output=None if output is None else f"{output}/",
-            run=runs,
-            options=options,
-            how={"overwrite": overwrite},
-        )
-    mine = _shard(jobs, shard)
+    mine = _shard(_read(file, output, run, options, overwrite=overwrite), shard)
+    changes = [parse_change(pair) for pair in set_ or ()]
     pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, device=device, memory=memory)
     work = [(job, job.request(pipe, None, changes, None)) for job in mine]
-    for job, request in work:
-        if job.run is None or not (job.run / "manifest.json").is_file():
-            _, height, width, fps = request.final_shape
-            if database is None:
-                job.probe((height, width), fps)
     if database is None:
+        for job, request in work:
+            if job.run is None or not (job.run / "manifest.json").is_file():
+                _, height, width, fps = request.final_shape
+                job.probe((height, width), fps)
         failed = make_all(pipe, work, None, several=True, repeated=None, quiet=quiet, as_json=as_json)
     else:
         check_installed()
@@ -94,6 +83,15 @@ def batch(
         failed = make_by_queue(database, data_folder(data), model, work, quiet=quiet, as_json=as_json)
     write_report(work, failed, shard=shard, quiet=quiet or as_json)
     end_with(failed, len(work))
+
+
+def _read(file: str, output: str | None, run: str | None, options: dict[str, Any], *, overwrite: bool) -> list[Job]:
+    """The jobs of a file, each with a name that follows from its place."""
+    options = dict.fromkeys(("negative_prompt", "num_keyframes", "start_from", "numerics")) | options
+    place = None if output is None else f"{output}/"
+    runs = None if run is None else user_path(run, "--run")
+    with _readable(file) as prompts:
+        return read_jobs(prompts, output=place, run=runs, options=options, how={"overwrite": overwrite})
 
 
 def _shard(jobs: Sequence[Job], shard: str | None) -> list[Job]:
