@@ -172,7 +172,7 @@ def test_less_noise_keeps_more_of_the_video(expert, monkeypatch):
     family, pipe = expert.family, expert.pipe
     video = clip(frames=9)
     with torch.no_grad():
-        coded = family.decode(pipe, family.encode(pipe, video), [torch.Generator()])
+        coded = family.decode(pipe, family.encode(pipe, _whole(expert, video)), [torch.Generator()])[..., :16, :16]
     distances = [
         float((run(expert, video, [0], replace(SETTINGS, level=level, num_inference_steps=20)) - coded).square().mean())
         for level in (0.001, 0.5, 1.0)

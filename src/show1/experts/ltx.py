@@ -84,9 +84,8 @@ class LTX2(LTX):
     text_length = 1024
 
     def denoise(self, pipe: Any, latents: Tensor, text: Texts, **options: Any) -> Tensor:
-        """Runs the pipeline on (B, C, f, h, w); see `ExpertFamily.denoise`."""
-        packed = pipe._pack_latents(latents, pipe.transformer_spatial_patch_size, pipe.transformer_temporal_patch_size)
-        raw = ExpertFamily.denoise(self, pipe, packed, text, **options)
+        """Runs the pipeline on (B, C, f, h, w), which it takes and gives as its autoencoder does."""
+        raw = ExpertFamily.denoise(self, pipe, self.denormalized(pipe, latents), text, **options)
         return self.normalized(pipe, raw)
 
     def arguments(self, pipe: Any) -> dict[str, Any]:

@@ -80,8 +80,7 @@ def make_request(
     stages = _stages(model.stages, start_from, until)
     _check_given(video, stages[0])
     negatives = _per_prompt(negative_prompt, len(prompts), "negative prompts")
-    told = [expert_prompt] * len(prompts) if isinstance(expert_prompt, str) else expert_prompt
-    told = _per_prompt(told, len(prompts), "expert prompts")
+    told = _per_prompt(expert_prompt, len(prompts), "expert prompts", repeat=True)
     one = None if negatives else cast("str | None", negative_prompt)
     resolved = resolve_settings(model.settings, settings, negative_prompt=one, num_keyframes=num_keyframes)
     return GenerationRequest(
@@ -106,8 +105,10 @@ def _check_given(video: VideoLike | None, first: StageName) -> None:
         )
 
 
-def _per_prompt(texts: PromptLike | None, count: int, name: str) -> list[str]:
-    """The texts of `count` prompts; none where one is for all."""
+def _per_prompt(texts: PromptLike | None, count: int, name: str, *, repeat: bool = False) -> list[str]:
+    """The texts of `count` prompts; none where one is for all, unless it is to be repeated."""
+    if repeat and isinstance(texts, str):
+        return [texts] * count
     many = list(texts) if isinstance(texts, list | tuple) else []
     if many and len(many) != count:
         raise InputError(f"{len(many)} {name} for {count} prompts; give one, or one each")
