@@ -4,7 +4,9 @@ Whoever asks for jobs or looks at them uses this; only `worker.py` runs them.
 """
 
 import datetime
+import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
@@ -235,7 +237,13 @@ def _job(row: Any) -> Job:
         owner=row.authenticated_user or None,
         priority=row.priority or 0,
         worker=row.executor_id if row.status == "PENDING" else None,
-        spec=JobSpec.model_validate(inputs[0]) if inputs else None,
+        spec=_spec(json.dumps(inputs[0])) if inputs else None,
         stages=tuple(output.get("stages", ())),
         error=error,
     )
+
+
+@lru_cache(maxsize=2000)
+def _spec(text: str) -> JobSpec:
+    """What is asked for; clients ask for the state of the same jobs again and again."""
+    return JobSpec.model_validate_json(text)
