@@ -2,7 +2,7 @@
 
 const NAMES = { keyframes: "Keyframes", interpolation: "Interpolation", super_resolution: "Super-resolution", translation: "Translation" };
 const EXAMPLES = ["a panda spins over the snow", "a cat moves left over the grass", "a dog grows over the beach", "a fox moves up over the night sky"];
-const SECONDS_OF_GROUP = 20; // drafts that were asked for together
+const SECONDS_OF_GROUP = 3; // drafts of one prompt that were asked for within so long belong together
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 const $ = (id) => document.getElementById(id);
