@@ -216,3 +216,56 @@ def test_what_cannot_be_refined_is_refused(show1: Show1, whole: Path) -> None:
     assert "not of 'super_resolution'" in show1("refine", whole, "--stage", "super_resolution", "--expert", "x/y").err
     missing = show1("refine", "nothing.mp4", "--prompt", "x")
     assert missing.code == 2 and "no such file" in missing.err
+
+
+@pytest.fixture(scope="session")
+def lora(wan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA for the tiny Wan, as diffusers writes it."""
+    from diffusers import WanPipeline, WanTransformer3DModel
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    network = WanTransformer3DModel.from_pretrained(wan / "transformer")
+    network.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights="gaussian"))
+    generator = torch.Generator().manual_seed(0)
+    layers = {
+        name: torch.randn(weight.shape, generator=generator)
+        for name, weight in get_peft_model_state_dict(network).items()
+    }
+    folder = tmp_path_factory.mktemp("lora")
+    WanPipeline.save_lora_weights(folder, transformer_lora_layers=layers)
+    return folder / "pytorch_lora_weights.safetensors"
+
+
+def test_a_lora_of_the_experts_family(show1: Show1, cascade: Path, wan: Path, lora: Path, tmp_path: Path) -> None:
+    command = ["refine", "clip.mkv", "-p", "a cat", "--expert", wan, "--seed", 1, "--dtype", "float32", "--quiet"]
+    command += ["--set", "translation.height=16", "--set", "translation.width=16"]
+    command += ["--set", "translation.num_inference_steps=3"]
+    frames = np.random.default_rng(0).integers(0, 255, (5, 16, 16, 3), dtype=np.uint8)
+    Video(frames=frames, fps=8.0).save("clip.mkv")
+    shutil.copyfile(lora, "mine.safetensors")
+    made = {}
+    for name, adapters in {"none": [], "0": ["mine.safetensors:0"], "1": ["mine.safetensors"]}.items():
+        options = [word for adapter in adapters for word in ("--adapter", f"translation={adapter}")]
+        out = show1(*command, *options, "-o", f"{name}.mkv", "--run", name)
+        assert out.code == 0, out.err
+        made[name] = Run.open(name).load("translation")
+    assert torch.equal(made["none"], made["0"]) and not torch.equal(made["none"], made["1"])
+    (record,) = Video.load("1.mkv").metadata["model"]["adapters"]
+    assert record["stage"] == "translation" and record["path"] == str(tmp_path / "mine.safetensors")
+    assert Video.load("1.mkv").metadata["model"]["sha256"] != Video.load("none.mkv").metadata["model"]["sha256"]
+    two = show1(*command, "--adapter", "translation=mine.safetensors:1:0.5", "-o", "x.mkv")
+    assert two.code == 2 and "has one weight, for all noise levels" in two.err
+    save_file({"some.lora_A.weight": torch.ones(2, 2), "some.lora_B.weight": torch.ones(2, 2)}, "other.safetensors")
+    other = show1(*command, "--adapter", "translation=other.safetensors", "-o", "x.mkv")
+    assert other.code == 1 and "other.safetensors" in other.err and "bug" not in other.err, other.err
+    save_file({"some.weight": torch.ones(2, 2)}, "none.safetensors")
+    assert "holds no LoRA" in show1(*command, "--adapter", "translation=none.safetensors", "-o", "x.mkv").err
+
+
+def test_the_list_of_models_knows_experts(show1: Show1) -> None:
+    rows = {row["name"]: row for row in show1("models", "list", "--json").json}
+    assert rows["THUDM/CogVideoX-2b"]["about"].startswith("expert (cogvideox): 2 billion parameters")
+    assert not rows["THUDM/CogVideoX-2b"]["on_disk"]
+    refused = show1("models", "download", "THUDM/CogVideoX-2b")
+    assert refused.code != 0 and "THUDM/CogVideoX-2b is not on this disk" in refused.err

@@ -27,8 +27,8 @@ class LoadedAdapter:
 
     record: AdapterRecord
     """Its name, file and weights."""
-    adapter: Adapter
-    """What is in the file."""
+    adapter: Adapter | None
+    """What is in the file; None for a LoRA of an expert, whose pipeline reads the file by itself."""
     fused: bool = False
     """Whether it has become a part of the model."""
 
@@ -88,11 +88,15 @@ class AdapterSet:
         """
         weight, detail_weight = _checked_weights(weight, detail_weight)
         file = user_path(path, "an adapter").absolute()
+        if stage is not None and self._has_expert(stage):
+            return self._load_foreign(file, name, weight, detail_weight, stage, noise_weight)
         known = self._shapes(stage) if stage in self._cascade.parts else {}
         adapter = Adapter.load(file, stage=stage, modules={name.rpartition(".")[0] for name in known})
         if adapter.stage not in self._cascade.parts:
             has = ", ".join(self._cascade.stages)
             raise InputError(f"{file} is for the stage {adapter.stage!r}; the model {self._cascade.name!r} has {has}")
+        if self._has_expert(adapter.stage):
+            raise InputError(f"{file} is for the cascade's own {adapter.stage}, and the model here has an expert there")
         try:
             self._check_fits(adapter)
         except CheckpointError as error:
@@ -109,9 +113,43 @@ class AdapterSet:
             detail_weight=detail_weight,
             noise_weight=float(adapter.noise_weight if noise_weight is None else noise_weight),
         )
+        return self._add(record, adapter)
+
+    def _load_foreign(
+        self,
+        file: Path,
+        name: str | None,
+        weight: float,
+        detail_weight: float,
+        stage: StageName,
+        noise_weight: float | None,
+    ) -> str:
+        """Uses a LoRA of an expert; what is in it is checked when the expert's pipeline reads it."""
+        if weight != detail_weight or noise_weight:
+            raise InputError(f"{file}: a LoRA of an expert has one weight, for all noise levels, and no start noise")
+        if not any("lora" in tensor.lower() for tensor in read_shapes(file)):
+            raise CheckpointError(f"{file} holds no LoRA; give a LoRA for this expert, as diffusers reads it")
+        digest = sha256(file)
+        record = AdapterRecord(
+            name=self._free_name(file, digest) if name is None else self._checked_name(name),
+            path=str(file),
+            sha256=digest,
+            stage=stage,
+            weight=weight,
+            detail_weight=detail_weight,
+            noise_weight=0.0,
+        )
+        return self._add(record, None)
+
+    def _add(self, record: AdapterRecord, adapter: Adapter | None) -> str:
         self._loaded[record.name] = LoadedAdapter(record=record, adapter=adapter)
         self._on_change(record.stage)
         return record.name
+
+    def _has_expert(self, stage: StageName) -> bool:
+        """Whether the networks of a stage are those of an expert."""
+        part = self._cascade.parts.get(stage)
+        return part is not None and part.expert is not None
 
     def load_recorded(self, records: Iterable[AdapterRecord | Mapping[str, Any]]) -> None:
         """Loads the adapters that a run (`Run.adapters`) or a video (`metadata["model"]["adapters"]`) was made with.
@@ -167,6 +205,10 @@ class AdapterSet:
                 "details, but a model has only one; give it one weight first "
                 f"(set_weight({record.name!r}, {record.weight:g}))"
             )
+        for record in (a.record for a in self if a.adapter is None):
+            raise InputError(
+                f"the adapter {record.name!r} is of an expert, and stays a file of its own; unload it first"
+            )
         self._loaded = {name: replace(a, fused=True) for name, a in self._loaded.items()}
 
     def active(self, stages: Collection[str] = STAGES) -> list[LoadedAdapter]:
@@ -176,11 +218,12 @@ class AdapterSet:
     def deltas(self, stage: StageName, *, fused_only: bool = False) -> dict[str, Tensor]:
         """The change of each parameter of a stage's UNet, float32 in the parameter's shape; empty if there is none."""
         chosen = [a for a in self.active((stage,)) if a.fused or not fused_only]
-        return sum_deltas((a.adapter, a.record.weight) for a in chosen)
+        return sum_deltas((a.adapter, a.record.weight) for a in chosen if a.adapter is not None)
 
     def detail_deltas(self, stage: StageName) -> dict[str, Tensor]:
         """Like `deltas` (same shapes), but for low noise levels."""
-        return sum_deltas((a.adapter, a.record.detail_weight) for a in self.active((stage,)))
+        chosen = self.active((stage,))
+        return sum_deltas((a.adapter, a.record.detail_weight) for a in chosen if a.adapter is not None)
 
     def has_detail_weights(self, stage: StageName) -> bool:
         """Whether a stage's weights are others at low noise levels."""
@@ -191,7 +234,7 @@ class AdapterSet:
         return [
             (a.adapter.start_noise, a.record.noise_weight)
             for a in self.active((stage,))
-            if a.adapter.start_noise is not None and a.record.noise_weight > 0
+            if a.adapter is not None and a.adapter.start_noise is not None and a.record.noise_weight > 0
         ]
 
     def _check_fits(self, adapter: Adapter) -> None:

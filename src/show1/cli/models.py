@@ -11,6 +11,7 @@ from show1.cli.flags import AsJson
 from show1.cli.settings import apply_changes, parse_change, parse_model
 from show1.config import STAGES, CascadeSettings, StageName
 from show1.errors import CheckpointError, InputError, Show1Error
+from show1.expert_table import EXPERTS
 from show1.files import user_path
 from show1.options import counted
 from show1.stage_table import STAGE_TABLE
@@ -42,13 +43,17 @@ def list_models(as_json: AsJson = False) -> None:
     """
     from show1.checkpoints.hub import KNOWN_MODELS
 
-    rows = [{"name": name, "about": about, **_local_state(name)} for name, about in KNOWN_MODELS.items()]
+    known: dict[str, tuple[str, Any]] = {name: (about, name) for name, about in KNOWN_MODELS.items()}
+    for expert in EXPERTS.values():
+        if expert.repository:
+            known[expert.repository] = (f"expert ({expert.name}): {expert.about}", _model_or_stage(expert.repository))
+    rows = [{"name": name, "about": about, **_local_state(model)} for name, (about, model) in known.items()]
     if as_json:
         say_json(rows)
         return
     for row in rows:
-        say(f"{row['name']:16} {row['about']}")
-        say(f"{'':16} {_state_line(row)}")
+        say(f"{row['name']:34} {row['about']}")
+        say(f"{'':34} {_state_line(row)}")
 
 
 @models.command()
@@ -66,6 +71,7 @@ def download(
       show1 models download showlab/show-1
       show1 models download showlab/show-1 --variant fp16
       show1 models download showlab/show-1-base
+      show1 models download THUDM/CogVideoX-2b
     """
     from show1.checkpoints.locate import resolve
 
@@ -79,8 +85,10 @@ def download(
 
 
 def _model_or_stage(model: str) -> Any:
-    """The model that `from_pretrained` takes; a published repository is one stage of it."""
+    """The model that `from_pretrained` takes; a published repository, of an expert too, is one stage of it."""
     of_stage = {row.repository: name for name, row in STAGE_TABLE.items()}
+    takers = [name for name, row in STAGE_TABLE.items() if row.takes_experts]
+    of_stage |= {row.repository: name for row in EXPERTS.values() for name in takers if row.repository}
     return {of_stage[model]: model} if model in of_stage else parse_model(model)
 
 
@@ -206,7 +214,7 @@ def convert(
         tell(f"nothing to do: {folder} holds no pickled weights without a safetensors file beside them")
 
 
-def _local_state(name: str) -> dict[str, Any]:
+def _local_state(name: Any) -> dict[str, Any]:
     """Whether a known model can be used without a connection."""
     from show1.checkpoints.locate import resolve
 

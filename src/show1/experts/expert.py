@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from show1.errors import InputError
 from show1.expert_table import Expert
 from show1.experts.family import ExpertFamily, Texts
 from show1.experts.frames import cropped, padded, resized, slowed
-from show1.experts.loading import load_pipeline
+from show1.experts.loading import add_loras, load_pipeline
 from show1.experts.windows import windowed
 from show1.stages import PromptEmbeddings
 from show1.stages.denoising import require_video
@@ -128,7 +129,12 @@ class DiffusersExpert:
 
 
 def load_expert(
-    part: Part, *, dtype: torch.dtype, device: torch.device | str, variant: str | None = None
+    part: Part,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None = None,
+    loras: Sequence[tuple[Path, float]] = (),
 ) -> DiffusersExpert:
     """Loads an expert without its text encoders.
 
@@ -137,14 +143,17 @@ def load_expert(
         dtype: Precision of the networks.
         device: Where they go.
         variant: Weight files to prefer.
+        loras: LoRA files of its family, with their weights.
 
     Raises:
         CheckpointError: A file is missing, damaged, or does not fit the others.
     """
     assert part.expert is not None
-    family = part.expert.row.family()()
+    family: ExpertFamily = part.expert.row.family()()
     names = [name for name in part.expert.classes if not name.startswith(("text_encoder", "tokenizer"))]
-    return DiffusersExpert(load_pipeline(part, family, names, dtype=dtype, device=device, variant=variant), family)
+    pipe = load_pipeline(part, family, names, dtype=dtype, device=device, variant=variant)
+    add_loras(pipe, loras)
+    return DiffusersExpert(pipe, family)
 
 
 def check_expert_settings(expert: Expert, settings: TranslationSettings) -> None:

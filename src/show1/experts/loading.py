@@ -1,8 +1,9 @@
 """Loads the components of an expert's folder, and puts them together to a pipeline of diffusers."""
 
+import importlib.util
 import inspect
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import nn
 from show1.checkpoints.loading import Problem, check_weights, read_network_config, read_scheduler_config
 from show1.checkpoints.locate import Part
 from show1.checkpoints.weight_files import find_weights, weight_variants
-from show1.errors import CheckpointError, Show1Error, reason_of
+from show1.errors import CheckpointError, MissingDependencyError, Show1Error, reason_of
 from show1.experts.family import ExpertFamily
 from show1.limits import MAX_NOISE_TIMESTEPS
 from show1.stage_table import Component
@@ -57,6 +58,34 @@ def load_pipeline(
         pipe = family.build(components, dict(expert.options))
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def add_loras(pipe: Any, loras: Sequence[tuple[Path, float]]) -> None:
+    """Adds LoRA files to a pipeline, each with its weight, as diffusers reads them.
+
+    Raises:
+        CheckpointError: One is no LoRA of this family.
+        MissingDependencyError: peft is not installed.
+    """
+    if not loras:
+        return
+    if importlib.util.find_spec("peft") is None:
+        raise MissingDependencyError("LoRA files of experts need peft; pip install 'show1[train]'")
+    if not hasattr(pipe, "load_lora_weights"):
+        raise CheckpointError(f"{loras[0][0]}: the pipeline {type(pipe).__name__} takes no LoRA files; leave it out")
+    names = [f"lora_{number}" for number in range(len(loras))]
+    for name, (file, _) in zip(names, loras, strict=True):
+        try:
+            with _quiet():
+                pipe.load_lora_weights(
+                    str(file.parent), weight_name=file.name, adapter_name=name, local_files_only=True
+                )
+            loaded = {each for group in pipe.get_list_adapters().values() for each in group}
+        except Exception as error:  # whatever goes wrong here, the file asked for
+            raise CheckpointError(f"{file} is no LoRA for {type(pipe).__name__} ({reason_of(error):.300})") from error
+        if name not in loaded:
+            raise CheckpointError(f"{file} changes nothing of {type(pipe).__name__}; it is a LoRA of another model")
+    pipe.set_adapters(names, [weight for _, weight in loras])
 
 
 def find_class(part: Part, component: Component) -> Any:

@@ -337,7 +337,7 @@ class CascadeModel:
         """
         check_prompt(prompt)
         settings = settings or self.settings
-        triggers = " ".join(a.adapter.prompt for a in self.adapters.active())
+        triggers = " ".join(a.adapter.prompt for a in self.adapters.active() if a.adapter is not None)
         taught = re.findall(r"[^\s.,;:!?]+", triggers.lower())
         found: dict[str, None] = {}
         for stage in self.stages if stages is None else stages:
@@ -370,7 +370,9 @@ class CascadeModel:
     def _load(self, name: StageName) -> Stage[Any]:
         part = self.cascade.parts[name]
         if part.expert is not None:
-            return load_expert(part, dtype=self.dtype, device=self.device, variant=self.cascade.variant)
+            loras = [(Path(a.record.path), a.record.weight) for a in self.adapters.active((name,))]
+            place: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "variant": self.cascade.variant}
+            return load_expert(part, **place, loras=loras)
         noises = self.adapters.start_noises(name)
         return load_stage(
             name,
