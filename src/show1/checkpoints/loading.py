@@ -71,17 +71,22 @@ def load_network(
         device: Device of the weights.
         variant: Weight files to prefer.
         deltas: Changes of the weights; see `load_weights`.
-        streamed: Whether weights stay in the files, and each layer reads its own whenever it runs.
+        streamed: Whether each layer gets its weights when it runs: on a GPU from RAM, elsewhere from the files.
 
     Raises:
         CheckpointError: A file is missing, partial, corrupt, or does not fit the config.
     """
-    files = find_weights(Path(folder), variant)
+    files, place = find_weights(Path(folder), variant), torch.device(device)
     model: Any = build_empty(cls, Path(folder))
     if cls is LatentUNet3DConditionModel:
         use_frame_convolutions(model)
-    load = stream_weights if streamed else load_weights
-    load(model, files, dtype=dtype, device=device, rename=rename_old_attention, deltas=deltas)
+    options: dict[str, Any] = {"dtype": dtype, "rename": rename_old_attention, "deltas": deltas}
+    if streamed and place.type != "cuda":
+        stream_weights(model, files, device=place, **options)
+    else:
+        load_weights(model, files, device="cpu" if streamed else place, **options)
+        if streamed:
+            model.enable_group_offload(onload_device=place, offload_type="leaf_level", use_stream=True)
     network: Network = model.eval()
     return network
 
@@ -138,7 +143,7 @@ class StoredWeights(Mapping[str, Tensor]):
         float32_modules: Sequence[str] = (),
         deltas: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Finds the weights in the files; see `load_weights`. `tied` are names of one tensor, which a file has once."""
+        """See `load_weights`; `tied` are names of one tensor, which a file has once."""
         readers = {file: tensor_reader(file) for file in files}
         names = ((file, name, rename(name)) for file in files for name in read_headers(file))
         convert = functools.partial(_converted, dtype=dtype, float32_modules=float32_modules, deltas=deltas)
@@ -263,21 +268,17 @@ def stream_weights(
 ) -> None:
     """Leaves the weights of a network that was made on the meta device in its files, as `load_weights` would read them.
 
-    Each layer reads its own before it runs and forgets them afterwards, so that no more than one layer's weights are in
-    memory.
-
-    Raises:
-        CheckpointError: The first problem of `check_weights`.
+    Each layer reads its own before it runs and forgets them afterwards. Errors are those of `load_weights`.
     """
     from accelerate.hooks import AlignDevicesHook, add_hook_to_module, attach_align_device_hook
 
     _require_weights(model, files, rename=rename, optional=optional)
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(_kept(name, dtype, float32_modules))
-    options: dict[str, Any] = {"tied": optional, "float32_modules": float32_modules, "deltas": deltas}
-    weights = StoredWeights(files, dtype=dtype, rename=rename, **options)
+    own: dict[str, Any] = {"tied": optional, "float32_modules": float32_modules, "deltas": deltas}
+    weights = StoredWeights(files, dtype=dtype, rename=rename, **own)
     attach_align_device_hook(model, execution_device=torch.device(device), offload=True, weights_map=weights)
-    if not hasattr(model, "_hf_hook"):  # so that the network itself tells where it computes
+    if not hasattr(model, "_hf_hook"):  # it tells where the network computes
         add_hook_to_module(model, AlignDevicesHook(execution_device=torch.device(device)))
 
 

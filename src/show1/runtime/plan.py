@@ -39,7 +39,7 @@ class Way:
     split_guidance: bool
     """Whether the halves of guidance are two calls."""
     streamed: bool
-    """Whether weights stay in their files, and each layer reads its own whenever it runs."""
+    """Whether each layer gets its weights whenever it runs, from the computer's memory (GPU) or the files."""
     peak: int
     """The memory in bytes that it is predicted to take."""
 
@@ -47,7 +47,7 @@ class Way:
         calls = "guidance in two calls" if self.split_guidance else f"{self.samples} samples a call"
         if self.samples == 1 and not self.split_guidance:
             calls = "1 sample a call"
-        return f"{self.peak / 1e9:.2f} GB, {calls}{', weights from disk layer by layer' if self.streamed else ''}"
+        return f"{self.peak / 1e9:.2f} GB, {calls}{', weights layer by layer' if self.streamed else ''}"
 
 
 def ways(need: Need) -> Iterator[Way]:
@@ -61,7 +61,7 @@ def ways(need: Need) -> Iterator[Way]:
         sizes.append((1, True))
     least = None
     for streamed in (False, True) if need.streamable else (False,):
-        weights = need.largest_layer if streamed else need.weights
+        weights = 2 * need.largest_layer if streamed else need.weights  # a layer's, and those of the next
         for samples, split in sizes:
             rows = samples * (2 if need.guided and not split else 1)
             peak = weights + max(rows * need.row, need.other)

@@ -1,0 +1,157 @@
+"""What each part of the published cascade takes of memory, and what the plan makes of a budget.
+
+    python -m benchmarks.memory                    # counts, at the published sizes, on any machine in a minute
+    python -m benchmarks.memory --measure          # compares counted and measured peaks at half width, on the CPU
+
+Counts come from traces of the networks on the meta device. What is measured are the tensors that are alive while a part
+is loaded and called on the CPU; kernels' own workspaces are in neither.
+"""
+
+import argparse
+import datetime
+import functools
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import CLIPTextConfig, T5Config
+
+from benchmarks.claim.memory import CLIP, T5
+from show1.checkpoints.components import NETWORK_CLASSES, text_width
+from show1.checkpoints.loading import build_empty, load_network
+from show1.checkpoints.locate import Part
+from show1.config import PUBLISHED, STAGES, CascadeSettings
+from show1.errors import InputError
+from show1.runtime.plan import Need, choose_ways
+from show1.runtime.tracing import LiveTensors
+from show1.stage_table import STAGE_TABLE
+from show1.stages.needs import stage_need, text_need
+from show1.training.presets import preset
+
+BUDGETS = (10.0, 6.0, 5.0, 4.0, 2.5, 2.0)
+"""In GB."""
+FRAMES = {"keyframes": 8, "interpolation": 29, "super_resolution": 29, "translation": 29}
+
+
+def published_configs(folder: Path, *, divisor: int = 1) -> dict[str, Part]:
+    """Writes the configs of the published networks, without weights.
+
+    Args:
+        folder: An empty folder.
+        divisor: Channels are divided by this number.
+    """
+    parts = {}
+    for stage in STAGES:
+        for component in STAGE_TABLE[stage].components:
+            if component.has_weights:
+                config = preset("show-1").network(stage if component.name == "unet" else component.name)
+                if component.name == "unet":
+                    config["block_out_channels"] = [c // divisor for c in config["block_out_channels"]]
+                cls: Any = NETWORK_CLASSES[component.kind]
+                with torch.device("meta"):
+                    cls(**config).save_config(folder / stage / component.name)
+        parts[stage] = Part(path=folder / stage, source="published", root=folder, text=folder / stage)
+    for stage, config in (
+        ("keyframes", T5Config(**T5, feed_forward_proj="gated-gelu", vocab_size=32128)),
+        ("translation", CLIPTextConfig(**CLIP)),
+    ):
+        config.save_pretrained(folder / stage / "text_encoder")
+    return parts
+
+
+def counted_needs(parts: dict[str, Part], settings: CascadeSettings, dtype: torch.dtype) -> dict[str, Need]:
+    """What the two text encoders and the four stages take, for one video."""
+    found = {}
+    for stage in ("keyframes", "translation"):
+        found[f"the text encoder of {stage}"] = text_need(parts[stage].path, 77, dtype=dtype)
+    for stage in STAGES:
+        found[stage] = stage_need(stage, parts, settings, frames=FRAMES[stage], prompts=1, dtype=dtype)
+    return found
+
+
+def report_plans(needs: dict[str, Need]) -> None:
+    print("| part | weights, GB | activations of a row, GB | " + " | ".join(f"{b:g} GB" for b in BUDGETS) + " |")
+    print("|---|---:|---:|" + "---|" * len(BUDGETS))
+    for name, need in needs.items():
+        cells = [_planned({name: need}, budget) for budget in BUDGETS]
+        print(f"| {name} | {need.weights / 1e9:.2f} | {need.row / 1e9:.2f} | " + " | ".join(cells) + " |")
+
+
+def _planned(needs: dict[str, Need], budget: float) -> str:
+    try:
+        (way,) = choose_ways(needs, int(budget * 1e9)).values()
+    except InputError:
+        return "does not fit"
+    return str(way)
+
+
+def measured_peak(part: Part, stage: str, call: Callable[[Any], object], *, streamed: bool) -> int:
+    """The tensors that are alive at the peak while a network is loaded and called."""
+    kind = STAGE_TABLE[stage].unet.kind
+    with LiveTensors() as tensors, torch.no_grad():
+        unet = load_network(
+            NETWORK_CLASSES[kind], part.path / "unet", dtype=torch.float32, device="cpu", streamed=streamed
+        )
+        call(unet)
+    return tensors.peak
+
+
+def network_call(need_rows: int, stage: str, settings: CascadeSettings, unet: Any) -> object:
+    """The stage's largest call, with so many rows."""
+    row = STAGE_TABLE[stage]
+    _, height, width = row.output_shape(FRAMES[stage], settings)
+    _, frames = row.largest_call(FRAMES[stage], settings)
+    if row.unet.kind == "latent_unet":
+        height, width = height // 8, width // 8
+    labels = {"class_labels": torch.zeros(need_rows)} if unet.config.get("class_embed_type") else {}
+    text = torch.zeros(need_rows, 77, text_width(unet.config) or 1024)
+    sample = torch.zeros(need_rows, unet.config.in_channels, frames, height, width)
+    return unet(sample, torch.zeros(()), encoder_hidden_states=text, return_dict=False, **labels)
+
+
+def compare(folder: Path, stages: tuple[str, ...]) -> None:
+    settings, parts = PUBLISHED, published_configs(folder, divisor=2)
+    needs = counted_needs(parts, settings, torch.float32)
+    print("| stage | rows of a call | weights | counted, GB | measured, GB | counted / measured |")
+    print("|---|---:|---|---:|---:|---:|")
+    for stage in stages:
+        component = parts[stage].path / "unet"
+        network: Any = build_empty(NETWORK_CLASSES[STAGE_TABLE[stage].unet.kind], component)
+        nn.Module.to_empty(network, device="cpu")
+        for parameter in network.parameters():
+            parameter.data.normal_(0, 0.02)
+        network.save_pretrained(component)
+        weights = sum(p.nbytes for p in network.parameters())
+        largest = max(sum(p.nbytes for p in m.parameters(recurse=False)) for m in network.modules())
+        del network
+        for rows, streamed in ((2, False), (1, False), (2, True), (1, True)):
+            counted = (largest if streamed else weights) + rows * needs[stage].row
+            call = functools.partial(network_call, rows, stage, settings)
+            peak = measured_peak(parts[stage], stage, call, streamed=streamed)
+            where = "read layer by layer" if streamed else "in memory"
+            print(
+                f"| {stage} | {rows} | {where} | {counted / 1e9:.2f} | {peak / 1e9:.2f} | {counted / peak:.3f} |",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", action="store_true", help="compare with what real calls take, at half width")
+    parser.add_argument("--stage", action="append", choices=STAGES, help="measure only these stages")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.measure:
+            compare(Path(folder), tuple(arguments.stage or STAGES))
+        else:
+            report_plans(counted_needs(published_configs(Path(folder)), PUBLISHED, torch.bfloat16))
+    how = f"measured on {platform.processor() or platform.machine()}" if arguments.measure else "counted, bfloat16"
+    print(f"\n{how}; torch {torch.__version__}, {datetime.date.today()}")
+
+
+if __name__ == "__main__":
+    main()
