@@ -95,7 +95,16 @@ class Clips:
 
 
 def make_learner(config: CustomizationConfig, cascade: Cascade) -> StageLearner:
-    """The stage that learns, with the cascade's settings and files."""
+    """The stage that learns, with the cascade's settings and files.
+
+    Raises:
+        InputError: Its networks are those of an expert.
+    """
+    if (expert := cascade.parts[config.stage].expert) is not None:
+        raise InputError(
+            f"the {config.stage} of {cascade.name!r} is the expert {expert.row.name!r}, which other programs customize;"
+            " load their LoRA files with --adapter"
+        )
     return LEARNERS[config.stage](cascade.settings, cascade.parts[config.stage].path)
 
 
