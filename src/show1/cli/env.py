@@ -10,12 +10,15 @@ from typing import Any
 
 from show1.cli.console import say, say_json
 from show1.cli.flags import AsJson
+from show1.cli.threads import Processor
 
 _PACKAGES = (
     "show1 torch numpy diffusers transformers tokenizers sentencepiece "
     "safetensors accelerate huggingface-hub av pillow typer rich peft tensorboard"
 ).split()
-_VARIABLES = ("SHOW1_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+_VARIABLES = ("SHOW1_CACHE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES")
+
+_OPENMP = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def env(as_json: AsJson = False) -> None:
@@ -33,9 +36,10 @@ def env(as_json: AsJson = False) -> None:
             "executable": sys.executable,
             "platform": platform.platform(),
             "processor": _processor(),
-            "cores": _cores(),
+            "cores": Processor.look().cores,
         },
         "devices": _devices(),
+        "threads": _threads(),
         "caches": _caches(),
         "media": _media(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
@@ -56,9 +60,15 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _cores() -> int:
-    """The number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _threads() -> dict[str, Any]:
+    """What the machine is like now, and what `prepare_threads`, or the user, has chosen by it."""
+    now = Processor.look()
+    return {
+        "load of others": round(now.load, 1),
+        "limit of cores": "none" if now.quota is None else now.quota,
+        "machine": "busy: threads sleep while they wait" if now.busy else "free: threads wait ready",
+        **{name: os.environ[name] for name in _OPENMP if name in os.environ},
+    }
 
 
 def _processor() -> str:

@@ -22,6 +22,7 @@ from show1.cli.refine import refine
 from show1.cli.resume import resume
 from show1.cli.serve import keys, serve
 from show1.cli.stopping import Stopped, interrupted_by_signals
+from show1.cli.threads import prepare_threads
 from show1.cli.train import app as train
 from show1.cli.train import distil
 from show1.cli.worker import worker
@@ -89,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code. Errors have been reported on stderr.
     """
+    prepare_threads()
     try:
         with own_messages_only():
             try:
