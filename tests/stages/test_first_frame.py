@@ -3,6 +3,7 @@ import torch
 
 from show1.config import FirstFrameSettings, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds, PublishedSeeds
+from show1.errors import InputError
 from show1.stages import PromptEmbeddings, load_stage
 
 SETTINGS = FirstFrameSettings(num_inference_steps=2, guidance_scale=4.0)
@@ -68,3 +69,27 @@ def test_any_sampler_leaves_out_the_learned_variance(model, prompts, scheduler):
     generators = IndependentSeeds([1, 2]).generators("first_frame", 0)
     images = model(frame, prompts, size=(16, 32), settings=settings, generators=generators)
     assert images.shape == (2, 3, 16, 32) and bool(images.isfinite().all())
+
+
+def test_errors_of_a_callback_stay_as_they_are(published, prompts):
+    def stop(*_):
+        raise ValueError("enough")
+
+    generators = IndependentSeeds([1, 2]).generators("first_frame", 0)
+    with pytest.raises(ValueError, match="^enough$"):
+        load(published).first_frame_model(
+            torch.zeros(2, 3, 8, 16), prompts, size=(16, 32), settings=SETTINGS, generators=generators, on_step=stop
+        )
+
+
+def test_a_noise_level_that_the_part_does_not_have(published, prompts):
+    model = load(published).first_frame_model
+    model.noising_config = {**model.noising_config, "num_train_timesteps": 100}
+    with pytest.raises(InputError, match=r"first_frame\.noise_level is \d+, but .* has only 100 timesteps"):
+        model(
+            torch.zeros(2, 3, 8, 16),
+            prompts,
+            size=(16, 32),
+            settings=SETTINGS,
+            generators=IndependentSeeds([1, 2]).generators("first_frame", 0),
+        )

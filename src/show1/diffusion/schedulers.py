@@ -85,6 +85,8 @@ def _checked(cls: Any, config: Mapping[str, Any]) -> SchedulerMixin:
         cls.from_config(config).set_timesteps(1)  # where schedulers look at the rest of a config
         scheduler = cls.from_config(config)
         alphas = getattr(scheduler, "alphas_cumprod", None)
+        if alphas is not None and len(alphas) != scheduler.config.num_train_timesteps:
+            raise ValueError(f"its trained_betas are {len(alphas)}, but num_train_timesteps says otherwise")
         if alphas is not None and not bool(((alphas >= 0) & (alphas <= 1)).all() and (alphas.diff() <= 0).all()):
             raise ValueError("its betas must be from 0 to 1")
     except Exception as error:  # whatever goes wrong here, the config asked for

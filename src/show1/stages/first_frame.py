@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from show1.config import FirstFrameSettings
 from show1.diffusion import StepCallback, build_scheduler, learns_variance
+from show1.errors import InputError
+from show1.options import counted
 from show1.runtime import computing_device
 from show1.stages.denoising import SchedulerLike, scheduler_config
+from show1.stages.networks import as_described
 from show1.stages.stage import PromptEmbeddings
 
 
@@ -46,30 +49,44 @@ class DeepFloydFirstFrame:
         embeds = prompts.to(computing_device(self.unet), parameter.dtype)
         steps = settings.num_inference_steps
 
-        def callback(i: int, _timestep: Any, samples: Tensor) -> None:
-            if on_step is not None:
-                on_step(i + 1, steps, samples[:, :, None])
+        stopped: list[Exception] = []  # by the caller, whose errors are its own
 
-        images: Tensor = pipeline(
-            image=frame,
-            prompt_embeds=embeds.prompt_embeds,
-            negative_prompt_embeds=embeds.negative_prompt_embeds,
-            height=size[0],
-            width=size[1],
-            num_inference_steps=steps,
-            guidance_scale=settings.guidance_scale,
-            noise_level=settings.noise_level,
-            generator=generators[0] if len(generators) == 1 else list(generators),
-            output_type="pt",
-            return_dict=False,
-            callback=callback,
-        )[0]
+        def callback(i: int, _timestep: Any, samples: Tensor) -> None:
+            try:
+                if on_step is not None:
+                    on_step(i + 1, steps, samples[:, :, None])
+            except Exception as error:
+                stopped.append(error)
+                raise
+
+        with as_described(stopped):
+            images: Tensor = pipeline(
+                image=frame,
+                prompt_embeds=embeds.prompt_embeds,
+                negative_prompt_embeds=embeds.negative_prompt_embeds,
+                height=size[0],
+                width=size[1],
+                num_inference_steps=steps,
+                guidance_scale=settings.guidance_scale,
+                noise_level=settings.noise_level,
+                generator=generators[0] if len(generators) == 1 else list(generators),
+                output_type="pt",
+                return_dict=False,
+                callback=callback,
+            )[0]
         return images.float().cpu().clamp(-1, 1)
 
     def _pipeline(self, settings: FirstFrameSettings) -> Any:
         from diffusers import IFSuperResolutionPipeline
 
         scheduler = build_scheduler(self.scheduler_config, settings.scheduler)
+        noising = build_scheduler(self.noising_config)
+        if settings.noise_level >= noising.config.num_train_timesteps:
+            raise InputError(
+                f"first_frame.noise_level is {settings.noise_level}, but the part's scheduler of noise has only "
+                f"{counted(noising.config.num_train_timesteps, 'timestep')}; choose a lower one, or correct its "
+                "scheduler_config.json"
+            )
         if not learns_variance(scheduler):  # the pipeline asks the config, which keeps what another class was told
             scheduler.register_to_config(variance_type=None)
         pipeline = IFSuperResolutionPipeline(
@@ -77,7 +94,7 @@ class DeepFloydFirstFrame:
             text_encoder=None,
             unet=self.unet,
             scheduler=scheduler,
-            image_noising_scheduler=build_scheduler(self.noising_config),
+            image_noising_scheduler=noising,
             safety_checker=None,
             feature_extractor=None,
             watermarker=None,

@@ -1,7 +1,7 @@
 """The two kinds of networks behind the interface of `show1.diffusion.Network`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,19 +13,24 @@ from show1.runtime import computing_device
 
 
 @contextmanager
-def as_described() -> Iterator[None]:
+def as_described(others: Sequence[Exception] = ()) -> Iterator[None]:
     """Turns tensors that do not fit together inside a network into an error that names the config.
 
     Weights of the right shapes do not prove that a config works: it also says how attention splits its channels.
+
+    Args:
+        others: Errors that are none of the network, and stay as they are.
 
     Raises:
         CheckpointError: Tensors do not fit together.
     """
     try:
         yield
-    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
-        shapes = re.search(r"\b(shape|size|sizes|dimension|divisible)\b", str(error))
-        if isinstance(error, Show1Error) or (isinstance(error, RuntimeError) and not shapes):
+    except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+        shapes = re.search(
+            r"\b(shape|size|sizes|dimension|divisible|groups|channels|kernel|padding|stride)\b", str(error)
+        )
+        if isinstance(error, Show1Error) or error in others or (isinstance(error, RuntimeError) and not shapes):
             raise
         raise CheckpointError(
             f"the network does not work as its config.json describes it ({reason_of(error):.200}); correct the "
