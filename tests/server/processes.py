@@ -68,13 +68,14 @@ class Process:
 
 def worker(data: Path, *words: str) -> Process:
     """Starts a worker on a data folder."""
-    return Process("worker", "--data", str(data), "--look", "0.5", *words, log=data.parent / "worker.log")
+    words = ("--data", str(data), "--look", "0.5", "--dtype", "float32", *words)
+    return Process("worker", *words, log=data.parent / "worker.log")
 
 
 def serve(data: Path, *words: str) -> tuple[Process, str]:
     """Starts a server on any free port; returns it and its address."""
     log = data.parent / f"serve-{time.time_ns()}.log"
-    server = Process("serve", "--port", "0", "--data", str(data), *words, log=log)
+    server = Process("serve", "--port", "0", "--data", str(data), "--dtype", "float32", *words, log=log)
 
     def address() -> str | None:
         assert server.runs, log.read_text()

@@ -12,7 +12,7 @@ import typer
 
 from show1.cli.console import say, tell
 from show1.cli.flags import MemoryFlag
-from show1.cli.serving import Data, Database, Device, Grace, Log, Model, check_installed, data_folder, logged
+from show1.cli.serving import Data, Database, Device, Dtype, Grace, Log, Model, check_installed, data_folder, logged
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_model
 from show1.cli.stopping import interrupted_by_signals
@@ -52,6 +52,7 @@ def serve(
     model: Model = "mini",
     memory: MemoryFlag = "auto",
     device: Device = None,
+    dtype: Dtype = None,
     worker: Annotated[bool, typer.Option(help="Whether to compute here too, or only to answer.")] = True,
     limit: Limits = None,
     policy: PolicyName = None,
@@ -85,7 +86,9 @@ def serve(
         opened = stack.enter_context(listen(host, port))
         if worker:
             words = ["--data", str(folder), "--database", url, "--model", model, "--memory", memory, "--log", log]
-            words += ["--grace", str(grace), *([] if device is None else ["--device", device])]
+            words += ["--grace", str(grace)]
+            for name, value in (("--device", device), ("--dtype", dtype)):
+                words += [] if value is None else [name, value]
             stack.enter_context(watched_worker(words, grace=grace))
         app = _app(folder, url, model, limits, refuse, access)
         address = _address(host, opened.getsockname()[1])

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from show1.cli.flags import Precision
 from show1.errors import MissingDependencyError, OutputError
 from show1.files import user_path
 
@@ -29,6 +30,9 @@ Model = Annotated[
 ]
 Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default the fastest device.")
+]
+Dtype = Annotated[
+    Precision | None, typer.Option(help="Precision of new videos. By default the fastest that the device has.")
 ]
 Grace = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="Time that the running stage has to finish when it is stopped.")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from show1.cli.flags import MemoryFlag
-from show1.cli.serving import Data, Database, Device, Grace, Log, Model, check_installed, data_folder, logged
+from show1.cli.serving import Data, Database, Device, Dtype, Grace, Log, Model, check_installed, data_folder, logged
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_model
 
@@ -16,6 +16,7 @@ def worker(
     model: Model = "mini",
     memory: MemoryFlag = "auto",
     device: Device = None,
+    dtype: Dtype = None,
     grace: Grace = 30.0,
     look: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look for jobs of workers that died.")
@@ -38,7 +39,7 @@ def worker(
 
     folder = DataFolder(data_folder(data))
     with logged(log):
-        pipe = load_pipeline(parse_model(model), quiet=True, memory=memory, device=device)
+        pipe = load_pipeline(parse_model(model), quiet=True, memory=memory, device=device, dtype=dtype)
         from show1.server.worker import Worker
 
         Worker(pipe, folder, database or folder.database, model=model, look_seconds=look).run(grace)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 
 from show1.config import StageName
@@ -39,16 +40,18 @@ def run_stage(
     stage: StageName,
     *,
     done: Sequence[dict[str, Any]],
+    dtype: torch.dtype,
     stopped: Callable[[], bool],
 ) -> dict[str, Any]:
     """Computes a stage, unless its artefact is there already, and writes its files.
 
     Args:
-        pipe: The model.
+        pipe: The model, whose precision becomes that of the run if another machine began it.
         folder: The job's files.
         request: What the whole job asks for.
         stage: The stage. Those before it are computed too if their artefacts are damaged.
         done: The records of the stages before it.
+        dtype: The precision of new runs.
         stopped: Whether the job is to stop.
 
     Returns:
@@ -73,6 +76,9 @@ def run_stage(
         raise Cancelled("the job was cancelled before its next stage")
     progress.start(stage)
     with _locked(opened_run(folder.run), stopped) as run:
+        wanted = dtype if run.manifest.dtype is None else getattr(torch, run.manifest.dtype)
+        if pipe.dtype != wanted:
+            pipe.to(dtype=wanted)
         _begin(pipe, run, request, folder)
         part = request.up_to(stage)
         videos = pipe.generate(part, run, video=run.load_input(), callbacks=callbacks)

@@ -58,7 +58,7 @@ class Worker:
         """
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._pipe, self._data, self._model, self._database = pipe, data, model, database
-        self._look_seconds = look_seconds
+        self._look_seconds, self._dtype = look_seconds, pipe.dtype
         self._queue = JobQueue(database, model=model)
         self._locks = open_locks(database, data.workers, self.name)
         self._one_at_a_time = threading.Lock()
@@ -122,7 +122,9 @@ class Worker:
                     use_adapters(self._pipe, self._data.adapters, spec.adapters)
                     folder = self._data.job(job_id)
                     lost = partial(self._is_lost, job_id)
-                    record = run_stage(self._pipe, folder, spec.parsed, stage, done=done, stopped=lost)
+                    record = run_stage(
+                        self._pipe, folder, spec.parsed, stage, done=done, dtype=self._dtype, stopped=lost
+                    )
                 except Cancelled as error:
                     raise DBOSWorkflowCancelledError(str(error)) from error
                 except Exception as error:
