@@ -1,6 +1,7 @@
 # make demo    a virtual environment, the package, and one video in outputs/
 # make test    the test suite
 # make check   lint, format, types, and imports with core dependencies only
+# make docs    the documentation as a site, in site/
 # make fix     let ruff repair what it can
 #
 # Variables: PYTHON (3.11 or newer; found by itself), VENV, PIP_FLAGS. On Linux without an NVIDIA card,
@@ -11,7 +12,7 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 PROMPT ?= a panda spins over the snow
 
-.PHONY: demo test check fix clean
+.PHONY: demo test check docs fix clean
 
 demo: $(VENV)/.core-installed
 	$(BIN)/show1 generate "$(PROMPT)" --seed 1 -o outputs/panda.mp4 --sheet outputs/panda.png --overwrite
@@ -24,6 +25,9 @@ check: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/check_core_imports.py
+
+docs: $(VENV)/.test-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 fix: $(VENV)/.test-installed
 	$(BIN)/ruff check --fix .

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from show1.server.jobs import DataFolder, Job, JobSpec, new_id
 from show1.server.progress import read_progress
 from show1.server.queue import JobQueue
 from tests.full_disk import largest_file
-from tests.server.processes import POSTGRES, Process, postgres, wait_for, worker
+from tests.server.processes import POSTGRES, Process, postgres, serve, wait_for, worker
 
 
 class Jobs:
@@ -152,6 +153,26 @@ def test_two_workers_on_postgresql(
         assert [job.status for job in finished] == ["completed"] * 5
         assert torch.equal(jobs.video(ids[0]), undisturbed)
         jobs.queue.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not POSTGRES, reason="no PostgreSQL is installed (apt-get install postgresql)")
+def test_what_compose_starts(data: Path, tmp_path: Path) -> None:
+    """PostgreSQL, a server without a worker, and a worker, as deploy/compose.yaml has them."""
+    with postgres(tmp_path) as database:
+        where = ["--database", database.url]
+        server, address = serve(data, "--no-worker", *where)
+        with server, worker(data, *where), httpx2.Client(base_url=address) as http:
+            wait_for(lambda: http.get("/ready").status_code == 200)
+            asked = {"prompt": "a cat", "until": "keyframes", "num_inference_steps": 2, "num_frames": 2}
+            made = http.post("/v1/videos/sync", json=asked, timeout=120)
+            assert made.status_code == 200 and b"ftyp" in made.content[:16]
+            database.stop()
+            wait_for(lambda: http.get("/v1/videos").status_code == 503, 30)
+            assert http.get("/v1/videos").json()["error"]["code"] == "unavailable"
+            assert http.get("/health").status_code == 200
+            database.start()
+            wait_for(lambda: http.get("/v1/videos").status_code == 200, 60)
 
 
 def test_cancelling_stops_at_the_next_step(jobs: Jobs, pipe: Show1Pipeline) -> None:
