@@ -269,3 +269,19 @@ def test_the_list_of_models_knows_experts(show1: Show1) -> None:
     assert not rows["THUDM/CogVideoX-2b"]["on_disk"]
     refused = show1("models", "download", "THUDM/CogVideoX-2b")
     assert refused.code != 0 and "THUDM/CogVideoX-2b is not on this disk" in refused.err
+
+
+def test_weights_of_eight_bits(show1: Show1, wan: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (5, 16, 16, 3), dtype=np.uint8)
+    Video(frames=frames, fps=8.0).save("clip.mkv")
+    command = ["refine", "clip.mkv", "-p", "a cat", "--expert", wan, "--seed", 1, "--dtype", "float32", "--quiet"]
+    for option in ("height=16", "width=16", "num_inference_steps=3"):
+        command += ["--set", f"translation.{option}"]
+    for weights in ("plain", "fp8"):
+        out = show1(*command, "--set", f"translation.weights={weights}", "-o", f"{weights}.mkv", "--run", weights)
+        assert out.code == 0, out.err
+    plain, small = (Run.open(weights).load("translation") for weights in ("plain", "fp8"))
+    assert 0 < (plain - small).abs().mean() < 0.5 * plain.std()
+    assert Video.load("fp8.mkv").metadata["settings"]["translation"]["weights"] == "fp8"
+    other = show1("refine", "clip.mkv", "-p", "a cat", "--set", "translation.weights=fp8")
+    assert other.code == 2 and "translation.weights is for other experts (--expert); leave it out" in other.err

@@ -15,6 +15,7 @@ from show1.errors import Cancelled
 from show1.experts import DiffusersExpert
 from show1.experts.cogvideox import CogVideoX
 from show1.experts.hunyuan import HunyuanVideo
+from show1.experts.loading import exceeds_memory, offload
 from show1.experts.ltx import LTX, LTX2
 from show1.experts.wan import Wan
 from tests.experts.tiny_experts import (
@@ -44,7 +45,14 @@ def make(name: str) -> DiffusersExpert:
     absent = {key: None for key, p in needed.items() if p.default is p.empty and key != "self"}
     pipe = family().build({**absent, **parts()}, {})
     pipe.set_progress_bar_config(disable=True)
-    return DiffusersExpert(pipe, family())
+
+    def load(weights: str) -> object:
+        if weights == "fp8":
+            fp8 = torch.float8_e4m3fn
+            pipe.transformer.enable_layerwise_casting(storage_dtype=fp8, compute_dtype=torch.float32)
+        return pipe
+
+    return DiffusersExpert(load, family())
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -203,3 +211,18 @@ def test_the_schedule_begins_exactly_at_the_level():
 
     run(expert, clip(frames=5), [0], replace(SETTINGS, level=0.613, num_inference_steps=7), on_step=note)
     assert levels[0] == pytest.approx(0.613, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_offloaded_layers_compute_the_same(name):
+    expert = make(name)
+    resident = run(expert, clip(), [0])
+    offload(expert.pipe, torch.device("cpu"))
+    assert torch.equal(run(expert, clip(), [0]), resident)
+
+
+def test_a_card_that_the_weights_would_fill_gets_them_layer_by_layer(monkeypatch):
+    monkeypatch.setattr("show1.experts.loading.free_memory", lambda device: 1000)
+    card = torch.device("cuda")
+    assert exceeds_memory(card, 701) and not exceeds_memory(card, 699)
+    assert not exceeds_memory(torch.device("cpu"), 10**15)

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,10 +17,13 @@ from show1.errors import InputError
 from show1.expert_table import Expert
 from show1.experts.family import ExpertFamily, Texts
 from show1.experts.frames import cropped, padded, resized, slowed
-from show1.experts.loading import add_loras, load_pipeline
+from show1.experts.loading import add_loras, load_placed
 from show1.experts.windows import windowed
 from show1.stages import PromptEmbeddings
 from show1.stages.denoising import require_video
+
+Weights = Literal["plain", "fp8"]
+"""How a network keeps its weights."""
 
 
 class DiffusersExpert:
@@ -33,11 +36,26 @@ class DiffusersExpert:
     name: StageName = "translation"
     text_width: int | None = None
 
-    def __init__(self, pipe: Any, family: ExpertFamily) -> None:
-        """Takes a pipeline of a family, which needs no text encoders."""
-        self.pipe = pipe
+    def __init__(self, load: Callable[[Weights], Any], family: ExpertFamily) -> None:
+        """Takes what loads a pipeline of a family, without text encoders, with weights that are kept in some way."""
         self.family = family
-        self.scheduler = pipe.scheduler
+        self._load = load
+        self._pipe: Any = None
+        self._weights: Weights = "plain"
+        self._scheduler: Any = None
+
+    @property
+    def pipe(self) -> Any:
+        """The pipeline, which is loaded now unless it was already."""
+        return self._prepared(self._weights)
+
+    def _prepared(self, weights: Weights) -> Any:
+        """The pipeline with weights that are kept in some way."""
+        if self._pipe is None or weights != self._weights:
+            self._pipe = None  # before the other one is read
+            self._pipe, self._weights = self._load(weights), weights
+            self._scheduler = self._pipe.scheduler
+        return self._pipe
 
     @torch.no_grad()
     def __call__(
@@ -91,16 +109,16 @@ class DiffusersExpert:
     ) -> Tensor:
         """Translates some samples (B, 3, F, h, w) at once; returns (B, 3, F, H, W), on the CPU."""
         assert settings.level is not None, "checked by `check_expert_settings`"
-        pipe, family = self.pipe, self.family
+        pipe, family = self._prepared(settings.weights), self.family
         device = pipe._execution_device
         shown = resized(video, settings.height, settings.width)
         multiples = {"frame_multiple": family.frame_multiple(pipe), "size_multiple": family.size_multiple(pipe)}
         slow = slowed(shown, settings.time_factor)
         whole = padded(slow, **multiples)
-        pipe.scheduler = started_at(self.scheduler, settings.level)
+        pipe.scheduler = started_at(self._scheduler, settings.level)
         try:
             clean = family.encode(pipe, whole.to(device))
-            latents = noised(self.scheduler, clean, randn(clean.shape, generators).to(clean), settings.level)
+            latents = noised(self._scheduler, clean, randn(clean.shape, generators).to(clean), settings.level)
             with self._windowed(settings, whole.shape[2], clean):
                 out = family.denoise(
                     pipe,
@@ -136,7 +154,9 @@ def load_expert(
     variant: str | None = None,
     loras: Sequence[tuple[Path, float]] = (),
 ) -> DiffusersExpert:
-    """Loads an expert without its text encoders.
+    """An expert without its text encoders; its networks are loaded by the first call, whose settings say how.
+
+    On a card whose free memory they would not leave room in, each layer comes to the card whenever it runs.
 
     Args:
         part: Its files.
@@ -151,9 +171,18 @@ def load_expert(
     assert part.expert is not None
     family: ExpertFamily = part.expert.row.family()()
     names = [name for name in part.expert.classes if not name.startswith(("text_encoder", "tokenizer"))]
-    pipe = load_pipeline(part, family, names, dtype=dtype, device=device, variant=variant)
-    add_loras(pipe, loras)
-    return DiffusersExpert(pipe, family)
+
+    def prepare(pipe: Any, weights: Weights) -> None:
+        add_loras(pipe, loras)
+        if weights == "fp8":
+            pipe.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+
+    def load(weights: Weights) -> Any:
+        size = dtype.itemsize if weights == "plain" else 1
+        place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant, "bytes_per_weight": size}
+        return load_placed(part, family, names, **place, prepare=lambda pipe: prepare(pipe, weights))
+
+    return DiffusersExpert(load, family)
 
 
 def check_expert_settings(expert: Expert, settings: TranslationSettings) -> None:

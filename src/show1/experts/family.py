@@ -49,7 +49,7 @@ class ExpertFamily:
             prompt=prompt,
             do_classifier_free_guidance=False,
             max_sequence_length=self.text_length,
-            device=pipe.text_encoder.device,
+            device=pipe._execution_device,
         )
         return {"prompt_embeds": states}
 

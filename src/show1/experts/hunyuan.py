@@ -15,7 +15,7 @@ class HunyuanVideo(ExpertFamily):
     def text_of(self, pipe: Any, prompt: str) -> Texts:
         """Encodes a text with both text encoders; see `Texts` for the shapes."""
         states, pooled, mask = pipe.encode_prompt(
-            prompt=prompt, device=pipe.text_encoder.device, max_sequence_length=self.text_length
+            prompt=prompt, device=pipe._execution_device, max_sequence_length=self.text_length
         )
         return {"prompt_embeds": states, "pooled_prompt_embeds": pooled, "prompt_attention_mask": mask.float()}
 

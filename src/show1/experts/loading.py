@@ -3,7 +3,7 @@
 import importlib.util
 import inspect
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from torch import nn
 
 from show1.checkpoints.loading import Problem, check_weights, read_network_config, read_scheduler_config
 from show1.checkpoints.locate import Part
-from show1.checkpoints.weight_files import find_weights, weight_variants
+from show1.checkpoints.weight_files import count_parameters, find_weights, weight_variants
 from show1.errors import CheckpointError, MissingDependencyError, Show1Error, reason_of
 from show1.experts.family import ExpertFamily
 from show1.limits import MAX_NOISE_TIMESTEPS
+from show1.runtime import free_memory
 from show1.stage_table import Component
 from show1.text.encoder import load_tokenizer
 
@@ -86,6 +87,53 @@ def add_loras(pipe: Any, loras: Sequence[tuple[Path, float]]) -> None:
         if name not in loaded:
             raise CheckpointError(f"{file} changes nothing of {type(pipe).__name__}; it is a LoRA of another model")
     pipe.set_adapters(names, [weight for _, weight in loras])
+
+
+def load_placed(
+    part: Part,
+    family: ExpertFamily,
+    names: Sequence[str],
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    variant: str | None = None,
+    bytes_per_weight: int | None = None,
+    prepare: Callable[[Any], None] = lambda pipe: None,
+) -> Any:
+    """Loads components as `load_pipeline` does; those that a card has no room for are offloaded from it.
+
+    Args:
+        part: The files.
+        family: The family.
+        names: The components to load.
+        dtype: Precision of the networks.
+        device: Where they compute.
+        variant: Weight files to prefer.
+        bytes_per_weight: Memory of a weight; None: as `dtype` says.
+        prepare: Changes the pipeline before it is offloaded.
+    """
+    assert part.expert is not None
+    place, kept = torch.device(device), [c for c in part.expert.components if c.name in names and c.has_weights]
+    files = [file for component in kept for file in find_weights(part.path / component.name, variant)]
+    offloaded = exceeds_memory(place, count_parameters(files) * (bytes_per_weight or dtype.itemsize))
+    pipe = load_pipeline(part, family, names, dtype=dtype, device="cpu" if offloaded else place, variant=variant)
+    prepare(pipe)
+    if offloaded:
+        offload(pipe, place)
+    return pipe
+
+
+def exceeds_memory(device: torch.device, needed: int) -> bool:
+    """Whether so many bytes of weights would take more than 70 % of what is free on a card."""
+    free = free_memory(device) if device.type == "cuda" else None
+    return free is not None and needed > 0.7 * free
+
+
+def offload(pipe: Any, device: torch.device) -> None:
+    """Keeps a pipeline's weights in the computer's memory; each layer's come to the device whenever it runs."""
+    streams = device.type == "cuda"
+    cpu = torch.device("cpu")
+    pipe.enable_group_offload(device, offload_device=cpu, offload_type="leaf_level", use_stream=streams)
 
 
 def find_class(part: Part, component: Component) -> Any:

@@ -8,7 +8,7 @@ import torch
 
 from show1.checkpoints.locate import Part
 from show1.experts.family import Texts
-from show1.experts.loading import load_pipeline
+from show1.experts.loading import load_placed
 from show1.files import cached_sha256, sha256_of_text
 from show1.runtime import empty_cache
 from show1.stages import PromptEmbeddings
@@ -91,7 +91,7 @@ class ExpertText:
             if all(states is not None for states in known.values()):
                 return {name: states.to(device) for name, states in known.items() if states is not None}
         if self._pipe is None:
-            self._pipe = load_pipeline(self._part, self._family, self._names, **self._place)
+            self._pipe = load_placed(self._part, self._family, self._names, **self._place)
         with torch.no_grad():
             states: Texts = self._family.text_of(self._pipe, text)
         if cache is not None:

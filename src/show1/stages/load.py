@@ -57,8 +57,9 @@ def check_settings(name: StageName, parts: Mapping[str, Part], settings: Cascade
             f"the settings of {name} cannot work: its network takes only heights and widths that are multiples of "
             f"{multiple}, got {height}x{width}"
         )
-    if getattr(own, "window", None) is not None and row.takes_experts or getattr(own, "time_factor", 1) != 1:
-        raise InputError(f"{name}.window and {name}.time_factor are for other experts (--expert); leave them out")
+    foreign = {"window": None, "time_factor": 1, "weights": "plain"} if row.takes_experts else {}
+    if given := [option for option, default in foreign.items() if getattr(own, option) != default]:
+        raise InputError(f"{name}.{given[0]} is for other experts (--expert); leave it out")
     for part, options in {name: own, **of_parts}.items():
         if options is not None:
             scheduler = build_scheduler(read_scheduler_config(parts[part].path / "scheduler"), options.scheduler)
