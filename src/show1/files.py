@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, their hashes, and the cache folder."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -200,8 +201,9 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, 
             save_file(tensors, partial, metadata)
             if metadata:
                 _sort_header(partial)
-        except SafetensorError as error:  # how the library reports a full disk
-            raise OSError(str(error)) from error
+        except SafetensorError as error:  # how the library reports a full disk: "... (os error 28)"
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
 
     write_atomically(path, write)
 
