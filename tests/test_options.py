@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from show1.config import PUBLISHED, CascadeSettings, FirstFrameSettings, KeyframesSettings
+from show1.config import PUBLISHED, CascadeSettings, FirstFrameSettings, KeyframesSettings, preset_changes
 from show1.errors import InputError
 from show1.options import Options
 
@@ -115,3 +115,25 @@ def test_whole_settings_are_checked_too(options: dict[str, Any], said: str) -> N
 def test_a_stage_outside_its_range_is_said() -> None:
     with pytest.raises(InputError, match="num_frames must be from 1 to 1024, got 0"):
         KeyframesSettings(num_inference_steps=1, guidance_scale=1.0, num_frames=0)
+
+
+def test_presets_are_for_the_published_model() -> None:
+    efficient = PUBLISHED.replace(**preset_changes("efficient", PUBLISHED))
+    for stage, most in {"keyframes": 75, "interpolation": 75, "super_resolution": 125, "translation": 50}.items():
+        settings = getattr(efficient, stage)
+        assert 2.9 * settings.num_inference_steps < most and settings.time_grid == "logsnr"
+        assert settings.guidance_scale == getattr(PUBLISHED, stage).guidance_scale
+    assert efficient.replace(**preset_changes("published", PUBLISHED)) == PUBLISHED
+    without = PUBLISHED.replace(super_resolution={"first_frame": None})
+    assert preset_changes("efficient", without) == preset_changes("efficient", PUBLISHED)
+    with pytest.raises(InputError, match="preset must be one of published, efficient, got 'fast'"):
+        preset_changes("fast", PUBLISHED)
+    with pytest.raises(
+        InputError, match="the preset 'efficient' is for the published model, and this one has settings"
+    ):
+        preset_changes("efficient", PUBLISHED.replace(keyframes={"num_inference_steps": 32}))
+
+
+def test_the_first_frame_has_no_time_grid() -> None:
+    with pytest.raises(InputError, match="time_grid must be checkpoint for the first frame's network"):
+        FirstFrameSettings(num_inference_steps=5, guidance_scale=1.0, time_grid="logsnr")

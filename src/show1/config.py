@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from show1 import limits
 from show1.errors import InputError
-from show1.options import Options
+from show1.options import Options, require
 
 StageName = Literal["keyframes", "interpolation", "super_resolution", "translation"]
 """The stages that a generation runs, in this order."""
 SchedulerName = Literal["checkpoint", "dpmsolver++", "unipc", "ddim", "ddpm"]
 """Samplers; `checkpoint` is the one that the model's folder names."""
+TimeGrid = Literal["checkpoint", "logsnr"]
+"""How the steps of a sampling run are spaced."""
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 """What a network predicts: the noise, v (arXiv:2202.00512), or the clean sample."""
 Numerics = Literal["default", "published"]
@@ -43,6 +45,10 @@ class StageSettings(Options):
 
     scheduler: SchedulerName = "checkpoint"
     """Sampler on the model's noise schedule; `checkpoint` is the sampler that the model's folder names."""
+
+    time_grid: TimeGrid = "checkpoint"
+    """Spacing of the steps: `checkpoint` is that of the model's folder; `logsnr` is even in the logarithm of the
+    signal-to-noise ratio, which takes a third of the published run's steps (DPM-Solver++ only)."""
 
     negative_prompt: str = ""
     """Prompt of the unconditional half of guidance."""
@@ -113,6 +119,7 @@ class FirstFrameSettings(StageSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("noise_level", least=0, most=999)
+        self.check("time_grid", self.time_grid == "checkpoint", "checkpoint for the first frame's network")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,3 +253,37 @@ PUBLISHED = CascadeSettings(
     ),
 )
 """The settings of the published run (SPEC of arXiv:2309.15818's released inference)."""
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "published": {
+        stage: {"num_inference_steps": getattr(PUBLISHED, stage).num_inference_steps, "time_grid": "checkpoint"}
+        for stage in STAGES
+    },
+    # a third of the evaluations at the error of the published solver (docs/samplers.md)
+    "efficient": {
+        "keyframes": {"num_inference_steps": 25, "time_grid": "logsnr"},
+        "interpolation": {"num_inference_steps": 25, "time_grid": "logsnr"},
+        "super_resolution": {"num_inference_steps": 41, "time_grid": "logsnr"},
+        "translation": {"num_inference_steps": 17, "time_grid": "logsnr"},  # runs 13 of them, as the published 40 of 50
+    },
+}
+"""Changes of settings by name, for models that are made for the published ones."""
+
+
+def preset_changes(name: str, settings: CascadeSettings) -> dict[str, dict[str, Any]]:
+    """Gives the changes of a preset, as `CascadeSettings.replace` takes them.
+
+    Args:
+        name: Its name in `PRESETS`.
+        settings: Those that the model is made for.
+
+    Raises:
+        InputError: There is no such preset, or it is not for this model.
+    """
+    require(name in PRESETS, "preset", name, f"one of {', '.join(PRESETS)}")
+    alike: dict[str, Any] = {"super_resolution": {"first_frame": None}}  # an optional part of the published model
+    if settings.replace(**alike) != PUBLISHED.replace(**alike):
+        raise InputError(
+            f"the preset {name!r} is for the published model, and this one has settings of its own; leave it out"
+        )
+    return PRESETS[name]

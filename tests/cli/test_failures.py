@@ -35,6 +35,8 @@ BAD_OPTIONS = {
     "no finite number": (["x", "-m", "{tiny}", "--set", "keyframes.guidance_scale=nan"], "expected a number"),
     "no such sampler": (["x", "-m", "{tiny}", "--set", "keyframes.scheduler=euler"], "expected one of checkpoint"),
     "no interval": (["x", "-m", "{tiny}", "--set", "keyframes.guidance_interval=0.5"], "expected 2 numbers"),
+    "no preset of this model": (["x", "--preset", "efficient"], "is for the published model"),
+    "unknown preset": (["x", "--preset", "quick"], "preset must be one of published, efficient, got 'quick'"),
     "no first frame": (
         ["x", "-m", "{tiny}", "--set", "super_resolution.first_frame.noise_level=5"],
         "no network of its own for the first frame",

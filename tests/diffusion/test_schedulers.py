@@ -1,8 +1,10 @@
+from typing import Any
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
-from show1.diffusion import build_scheduler, learns_variance, set_timesteps
+from show1.diffusion import build_scheduler, learns_variance, sample, set_timesteps
 from show1.diffusion.published_solver import PublishedDPMSolver
 from show1.errors import CheckpointError, InputError
 
@@ -132,3 +134,73 @@ def test_no_step_begins_above_the_highest_timestep():
     assert timesteps[0] <= 900 < set_timesteps(scheduler, 50)[50 - len(timesteps) - 1]
     with pytest.raises(InputError, match="num_inference_steps"):
         set_timesteps(scheduler, 1, max_timestep=900)
+
+
+PUBLISHED_PIXELS = {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "beta_schedule": "squaredcos_cap_v2",
+    "lambda_min_clipped": -5.1,
+    "prediction_type": "epsilon",
+}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 13, 25, 41, 125, 900])
+@pytest.mark.parametrize("numerics", ["default", "published"])
+def test_steps_even_in_logsnr(steps: int, numerics: str) -> None:
+    scheduler = build_scheduler(PUBLISHED_PIXELS, numerics=numerics)
+    usual = set_timesteps(scheduler, steps)
+    even = set_timesteps(scheduler, steps, time_grid="logsnr")
+    assert len(even) == steps and even[0] == usual[0]
+    assert bool((even.diff() < 0).all()) and even[-1] >= 1  # the last step goes to timestep 0
+    if steps in (13, 25):
+        distances = scheduler.lambda_t[torch.tensor([*even.tolist(), 0])].diff()
+        assert float(distances.min()) > 0.6 * float(distances.max())
+    assert bool(torch.equal(set_timesteps(scheduler, steps), usual))
+
+
+def test_steps_even_in_logsnr_begin_where_the_usual_ones_do() -> None:
+    config = {**PUBLISHED_PIXELS, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+    scheduler = build_scheduler(config)
+    for limits, count in (({"strength": 0.8, "max_timestep": 900}, 8), ({"level": 0.5}, None)):
+        usual = set_timesteps(scheduler, 10, **limits).tolist()
+        even = set_timesteps(scheduler, 10, **limits, time_grid="logsnr").tolist()
+        assert even[0] == usual[0] and len(even) == len(usual) and count in (None, len(even))
+        assert even != usual
+
+
+def test_a_third_of_the_steps_comes_as_close() -> None:
+    """Pixels drawn from a Gaussian, whose exact path is known."""
+    noise, mean, std = torch.linspace(-2, 2, 64).view(1, 1, 1, 8, 8).repeat(1, 3, 1, 1, 1), 0.4, 0.1
+
+    def error(steps: int, grid: str) -> float:
+        scheduler = build_scheduler({**PUBLISHED_PIXELS, "prediction_type": "sample"})
+        timesteps = set_timesteps(scheduler, steps, time_grid=grid)
+        alphas = scheduler.alphas_cumprod.double()
+
+        def spread(a: torch.Tensor) -> torch.Tensor:
+            return (a * std**2 + 1 - a).sqrt()
+
+        def denoised(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            a = alphas[int(t)]
+            return (mean + a.sqrt() * std**2 / spread(a) ** 2 * (x - a.sqrt() * mean)).float()
+
+        made = sample(denoised, scheduler, noise, timesteps=timesteps, generators=[torch.Generator()])
+        first = alphas[int(timesteps[0])]
+        exact = alphas[0].sqrt() * mean + spread(alphas[0]) / spread(first) * (noise - first.sqrt() * mean)
+        return float((made - exact).abs().max())
+
+    assert error(25, "logsnr") < 0.6 * error(75, "checkpoint")
+    assert error(41, "logsnr") < 0.6 * error(125, "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "steps", "message"),
+    [
+        ({}, "ddim", 10, "time_grid 'logsnr' is for DPM-Solver.., and this sampler is DDIMScheduler"),
+        ({}, "checkpoint", 1000, "time_grid 'logsnr' has at most 995 steps"),
+        ({"use_karras_sigmas": True}, "checkpoint", 10, "time_grid 'logsnr' does not go with the model's sampler"),
+    ],
+)
+def test_where_steps_cannot_be_even_in_logsnr(config: dict[str, Any], name: Any, steps: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        set_timesteps(build_scheduler({**PUBLISHED_PIXELS, **config}, name), steps, time_grid="logsnr")

@@ -57,6 +57,18 @@ def test_the_published_cascade_runs(pipe: Show1Pipeline, video: Video) -> None:
     assert video.metadata["settings"]["super_resolution"]["first_frame"]["noise_level"] == 150
 
 
+def test_a_preset_changes_the_steps_and_settings_go_beyond_it(pipe: Show1Pipeline) -> None:
+    fewer = {"keyframes": {"num_inference_steps": 5}}
+    request = make_request(PROMPT, model=pipe, preset="efficient", settings=fewer, seed=1)
+    keyframes, upscaled = request.settings.keyframes, request.settings.super_resolution
+    assert (keyframes.num_inference_steps, keyframes.time_grid) == (5, "logsnr")
+    assert (upscaled.num_inference_steps, upscaled.time_grid) == (41, "logsnr")
+    pipe.check(request)
+    grid = {stage: {**changes, "time_grid": "logsnr"} for stage, changes in small_changes().items()}
+    video = pipe(PROMPT, seed=345, settings=grid, until="keyframes")
+    assert np.isfinite(video.frames).all() and video.metadata["settings"]["keyframes"]["time_grid"] == "logsnr"
+
+
 def test_the_published_draws_give_another_video_and_again_the_same(pipe: Show1Pipeline, video: Video) -> None:
     options: dict[str, Any] = {"seed": 345, "settings": small_changes(), "numerics": "published"}
     first, second = pipe(PROMPT, **options), pipe(PROMPT, **options)

@@ -126,6 +126,13 @@ def generate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a stage; can be repeated."),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="published or efficient: steps of the published model. efficient takes a third of the evaluations.",
+        ),
+    ] = None,
     keyframes: Annotated[
         int | None,
         typer.Option(
@@ -175,6 +182,7 @@ def generate(
         "count": count,
         "negative_prompt": negative_prompt,
         "num_keyframes": keyframes,
+        "preset": preset,
         "start_from": start_from,
         "until": until,
         "numerics": numerics,

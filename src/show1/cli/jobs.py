@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from show1.cli.settings import Change, apply_changes
+from show1.config import preset_changes
 from show1.errors import InputError
 from show1.generation.output import OutputFile, absolute, numbered, slug
 from show1.generation.request import check_prompt
@@ -56,8 +57,10 @@ class Job:
         known: dict[str, Any] = {}
         if record is not None:
             known = {"seed": record.seed, "until": record.stages[-1], "numerics": record.numerics}
+        preset = given.pop("preset", None)
+        changed = {} if preset is None else preset_changes(preset, pipe.settings)
         settings = resolve_settings(
-            pipe.settings if record is None else record.settings,
+            (pipe.settings if record is None else record.settings).replace(**changed),
             negative_prompt=given.pop("negative_prompt", None),
             num_keyframes=given.pop("num_keyframes", None),
         )

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 import diffusers
+import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
-from show1.config import Numerics, Prediction, SchedulerName
+from show1.config import Numerics, Prediction, SchedulerName, TimeGrid
 from show1.diffusion.levels import begin_at_level, beta_level, level_timestep
 from show1.diffusion.published_solver import PublishedDPMSolver
 from show1.errors import CheckpointError, InputError, reason_of
@@ -123,6 +124,7 @@ def set_timesteps(
     strength: float = 1.0,
     max_timestep: int | None = None,
     level: float | None = None,
+    time_grid: TimeGrid = "checkpoint",
 ) -> Tensor:
     """Prepares the scheduler for a run and returns the run's timesteps, descending.
 
@@ -133,10 +135,20 @@ def set_timesteps(
             as in diffusers, but to one step at least.
         max_timestep: No step begins above it.
         level: Noise level at which the first step begins, in place of `strength`.
+        time_grid: `logsnr` spreads the steps of the run evenly in the logarithm of the signal-to-noise ratio, from the
+            same first one on; the last step is then of first order.
 
     Raises:
-        InputError: All steps lie above `max_timestep`, or the level does.
+        InputError: All steps lie above `max_timestep`, or the level does; or the sampler has a spacing of its own.
     """
+    timesteps = _spaced(scheduler, num_inference_steps, strength, max_timestep, level)
+    return timesteps if time_grid == "checkpoint" else _evenly_in_logsnr(scheduler, timesteps)
+
+
+def _spaced(
+    scheduler: SchedulerMixin, num_inference_steps: int, strength: float, max_timestep: int | None, level: float | None
+) -> Tensor:
+    """The timesteps (T,) of a run in the sampler's own spacing; prepares the scheduler for it."""
     scheduler.set_timesteps(num_inference_steps)
     if level is not None:
         if max_timestep is not None and level_timestep(scheduler, level) > max_timestep:
@@ -160,3 +172,29 @@ def set_timesteps(
     if start and hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(start)
     return timesteps[start:]
+
+
+def _evenly_in_logsnr(scheduler: SchedulerMixin, spaced: Tensor) -> Tensor:
+    """Gives a solver as many timesteps (T,) as `spaced` has, evenly spaced in log(alpha / sigma) from its first on."""
+    first, steps = int(spaced[0]), len(spaced)
+    if not isinstance(scheduler, diffusers.DPMSolverMultistepScheduler):
+        raise InputError(
+            f"time_grid 'logsnr' is for DPM-Solver++, and this sampler is {type(scheduler).__name__}; choose the "
+            "scheduler 'dpmsolver++', or leave time_grid out"
+        )
+    if steps > first:
+        raise InputError(f"time_grid 'logsnr' has at most {first} steps from timestep {first} on, got {steps}")
+    log_snr = scheduler.lambda_t.double()  # falls from one timestep to the next
+    wanted = torch.linspace(float(log_snr[first]), float(log_snr[0]), steps + 1, dtype=torch.float64)[:-1]
+    nearest = (log_snr[:, None] - wanted[None]).abs().argmin(0).tolist()
+    timesteps: list[int] = []
+    for index, t in enumerate(nearest):  # no two steps begin at the same one, and none at the last
+        highest = timesteps[-1] - 1 if timesteps else first
+        timesteps.append(max(min(t, highest), steps - index))
+    scheduler.register_to_config(euler_at_final=True)
+    try:
+        scheduler.set_timesteps(timesteps=timesteps)
+    except ValueError as error:
+        raise InputError(f"time_grid 'logsnr' does not go with the model's sampler ({error}); leave it out") from error
+    given: Tensor = scheduler.timesteps
+    return given

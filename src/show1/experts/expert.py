@@ -217,5 +217,6 @@ _ONLY_OURS = {
     "scheduler": "leave it at 'checkpoint'",
     "guidance_interval": "leave it out",
     "split_guidance": "leave it out",
+    "time_grid": "leave it out",
 }
 """Settings of the translation that foreign pipelines do not know, and what to do about them."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast, get_type_hints
 
 import torch
 
-from show1.config import STAGES, CascadeSettings, Numerics, StageName
+from show1.config import STAGES, CascadeSettings, Numerics, StageName, preset_changes
 from show1.errors import InputError
 from show1.generation.inputs import VideoLike, read_videos
 from show1.generation.request import GenerationRequest, check_prompt, is_whole
@@ -44,6 +44,7 @@ def make_request(
     generator: GeneratorLike = None,
     num_keyframes: int | None = None,
     settings: SettingsLike = None,
+    preset: str | None = None,
     start_from: StageName | None = None,
     until: StageName | None = None,
     video: VideoLike | None = None,
@@ -62,6 +63,7 @@ def make_request(
         generator: Instead of a seed: the seeds are drawn from it, or from each of several, one per sample.
         num_keyframes: n keyframes become (n - 1) * factor + 1 frames (factor 4: 8 give 29); None: as the settings.
         settings: All settings, or changes: `{"keyframes": {"num_inference_steps": 20}}`.
+        preset: `published` or `efficient`, for the published model: its steps, which `settings` may change further.
         start_from: First stage to run; needs `video` if it is not the first one of the cascade.
         until: Last stage to run; None: the model's last one.
         video: What `start_from` works on: video(s), files of them, or a tensor (3, F, H, W) or (B, 3, F, H, W) in
@@ -82,7 +84,10 @@ def make_request(
     negatives = _per_prompt(negative_prompt, len(prompts), "negative prompts")
     told = _per_prompt(expert_prompt, len(prompts), "expert prompts", repeat=True)
     one = None if negatives else cast("str | None", negative_prompt)
-    resolved = resolve_settings(model.settings, settings, negative_prompt=one, num_keyframes=num_keyframes)
+    defaults = model.settings
+    if preset is not None:
+        defaults = defaults.replace(**preset_changes(preset, defaults))
+    resolved = resolve_settings(defaults, settings, negative_prompt=one, num_keyframes=num_keyframes)
     return GenerationRequest(
         prompts=tuple(p for p in prompts for _ in range(count or 1)),
         seeds=_seeds(seed, generator, len(prompts), count or 1),

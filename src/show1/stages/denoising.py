@@ -152,7 +152,7 @@ def run_timesteps(scheduler: SchedulerMixin, settings: StageSettings) -> Tensor:
     limits = {
         name: getattr(settings, name) for name in ("strength", "max_timestep", "level") if hasattr(settings, name)
     }
-    return set_timesteps(scheduler, settings.num_inference_steps, **limits)
+    return set_timesteps(scheduler, settings.num_inference_steps, time_grid=settings.time_grid, **limits)
 
 
 def scheduler_config(scheduler: SchedulerLike) -> dict[str, Any]:

@@ -185,7 +185,7 @@ class DistillationTask(Task):
         return self.student.restore(batch)
 
 
-_START = ("strength", "max_timestep")
+_START = ("strength", "max_timestep", "level")
 """Settings that say where sampling begins."""
 
 
