@@ -270,16 +270,18 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 """Changes of settings by name, for models that are made for the published ones."""
 
 
-def preset_changes(name: str, settings: CascadeSettings) -> dict[str, dict[str, Any]]:
+def preset_changes(name: str | None, settings: CascadeSettings) -> dict[str, dict[str, Any]]:
     """Gives the changes of a preset, as `CascadeSettings.replace` takes them.
 
     Args:
-        name: Its name in `PRESETS`.
+        name: Its name in `PRESETS`; None: no preset, which changes nothing.
         settings: Those that the model is made for.
 
     Raises:
         InputError: There is no such preset, or it is not for this model.
     """
+    if name is None:
+        return {}
     require(name in PRESETS, "preset", name, f"one of {', '.join(PRESETS)}")
     alike: dict[str, Any] = {"super_resolution": {"first_frame": None}}  # an optional part of the published model
     if settings.replace(**alike) != PUBLISHED.replace(**alike):

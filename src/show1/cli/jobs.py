@@ -57,8 +57,7 @@ class Job:
         known: dict[str, Any] = {}
         if record is not None:
             known = {"seed": record.seed, "until": record.stages[-1], "numerics": record.numerics}
-        preset = given.pop("preset", None)
-        changed = {} if preset is None else preset_changes(preset, pipe.settings)
+        changed = preset_changes(given.pop("preset", None), pipe.settings)
         settings = resolve_settings(
             (pipe.settings if record is None else record.settings).replace(**changed),
             negative_prompt=given.pop("negative_prompt", None),

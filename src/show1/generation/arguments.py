@@ -66,8 +66,7 @@ def make_request(
         preset: `published` or `efficient`, for the published model: its steps, which `settings` may change further.
         start_from: First stage to run; needs `video` if it is not the first one of the cascade.
         until: Last stage to run; None: the model's last one.
-        video: What `start_from` works on: video(s), files of them, or a tensor (3, F, H, W) or (B, 3, F, H, W) in
-            [-1, 1].
+        video: What `start_from` works on: video(s), files, or a tensor (3, F, H, W) or (B, 3, F, H, W) in [-1, 1].
         numerics: `published` repeats the published run's random draws and rounding (one sample at a time, slower).
         expert_prompt: What the translation is told in place of the prompt; or a list, one per prompt. None: as its
             settings say, by default the prompt.
@@ -75,8 +74,7 @@ def make_request(
     Raises:
         InputError: One of them cannot be used.
     """
-    if not isinstance(getattr(model, "settings", None), CascadeSettings) or not hasattr(model, "stages"):
-        raise InputError(f"model must be a pipeline, such as Show1Pipeline.from_pretrained('mini'), got {shown(model)}")
+    defaults = _defaults(model, preset)
     prompts = _prompts(prompt)
     count = None if count is None else _whole(count, "count", least=1, most=MAX_SAMPLES)
     stages = _stages(model.stages, start_from, until)
@@ -84,9 +82,6 @@ def make_request(
     negatives = _per_prompt(negative_prompt, len(prompts), "negative prompts")
     told = _per_prompt(expert_prompt, len(prompts), "expert prompts", repeat=True)
     one = None if negatives else cast("str | None", negative_prompt)
-    defaults = model.settings
-    if preset is not None:
-        defaults = defaults.replace(**preset_changes(preset, defaults))
     resolved = resolve_settings(defaults, settings, negative_prompt=one, num_keyframes=num_keyframes)
     return GenerationRequest(
         prompts=tuple(p for p in prompts for _ in range(count or 1)),
@@ -98,6 +93,13 @@ def make_request(
         negative_prompts=tuple(text for text in negatives for _ in range(count or 1)),
         expert_prompts=tuple(text for text in told for _ in range(count or 1)),
     )
+
+
+def _defaults(model: HasStages, preset: str | None) -> CascadeSettings:
+    """The settings of a model, with a preset."""
+    if not isinstance(getattr(model, "settings", None), CascadeSettings) or not hasattr(model, "stages"):
+        raise InputError(f"model must be a pipeline, such as Show1Pipeline.from_pretrained('mini'), got {shown(model)}")
+    return model.settings.replace(**preset_changes(preset, model.settings))
 
 
 def _check_given(video: VideoLike | None, first: StageName) -> None:
