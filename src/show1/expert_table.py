@@ -42,6 +42,8 @@ class ExpertRow:
     """Highest noise level that its network was trained on."""
     unused: tuple[str, ...] = ()
     """Components of its repositories that an expert never needs; they are neither downloaded nor loaded."""
+    libraries: tuple[str, ...] = ()
+    """Modules of `diffusers.pipelines` that hold classes of its components."""
     matches: Callable[[Mapping[str, Any]], bool] = lambda index: True
     """Tells by `model_index.json` whether a model of these pipelines belongs to this row."""
     repository: str = ""
@@ -141,6 +143,7 @@ _BUILT_IN = (
         name="ltx-2",
         pipelines=("LTX2Pipeline", "LTX2ConditionPipeline"),
         implementation="show1.experts.ltx:LTX2",
+        libraries=("ltx2",),
         unused=("vocoder", "processor", "prompt_enhancer", "duration_head"),  # sound, and writing prompts
         # diffusers' LTX2Pipeline: 30 steps, guidance 3; its second pass begins at level 0.909375
         settings={
@@ -208,7 +211,7 @@ def read_expert(index: Mapping[str, Any], where: object) -> Expert:
         if not (isinstance(value, list) and len(value) == 2) or name in row.unused or None in value:
             continue
         library, class_name = map(str, value)
-        if library not in ("diffusers", "transformers"):
+        if library not in ("diffusers", "transformers", *row.libraries):
             raise CheckpointError(
                 f"{where}: model_index.json names the library {library!r} for {name}, and show1 loads only classes of "
                 "diffusers and transformers; use a repository in the format of diffusers"

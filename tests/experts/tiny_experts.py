@@ -22,11 +22,20 @@ from diffusers import (
     WanTransformer3DModel,
 )
 from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
-from transformers import T5EncoderModel, UMT5Config, UMT5EncoderModel
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaModel,
+    T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from show1.experts import ExpertFamily
 from show1.stages import PromptEmbeddings
-from tests.published_layout import T5_WIDTH, build_t5, save_random
+from tests.published_layout import CLIP_WIDTH, T5_WIDTH, build_clip, build_t5, save_random
 
 WAN_SCHEDULE = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
 
@@ -189,7 +198,7 @@ def ltx2_parts() -> dict[str, Any]:
     return {**networks, "scheduler": _shifting_schedule()}
 
 
-def hunyuan_parts() -> dict[str, Any]:
+def hunyuan_parts(pooled: int = 8) -> dict[str, Any]:
     """The networks and the scheduler of a tiny HunyuanVideo."""
     torch.manual_seed(0)
     vae = AutoencoderKLHunyuanVideo(
@@ -210,7 +219,7 @@ def hunyuan_parts() -> dict[str, Any]:
         num_refiner_layers=1,
         patch_size=2,
         text_embed_dim=T5_WIDTH,
-        pooled_projection_dim=8,
+        pooled_projection_dim=pooled,
         rope_axes_dim=(2, 4, 4),
     )
     return {"vae": vae, "transformer": transformer, "scheduler": FlowMatchEulerDiscreteScheduler(shift=7.0)}
@@ -292,6 +301,63 @@ def build_cogvideox(folder: Path) -> Path:
         "transformer": ["diffusers", "CogVideoXTransformer3DModel"],
         "vae": ["diffusers", "AutoencoderKLCogVideoX"],
     }
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def build_ltx(folder: Path) -> Path:
+    """Writes a folder as `Lightricks/LTX-Video`."""
+    _write_text(folder, T5EncoderModel)
+    text = {"text_encoder": ["transformers", "T5EncoderModel"], "tokenizer": ["transformers", "T5Tokenizer"]}
+    return _write_parts(folder, "LTXPipeline", ltx_parts(), text)
+
+
+def build_ltx2(folder: Path) -> Path:
+    """Writes a folder as `Lightricks/LTX-2`, whose text encoder gives the states of 4 layers."""
+    build_t5(folder)
+    for file in (folder / "text_encoder").iterdir():
+        file.unlink()
+    sizes = {"hidden_size": T5_WIDTH // 4, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    text = Gemma3TextConfig(**sizes, num_key_value_heads=1, head_dim=4, vocab_size=192)
+    vision = {**sizes, "image_size": 8, "patch_size": 4}
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    save_random(Gemma3ForConditionalGeneration(config), folder / "text_encoder", 7)
+    classes = {
+        "text_encoder": ["transformers", "Gemma3ForConditionalGeneration"],
+        "tokenizer": ["transformers", "GemmaTokenizerFast"],
+        "vocoder": ["ltx2", "LTX2Vocoder"],
+    }
+    return _write_parts(folder, "LTX2Pipeline", ltx2_parts(), classes)
+
+
+def build_hunyuan(folder: Path) -> Path:
+    """Writes a folder as `hunyuanvideo-community/HunyuanVideo`: two text encoders."""
+    build_clip(folder)
+    for name in ("text_encoder", "tokenizer"):
+        (folder / name).rename(folder / f"{name}_2")
+    build_t5(folder)
+    for file in (folder / "text_encoder").iterdir():
+        file.unlink()
+    sizes = {"hidden_size": T5_WIDTH, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+    save_random(LlamaModel(LlamaConfig(**sizes, vocab_size=192)), folder / "text_encoder", 7)
+    classes = {
+        "text_encoder": ["transformers", "LlamaModel"],
+        "tokenizer": ["transformers", "LlamaTokenizerFast"],
+        "text_encoder_2": ["transformers", "CLIPTextModel"],
+        "tokenizer_2": ["transformers", "CLIPTokenizer"],
+    }
+    return _write_parts(folder, "HunyuanVideoPipeline", hunyuan_parts(CLIP_WIDTH), classes)
+
+
+def _write_parts(folder: Path, pipeline: str, parts: dict[str, Any], classes: dict[str, list[str]]) -> Path:
+    """Writes networks, scheduler and `model_index.json`, with the library of each class as diffusers names it."""
+    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.37.0", **classes}
+    for seed, (name, part) in enumerate(parts.items(), start=1):
+        index[name] = ["ltx2" if "connectors" in type(part).__module__ else "diffusers", type(part).__name__]
+        if name == "scheduler":
+            part.save_pretrained(folder / name)
+        else:
+            save_random(part, folder / name, seed)
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
 

@@ -1,5 +1,6 @@
 """Loads the components of an expert's folder, and puts them together to a pipeline of diffusers."""
 
+import importlib
 import importlib.util
 import inspect
 import logging
@@ -15,13 +16,13 @@ from torch import nn
 
 from show1.checkpoints.loading import Problem, check_weights, read_network_config, read_scheduler_config
 from show1.checkpoints.locate import Part
-from show1.checkpoints.weight_files import count_parameters, find_weights, weight_variants
+from show1.checkpoints.weight_files import count_parameters, find_weights, read_headers, weight_variants
 from show1.errors import CheckpointError, MissingDependencyError, Show1Error, reason_of
 from show1.experts.family import ExpertFamily
 from show1.limits import MAX_NOISE_TIMESTEPS
 from show1.runtime import free_memory
 from show1.stage_table import Component
-from show1.text.encoder import load_tokenizer
+from show1.text.encoder import load_tokenizer, rename_text
 
 
 def load_pipeline(
@@ -144,7 +145,9 @@ def find_class(part: Part, component: Component) -> Any:
     """
     assert part.expert is not None
     library, name = part.expert.classes[component.name]
-    found = getattr({"diffusers": diffusers, "transformers": transformers}[library], name, None)
+    known = {"diffusers": diffusers, "transformers": transformers}
+    module = known.get(library) or importlib.import_module(f"diffusers.pipelines.{library}")
+    found = getattr(module, name, None)
     bases = (diffusers.ModelMixin, transformers.PreTrainedModel)
     if isinstance(found, type) and issubclass(found, bases):
         return found
@@ -167,9 +170,17 @@ def check_component(part: Part, component: Component, variant: str | None) -> li
         load_tokenizer(folder)
     if not component.has_weights:
         return []
-    model = _build_empty(find_class(part, component), folder)
+    model, files = _build_empty(find_class(part, component), folder), find_weights(folder, variant)
+    if isinstance(model, transformers.PreTrainedModel) and model.config.model_type not in _SAVED_AS_THEY_ARE:
+        read_headers(files[0])  # transformers renames its tensors when it reads them
+        return []
     tied = frozenset(name for group in _tied(model) for name in group)
-    return check_weights(model, find_weights(folder, variant), optional=tied)
+    rename = rename_text if isinstance(model, transformers.PreTrainedModel) else str
+    return check_weights(model, files, rename=rename, optional=tied)
+
+
+_SAVED_AS_THEY_ARE = ("t5", "umt5", "clip_text_model")
+"""Kinds of text encoders whose files hold the names of their tensors, but for a prefix."""
 
 
 def _load(
