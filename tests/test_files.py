@@ -45,3 +45,12 @@ def test_what_a_link_leads_to_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "new").read_text() == "new"
     with pytest.raises(OutputError, match="leads to itself"):
         write_text(tmp_path / "loop", "new")
+
+
+def test_a_link_to_a_pipe_is_not_written_through(tmp_path: Path) -> None:
+    """As the superuser, what a link to a device leads to would be replaced by a file."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    with pytest.raises(OutputError, match="link to .*pipe, which is no ordinary file"):
+        write_text(tmp_path / "link", "x")
+    assert (tmp_path / "pipe").is_fifo()

@@ -34,8 +34,8 @@ def test_rows_of_csv(tmp_path: Path, row: str, caption: str, end: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,caption\na.mp4,a red dog, on the beach\n", r"line 2 has 3 values, but there are 2 columns"),
-        ("file,caption\n\na.mp4\n", r"line 3 has 1 value, but"),
+        ("file,caption\na.mp4,a red dog, on the beach\n", r"line 2 has 3 values for 2 columns"),
+        ("file,caption\n\na.mp4\n", r"line 3 has 1 value for"),
         ('file,caption\na.mp4,x\nb.mp4,"a 5 foot dog\nc.mp4,a cat\n', r"line 3 is not CSV \(unexpected end of data\)"),
         ('file,caption\na.mp4,"a 5 foot dog\nc.mp4,"a cat"\n', r"line 2 is not CSV"),
         ('file,caption\na.mp4,"a dog" runs\n', r"line 2 is not CSV"),

@@ -41,13 +41,15 @@ def link_target(path: Path) -> Path:
     """Returns the file to write at a path: where it is a link, what the link leads to, even if that does not exist yet.
 
     Raises:
-        OutputError: The link leads to itself.
+        OutputError: The link leads to itself, or to a device or pipe, which a file must not replace.
     """
     if not path.is_symlink():
         return path
     target = Path(os.path.realpath(path))
     if target.is_symlink():
         raise OutputError(f"{path} is a link that leads to itself; remove it, or choose another name")
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise OutputError(f"{path} is a link to {target}, which is no ordinary file; remove it, or choose another name")
     return target
 
 

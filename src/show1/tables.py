@@ -102,7 +102,7 @@ def csv_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
             continue
         if len(values) != len(columns):
             raise InputError(
-                f"{name}, line {line} has {counted(len(values), 'value')}, but there are {len(columns)} columns "
+                f"{name}, line {line} has {counted(len(values), 'value')} for {counted(len(columns), 'column')} "
                 f"({', '.join(columns)}); put a value that holds commas in double quotes"
             )
         yield line, dict(zip(columns, values, strict=True))

@@ -53,6 +53,18 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     assert found(tmp_path / "link") == {"b.mp4": None, "linked/a.mp4": None}
 
 
+def test_links_to_nothing_are_not_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "b.mp4").symlink_to("gone.mp4")
+    assert found(tmp_path) == {"a.mp4": None, "b.mp4": None}  # and `data check` calls it bad
+    (tmp_path / "a.txt").symlink_to("gone.txt")
+    with pytest.raises(InputError, match=r"a\.txt cannot be read \(No such file"):
+        read_captions(tmp_path)
+    (tmp_path / "captions.jsonl").symlink_to("gone.jsonl")
+    with pytest.raises(InputError, match=r"captions\.jsonl cannot be read \(No such file"):
+        read_captions(tmp_path)
+
+
 def test_a_list_in_each_subfolder(tmp_path: Path) -> None:
     touch(tmp_path, "x/a.mp4", "y/a.mp4", "y/z/b.mp4")
     (tmp_path / "x/metadata.jsonl").write_text('{"file_name": "a.mp4", "text": "one"}\n')
@@ -114,7 +126,7 @@ def test_faulty_lines_of_a_jsonl_list(tmp_path: Path, line: str, message: str) -
         ("file,label\na.mp4,x\n", "line 2 has no 'caption', only 'file', 'label'"),
         ("file;caption\na.mp4;x\n", "line 2 has no 'file', only 'file;caption'"),
         ("", "lists no videos"),
-        ("file,caption\na.mp4\n", "line 2 has 1 value, but"),
+        ("file,caption\na.mp4\n", "line 2 has 1 value for 2 columns"),
         ("file,caption\na.mp4,a red dog, running on the beach\n", "line 2 has 3 values"),
         ("file,caption\na.mp4,x\n\ngone.mp4,y\n", "line 4 names 'gone.mp4'"),
         ('file,caption\na.mp4,"a 5 foot dog\na.mp4,"\na.mp4,a cat\n', "line 2 has a value of several lines"),

@@ -110,6 +110,11 @@ def test_a_false_entry_is_made_again(base: Path, tmp_path: Path, false: Tensor |
     assert torch.equal(PromptEncoder(base, cache=EmbeddingCache(tmp_path)).encode(["a panda"], 12), expected)
     assert entry.read_bytes() == sound
     entry.unlink()
+    (tmp_path / "mine").write_text("mine")
+    entry.symlink_to(tmp_path / "mine")
+    assert torch.equal(PromptEncoder(base, cache=EmbeddingCache(tmp_path)).encode(["a panda"], 12), expected)
+    assert (tmp_path / "mine").read_text() == "mine" and entry.read_bytes() == sound and not entry.is_symlink()
+    entry.unlink()
     os.mkfifo(entry)
     assert torch.equal(PromptEncoder(base, cache=EmbeddingCache(tmp_path)).encode(["a panda"], 12), expected)
 

@@ -154,7 +154,7 @@ def find_list(folder: Path) -> Path | None:
         InputError: It has two.
     """
     for names in (LISTS[:2], LISTS[2:]):
-        found = [folder / name for name in names if (folder / name).exists()]
+        found = [folder / name for name in names if os.path.lexists(folder / name)]
         if len(found) > 1:
             raise InputError(f"{folder} holds both {names[0]} and {names[1]}; keep one list")
         if found:
@@ -205,7 +205,7 @@ def _without_list(folder: Path) -> list[ClipEntry]:
         path
         for _, found in _walk(folder)
         for path in found
-        if path.suffix.lower() in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES) and path.is_file()
+        if path.suffix.lower() in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES) and (path.is_file() or path.is_symlink())
     )
     if not files:
         raise InputError(
@@ -217,7 +217,7 @@ def _without_list(folder: Path) -> list[ClipEntry]:
 
 def _beside(file: Path) -> ClipEntry:
     text = file.with_suffix(".txt")
-    if not text.is_file():
+    if not os.path.lexists(text):
         return ClipEntry(file=file, caption=None, where=f"no {text.name}")
     with opened_text(text) as opened:
         caption = opened.read(MAX_PROMPT + 1)

@@ -73,7 +73,10 @@ class EmbeddingCache:
             if not self._pruned:
                 self._pruned = True
                 self._prune()
-            write_tensors(self._file(key), {"embeds": embeds}, {"sha256": _sha256(key, embeds)})
+            for path in ((file := self._file(key)).parent, file):
+                if path.is_symlink():  # in a stranger's folder; what it leads to is not written
+                    path.unlink()
+            write_tensors(file, {"embeds": embeds}, {"sha256": _sha256(key, embeds)})
 
     def _prune(self) -> None:
         """Deletes the oldest entries beyond the limit."""
