@@ -1,6 +1,7 @@
 """`--expert`: folders of the published layouts of latent video models in place of the translation."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from show1 import Show1Pipeline
 from show1.checkpoints.hub import select_files
+from show1.errors import CheckpointError
 from show1.expert_table import EXPERTS, read_expert
 from show1.generation.run import Run
 from show1.video import Video
@@ -288,3 +290,39 @@ def test_weights_of_eight_bits(show1: Show1, wan: Path) -> None:
     assert Video.load("fp8.mkv").metadata["settings"]["translation"]["weights"] == "fp8"
     other = show1("refine", "clip.mkv", "-p", "a cat", "--set", "translation.weights=fp8")
     assert other.code == 2 and "translation.weights is for other experts (--expert); leave it out" in other.err
+
+
+def test_a_config_that_names_code_runs_none(show1: Show1, wan: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(wan, tmp_path / "odd")
+    file = folder / "text_encoder" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "_attn_implementation": "somebody/kernel", "auto_map": {"AutoModel": "x.Y"}}))
+    assert show1("models", "verify", f"translation={folder}").code == 0
+    pipe = Show1Pipeline.from_pretrained({"translation": str(folder)}, cache_embeddings=False)
+    video = torch.zeros(3, 5, 16, 16)
+    asked = {"start_from": "translation", "video": video, "settings": {"translation": {"height": 16, "width": 16}}}
+    asked["settings"]["translation"]["num_inference_steps"] = 2
+    assert len(pipe("a cat", **asked)) == 5
+    file = folder / "transformer" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "quantization_config": {"quant_method": "x"}}))
+    with pytest.raises(CheckpointError, match="holds quantization_config, which experts are not loaded with"):
+        Show1Pipeline.from_pretrained({"translation": str(folder)})("a cat", **asked)
+
+
+def test_an_expert_in_the_cache_of_the_hub(show1: Show1, wan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Path(os.environ["HF_HUB_CACHE"]) / "models--somebody--tiny-wan"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    shutil.copytree(wan, cache / "snapshots" / commit)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", os.environ["HF_HUB_CACHE"])
+    pipe = Show1Pipeline.from_pretrained({"translation": "somebody/tiny-wan"}, local_files_only=True)
+    assert pipe.model_record.sources == {"translation": f"somebody/tiny-wan@{commit}"}
+    assert pipe.settings.translation.level == 0.7
+
+
+def test_a_table_of_prompts_tells_the_expert_something_of_its_own(show1: Show1, cascade: Path, wan: Path) -> None:
+    Path("table.csv").write_text("prompt,expert_prompt\na cat,a cat in thick fur\na dog,\n")
+    asked = ["--prompts", "table.csv", "-m", cascade, "--expert", wan, "--dry-run", "--json"]
+    plans = [json.loads(line) for line in show1("generate", *asked).out.splitlines()]
+    assert [plan["request"]["expert_prompts"] for plan in plans] == [["a cat in thick fur"], []]

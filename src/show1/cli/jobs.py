@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from show1.generation.request import GenerationRequest
     from show1.video import Video
 
-COLUMNS = ("prompt", "seed", "negative_prompt")
+COLUMNS = ("prompt", "seed", "negative_prompt", "expert_prompt")
 """What a row of a file of prompts may hold."""
 
 
@@ -76,7 +76,8 @@ class Job:
 def read_jobs(
     file: Path, *, output: str | None, run: Path | None, options: dict[str, Any], how: dict[str, Any]
 ) -> list[Job]:
-    """Reads a file of prompts: a prompt per line, or a table (.csv, .jsonl) with `prompt`, `seed`, `negative_prompt`.
+    """Reads a file of prompts: a prompt per line, or a table (.csv, .jsonl) with `prompt`, `seed`,
+    `negative_prompt`, `expert_prompt`.
 
     The same file and options give the same names of videos and run folders, so that the same command resumes.
 

@@ -22,7 +22,7 @@ from show1.experts.family import ExpertFamily
 from show1.limits import MAX_NOISE_TIMESTEPS
 from show1.runtime import free_memory
 from show1.stage_table import Component
-from show1.text.encoder import load_tokenizer, rename_text
+from show1.text.encoder import NAMES_CODE, load_tokenizer, rename_text
 
 
 def load_pipeline(
@@ -197,7 +197,7 @@ def _load(
     if component.kind == "tokenizer":
         return load_tokenizer(folder)
     cls = find_class(part, component)
-    read_network_config(folder / "config.json")
+    config = _plain_config(cls, folder)
     files = find_weights(folder, variant)
     if files[0].suffix == ".bin":
         raise CheckpointError(
@@ -208,7 +208,11 @@ def _load(
     precision = torch.float32 if component.name in family.float32 else dtype
     model, info = cls.from_pretrained(
         folder,
-        **({"torch_dtype": precision} if issubclass(cls, diffusers.ModelMixin) else {"dtype": precision}),
+        **(
+            {"torch_dtype": precision}
+            if issubclass(cls, diffusers.ModelMixin)
+            else {"dtype": precision, "config": config}
+        ),
         variant=own,
         use_safetensors=True,
         local_files_only=True,
@@ -238,13 +242,35 @@ def _build_scheduler(folder: Path) -> diffusers.SchedulerMixin:
 
 def _build_empty(cls: Any, folder: Path) -> nn.Module:
     """Makes a network from its config on the meta device."""
-    config = read_network_config(folder / "config.json")
+    config = _plain_config(cls, folder)
     with _quiet(), _explained(folder), torch.device("meta"):
-        if issubclass(cls, diffusers.ModelMixin):
-            model: nn.Module = cls.from_config({k: v for k, v in config.items() if k != "_class_name"})
-        else:
-            model = cls(cls.config_class.from_dict(config))
+        model: nn.Module = cls.from_config(config) if issubclass(cls, diffusers.ModelMixin) else cls(config)
     return model
+
+
+def _plain_config(cls: Any, folder: Path) -> Any:
+    """The config of a network, without the keys by which libraries would look for code, or other kinds of weights.
+
+    Raises:
+        CheckpointError: It is missing, not JSON, or that of a network of diffusers that holds such a key.
+    """
+    config = read_network_config(folder / "config.json")
+    if not issubclass(cls, diffusers.ModelMixin):
+        with _explained(folder):
+            return cls.config_class.from_dict(_without_code(config))
+    if odd := [name for name in config if NAMES_CODE.search(name)]:
+        raise CheckpointError(
+            f"{folder / 'config.json'} holds {odd[0]}, which experts are not loaded with; use a repository of plain "
+            "weights"
+        )
+    return {name: value for name, value in config.items() if name != "_class_name"}
+
+
+def _without_code(value: Any) -> Any:
+    """A config, or a part of one, without the keys that match `NAMES_CODE`."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_code(each) for name, each in value.items() if not NAMES_CODE.search(name)}
 
 
 def _tied(model: nn.Module) -> list[list[str]]:

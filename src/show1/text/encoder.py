@@ -19,7 +19,7 @@ from show1.limits import MAX_TOKENIZER_BYTES
 from show1.text.embedding_cache import EmbeddingCache
 from show1.text.unread import Unread, unknown_words, unread
 
-_NAMES_CODE = re.compile("auto_map|_implementation|quantization")
+NAMES_CODE = re.compile("auto_map|_implementation|quantization")
 """Keys of a config by which transformers would look for code to run elsewhere."""
 _TIED = frozenset({"shared.weight", "encoder.embed_tokens.weight"})
 
@@ -293,7 +293,7 @@ def build_empty_text_encoder(folder: Path) -> nn.Module:
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
     file = folder / "config.json"
-    config = {key: value for key, value in read_network_config(file).items() if not _NAMES_CODE.search(key)}
+    config = {key: value for key, value in read_network_config(file).items() if not NAMES_CODE.search(key)}
     kinds = {"t5": (T5Config, T5EncoderModel), "clip_text_model": (CLIPTextConfig, CLIPTextModel)}
     kind = str(config.get("model_type"))
     if kind not in kinds:
