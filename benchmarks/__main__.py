@@ -1,0 +1,32 @@
+"""Runs a benchmark: `python -m benchmarks cost`, with the benchmark's own options after its name."""
+
+import argparse
+import runpy
+import sys
+
+BENCHMARKS = {
+    "cost": "parameters, operations and bytes of the published networks, counted on any machine",
+    "memory": "what each part takes of memory, and what the plan makes of a budget",
+    "network": "choices in the pixel UNet that are about speed",
+    "start": "from the command to the file, split into imports, loading, stages and writing",
+}
+"""Modules of this package, and what they measure."""
+
+
+def main() -> None:
+    """Runs the benchmark that the command line names."""
+    listed = "\n".join(f"  {name:10} {what}" for name, what in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=listed,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("benchmark", choices=BENCHMARKS)
+    name = parser.parse_args(sys.argv[1:2]).benchmark
+    sys.argv = [f"python -m benchmarks {name}", *sys.argv[2:]]
+    runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
