@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -112,20 +113,19 @@ def free_port() -> int:
 
 
 class Postgres:
-    """A PostgreSQL of its own, in a folder."""
+    """A PostgreSQL of its own, in a folder that the user `postgres` can reach."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "postgres"
-        self._folder.mkdir()
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="show1-postgres-"))
         self._bin = POSTGRES[-1].parent
         self.port = free_port()
         self.url = f"postgresql://show1@127.0.0.1:{self.port}/show1"
         if os.getuid() == 0:  # it refuses to run as root
             shutil.chown(self._folder, "postgres", "postgres")
-            for parent in self._folder.parents:
-                if parent.stat().st_uid == 0 and len(parent.parts) > 2:
-                    parent.chmod(parent.stat().st_mode | 0o011)
         self._do("initdb", "-D", str(self._folder / "data"), "-A", "trust", "-U", "show1", "--no-sync")
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
@@ -143,11 +143,11 @@ class Postgres:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A PostgreSQL that runs inside the block, with an empty database `show1`."""
-    server = Postgres(folder)
-    server.start()
+    server = Postgres()
     try:
+        server.start()
         subprocess.run(
             [str(POSTGRES[-1].parent / "createdb"), "-h", "127.0.0.1", "-p", str(server.port), "-U", "show1", "show1"],
             check=True,
@@ -156,3 +156,4 @@ def postgres(folder: Path) -> Iterator[Postgres]:
     finally:
         with suppress(AssertionError):  # a test may have stopped it
             server.stop()
+        server.remove()

@@ -135,10 +135,10 @@ def test_another_worker_takes_over_from_a_dead_one(jobs: Jobs, pipe: Show1Pipeli
 @pytest.mark.slow
 @pytest.mark.skipif(not POSTGRES, reason="no PostgreSQL is installed (apt-get install postgresql)")
 def test_two_workers_on_postgresql(
-    data: Path, tmp_path: Path, pipe: Show1Pipeline, whole: GenerationRequest, undisturbed: Tensor
+    data: Path, pipe: Show1Pipeline, whole: GenerationRequest, undisturbed: Tensor
 ) -> None:
     """One of two workers is killed, and the database goes away for 30 seconds: nothing is lost, nothing comes twice."""
-    with postgres(tmp_path) as server:
+    with postgres() as server:
         jobs = Jobs(data, server.url)
         ids = [jobs.submit(whole), *(jobs.submit(draft(pipe, steps=8)) for _ in range(4))]
         with worker(data, "--database", server.url) as one, worker(data, "--database", server.url) as two:
@@ -157,9 +157,9 @@ def test_two_workers_on_postgresql(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not POSTGRES, reason="no PostgreSQL is installed (apt-get install postgresql)")
-def test_what_compose_starts(data: Path, tmp_path: Path) -> None:
+def test_what_compose_starts(data: Path) -> None:
     """PostgreSQL, a server without a worker, and a worker, as deploy/compose.yaml has them."""
-    with postgres(tmp_path) as database:
+    with postgres() as database:
         where = ["--database", database.url]
         server, address = serve(data, "--no-worker", *where)
         with server, worker(data, *where), httpx2.Client(base_url=address) as http:
