@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -69,51 +70,57 @@ def make_app(service: Service, access: Access) -> FastAPI:
             f"/{name}", _file(PAGE / (name or "index.html")), include_in_schema=False, response_model=None
         )
     _add_errors(app)
-
-    _observe(app, access, metrics)
+    app.add_middleware(Observed, access=access, metrics=metrics)
     app.add_middleware(
         BodyLimit, most=service.limits.max_upload_mb * 1_000_000, plain=service.limits.max_body_mb * 1_000_000
     )
     return app
 
 
-def _observe(app: FastAPI, access: Access, metrics: Metrics) -> None:
-    """Checks where each request comes from, and logs and counts its answer."""
+class Observed:
+    """Checks where each request comes from, adds headers to its answer, and logs and counts it."""
 
-    @app.middleware("http")
-    async def observe(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        began, request_id = time.monotonic(), secrets.token_hex(8)
+    def __init__(self, app: ASGIApp, access: Access, metrics: Metrics) -> None:
+        """Takes the application, who may use it, and what counts."""
+        self._app, self._access, self._metrics = app, access, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, request_id, started = time.monotonic(), secrets.token_hex(8), False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                self._note(scope, request_id, message["status"], time.monotonic() - began)
+            await send(message)
+
         try:
-            access.check_origin(request)
-            response = await call(request)
+            self._access.check_origin(Request(scope))
+            await self._app(scope, receive, sending)
         except Refused as error:
-            response = refusal(error)
+            await refusal(error)(scope, receive, sending)
         except Exception:
             logger.exception("request %s failed", request_id)
-            response = failure(500, "the server failed; its log says why", "server_error", "internal_error")
-        seconds = time.monotonic() - began
-        route = getattr(request.scope.get("route"), "path", "other")
-        metrics.observe(request.method, route, response.status_code, seconds)
-        fields = {
-            "request": request_id,
-            "method": request.method,
-            "route": route,
-            "status": response.status_code,
-            "seconds": round(seconds, 4),
-        }
-        logger.log(
-            logging.DEBUG if response.status_code < 400 else logging.INFO,
-            "%s %s %s %s",
-            request_id,
-            request.method,
-            route,
-            response.status_code,
-            extra={"fields": fields},
-        )
-        response.headers["X-Request-ID"] = request_id
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+            if not started:
+                answer = failure(500, "the server failed; its log says why", "server_error", "internal_error")
+                await answer(scope, receive, sending)
+
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        """Logs and counts an answer."""
+        route, method = getattr(scope.get("route"), "path", "other"), scope["method"]
+        self._metrics.observe(method, route, status, seconds)
+        fields = {"request": request_id, "method": method, "route": route, "status": status}
+        level = logging.DEBUG if status < 400 else logging.INFO
+        extra = {"fields": {**fields, "seconds": round(seconds, 4)}}
+        logger.log(level, "%s %s %s %s", request_id, method, route, status, extra=extra)
 
 
 def failure(

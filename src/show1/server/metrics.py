@@ -31,7 +31,7 @@ STAGE_MEMORY = Gauge(
 JOBS_FAILED = Counter("show1_jobs_failed_total", "Jobs that failed, by kind of failure.", ["code"])
 REQUESTS = Histogram(
     "show1_request_seconds",
-    "Time that the server took to answer.",
+    "Time until the server began to answer.",
     ["method", "route", "status"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
