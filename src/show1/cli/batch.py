@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,11 +20,19 @@ from show1.config import StageName
 from show1.errors import InputError
 from show1.files import user_path
 
+if TYPE_CHECKING:
+    from show1.generation.request import GenerationRequest
+
 QueueUrl = Annotated[
     str | None,
     typer.Option(
         "--database", metavar="URL", help="Let the workers of this queue make the videos (see `show1 worker`, --data)."
     ),
+]
+
+Shard = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Make only every Nth prompt, from the Ith (1 to N): one process of an array."),
 ]
 
 
@@ -41,10 +49,7 @@ def batch(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; can be repeated.")
     ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(metavar="I/N", help="Make only every Nth prompt, from the Ith (1 to N): one process of an array."),
-    ] = None,
+    shard: Shard = None,
     database: QueueUrl = None,
     data: Data = "show1-data",
     memory: MemoryFlag = "auto",
@@ -71,10 +76,7 @@ def batch(
     pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, device=device, memory=memory)
     work = [(job, job.request(pipe, None, changes, None)) for job in mine]
     if database is None:
-        for job, request in work:
-            if job.run is None or not (job.run / "manifest.json").is_file():
-                _, height, width, fps = request.final_shape
-                job.probe((height, width), fps)
+        _probe(work)
         failed = make_all(pipe, work, None, several=True, repeated=None, quiet=quiet, as_json=as_json)
     else:
         check_installed()
@@ -83,6 +85,14 @@ def batch(
         failed = make_by_queue(database, data_folder(data), model, work, quiet=quiet, as_json=as_json)
     write_report(work, failed, shard=shard, quiet=quiet or as_json)
     end_with(failed, len(work))
+
+
+def _probe(work: "Sequence[tuple[Job, GenerationRequest]]") -> None:
+    """Makes sure, before anything is computed, that the files of new prompts can be written."""
+    for job, request in work:
+        if job.run is None or not (job.run / "manifest.json").is_file():
+            _, height, width, fps = request.final_shape
+            job.probe((height, width), fps)
 
 
 def _read(file: str, output: str | None, run: str | None, options: dict[str, Any], *, overwrite: bool) -> list[Job]:
