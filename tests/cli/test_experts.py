@@ -67,8 +67,9 @@ def test_a_video_by_an_expert_its_record_and_its_repetition(show1: Show1, cascad
 
 
 def test_the_files_of_an_expert_are_checked(show1: Show1, expert: Path, tmp_path: Path) -> None:
-    sound = show1("models", "verify", f"translation={expert}")
-    assert sound.code == 0 and "all is well" in sound.out, sound.out
+    for name in (f"translation={expert}", expert):
+        sound = show1("models", "verify", name)
+        assert sound.code == 0 and "all is well" in sound.out, sound.out
     broken = shutil.copytree(expert, tmp_path / "broken")
     file = next(broken.glob("transformer*/*.safetensors"))
     weights = load_file(file)
@@ -316,6 +317,7 @@ def test_an_expert_in_the_cache_of_the_hub(show1: Show1, wan: Path, monkeypatch:
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", os.environ["HF_HUB_CACHE"])
+    assert show1("models", "verify", "somebody/tiny-wan").code == 0  # as the model that it is
     pipe = Show1Pipeline.from_pretrained({"translation": "somebody/tiny-wan"}, local_files_only=True)
     assert pipe.model_record.sources == {"translation": f"somebody/tiny-wan@{commit}"}
     assert pipe.settings.translation.level == 0.7

@@ -22,6 +22,15 @@ def expert_in(row: StageRow, folder: Path) -> Expert | None:
     return read_expert(read_json(index), folder)
 
 
+def expert_stage(folder: Path) -> str | None:
+    """The stage whose place a folder's expert takes; None if the folder holds none.
+
+    Raises:
+        CheckpointError: It holds a pipeline that is of no family.
+    """
+    return next((name for name, row in STAGE_TABLE.items() if expert_in(row, folder) is not None), None)
+
+
 def expert_on_hub(row: StageRow, repo: str, options: HubOptions) -> tuple[Path, str, Expert] | None:
     """Downloads the parts of an expert that are used; None if the repository is no expert.
 

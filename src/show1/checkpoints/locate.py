@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from show1.checkpoints.expert_files import expert_in, expert_on_hub, read_notes
+from show1.checkpoints.expert_files import expert_in, expert_on_hub, expert_stage, read_notes
 from show1.checkpoints.hub import KNOWN_MODELS, HubOptions, fetch, near_name
 from show1.checkpoints.index import INDEX, STAGE_NOTES, Advice, Notes, merged, read_index, read_stage_notes, stage_of
 from show1.checkpoints.weight_files import check_inside, find_weights, read_json
@@ -168,7 +168,7 @@ def _resolve_name(name: str, options: _Options) -> Cascade:
 def _resolve_folder(folder: Path, options: _Options) -> Cascade:
     if (folder / INDEX).is_file():
         return _cascade_folder(folder, options)
-    if (stage := stage_of(folder)) is not None:
+    if (stage := stage_of(folder) or expert_stage(folder)) is not None:
         return _resolve_mapping({stage: folder}, options)
     found = {name: _published_folder(folder, row.repository) for name, row in STAGE_TABLE.items()}
     if any(found[s] is not None for s in STAGES):
@@ -273,7 +273,7 @@ def _explain_absent_part(row: StageRow, reason: str) -> None:
 def _cascade_on_hub(repo: str, options: _Options) -> Cascade:
     path, source = fetch(repo, (), options, extra=(INDEX, STAGE_NOTES))
     if not (path / INDEX).is_file():
-        if (stage := stage_of(path)) is not None:
+        if (stage := stage_of(path) or expert_stage(path)) is not None:
             return _resolve_mapping({stage: repo}, options)
         raise ModelNotFoundError(
             f"{repo} is not a cascade: it has no {INDEX}; if it is a stage, say which: keyframes={repo}, or in Python "
