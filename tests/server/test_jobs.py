@@ -1,6 +1,7 @@
 """Jobs survive whatever happens to their workers: real processes, killed as a power cut would."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,6 +209,9 @@ def test_priorities_and_pages(jobs: Jobs, pipe: Show1Pipeline) -> None:
 
 def test_a_worker_that_is_stopped_gives_its_job_back(jobs: Jobs, pipe: Show1Pipeline) -> None:
     job_id = jobs.submit(draft(pipe, steps=300))
+    for name in ("old.json", "old.lock"):  # of a worker that was killed yesterday
+        (jobs.folder.workers / name).touch()
+        os.utime(jobs.folder.workers / name, (0, 0))
     with worker(jobs.folder.path, "--grace", "0.5") as process:
         wait_for(lambda: jobs.computes(job_id, "keyframes"))
         assert process.terminate(30) == 0

@@ -11,6 +11,7 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 5.0
 """How often a worker looks for jobs of dead ones, and says that it lives."""
+SECONDS_UNTIL_FORGOTTEN = 86400.0
+"""Files of workers that have said nothing for so long are removed."""
 SECONDS_BETWEEN_POLLS = 0.2
 """How often it asks for a new job."""
 
@@ -161,7 +164,12 @@ class Worker:
             logger.warning("the queue cannot be looked at: %s", reason_of(error))
 
     def _say(self) -> None:
-        """Writes what the server shows of its workers."""
+        """Writes what the server shows of its workers; removes what those have left that died long ago."""
+        for left in self._data.workers.glob("*.json"):
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > SECONDS_UNTIL_FORGOTTEN:
+                    left.unlink()
+                    left.with_suffix(".lock").unlink()
         note = {"name": self.name, "model": self._model, "device": self._pipe.device.type, "time": time.time()}
         try:
             write_text(self._data.workers / f"{self.name}.json", json.dumps({**note, "began": self._began}))
