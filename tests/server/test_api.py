@@ -248,7 +248,7 @@ def polled(address: str, names: list[str]) -> list[float]:
 
 @pytest.mark.slow
 def test_status_is_quick_while_many_jobs_wait(http: httpx2.Client, address: str) -> None:
-    """200 jobs in the queue, one of them computed: 95 % of the answers come within 100 ms, on a machine that is free."""
+    """200 jobs in the queue, one of them computed: 95 % of the answers come within 100 ms, if the machine is free."""
     jobs = [{**QUICK, "prompt": f"cat {i}", "num_inference_steps": 1} for i in range(200)]
     names = [http.post("/v1/videos", json=job).json()["id"] for job in jobs]
     assert len(set(names)) == 200
