@@ -60,11 +60,13 @@ def check_no_links(folder: Path) -> None:
         folder: A folder whose files this package writes; it may be missing, or a link itself.
 
     Raises:
-        RunError: A file or folder in it is a link.
+        RunError: A file or folder in it is a link, or a pipe or device, which may never end.
     """
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
         if file.is_symlink():
             raise RunError(f"{file} is a link, through which other files could be changed; put what it leads to there")
+        if not (file.is_file() or file.is_dir()):
+            raise RunError(f"{file} is a pipe or a device, and no ordinary file; remove it")
 
 
 def cache_dir() -> Path:

@@ -215,3 +215,23 @@ def test_a_full_disk_keeps_the_export_before(tmp_path: Path, monkeypatch: pytest
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoints/step-4"
     run(asked(tmp_path, steps=4))
     assert exported(tmp_path) != before
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "samples/step-0000004.png", "text_states/ab", "tensorboard/events"])
+def test_a_training_folder_does_not_lead_out(copied: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").write_text("mine")
+    file = copied / name
+    file.parent.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+    file.symlink_to(tmp_path / "mine")
+    with pytest.raises(RunError, match=f"{name} is a link"):
+        run(asked(copied, steps=4))
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "checkpoints/step-3/optimizer.bin", "config.json"])
+def test_a_pipe_in_a_training_folder_is_not_opened(copied: Path, name: str) -> None:
+    (copied / name).unlink(missing_ok=True)
+    os.mkfifo(copied / name)
+    with pytest.raises(RunError, match=name.rpartition("/")[2]):
+        run(asked(copied, steps=4))

@@ -63,8 +63,10 @@ def check_folder(
     Raises:
         RunError: The options differ, those in the folder cannot be read, or a file in the folder is a link.
     """
-    for inside in (folder, folder / "checkpoints", folder / "export"):
-        check_no_links(inside)
+    check_no_links(folder)
+    for own in ("checkpoints", "export", "samples", "tensorboard", "text_states"):
+        for inside, _, _ in os.walk(folder / own):
+            check_no_links(Path(inside))
     file = folder / CONFIG
     if last_checkpoint(folder) is None or not file.exists():
         return
