@@ -80,11 +80,16 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "show1"
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object], *, mode: int = 0o666) -> None:
     """Lets `write` fill a temporary file beside `path`, makes it durable and moves it into place.
 
     Where `path` is a link, the file that it leads to is written. A crash at any moment leaves the old file or the new
     one, never a part of it.
+
+    Args:
+        path: The file.
+        write: Fills the temporary file.
+        mode: Who may read and write it, unless the process's umask forbids it.
 
     Raises:
         OutputError: No permission, or the disk is full; nothing is left behind.
@@ -99,7 +104,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(partial)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())
+        partial.chmod(mode & ~_umask())
         os.replace(partial, path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -118,13 +123,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically, in UTF-8.
+def write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Writes a text file atomically, in UTF-8; see `write_atomically`.
 
     Raises:
         OutputError: No permission, or the disk is full.
     """
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"), mode=mode)
 
 
 def check_regular(path: Path, most: int | None = None) -> int:

@@ -29,7 +29,7 @@ class Access:
         """Takes the keys, and where the server listens.
 
         Args:
-            keys: Without any, everybody who reaches the server may use it.
+            keys: If there are none when the server starts, everybody who reaches it may use it, until there are some.
             host: The address that it listens on.
             open_to_all: Whether that is wanted beyond this machine.
 
@@ -38,11 +38,19 @@ class Access:
         """
         self._keys = keys
         self._is_local = is_loopback(host)
-        if not self._is_local and not keys.keys() and not open_to_all:
+        self._is_free = not keys.keys()
+        if not self._is_local and self._is_free and not open_to_all:
             raise InputError(
                 f"other machines reach {host}, and there is no API key: make one with `show1 keys add NAME`, or let "
                 "everybody in with --open"
             )
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no key is needed. A server that has had keys stays closed when the last one, or the file, is gone."""
+        if self._is_free and self._keys.keys():
+            self._is_free = False
+        return self._is_free
 
     def key(self, request: Request) -> Key:
         """The key of a client.
@@ -50,7 +58,7 @@ class Access:
         Raises:
             Refused: It shows none of the server's keys.
         """
-        if not self._keys.keys():
+        if self.is_free:
             return anonymous()
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         given = given.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE, "")
@@ -64,6 +72,11 @@ class Access:
         """The key that a client shows; None if the server does not know it."""
         return self._keys.find(key)
 
+    def is_valid(self, key: Key) -> bool:
+        """Whether a key that was accepted before still is."""
+        known = self._keys.keys().get(key.name)
+        return self.is_free if known is None else known.sha256 == key.sha256
+
     def check_origin(self, request: Request) -> None:
         """Makes sure that no foreign web site uses the server by way of its visitor's browser.
 
@@ -72,7 +85,7 @@ class Access:
                 has rebound its name would.
         """
         host = request.headers.get("host", "")
-        if self._is_local and not self._keys.keys() and _hostname(f"//{host}") not in LOOPBACK_NAMES:
+        if self._is_local and self.is_free and _hostname(f"//{host}") not in LOOPBACK_NAMES:
             raise Refused(403, "use http://localhost or http://127.0.0.1 to reach this server", "wrong_host")
         origin = request.headers.get("origin")
         if origin is not None and _place(origin) != host:

@@ -5,11 +5,15 @@ import hmac
 import json
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from show1.errors import InputError
+from filelock import FileLock
+
+from show1.errors import InputError, OutputError
 from show1.files import read_json_object, write_text
 from show1.options import shown
 
@@ -36,7 +40,7 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         """Takes the file, which may be missing: then there are no keys."""
         self._path = path
-        self._state: tuple[int, int] | None = None
+        self._state: tuple[int, int, int] | None = None
         self._keys: dict[str, Key] = {}
 
     def keys(self) -> dict[str, Key]:
@@ -49,7 +53,7 @@ class KeyFile:
             known = self._path.stat()
         except FileNotFoundError:
             return {}
-        state = (known.st_mtime_ns, known.st_size)
+        state = (known.st_ino, known.st_mtime_ns, known.st_size)
         if state != self._state:
             try:
                 rows = read_json_object(self._path)
@@ -78,31 +82,45 @@ class KeyFile:
         """
         if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", name) is None:
             raise InputError(f"the name of a key has up to 64 letters, digits and . _ @ -, got {shown(name)}")
-        keys = dict(self.keys())
-        if name in keys:
-            raise InputError(f"there is a key called {name} already; remove it first, or choose another name")
         key = PREFIX + secrets.token_urlsafe(32)
-        keys[name] = Key(name=name, sha256=_digest(key), priority=priority, max_jobs=max_jobs)
-        self._write(keys)
+        with self._changed() as keys:
+            if name in keys:
+                raise InputError(f"there is a key called {name} already; remove it first, or choose another name")
+            keys[name] = Key(name=name, sha256=_digest(key), priority=priority, max_jobs=max_jobs)
         return key
 
     def remove(self, name: str) -> None:
-        """Forgets a key; whoever has it can no longer use the server.
+        """Forgets a key; whoever has it can no longer use the server, which stays closed when it was the last one.
 
         Raises:
             InputError: There is none of that name.
         """
-        keys = dict(self.keys())
-        if keys.pop(name, None) is None:
-            raise InputError(f"there is no key called {shown(name)}; there are {', '.join(keys) or 'none'}")
-        self._write(keys)
+        with self._changed() as keys:
+            if keys.pop(name, None) is None:
+                raise InputError(f"there is no key called {shown(name)}; there are {', '.join(keys) or 'none'}")
 
-    def _write(self, keys: dict[str, Key]) -> None:
-        rows: dict[str, dict[str, Any]] = {}
-        for name, key in keys.items():
-            rows[name] = {"sha256": key.sha256, "priority": key.priority, "max_jobs": key.max_jobs}
-        write_text(self._path, json.dumps(rows, indent=2) + "\n")
-        self._path.chmod(0o600)
+    @contextmanager
+    def _changed(self) -> Iterator[dict[str, Key]]:
+        """The keys, which are written at the end of the block. Two commands at once wait for each other.
+
+        Raises:
+            OutputError: The folder cannot be written.
+        """
+        lock = FileLock(self._path.with_name(f".{self._path.name}.lock"), mode=0o600)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except OSError as error:
+            raise OutputError(f"{self._path} cannot be written: {error.strerror or error}") from error
+        try:
+            keys = dict(self.keys())
+            yield keys
+            rows: dict[str, dict[str, Any]] = {}
+            for name, key in keys.items():
+                rows[name] = {"sha256": key.sha256, "priority": key.priority, "max_jobs": key.max_jobs}
+            write_text(self._path, json.dumps(rows, indent=2) + "\n", mode=0o600)
+        finally:
+            lock.release()
 
 
 def anonymous() -> Key:
