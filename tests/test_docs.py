@@ -1,4 +1,4 @@
-"""The documentation: it builds as a site, and what is deployed by it can be read."""
+"""The documentation: it builds as a site."""
 
 import os
 import re
@@ -27,17 +27,3 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
 def test_every_page_is_in_the_site() -> None:
     pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
     assert pages == set(re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
-
-
-def test_the_files_of_deployments_name_commands_that_exist() -> None:
-    yaml = pytest.importorskip("yaml")
-    from show1.cli.main import app
-
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
-    words = " ".join(" ".join(service.get("command", [])) for service in compose["services"].values())
-    for document in yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text(encoding="utf-8")):
-        if document["kind"] == "Deployment":
-            (container,) = document["spec"]["template"]["spec"]["containers"]
-            words += f" show1 {container['args'][0]}"
-    assert set(re.findall(r"show1 (\w+)", words)) == {"serve", "worker"} <= known

@@ -12,7 +12,19 @@ import typer
 
 from show1.cli.console import say, tell
 from show1.cli.flags import MemoryFlag
-from show1.cli.serving import Data, Database, Device, Dtype, Grace, Log, Model, check_installed, data_folder, logged
+from show1.cli.serving import (
+    DATABASE,
+    Data,
+    Database,
+    Device,
+    Dtype,
+    Grace,
+    Log,
+    Model,
+    check_installed,
+    data_folder,
+    logged,
+)
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_model
 from show1.cli.stopping import interrupted_by_signals
@@ -85,11 +97,11 @@ def serve(
         url, limits, refuse = database or DataFolder(folder).database, parse_limits(limit or ()), load_policy(policy)
         opened = stack.enter_context(listen(host, port))
         if worker:
-            words = ["--data", str(folder), "--database", url, "--model", model, "--memory", memory, "--log", log]
+            words = ["--data", str(folder), "--model", model, "--memory", memory, "--log", log]
             words += ["--grace", str(grace)]
             for name, value in (("--device", device), ("--dtype", dtype)):
                 words += [] if value is None else [name, value]
-            stack.enter_context(watched_worker(words, grace=grace))
+            stack.enter_context(watched_worker(words, {DATABASE: url}, grace=grace))
         app = _app(folder, url, model, limits, refuse, access)
         address = _address(host, opened.getsockname()[1])
         say(address)

@@ -15,13 +15,22 @@ from show1.cli.flags import Precision
 from show1.errors import MissingDependencyError, OutputError
 from show1.files import user_path
 
+DATABASE = "SHOW1_DATABASE"
+"""Environment variable with the URL of the database: unlike an option, it hides a password from `ps`."""
+
 Data = Annotated[
-    str, typer.Option(metavar="DIR", help="Folder for jobs and videos; on several machines one that all of them share.")
+    str,
+    typer.Option(
+        metavar="DIR",
+        envvar="SHOW1_DATA",
+        help="Folder for jobs and videos; on several machines one that all of them share.",
+    ),
 ]
 Database = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
+        envvar=DATABASE,
         help="Database: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. By default one in --data.",
     ),
 ]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,16 +61,17 @@ def answer(app: FastAPI, opened: socket.socket) -> None:
 
 
 @contextmanager
-def watched_worker(words: Sequence[str], *, grace: float) -> Iterator[None]:
+def watched_worker(words: Sequence[str], variables: Mapping[str, str], *, grace: float) -> Iterator[None]:
     """Runs a worker inside the block; one that ends before is started again.
 
     Args:
         words: What follows `show1 worker`.
+        variables: Variables of its environment, such as those that hold a password.
         grace: Seconds that its stage has to finish at the end.
     """
     stop = threading.Event()
     command = [sys.executable, "-m", "show1", "worker", *words]
-    environment = {**os.environ, PARENT: str(os.getpid())}
+    environment = {**os.environ, **variables, PARENT: str(os.getpid())}
     running: list[subprocess.Popen[Any]] = []
 
     def watch() -> None:
