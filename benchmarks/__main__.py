@@ -8,6 +8,7 @@ BENCHMARKS = {
     "cost": "parameters, operations and bytes of the published networks, counted on any machine",
     "memory": "what each part takes of memory, and what the plan makes of a budget",
     "network": "choices in the pixel UNet that are about speed",
+    "speed": "the networks as the published run computes them, against ours",
     "start": "from the command to the file, split into imports, loading, stages and writing",
 }
 """Modules of this package, and what they measure."""
