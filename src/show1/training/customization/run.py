@@ -91,7 +91,7 @@ def customize(
     steps_done = config.steps - step_of(checkpoint)
     if steps_done > 0:
         write_json(config.folder / REPORT, {"steps": steps_done, **cost.to_dict()})
-        logger.info("%d steps took %.1f s, peak memory %.2f GB", steps_done, cost.seconds, cost.peak_memory / 1e9)
+        logger.debug("%d steps took %.1f s, peak memory %.2f GB", steps_done, cost.seconds, cost.peak_memory / 1e9)
     else:
         logger.warning("%s has all its %d steps already; nothing more was learned", config.folder, config.steps)
     data = made.read_bytes()
