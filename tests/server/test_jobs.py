@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -219,11 +221,43 @@ def test_a_worker_that_is_stopped_gives_its_job_back(jobs: Jobs, pipe: Show1Pipe
     assert not list(jobs.folder.workers.iterdir())
 
 
+def taken(jobs: Jobs, job_id: str, worker: str = "w") -> None:
+    """Lets a worker that does not exist have a job."""
+    with closing(sqlite3.connect(jobs.folder.path / "jobs.sqlite")) as database, database:
+        how = (worker, job_id)
+        database.execute("UPDATE workflow_status SET status='PENDING', executor_id=? WHERE workflow_uuid=?", how)
+
+
 def test_a_job_that_ends_its_workers_is_given_up(jobs: Jobs, pipe: Show1Pipeline) -> None:
     job_id = jobs.submit(draft(pipe))
-    assert [jobs.queue.take_over(job_id) for _ in range(5)] == [True, True, True, True, False]
+
+    def dies() -> bool:
+        taken(jobs, job_id)
+        return jobs.queue.take_over(job_id, "w")
+
+    assert [dies() for _ in range(4)] == [True] * 4
+    jobs.queue.forgive(job_id)  # it has finished a stage
+    assert [dies() for _ in range(5)] == [True] * 4 + [False]
     job = jobs.get(job_id)
     assert job.status == "failed" and job.error is not None and job.error.code == "worker_lost"
+
+
+def test_a_job_that_was_cancelled_or_taken_is_not_put_back(
+    jobs: Jobs, pipe: Show1Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = jobs.submit(draft(pipe))
+    taken(jobs, job_id, "another")
+    jobs.queue.put_back(job_id, "w")
+    assert jobs.queue.take_over(job_id, "w")
+    assert jobs.get(job_id).worker == "another"
+    before = jobs.get(job_id)
+    jobs.queue.cancel(job_id)
+    jobs.queue.put_back(job_id, "another")
+    assert jobs.get(job_id).status == "cancelled"
+    monkeypatch.setattr(jobs.queue, "get", lambda _: before)  # it is cancelled between look and leap
+    jobs.queue.put_back(job_id, "another")
+    monkeypatch.undo()
+    assert jobs.get(job_id).status == "cancelled"
 
 
 @pytest.mark.slow

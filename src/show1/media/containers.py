@@ -231,7 +231,7 @@ def _packets(path: Path, container: Any) -> Iterator[Any]:
         raise MediaError(f"cannot read {path}: it is damaged; get a fresh copy") from error
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _length_of_packets(path: Path, _size: int, _changed: int, fps: float) -> float | None:
     """Seconds from the first picture to the end of the last; None if there is none."""
     with opened(path) as container:

@@ -4,8 +4,8 @@ Whoever asks for jobs or looks at them uses this; only `worker.py` runs them.
 """
 
 import datetime
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +21,9 @@ VERSION = "show1-jobs-1"
 SERIALIZER = DBOSPortableJSONSerializer()
 """JSON, so that nothing in the database can make a program run, as a pickle could."""
 LOST = "lost"
-"""Attribute of a workflow: how many workers ended while they computed it."""
+"""Attribute of a workflow: how many workers have ended while they computed it since it last finished a stage."""
+STOPPED = "stopped"
+"""Attribute of a workflow: whether a client has cancelled it, so that nobody puts it back into the queue."""
 MAX_LOST = 5
 """Number of these after which a job is given up."""
 
@@ -95,8 +97,12 @@ class JobQueue:
 
     def get(self, job_id: str) -> Job | None:
         """How a job stands; None if there is none of that name."""
-        found = self._client.list_workflows(workflow_ids=[job_id], name=WORKFLOW)
-        return _job(found[0]) if found else None
+        return next(iter(self.get_all([job_id])), None)
+
+    def get_all(self, job_ids: Iterable[str]) -> list[Job]:
+        """How several jobs stand, in one query; those that do not exist are left out."""
+        wanted = list(job_ids)
+        return [_job(row) for row in self._client.list_workflows(workflow_ids=wanted, name=WORKFLOW)] if wanted else []
 
     def page(
         self, *, owner: str | None = None, after: str | None = None, limit: int = 20, newest_first: bool = True
@@ -149,17 +155,21 @@ class JobQueue:
 
     def cancel(self, job_id: str) -> None:
         """Stops a job: one that waits at once, one that runs at its next step. One that has ended stays as it is."""
+        self._client.update_workflow_attributes(job_id, {STOPPED: True}, merge=True)
         self._client.cancel_workflow(job_id)
 
     def delete(self, job_id: str) -> None:
         """Forgets a job."""
         self._client.delete_workflow(job_id)
 
-    def put_back(self, job_id: str) -> None:
-        """Puts a job that runs back into the queue."""
+    def put_back(self, job_id: str, worker: str) -> None:
+        """Puts a job that a worker runs back into the queue; one that another worker has by now stays as it is."""
         job = self.get(job_id)
-        if job is not None and job.status == "in_progress" and job.spec is not None:
-            self._client.resume_workflow(job_id, queue_name=queue_name(job.spec.model))
+        if job is None or job.worker != worker or job.spec is None:
+            return
+        self._client.resume_workflow(job_id, queue_name=queue_name(job.spec.model))
+        if self._attributes(job_id).get(STOPPED):  # it was cancelled meanwhile, and is no longer
+            self._client.cancel_workflow(job_id)
 
     def running(self, worker: str | None = None) -> list[Job]:
         """The jobs that run, of one worker or of all."""
@@ -168,20 +178,35 @@ class JobQueue:
         )
         return [_job(row) for row in rows]
 
-    def take_over(self, job_id: str) -> bool:
-        """Puts a job whose worker is dead back into the queue, unless it has cost too many workers their life.
+    def take_over(self, job_id: str, worker: str) -> bool:
+        """Puts a job whose worker is dead back into the queue, unless one stage has cost too many workers their life.
+
+        Args:
+            job_id: The job; one that the worker no longer has stays as it is.
+            worker: The dead worker.
 
         Returns:
-            Whether it is in the queue again.
+            Whether it is not given up.
         """
-        (row,) = self._client.list_workflows(workflow_ids=[job_id], load_output=False)
-        lost = int((row.attributes or {}).get(LOST, 0)) + 1
-        self._client.update_workflow_attributes(job_id, {**(row.attributes or {}), LOST: lost})
+        job = self.get(job_id)
+        if job is None or job.worker != worker:
+            return True
+        lost = int(self._attributes(job_id).get(LOST, 0)) + 1
+        self._client.update_workflow_attributes(job_id, {LOST: lost}, merge=True)
         if lost >= MAX_LOST:
             self._client.cancel_workflow(job_id)
             return False
-        self.put_back(job_id)
+        self.put_back(job_id, worker)
         return True
+
+    def forgive(self, job_id: str) -> None:
+        """Forgets the workers that a job has cost: it has finished a stage since."""
+        if self._attributes(job_id).get(LOST):
+            self._client.update_workflow_attributes(job_id, {LOST: 0}, merge=True)
+
+    def _attributes(self, job_id: str) -> dict[str, Any]:
+        rows = self._client.list_workflows(workflow_ids=[job_id], load_input=False, load_output=False)
+        return (rows[0].attributes or {}) if rows else {}
 
     @property
     def _queue(self) -> str | None:
@@ -237,13 +262,21 @@ def _job(row: Any) -> Job:
         owner=row.authenticated_user or None,
         priority=row.priority or 0,
         worker=row.executor_id if row.status == "PENDING" else None,
-        spec=_spec(json.dumps(inputs[0])) if inputs else None,
+        spec=_spec(_Input(row.workflow_id, inputs[0])) if inputs else None,
         stages=tuple(output.get("stages", ())),
         error=error,
     )
 
 
-@lru_cache(maxsize=2000)
-def _spec(text: str) -> JobSpec:
+@dataclass(frozen=True)
+class _Input:
+    """What the database holds of a job's request, which never changes."""
+
+    job_id: str
+    values: Any = field(compare=False)
+
+
+@lru_cache(maxsize=300)
+def _spec(read: _Input) -> JobSpec:
     """What is asked for; clients ask for the state of the same jobs again and again."""
-    return JobSpec.model_validate_json(text)
+    return JobSpec.model_validate(read.values)

@@ -128,6 +128,7 @@ class Worker:
                     record = run_stage(
                         self._pipe, folder, spec.parsed, stage, done=done, dtype=self._dtype, stopped=lost
                     )
+                    self._forgive(job_id)
                 except Cancelled as error:
                     raise DBOSWorkflowCancelledError(str(error)) from error
                 except Exception as error:
@@ -137,6 +138,13 @@ class Worker:
                 return record
         threading.Event().wait()  # the process ends, and the job is in the queue again
         raise AssertionError("the process has ended")
+
+    def _forgive(self, job_id: str) -> None:
+        """Notes that a job has finished a stage: what ended other workers before is over."""
+        try:
+            self._queue.forgive(job_id)
+        except Exception as error:
+            logger.warning("the database cannot be reached: %s", reason_of(error))
 
     def _is_lost(self, job_id: str) -> bool:
         """Whether a job is no longer this worker's: cancelled, forgotten, or taken over while the database was away."""
@@ -156,7 +164,7 @@ class Worker:
             for worker in sorted(name for name in others if name is not None):
                 with self._locks.freed(worker) as dead:
                     for job in self._queue.running(worker) if dead else ():
-                        kept = self._queue.take_over(job.id)
+                        kept = self._queue.take_over(job.id, worker)
                         logger.warning(
                             "%s of the dead worker %s %s", job.id, worker, "goes on" if kept else "is given up"
                         )
@@ -184,7 +192,7 @@ class Worker:
             self._one_at_a_time.acquire(timeout=grace)
             time.sleep(0.1)  # the result of the stage is being recorded
             for job in self._queue.running(self.name):
-                self._queue.put_back(job.id)
+                self._queue.put_back(job.id, self.name)
             self._locks.close()
             (self._data.workers / f"{self.name}.json").unlink(missing_ok=True)
         except KeyboardInterrupt:
