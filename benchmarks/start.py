@@ -31,7 +31,7 @@ try:
     lean_imports()
 except ImportError:
     pass
-from show1.generation.pipeline import Show1Pipeline
+from show1 import Show1Pipeline
 import diffusers, transformers
 diffusers.AutoencoderKL, diffusers.UNet3DConditionModel, transformers.T5EncoderModel
 print(sum(os.times()[:2]))
