@@ -64,6 +64,20 @@ def test_a_perfect_network_finds_the_clean_sample_from_any_level(name, level):
     assert (x - clean).abs().max() < 0.15  # what these schedules end at is no quite clean sample
 
 
+@pytest.mark.parametrize("name", ["dpmsolver++", "unipc"])
+def test_no_step_is_made_twice(name):
+    """A step of no length, from a timestep to itself, made every number of the video infinite."""
+    scheduler = build_scheduler(LATENT, name, prediction_type="v_prediction")
+    for steps in range(10, 51, 5):
+        for hundredths in range(5, 90):
+            set_timesteps(scheduler, steps, level=hundredths / 100)
+            assert bool((scheduler.timesteps.diff() < 0).all()) and bool((scheduler.sigmas.diff() < 0).all())
+    x = torch.ones(1, 4, 2, 2)
+    for t in set_timesteps(scheduler, 50, level=0.86):
+        x = scheduler.step(torch.zeros_like(x), t, x, return_dict=False)[0]
+    assert bool(x.isfinite().all())
+
+
 def test_a_schedule_without_sigmas_goes_down_by_its_stride():
     scheduler = CogVideoXDPMScheduler(timestep_spacing="trailing", rescale_betas_zero_snr=True)
     scheduler.set_timesteps(20)

@@ -59,22 +59,25 @@ def begin_at_level(scheduler: SchedulerMixin, level: float) -> None:
         scheduler.timesteps = steps.to(scheduler.timesteps)
         return
     flow, upside_down = is_flow(scheduler), bool(scheduler.config.get("invert_sigmas"))
-    timesteps, known = scheduler.timesteps, sigmas[: len(scheduler.timesteps)].double()
-    levels = (1 - known if upside_down else known) if flow else known / (1 + known)
-    begun = int((levels > level + _SAME).sum())
-    if begun < len(levels) and float((levels[begun] - level).abs()) <= _SAME:
-        scheduler.timesteps, scheduler.sigmas = timesteps[begun:], sigmas[begun:]
-    else:
-        if flow:
-            sigma = min(level, _HIGHEST)
-            sigma = 1 - sigma if upside_down else sigma
-            first = sigma * scheduler.config.num_train_timesteps
-        else:
-            first = level_timestep(scheduler, level)
-            a = float(scheduler.alphas_cumprod[int(first)].clamp(min=1e-12))
-            sigma = ((1 - a) / a) ** 0.5
-        scheduler.timesteps = torch.cat([timesteps.new_tensor([first]), timesteps[begun:]])
-        scheduler.sigmas = torch.cat([sigmas.new_tensor([sigma]), sigmas[begun:]])
+    timesteps = scheduler.timesteps
+    if flow:
+        known = sigmas[: len(timesteps)].double()
+        levels = 1 - known if upside_down else known
+        begun = int((levels > level + _SAME).sum())
+        on_grid = begun < len(levels) and float((levels[begun] - level).abs()) <= _SAME
+        sigma = min(level, _HIGHEST)
+        sigma = 1 - sigma if upside_down else sigma
+        first = sigma * scheduler.config.num_train_timesteps
+    else:  # whole timesteps are compared: a step of no length would divide by zero
+        first = level_timestep(scheduler, level)
+        begun = int((timesteps > first).sum())
+        on_grid = begun < len(timesteps) and int(timesteps[begun]) == first
+        a = float(scheduler.alphas_cumprod[first].clamp(min=1e-12))
+        sigma = ((1 - a) / a) ** 0.5
+    scheduler.timesteps, scheduler.sigmas = timesteps[begun:], sigmas[begun:]
+    if not on_grid:
+        scheduler.timesteps = torch.cat([timesteps.new_tensor([first]), scheduler.timesteps])
+        scheduler.sigmas = torch.cat([sigmas.new_tensor([sigma]), scheduler.sigmas])
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)
 
