@@ -39,17 +39,19 @@ FAMILIES = {
 }
 
 
-def make(name: str) -> DiffusersExpert:
+def make(name: str, dtype: torch.dtype = torch.float32) -> DiffusersExpert:
     family, parts = FAMILIES[name]
     needed = inspect.signature(family().pipeline_class.__init__).parameters
     absent = {key: None for key, p in needed.items() if p.default is p.empty and key != "self"}
     pipe = family().build({**absent, **parts()}, {})
     pipe.set_progress_bar_config(disable=True)
+    for component, network in pipe.components.items():
+        if isinstance(network, torch.nn.Module) and component not in family.float32:
+            network.to(dtype)
 
     def load(weights: str) -> object:
         if weights == "fp8":
-            fp8 = torch.float8_e4m3fn
-            pipe.transformer.enable_layerwise_casting(storage_dtype=fp8, compute_dtype=torch.float32)
+            pipe.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
         return pipe
 
     return DiffusersExpert(load, family())
@@ -129,6 +131,22 @@ def test_cogvideox_agrees_with_diffusers_own_video_to_video(monkeypatch, guidanc
     ours = run(expert, video, [5], settings)[0].permute(1, 2, 3, 0) / 2 + 0.5
     assert theirs.shape == (9, 16, 16, 3) and theirs.std() > 0.01
     np.testing.assert_allclose(ours.clamp(0, 1).numpy(), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("weights", ["plain", "fp8"])
+def test_every_family_works_in_bfloat16(name, weights):
+    expert = make(name, torch.bfloat16)
+    text = embeddings(1, family=expert.family)
+    half = replace(
+        text,
+        prompt_embeds=text.prompt_embeds.bfloat16(),
+        negative_prompt_embeds=text.negative_prompt_embeds.bfloat16(),
+        extra={key: states if key.endswith("mask") else states.bfloat16() for key, states in text.extra.items()},
+    )
+    settings = replace(SETTINGS, num_inference_steps=2, weights=weights)
+    out = expert(clip(), half, seeds=IndependentSeeds([0]), settings=settings)
+    assert out.shape == (1, 3, 9, 16, 16) and out.dtype == torch.float32 and bool(out.isfinite().all())
 
 
 @pytest.mark.parametrize("frames", [1, 8, 29, 30, 57])

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from show1.experts.family import ExpertFamily
+from show1.experts.family import ExpertFamily, Texts
 
 
 class CogVideoX(ExpertFamily):
@@ -24,6 +24,10 @@ class CogVideoX(ExpertFamily):
         latents = super().encode(pipe, video).transpose(1, 2)
         lacking = -latents.shape[1] % (pipe.transformer.config.patch_size_t or 1)
         return torch.cat([latents[:, :1].expand(-1, lacking, -1, -1, -1), latents], dim=1)
+
+    def denoise(self, pipe: Any, latents: Tensor, text: Texts, **options: Any) -> Tensor:
+        """Runs the pipeline on (B, f, C, h, w) in the precision of the text, to which it casts nothing itself."""
+        return super().denoise(pipe, latents.to(text["prompt_embeds"].dtype), text, **options)
 
     def decode(self, pipe: Any, latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Decodes (B, f, C, h, w) to a video (B, 3, F, H, W); leaves out what 1.5 has in front."""
