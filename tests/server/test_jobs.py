@@ -19,7 +19,7 @@ from show1.server.jobs import DataFolder, Job, JobSpec, new_id
 from show1.server.progress import read_progress
 from show1.server.queue import JobQueue
 from tests.full_disk import largest_file
-from tests.server.processes import POSTGRES, Process, postgres, serve, wait_for, worker
+from tests.server.processes import POSTGRES, Process, free_port, postgres, serve, wait_for, worker
 
 
 class Jobs:
@@ -79,9 +79,12 @@ def test_a_job_is_computed_stage_by_stage(jobs: Jobs, whole: GenerationRequest, 
     job_id = jobs.submit(whole, owner="ann", priority=5)
     assert jobs.get(job_id).status == "queued"
     assert [job.id for job in jobs.queue.active()] == [job_id]
-    with worker(jobs.folder.path) as process:
+    port = free_port()
+    with worker(jobs.folder.path, "--metrics", str(port)) as process:
         job = jobs.ended(job_id)
+        numbers = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
         assert process.terminate() == 0
+    assert all(f'show1_stage_seconds_count{{stage="{stage}"}} 1.0' in numbers for stage in whole.stages)
     assert (job.status, job.owner, job.priority, job.error) == ("completed", "ann", 5, None)
     assert [record["stage"] for record in job.stages] == list(whole.stages)
     assert all(record["seconds"] > 0 and len(record["sha256"]) == 64 for record in job.stages)

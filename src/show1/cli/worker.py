@@ -21,6 +21,10 @@ def worker(
     look: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look for jobs of workers that died.")
     ] = 5.0,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST:]PORT", help="Let Prometheus read the numbers of the stages there, at /metrics."),
+    ] = None,
     log: Log = "text",
 ) -> None:
     """Compute the jobs of a queue, one after another, until it is stopped.
@@ -39,6 +43,10 @@ def worker(
 
     folder = DataFolder(data_folder(data))
     with logged(log):
+        if metrics is not None:
+            from show1.server.metrics import serve_metrics
+
+            serve_metrics(metrics)
         pipe = load_pipeline(parse_model(model), quiet=True, memory=memory, device=device, dtype=dtype)
         from show1.server.worker import Worker
 

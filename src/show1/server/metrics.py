@@ -1,4 +1,4 @@
-"""What Prometheus may read: of the server, and (from workers of the same command) of the stages."""
+"""What Prometheus may read: of the server and of the worker that it started, or of a worker that serves its own."""
 
 import os
 from typing import Any
@@ -12,8 +12,10 @@ from prometheus_client import (
     Histogram,
     generate_latest,
     multiprocess,
+    start_http_server,
 )
 
+from show1.errors import InputError
 from show1.server.service import Service
 
 STAGE_SECONDS = Histogram(
@@ -26,7 +28,7 @@ STAGE_MEMORY = Gauge(
     "show1_stage_peak_memory_bytes",
     "Peak memory of the stage that was computed last.",
     ["stage"],
-    multiprocess_mode="max",
+    multiprocess_mode="mostrecent",
 )
 JOBS_FAILED = Counter("show1_jobs_failed_total", "Jobs that failed, by kind of failure.", ["code"])
 REQUESTS = Histogram(
@@ -44,6 +46,24 @@ def observe_stage(record: dict[str, Any]) -> None:
     elif record["seconds"] is not None:
         STAGE_SECONDS.labels(record["stage"]).observe(record["seconds"])
         STAGE_MEMORY.labels(record["stage"]).set(record["peak_memory_bytes"] or 0)
+
+
+def serve_metrics(address: str) -> None:
+    """Lets Prometheus read the numbers of this process's stages.
+
+    Args:
+        address: `PORT` of this machine only, or `HOST:PORT`.
+
+    Raises:
+        InputError: It is none, or is taken.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise InputError(f"--metrics must be PORT or HOST:PORT, such as 9000 or 0.0.0.0:9000, got {address!r}")
+    try:
+        start_http_server(int(port), host.strip("[]") or "127.0.0.1")
+    except OSError as error:
+        raise InputError(f"--metrics {address} cannot be used: {error.strerror or error}; choose another") from error
 
 
 class Metrics:

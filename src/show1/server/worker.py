@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from dbos import DBOS
-from dbos._error import DBOSWorkflowCancelledError
+from dbos import error as dbos_error
 
 from show1.config import StageName
 from show1.errors import Cancelled, OutputError, reason_of
@@ -130,7 +130,7 @@ class Worker:
                     )
                     self._forgive(job_id)
                 except Cancelled as error:
-                    raise DBOSWorkflowCancelledError(str(error)) from error
+                    raise dbos_error.DBOSWorkflowCancelledError(str(error)) from error
                 except Exception as error:
                     logger.exception("%s failed in %s", job_id, stage)
                     record = {"error": describe_error(error, self._data.path)}
@@ -166,7 +166,7 @@ class Worker:
                     for job in self._queue.running(worker) if dead else ():
                         kept = self._queue.take_over(job.id, worker)
                         logger.warning(
-                            "%s of the dead worker %s %s", job.id, worker, "goes on" if kept else "is given up"
+                            "%s of the dead worker %s %s", job.id, worker, "resumes" if kept else "is given up"
                         )
         except Exception as error:
             logger.warning("the queue cannot be looked at: %s", reason_of(error))
@@ -188,6 +188,9 @@ class Worker:
         """Lets the running stage finish, puts the job back and ends the process, whatever its threads still do."""
         logger.info("stopping: the running stage has %g seconds, then its job goes back into the queue", grace)
         self._leaving.set()
+        # It asks for no more jobs at once, and waits longer than this process lives for those that it has.
+        last: dict[str, Any] = {"workflow_completion_timeout_sec": round(grace) + 60}
+        threading.Thread(target=DBOS.destroy, kwargs=last, daemon=True).start()
         try:
             self._one_at_a_time.acquire(timeout=grace)
             time.sleep(0.1)  # the result of the stage is being recorded
