@@ -71,24 +71,25 @@ def wan_transformer(seed: int = 1) -> WanTransformer3DModel:
     )
 
 
-def cogvideox_parts(text_length: int = 16) -> dict[str, Any]:
-    """The networks and the scheduler of a tiny CogVideoX-2b."""
+def cogvideox_parts(text_length: int = 16, **changes: Any) -> dict[str, Any]:
+    """The networks and the scheduler of a tiny CogVideoX-2b, or of another version by changes of its network."""
     torch.manual_seed(0)
-    transformer = CogVideoXTransformer3DModel(
-        num_attention_heads=4,
-        attention_head_dim=8,
-        in_channels=4,
-        out_channels=4,
-        time_embed_dim=2,
-        text_embed_dim=T5_WIDTH,
-        num_layers=1,
-        sample_width=16,
-        sample_height=16,
-        sample_frames=9,
-        patch_size=2,
-        temporal_compression_ratio=4,
-        max_text_seq_length=text_length,
-    )
+    sizes: dict[str, Any] = {
+        "num_attention_heads": 4,
+        "attention_head_dim": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "time_embed_dim": 2,
+        "text_embed_dim": T5_WIDTH,
+        "num_layers": 1,
+        "sample_width": 16,
+        "sample_height": 16,
+        "sample_frames": 9,
+        "patch_size": 2,
+        "temporal_compression_ratio": 4,
+        "max_text_seq_length": text_length,
+    }
+    transformer = CogVideoXTransformer3DModel(**{**sizes, **changes})
     torch.manual_seed(0)
     vae = AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * 4,
@@ -108,6 +109,11 @@ def cogvideox_parts(text_length: int = 16) -> dict[str, Any]:
         clip_sample=False,
     )
     return {"vae": vae, "transformer": transformer, "scheduler": scheduler}
+
+
+def cogvideox_15_parts() -> dict[str, Any]:
+    """The networks and the scheduler of a tiny CogVideoX 1.5, whose tokens span 2 latent frames."""
+    return cogvideox_parts(patch_size_t=2, use_rotary_positional_embeddings=True, attention_head_dim=16)
 
 
 def ltx_parts() -> dict[str, Any]:

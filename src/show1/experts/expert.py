@@ -141,9 +141,11 @@ class DiffusersExpert:
         axis, window = self.family.frame_axis, settings.window
         if window is None or axis is None or window >= frames:
             return nullcontext()
+        patch = getattr(self.pipe.transformer.config, "patch_size_t", None) or 1  # latent frames of a token
         ratio = (frames - 1) / max(1, latents.shape[axis] - 1)
-        seen, shared = (max(1, int((length - 1) / ratio) + 1) for length in (window, settings.overlap))
-        return windowed(self.pipe.transformer, window=seen, overlap=min(shared, seen - 1), axis=axis)
+        most, least = (int((length - 1) / ratio) + 1 for length in (window, max(1, settings.overlap)))
+        seen, shared = max(2, most // patch) * patch, -(-least // patch) * patch
+        return windowed(self.pipe.transformer, window=seen, overlap=min(shared, seen - patch), axis=axis)
 
 
 def load_expert(

@@ -69,12 +69,12 @@ class LTX(ExpertFamily):
     def decode(self, pipe: Any, latents: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Decodes (B, C, f, h, w), with a little noise where the decoder removes it, to a video (B, 3, F, H, W)."""
         vae, timestep = pipe.vae, None
+        raw = self.denormalized(pipe, latents.float())
         if vae.config.timestep_conditioning:
-            noise = randn(latents.shape, generators).to(latents)
-            latents = (1 - self.decode_noise_scale) * latents + self.decode_noise_scale * noise
-            timestep = torch.full((1,), self.decode_timestep, device=latents.device, dtype=vae.dtype)
-        raw = self.denormalized(pipe, latents.float()).to(vae.dtype)
-        return torch.cat([vae.decode(one[None], timestep, return_dict=False)[0].float() for one in raw])
+            noise = randn(raw.shape, generators).to(raw)
+            raw = (1 - self.decode_noise_scale) * raw + self.decode_noise_scale * noise
+            timestep = torch.full((1,), self.decode_timestep, device=raw.device, dtype=vae.dtype)
+        return torch.cat([vae.decode(one[None], timestep, return_dict=False)[0].float() for one in raw.to(vae.dtype)])
 
 
 class LTX2(LTX):
