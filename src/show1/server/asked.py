@@ -259,14 +259,20 @@ def continued(
     return request
 
 
-def check_prompt_length(prompt: str, limits: ServerLimits) -> None:
+def check_prompt_length(prompt: str, limits: ServerLimits, what: str = "prompt") -> None:
     """Makes sure that a prompt is not too long for the server.
+
+    Args:
+        prompt: The prompt.
+        limits: What the server allows.
+        what: Its name in the message.
 
     Raises:
         BadRequest: It is.
     """
     if len(prompt) > limits.max_prompt:
-        raise BadRequest(f"the prompt has {len(prompt)} characters, and {limits.max_prompt} are the most", "prompt")
+        most = limits.max_prompt
+        raise BadRequest(f"the {what.replace('_', ' ')} has {len(prompt)} characters, and {most} are the most", what)
 
 
 def check_work(request: GenerationRequest, limits: ServerLimits, frames: int | None = None) -> None:
@@ -280,6 +286,8 @@ def check_work(request: GenerationRequest, limits: ServerLimits, frames: int | N
     Raises:
         BadRequest: It asks for too much.
     """
+    for stage in STAGES:
+        check_prompt_length(getattr(request.settings, stage).negative_prompt, limits, "negative_prompt")
     for stage in request.stages:
         steps = getattr(request.settings, stage).num_inference_steps
         if steps > limits.max_steps:

@@ -3,15 +3,18 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
+from show1.server.access import Access, Refused
 from show1.server.jobs import Job
 from show1.server.keys import Key
-from show1.server.service import Busy, NotFound, Service
+from show1.server.service import Busy, Service
 from show1.server.views import video_object
 
 SECONDS_BETWEEN_LOOKS = 0.3
@@ -25,67 +28,84 @@ SECONDS_TO_WAIT = 3600.0
 class Streams:
     """The streams of a server."""
 
-    def __init__(self, service: Service) -> None:
-        """Takes the service."""
-        self._service = service
-        self._open = 0
+    def __init__(self, service: Service, access: Access) -> None:
+        """Takes the service, and who may use it."""
+        self._service, self._access = service, access
+        self._open: Counter[str] = Counter()
 
-    def open(self, names: Sequence[str], key: Key) -> AsyncIterator[str]:
-        """The events of some videos: `video` with the video object whenever it changes, `deleted` when it is gone.
+    @contextmanager
+    def seat(self, client: str) -> Iterator[None]:
+        """Counts a stream, or a request that waits, of a client as long as the block lasts.
 
-        The stream ends when all have ended.
+        It is called by the event loop only, so that no two clients can take the last seat.
 
         Raises:
-            Busy: Too many streams are open.
+            Busy: Too many are open.
         """
-        if self._open >= self._service.limits.max_streams:
+        limits = self._service.limits
+        if self._open.total() >= limits.max_streams or self._open[client] >= limits.max_streams_per_key:
             raise Busy("too many streams of events are open; ask for GET /v1/videos/{id} instead")
-        return self._events(names, key)
+        self._open[client] += 1
+        try:
+            yield
+        finally:
+            self._open[client] -= 1
+            self._open += Counter()  # forgets clients that have none
 
     async def wait(self, name: str, key: Key, request: Request) -> Job:
         """The job when it has ended.
 
         Raises:
             Busy: It took too long.
+            Refused: The key has been removed.
         """
         end = time.monotonic() + SECONDS_TO_WAIT
         while time.monotonic() < end and not await request.is_disconnected():
-            job = await run_in_threadpool(self._service.get, name, key)
+            job = await run_in_threadpool(self._job, name, key)
             if job.status not in ("queued", "in_progress"):
                 return job
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
         raise Busy(f"the video takes longer; ask for it with GET /v1/videos/{name}")
 
-    async def _events(self, names: Sequence[str], key: Key) -> AsyncIterator[str]:
-        self._open += 1
+    async def events(self, names: Sequence[str], key: Key) -> AsyncIterator[str]:
+        """The events of some videos: `video` with the video object whenever it changes, `deleted` when it is gone.
+
+        The stream ends when all have ended, or when the key is removed.
+        """
         known: dict[str, str] = {}
         watched, spoke = list(names), time.monotonic()
-        try:
-            yield "retry: 2000\n\n"
-            while watched:
-                for name in list(watched):
-                    event, values, ended = await run_in_threadpool(self._look, name, key)
-                    text = json.dumps(values)
-                    if known.get(name) != text:
-                        known[name], spoke = text, time.monotonic()
-                        yield f"event: {event}\ndata: {text}\n\n"
-                    if ended:
-                        watched.remove(name)
-                if time.monotonic() - spoke > SECONDS_BETWEEN_SIGNS:
-                    spoke = time.monotonic()
-                    yield ": still there\n\n"
-                await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
-            yield "event: end\ndata: {}\n\n"
-        finally:
-            self._open -= 1
+        yield "retry: 2000\n\n"
+        while watched:
+            seen = await run_in_threadpool(self._look, watched, key)
+            if seen is None:
+                return
+            for name, (event, values, ended) in seen.items():
+                text = json.dumps(values)
+                if known.get(name) != text:
+                    known[name], spoke = text, time.monotonic()
+                    yield f"event: {event}\ndata: {text}\n\n"
+                if ended:
+                    watched.remove(name)
+            if time.monotonic() - spoke > SECONDS_BETWEEN_SIGNS:
+                spoke = time.monotonic()
+                yield ": still there\n\n"
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+        yield "event: end\ndata: {}\n\n"
 
-    def _look(self, name: str, key: Key) -> tuple[str, dict[str, Any], bool]:
-        """An event's name and values, and whether it is the last one of its video."""
-        try:
-            job = self._service.get(name, key)
-        except NotFound:
-            return "deleted", {"id": name}, True
-        folder = self._service.data.job(name)
+    def _job(self, name: str, key: Key) -> Job:
+        if not self._access.is_valid(key):
+            raise Refused(401, "this API key has been removed", "invalid_api_key")
+        return self._service.get(name, key)
+
+    def _look(self, names: Sequence[str], key: Key) -> dict[str, tuple[str, dict[str, Any], bool]] | None:
+        """Of each video, an event's name and values, and whether it is the last one; None: the key was removed."""
+        if not self._access.is_valid(key):
+            return None
+        jobs = self._service.get_all(names, key)
+        return {name: self._event(jobs[name]) if name in jobs else ("deleted", {"id": name}, True) for name in names}
+
+    def _event(self, job: Job) -> tuple[str, dict[str, Any], bool]:
+        folder = self._service.data.job(job.id)
         values = video_object(job, folder, self._service.place(job))
         pictures = {}
         for draft in range(values["count"]) if job.status == "in_progress" else ():

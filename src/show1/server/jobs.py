@@ -117,7 +117,7 @@ class DataFolder:
         Raises:
             ValueError: The name is not one that `new_id` makes.
         """
-        if _ID.fullmatch(job_id) is None:
+        if not is_id(job_id):
             raise ValueError(f"no job is called {job_id[:60]!r}")
         return JobFolder(self.path / "jobs" / job_id)
 
@@ -174,6 +174,11 @@ class JobFolder:
     def preview(self, draft: int) -> Path:
         """The moving picture of a draft (from 0) that is being denoised."""
         return self.path / f"preview-{draft + 1}.webp"
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is a name that `new_id` may have made."""
+    return _ID.fullmatch(text) is not None
 
 
 def new_id() -> str:

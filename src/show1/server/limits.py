@@ -30,10 +30,14 @@ class ServerLimits(Options):
     """Size of a request with a file, in MB."""
     max_clip_frames: int = 257
     """Frames of an uploaded clip that are read."""
+    max_clip_megapixels: int = 64
+    """Pixels of all frames of an uploaded clip, in millions."""
     max_per_minute: int = 600
     """Jobs that one API key, or one address without keys, may ask for in a minute."""
     max_streams: int = 200
-    """Streams of events that may be open at once."""
+    """Streams of events, and requests that wait for their video, that may be open at once."""
+    max_streams_per_key: int = 50
+    """Those of one API key, or of one address without keys."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,9 +3,11 @@
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -25,6 +27,9 @@ from show1.server.progress import read_progress
 from show1.server.service import NotFound, Service, stage_or_last
 from show1.server.views import finished_stages, video_object
 from show1.stage_table import STAGE_TABLE
+
+CLIPS = CapacityLimiter(1)
+"""Threads that decode clips."""
 
 Variant = Literal["video", "thumbnail", "spritesheet"]
 Draft = Annotated[int, Query(ge=1, le=4096, description="Which draft, from 1.")]
@@ -64,7 +69,7 @@ def _add_jobs(router: APIRouter, service: Service, access: Access) -> None:
         """Asks for a video, or for several drafts of it."""
         async with _body(request) as (body, clip):
             asked = body.read(Creation)
-            job = await run_in_threadpool(service.create, asked, key, clip, client=_client(request))
+            job = await _created(service, asked, key, clip, _client(request))
         return await run_in_threadpool(view, job)
 
     @router.get("/v1/videos")
@@ -164,39 +169,49 @@ def _add_files(router: APIRouter, service: Service, access: Access) -> None:
 
 def _add_streams(router: APIRouter, service: Service, access: Access) -> None:
     """Events while videos are made."""
-    streams = Streams(service)
+    streams = Streams(service, access)
+
+    async def seated(request: Request, key: Annotated[Key, Depends(access.key)]) -> AsyncIterator[Key]:
+        with streams.seat(key.name or _client(request)):  # until the answer has been sent
+            yield key
 
     def answer(names: list[str], key: Key) -> Response:
         for name in names:
             service.get(name, key)
         return StreamingResponse(
-            streams.open(names, key), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+            streams.events(names, key), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
 
     @router.get("/v1/events", response_class=StreamingResponse)
     def stream_events(
-        key: Annotated[Key, Depends(access.key)], ids: Annotated[str, Query(min_length=1, max_length=5000)]
+        key: Annotated[Key, Depends(seated)], ids: Annotated[str, Query(min_length=1, max_length=5000)]
     ) -> Response:
         """Events of several videos (`ids`, with commas between them): `video` whenever one changes."""
         return answer(list(dict.fromkeys(ids.split(",")))[:100], key)
 
     @router.get("/v1/videos/{video_id}/events", response_class=StreamingResponse)
-    def stream_video_events(video_id: str, key: Annotated[Key, Depends(access.key)]) -> Response:
+    def stream_video_events(video_id: str, key: Annotated[Key, Depends(seated)]) -> Response:
         """Events of one video."""
         return answer([video_id], key)
 
     @router.post("/v1/videos/sync", openapi_extra=body_schema("application/json", model=Creation))
-    async def create_video_and_wait(request: Request, key: Annotated[Key, Depends(access.key)]) -> Response:
+    async def create_video_and_wait(request: Request, key: Annotated[Key, Depends(seated)]) -> Response:
         """Makes a video and answers with the file."""
         async with _body(request) as (body, clip):
             asked = body.read(Creation)
-            job = await run_in_threadpool(service.create, asked, key, clip, client=_client(request))
+            job = await _created(service, asked, key, clip, _client(request))
         ended = await streams.wait(job.id, key, request)
         if ended.status != "completed":
             message = "the video was cancelled" if ended.error is None else ended.error.message
             raise InputError(f"{message} ({job.id})")
         _, folder = await run_in_threadpool(service.folder, job.id, key)
         return _file(folder.video(asked_last(ended), 0), "video/mp4", name=job.id)
+
+
+async def _created(service: Service, asked: Creation, key: Key, clip: Path | None, client: str) -> Job:
+    """A new job. Clips are decoded one after another: each may need much memory."""
+    limiter = None if clip is None else CLIPS
+    return await to_thread.run_sync(partial(service.create, asked, key, clip, client=client), limiter=limiter)
 
 
 def asked_last(job: Job) -> StageName:

@@ -5,16 +5,18 @@ import shutil
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
 
 from show1.config import StageName
 from show1.errors import RunError
 from show1.files import read_json_object, write_tensors
 from show1.generation.inputs import video_tensor
+from show1.generation.manifest import INPUT_FILE
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.request import GenerationRequest
 from show1.generation.run import Run
@@ -29,7 +31,7 @@ from show1.server.asked import (
     continued,
     to_request,
 )
-from show1.server.jobs import DataFolder, Job, JobFolder, JobSpec, new_id
+from show1.server.jobs import DataFolder, Job, JobFolder, JobSpec, is_id, new_id
 from show1.server.keys import Key
 from show1.server.limits import ServerLimits
 from show1.server.queue import JobQueue
@@ -83,7 +85,7 @@ class Service:
         """
         self.pipe, self.data, self.queue, self.model, self.limits = pipe, data, queue, model, limits
         self._policy = policy
-        self._asking = threading.Lock()
+        self._asking, self._submitting = threading.Lock(), threading.Lock()
         self._asked: dict[str, deque[float]] = defaultdict(deque)
         self._snapshot: tuple[float, list[Job]] = (0.0, [])
         self._seconds: tuple[float, float | None] = (0.0, None)
@@ -136,13 +138,13 @@ class Service:
         request = continued(asked, begun, finished, self.pipe)
         if set(request.stages) <= set(finished):
             raise Conflict("all its stages are finished; download it, or ask for a later stage in `until`")
+        check_work(request, self.limits, _clip_frames(folder) if request.needs_video else None)
         new = new_id()
         if run is not None and finished:
             run.pick(asked.draft - 1, directory=self.data.job(new).run, request=request)
         elif request.needs_video:
             self.data.job(new).path.mkdir(parents=True)
             shutil.copyfile(folder.input, self.data.job(new).input)
-        check_work(request, self.limits)
         changes = {"request": request.to_dict(), "kind": "continue", "source": job_id, "draft": asked.draft - 1}
         spec = JobSpec.model_validate({**source.spec.model_dump(), **changes})
         return self._submit(new, spec, key)
@@ -177,14 +179,15 @@ class Service:
         Raises:
             NotFound: There is none of that name, or it belongs to another key.
         """
-        try:
-            self.data.job(job_id)
-        except ValueError as error:
-            raise NotFound from error
-        job = self.queue.get(job_id)
-        if job is None or (key.name and job.owner != key.name):
+        job = self.get_all([job_id], key).get(job_id)
+        if job is None:
             raise NotFound
         return job
+
+    def get_all(self, job_ids: Iterable[str], key: Key) -> dict[str, Job]:
+        """How several jobs stand, by their names; those that a key may not see are left out."""
+        found = self.queue.get_all(filter(is_id, job_ids))
+        return {job.id: job for job in found if not key.name or job.owner == key.name}
 
     def folder(self, job_id: str, key: Key) -> tuple[Job, JobFolder]:
         """A job and its files.
@@ -267,8 +270,10 @@ class Service:
         return self._seconds[1]
 
     def _submit(self, job_id: str, spec: JobSpec, key: Key) -> Job:
-        self.queue.submit(job_id, spec, owner=key.name or None, priority=key.priority)
-        self._snapshot = (0.0, [])
+        with self._submitting:  # so that requests at the same time do not pass a limit together
+            self._check_queue(key, self.queue.active())
+            self.queue.submit(job_id, spec, owner=key.name or None, priority=key.priority)
+            self._snapshot = (0.0, [])
         job = self.queue.get(job_id)
         assert job is not None, "it has just been added"
         return job
@@ -301,7 +306,10 @@ class Service:
             asked.append(now)
             for name in [name for name, times in self._asked.items() if times and now - times[-1] > 60]:
                 del self._asked[name]
-        active = self.queue.active()
+        self._check_queue(key, self.active())
+
+    def _check_queue(self, key: Key, active: list[Job]) -> None:
+        """Makes sure that there is room for one more job."""
         if len(active) >= self.limits.max_queue:
             raise Busy(f"the queue is full: {len(active)} videos wait or are made; try again in a minute")
         most = self.limits.max_jobs_per_key if key.max_jobs is None else key.max_jobs
@@ -312,13 +320,21 @@ class Service:
         """Reads an upload within the limits of the server."""
         facts = read_facts(clip)
         frames = min(facts.num_frames or 1, self.limits.max_clip_frames)
-        if frames * facts.height * facts.width > self.limits.max_megapixels * 1e6:
+        if frames * facts.height * facts.width > self.limits.max_clip_megapixels * 1e6:
             raise BadRequest(
                 f"the clip has {facts.num_frames} frames of {facts.width}x{facts.height}, which is too much; make it "
                 "smaller or shorter",
                 "input_reference",
             )
         return Video.load(clip, max_frames=self.limits.max_clip_frames)
+
+
+def _clip_frames(folder: JobFolder) -> int:
+    """Frames of the clip that a job began with, of which only the file's header is read."""
+    for file in (folder.input, folder.run / INPUT_FILE):
+        with contextlib.suppress(OSError, SafetensorError), safe_open(file, framework="pt") as opened:
+            return int(opened.get_slice("video").get_shape()[2])
+    raise Conflict("the clip that this video began with is gone, or damaged; upload it again as a new video")
 
 
 def stage_or_last(job: Job, stage: StageName | None, done: list[StageName]) -> StageName:
