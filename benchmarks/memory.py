@@ -3,8 +3,9 @@
     python -m benchmarks.memory                    # counts, at the published sizes, on any machine in a minute
     python -m benchmarks.memory --measure          # compares counted and measured peaks at half width, on the CPU
 
-Counts come from traces of the networks on the meta device. What is measured are the tensors that are alive while a part
-is loaded and called on the CPU; kernels' own workspaces are in neither.
+Counts come from traces of the networks on the meta device. What is measured is the process's own memory (Linux:
+RssAnon, without the pages of mapped files) while a network is loaded and called once, sampled every few milliseconds; it
+has the kernels' workspaces, which the counts have not.
 """
 
 import argparse
@@ -12,9 +13,10 @@ import datetime
 import functools
 import platform
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -26,8 +28,8 @@ from show1.checkpoints.loading import build_empty, load_network
 from show1.checkpoints.locate import Part
 from show1.config import PUBLISHED, STAGES, CascadeSettings
 from show1.errors import InputError
+from show1.runtime import empty_cache
 from show1.runtime.plan import Need, choose_ways
-from show1.runtime.tracing import LiveTensors
 from show1.stage_table import STAGE_TABLE
 from show1.stages.needs import stage_need, text_need
 from show1.training.presets import preset
@@ -90,14 +92,39 @@ def _planned(needs: dict[str, Need], budget: float) -> str:
 
 
 def measured_peak(part: Part, stage: str, call: Callable[[Any], object], *, streamed: bool) -> int:
-    """The tensors that are alive at the peak while a network is loaded and called."""
+    """Bytes that the process takes at the peak while a network is loaded and called, beside what it took before."""
     kind = STAGE_TABLE[stage].unet.kind
-    with LiveTensors() as tensors, torch.no_grad():
+    empty_cache(torch.device("cpu"))
+    with _Sampler() as sampler, torch.no_grad():
         unet = load_network(
             NETWORK_CLASSES[kind], part.path / "unet", dtype=torch.float32, device="cpu", streamed=streamed
         )
         call(unet)
-    return tensors.peak
+    return sampler.peak - sampler.before
+
+
+class _Sampler:
+    """Samples the process's memory from another thread."""
+
+    def __enter__(self) -> Self:
+        self.before = self.peak = self._now()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.003):
+            self.peak = max(self.peak, self._now())
+
+    @staticmethod
+    def _now() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 
 
 def network_call(need_rows: int, stage: str, settings: CascadeSettings, unet: Any) -> object:
