@@ -3,9 +3,9 @@
     python -m benchmarks.memory                    # counts, at the published sizes, on any machine in a minute
     python -m benchmarks.memory --measure          # compares counted and measured peaks at half width, on the CPU
 
-Counts come from traces of the networks on the meta device. What is measured is the process's own memory (Linux:
-RssAnon, without the pages of mapped files) while a network is loaded and called once, sampled every few milliseconds; it
-has the kernels' workspaces, which the counts have not.
+Counts come from traces of the networks on the meta device. What is measured is the process's own memory (Linux: RssAnon,
+without the pages of mapped files) while a network is loaded and called once, sampled every few milliseconds. It includes
+the kernels' workspaces, which the counts do not.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from show1.stage_table import STAGE_TABLE
 from show1.stages.needs import stage_need, text_need
 from show1.training.presets import preset
 
-BUDGETS = (10.0, 6.0, 5.0, 4.0, 2.5, 2.0)
+BUDGETS = (10.0, 5.0, 2.5)
 """In GB."""
 FRAMES = {"keyframes": 8, "interpolation": 29, "super_resolution": 29, "translation": 29}
 
@@ -76,7 +76,8 @@ def counted_needs(parts: dict[str, Part], settings: CascadeSettings, dtype: torc
 
 
 def report_plans(needs: dict[str, Need]) -> None:
-    print("| part | weights, GB | activations of a row, GB | " + " | ".join(f"{b:g} GB" for b in BUDGETS) + " |")
+    budgets = " | ".join(f"within {budget:g} GB" for budget in BUDGETS)
+    print(f"| part | weights, GB | activations per row, GB | {budgets} |")
     print("|---|---:|---:|" + "---|" * len(BUDGETS))
     for name, need in needs.items():
         cells = [_planned({name: need}, budget) for budget in BUDGETS]
