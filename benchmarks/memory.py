@@ -98,7 +98,7 @@ def measured_peak(part: Part, stage: str, call: Callable[[Any], object], *, stre
     empty_cache(torch.device("cpu"))
     with _Sampler() as sampler, torch.no_grad():
         unet = load_network(
-            NETWORK_CLASSES[kind], part.path / "unet", dtype=torch.float32, device="cpu", streamed=streamed
+            NETWORK_CLASSES[kind], part.path / "unet", dtype=torch.bfloat16, device="cpu", streamed=streamed
         )
         call(unet)
     return sampler.peak - sampler.before
@@ -135,15 +135,16 @@ def network_call(need_rows: int, stage: str, settings: CascadeSettings, unet: An
     _, frames = row.largest_call(FRAMES[stage], settings)
     if row.unet.kind == "latent_unet":
         height, width = height // 8, width // 8
-    labels = {"class_labels": torch.zeros(need_rows)} if unet.config.get("class_embed_type") else {}
-    text = torch.zeros(need_rows, 77, text_width(unet.config) or 1024)
-    sample = torch.zeros(need_rows, unet.config.in_channels, frames, height, width)
+    make = functools.partial(torch.zeros, dtype=unet.dtype)
+    labels = {"class_labels": make(need_rows)} if unet.config.get("class_embed_type") else {}
+    text = make(need_rows, 77, text_width(unet.config) or 1024)
+    sample = make(need_rows, unet.config.in_channels, frames, height, width)
     return unet(sample, torch.zeros(()), encoder_hidden_states=text, return_dict=False, **labels)
 
 
 def compare(folder: Path, stages: tuple[str, ...]) -> None:
     settings, parts = PUBLISHED, published_configs(folder, divisor=2)
-    needs = counted_needs(parts, settings, torch.float32)
+    needs = counted_needs(parts, settings, torch.bfloat16)
     print("| stage | rows of a call | weights | counted, GB | measured, GB | counted / measured |")
     print("|---|---:|---|---:|---:|---:|")
     for stage in stages:
@@ -153,11 +154,10 @@ def compare(folder: Path, stages: tuple[str, ...]) -> None:
         for parameter in network.parameters():
             parameter.data.normal_(0, 0.02)
         network.save_pretrained(component)
-        weights = sum(p.nbytes for p in network.parameters())
-        largest = max(sum(p.nbytes for p in m.parameters(recurse=False)) for m in network.modules())
+        weights = sum(2 * p.numel() for p in network.parameters())
         del network
         for rows, streamed in ((2, False), (1, False), (2, True), (1, True)):
-            counted = (largest if streamed else weights) + rows * needs[stage].row
+            counted = (2 * needs[stage].largest_layer if streamed else weights) + rows * needs[stage].row
             call = functools.partial(network_call, rows, stage, settings)
             peak = measured_peak(parts[stage], stage, call, streamed=streamed)
             where = "read layer by layer" if streamed else "in memory"
