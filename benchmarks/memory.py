@@ -3,9 +3,9 @@
     python -m benchmarks.memory                    # counts, at the published sizes, on any machine in a minute
     python -m benchmarks.memory --measure          # compares counted and measured peaks at half width, on the CPU
 
-Counts come from traces of the networks on the meta device. What is measured is the process's own memory (Linux: RssAnon,
-without the pages of mapped files) while a network is loaded and called once, sampled every few milliseconds. It includes
-the kernels' workspaces, which the counts do not.
+Counts come from traces of the networks on the meta device. What is measured is the process's own memory (RssAnon of
+Linux, without the pages of mapped files) while a network is loaded and called once, sampled every few milliseconds. It
+includes the kernels' workspaces, which the counts do not.
 """
 
 import argparse
