@@ -9,6 +9,7 @@ includes the kernels' workspaces, which the counts do not.
 """
 
 import argparse
+import dataclasses
 import datetime
 import functools
 import platform
@@ -28,8 +29,8 @@ from show1.checkpoints.loading import build_empty, load_network
 from show1.checkpoints.locate import Part
 from show1.config import PUBLISHED, STAGES, CascadeSettings
 from show1.errors import InputError
-from show1.runtime import empty_cache
-from show1.runtime.plan import Need, choose_ways
+from show1.runtime import empty_cache, give_back_what_is_freed
+from show1.runtime.plan import Need, choose_ways, ways
 from show1.stage_table import STAGE_TABLE
 from show1.stages.needs import stage_need, text_need
 from show1.training.presets import preset
@@ -143,10 +144,10 @@ def network_call(need_rows: int, stage: str, settings: CascadeSettings, unet: An
 
 
 def compare(folder: Path, stages: tuple[str, ...]) -> None:
+    give_back_what_is_freed()
     settings, parts = PUBLISHED, published_configs(folder, divisor=2)
     needs = counted_needs(parts, settings, torch.bfloat16)
-    print("| stage | rows of a call | weights | counted, GB | measured, GB | counted / measured |")
-    print("|---|---:|---|---:|---:|---:|")
+    print("| stage | counted | measured | counted / measured |\n|---|---|---:|---:|")
     for stage in stages:
         component = parts[stage].path / "unet"
         network: Any = build_empty(NETWORK_CLASSES[STAGE_TABLE[stage].unet.kind], component)
@@ -154,17 +155,14 @@ def compare(folder: Path, stages: tuple[str, ...]) -> None:
         for parameter in network.parameters():
             parameter.data.normal_(0, 0.02)
         network.save_pretrained(component)
-        weights = sum(2 * p.numel() for p in network.parameters())
+        alone = dataclasses.replace(needs[stage], samples=1, guided=True, other=0)
+        if STAGE_TABLE[stage].unet.kind == "latent_unet":  # the autoencoder is not loaded here
+            alone = dataclasses.replace(alone, weights=sum(p.nbytes // 2 for p in network.parameters()))
         del network
-        for rows, streamed in ((2, False), (1, False), (2, True), (1, True)):
-            counted = (2 * needs[stage].largest_layer if streamed else weights) + rows * needs[stage].row
-            call = functools.partial(network_call, rows, stage, settings)
-            peak = measured_peak(parts[stage], stage, call, streamed=streamed)
-            where = "read layer by layer" if streamed else "in memory"
-            print(
-                f"| {stage} | {rows} | {where} | {counted / 1e9:.2f} | {peak / 1e9:.2f} | {counted / peak:.3f} |",
-                flush=True,
-            )
+        for way in ways(alone):
+            call = functools.partial(network_call, 1 if way.split_guidance else 2, stage, settings)
+            peak = measured_peak(parts[stage], stage, call, streamed=way.streamed)
+            print(f"| {stage} | {way} | {peak / 1e9:.2f} GB | {way.peak / peak:.2f} |", flush=True)
 
 
 def main() -> None:

@@ -58,6 +58,21 @@ def test_what_is_no_size(text: object) -> None:
         parse_size(text)
 
 
+def test_living_tensors_are_counted_once_each() -> None:
+    known = torch.zeros(500)
+    with LiveTensors([known]) as tensors:
+        a = torch.zeros(1000)
+        b = a.view(10, 100)[:5] + 1
+        assert (tensors.live, tensors.peak) == (6000, 6000)
+        known.mul_(2)
+        del a
+        assert tensors.live == 2000
+        c = b + 1
+        del b
+    assert (tensors.live, tensors.peak) == (2000, 6000)
+    assert c.nbytes == 2000
+
+
 @pytest.mark.parametrize("config", [SIMPLE, DIFFUSION], ids=["simple", "diffusion"])
 def test_the_peak_is_counted_as_it_is_measured(config: dict[str, object]) -> None:
     model = build(config)

@@ -225,7 +225,9 @@ def _in_format_2(known: Manifest) -> Manifest:
     if known.format == 2:
         return known
     stages = {
-        stage: record.model_copy(update={"request_sha256": known.request.stage_sha256(stage)})
+        stage: record
+        if record.request_sha256 is not None
+        else record.model_copy(update={"request_sha256": known.request.stage_sha256(stage)})
         for stage, record in known.stages.items()
         if known.request is not None
     }

@@ -14,7 +14,7 @@ from show1.checkpoints.locate import Cascade
 from show1.config import StageName, StageSettings
 from show1.errors import OutOfMemory
 from show1.generation.request import GenerationRequest
-from show1.runtime import Cost, taken_memory
+from show1.runtime import Cost, give_back_what_is_freed, taken_memory
 from show1.runtime.plan import Need, Way, choose_ways, ways
 from show1.stage_table import STAGE_TABLE
 from show1.stages.needs import stage_need, text_need
@@ -43,16 +43,27 @@ class Planner:
         self._ways: dict[str, Way] = {}
 
     def plan(
-        self, request: GenerationRequest, frames: int | None, *, dtype: torch.dtype, device: torch.device
+        self,
+        request: GenerationRequest,
+        frames: int | None,
+        done: Collection[StageName],
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> dict[str, Way]:
         """Chooses the ways for a request, which hold until the next call; see `CascadeModel.plan`."""
         self._ways = {}
         if self.budget is not None:
-            needs = self.needs(request, frames, dtype=dtype)
+            if device.type == "cpu":
+                give_back_what_is_freed()
+            stages = [stage for stage in request.stages if stage not in done]
+            needs = self.needs(request, frames, stages, dtype=dtype)
             self._ways = choose_ways(needs, self.budget, taken=taken_memory(device))
         return dict(self._ways)
 
-    def needs(self, request: GenerationRequest, frames: int | None, *, dtype: torch.dtype) -> dict[str, Need]:
+    def needs(
+        self, request: GenerationRequest, frames: int | None, stages: Collection[StageName], *, dtype: torch.dtype
+    ) -> dict[str, Need]:
         """What the text encoders and the stages of a request take; found in seconds, without weights.
 
         Experts of other families are left out: their pipelines are diffusers' own.
@@ -60,10 +71,11 @@ class Planner:
         Args:
             request: What is asked for.
             frames: Frames of the video that it begins with, if it begins with one.
+            stages: Those of the request that matter.
             dtype: Precision of the networks.
         """
         shapes, prompts, found = request.shapes(frames), len(request.prompts), {}
-        stages = [stage for stage in request.stages if self._cascade.parts[stage].expert is None]
+        stages = [stage for stage in stages if self._cascade.parts[stage].expert is None]
         for stage in stages:
             text, limit = self._cascade.parts[stage].text, STAGE_TABLE[stage].prompt("", request.settings)[1]
             assert text is not None, "a resolved cascade gives every stage a text encoder"
@@ -124,7 +136,6 @@ class Planner:
                     yield cost
                 done = True
             except OutOfMemory as error:
-                free()
                 needs = find_needs()
                 known = [name for name in names if name in needs]
                 less = {name: way for name in known if (way := self._less(name, needs[name])) is not None}
@@ -134,7 +145,9 @@ class Planner:
                 how = "; ".join(str(way) for way in less.values())
                 logger.warning("%s: computed again with less memory (%s)", str(error).partition(";")[0], how)
 
+        yield attempt()
         while not done:
+            free()  # here no error holds tensors of the attempt any more
             yield attempt()
 
     def _less(self, name: str, need: Need) -> Way | None:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -204,14 +204,17 @@ class CascadeModel:
             request: What is asked for.
             frames: Frames of the video that it begins with, if it begins with one.
         """
-        return self._planner.needs(request, frames, dtype=self.dtype)
+        return self._planner.needs(request, frames, request.stages, dtype=self.dtype)
 
-    def plan(self, request: GenerationRequest, frames: int | None = None) -> dict[str, Way]:
+    def plan(
+        self, request: GenerationRequest, frames: int | None = None, *, done: Collection[StageName] = ()
+    ) -> dict[str, Way]:
         """How a request's parts would be computed within the memory budget, one part in memory at a time.
 
         Args:
             request: What is asked for.
             frames: Frames of the video that it begins with, if it begins with one.
+            done: Stages that are finished.
 
         Returns:
             By text encoder and stage; nothing without a budget.
@@ -219,7 +222,7 @@ class CascadeModel:
         Raises:
             InputError: The budget is not enough.
         """
-        return self._planner.plan(request, frames, dtype=self.dtype, device=self.device)
+        return self._planner.plan(request, frames, done, dtype=self.dtype, device=self.device)
 
     def free(self) -> None:
         """Drops all networks from memory; the next call reads them again."""

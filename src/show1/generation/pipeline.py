@@ -190,9 +190,9 @@ class Show1Pipeline(CascadeModel):
         current = check_call(request, run, video, prompt_embeds, output_type, callbacks)
         calls = callbacks or Callbacks()
         frames = None if current is None else current.shape[2]
-        self.plan(request, frames)
         with nullcontext() if run is None else opened_run(run) as folder:
             done = () if folder is None else self._begin(request, folder, current).finished_stages
+            self.plan(request, frames, done=done)
             texts = dict(prompt_embeds or self._encode(request, done, folder, calls))
             for stage, following in zip(request.stages, (*request.stages[1:], None), strict=True):
                 if stage in done:

@@ -13,6 +13,7 @@ from show1.runtime.placement import (
     empty_cache,
     explained_memory,
     free_memory,
+    give_back_what_is_freed,
 )
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "empty_cache",
     "explained_memory",
     "free_memory",
+    "give_back_what_is_freed",
     "measure",
     "taken_memory",
 ]
