@@ -21,6 +21,7 @@ STAGES = ("keyframes", "interpolation", "super_resolution", "translation")
 def budgeted(published: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Show1Pipeline]:
     """Makes pipelines whose budget is for networks alone, not for the process."""
     monkeypatch.setattr("show1.generation.memory.taken_memory", lambda _: 0)
+    monkeypatch.setattr("show1.generation.memory.CPU_SCRATCH", 0)
 
     def make(memory: Any, **options: Any) -> Show1Pipeline:
         return Show1Pipeline.from_pretrained(

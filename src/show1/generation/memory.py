@@ -21,6 +21,8 @@ from show1.stages.needs import stage_need, text_need
 
 logger = logging.getLogger(__name__)
 
+CPU_SCRATCH = 300_000_000
+"""Bytes for what a plan does not count on a CPU: workspaces of kernels, and layers between file and memory."""
 _TOKENS = 77
 """Tokens of a prompt where the settings set no limit."""
 
@@ -54,11 +56,13 @@ class Planner:
         """Chooses the ways for a request, which hold until the next call; see `CascadeModel.plan`."""
         self._ways = {}
         if self.budget is not None:
+            taken = taken_memory(device)
             if device.type == "cpu":
                 give_back_what_is_freed()
+                taken += CPU_SCRATCH
             stages = [stage for stage in request.stages if stage not in done]
             needs = self.needs(request, frames, stages, dtype=dtype)
-            self._ways = choose_ways(needs, self.budget, taken=taken_memory(device))
+            self._ways = choose_ways(needs, self.budget, taken=taken)
         return dict(self._ways)
 
     def needs(

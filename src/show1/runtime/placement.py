@@ -150,7 +150,7 @@ class Residency(Generic[T]):
 
 
 def give_back_what_is_freed() -> None:
-    """Lets glibc return freed memory to the system at once, which keeps a process small and makes it a little slower."""
+    """Lets glibc return freed memory to the system at once: the process stays small, and gets a little slower."""
     with contextlib.suppress(OSError, AttributeError):
         for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
             ctypes.CDLL(None).mallopt(option, 2**20)
