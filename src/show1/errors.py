@@ -10,6 +10,7 @@
     ├── CheckpointError                  a file of a checkpoint is missing, partial, corrupt or of the wrong shape
     ├── MediaError                       a video or image file cannot be read
     ├── RunError                         a run folder is damaged, or belongs to other settings
+    │   └── RunInUseError                another process writes it
     ├── MissingDependencyError (ImportError)  an optional package is not installed
     └── Cancelled                        the caller asked the generation to stop
 
@@ -47,6 +48,10 @@ class MediaError(Show1Error):
 
 class RunError(Show1Error):
     """A run folder is damaged, or belongs to a run with other settings."""
+
+
+class RunInUseError(RunError):
+    """Another process writes the run folder."""
 
 
 class MissingDependencyError(Show1Error, ImportError):

@@ -163,6 +163,26 @@ def test_two_workers_on_postgresql(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not POSTGRES, reason="no PostgreSQL is installed (apt-get install postgresql)")
+def test_workers_keep_their_jobs_when_postgresql_is_started_again(data: Path, pipe: Show1Pipeline) -> None:
+    with postgres() as server:
+        jobs = Jobs(data, server.url)
+        with worker(data, "--database", server.url), worker(data, "--database", server.url):
+            ids = [jobs.submit(draft(pipe, steps=900)) for _ in range(2)]
+            wait_for(lambda: all(jobs.computes(job_id, "keyframes") for job_id in ids))
+            time.sleep(2)
+            owners = [jobs.get(job_id).worker for job_id in ids]
+            server.stop()
+            time.sleep(1.5)
+            server.start()
+            time.sleep(6)  # many looks
+            assert [jobs.get(job_id).worker for job_id in ids] == owners
+            assert [jobs.queue._attributes(job_id) for job_id in ids] == [{}, {}]
+            assert len(set(owners)) == 2
+        jobs.queue.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not POSTGRES, reason="no PostgreSQL is installed (apt-get install postgresql)")
 def test_what_compose_starts(data: Path) -> None:
     """PostgreSQL, a server without a worker, and a worker, as deploy/compose.yaml has them."""
     with postgres() as database:

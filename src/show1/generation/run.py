@@ -25,7 +25,7 @@ from torch import Tensor
 
 from show1.adapters.record import AdapterRecord
 from show1.config import STAGES, StageName
-from show1.errors import OutputError, RunError
+from show1.errors import OutputError, RunError, RunInUseError
 from show1.files import check_no_links, sha256, user_path, write_json, write_tensors
 from show1.generation.manifest import (
     INPUT_FILE,
@@ -114,14 +114,15 @@ class Run:
         A finished run on a disk that cannot be written is only read, and needs no lock.
 
         Raises:
-            RunError: Another process is writing this run, a file in it is a link, or the manifest is damaged.
+            RunInUseError: Another process is writing this run.
+            RunError: A file in it is a link, or the manifest is damaged.
             OutputError: The folder cannot be written, and the run is not finished.
         """
         check_no_links(self.path)
         try:
             self._lock.acquire()
         except Timeout as error:
-            raise RunError(f"{self.path} is being written by another process; wait for it, or stop it") from error
+            raise RunInUseError(f"{self.path} is being written by another process; wait for it, or stop it") from error
         except OSError as error:
             if not self.finished:
                 raise OutputError(

@@ -13,8 +13,17 @@ import torch
 from safetensors.torch import load_file
 
 from show1.config import StageName
-from show1.errors import Cancelled, CheckpointError, InputError, MediaError, OutputError, RunError, Show1Error
-from show1.files import write_atomically
+from show1.errors import (
+    Cancelled,
+    CheckpointError,
+    InputError,
+    MediaError,
+    OutputError,
+    RunError,
+    RunInUseError,
+    Show1Error,
+)
+from show1.files import sha256, write_atomically
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
@@ -28,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_QUESTIONS = 0.5
 """Whether a job is to stop is asked at most this often, after a step."""
-SECONDS_FOR_LOCK = 60.0
-"""How long a run that another process still writes is waited for."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -96,7 +103,7 @@ def run_stage(
 
 
 def use_adapters(pipe: Show1Pipeline, folder: Path, wanted: Mapping[str, float]) -> None:
-    """Loads the adapters of a job, and no others.
+    """Loads the adapters of a job, and no others; one whose file has changed is loaded again.
 
     Args:
         pipe: The model.
@@ -107,10 +114,12 @@ def use_adapters(pipe: Show1Pipeline, folder: Path, wanted: Mapping[str, float])
         InputError: One is no longer there.
         CheckpointError: One is damaged, or was made for another model.
     """
-    if {a.record.name: a.record.weight for a in pipe.adapters} != dict(wanted):
+    files = {name: folder / f"{name}.safetensors" for name in wanted}
+    asked = {name: (weight, sha256(files[name]) if files[name].is_file() else None) for name, weight in wanted.items()}
+    if {a.record.name: (a.record.weight, a.record.sha256) for a in pipe.adapters} != asked:
         pipe.adapters.unload()
         for name, weight in wanted.items():
-            pipe.adapters.load(folder / f"{name}.safetensors", name, weight)
+            pipe.adapters.load(files[name], name, weight)
 
 
 def write_files(folder: JobFolder, stage: StageName, videos: Sequence[Video]) -> None:
@@ -160,17 +169,14 @@ def _begin(pipe: Show1Pipeline, run: Run, request: GenerationRequest, folder: Jo
 @contextmanager
 def _locked(run: Run, stopped: Callable[[], bool]) -> Iterator[Run]:
     """Holds a run's lock; waits while a worker that has lost its job still writes."""
-    end = time.monotonic() + SECONDS_FOR_LOCK
     while True:
         try:
             run.__enter__()
             break
-        except RunError as error:
-            if "another process" not in str(error) or time.monotonic() > end:
-                raise
+        except RunInUseError as error:
             if stopped():
                 raise Cancelled("the job was cancelled while it waited") from error
-            time.sleep(0.5)
+            time.sleep(SECONDS_BETWEEN_QUESTIONS)
     try:
         yield run
     finally:

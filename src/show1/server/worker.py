@@ -34,6 +34,8 @@ SECONDS_BETWEEN_LOOKS = 5.0
 """How often a worker looks for jobs of dead ones, and says that it lives."""
 SECONDS_UNTIL_FORGOTTEN = 86400.0
 """Files of workers that have said nothing for so long are removed."""
+LOOKS_TO_SETTLE = 3
+"""For so many looks after a PostgreSQL was away, nobody counts as dead: all workers take their locks again."""
 SECONDS_BETWEEN_POLLS = 0.2
 """How often it asks for a new job."""
 
@@ -63,7 +65,7 @@ class Worker:
         self._pipe, self._data, self._model, self._database = pipe, data, model, database
         self._look_seconds, self._dtype = look_seconds, pipe.dtype
         self._queue = JobQueue(database, model=model)
-        self._locks = open_locks(database, data.workers, self.name)
+        self._locks = open_locks(database, data.workers, self.name, LOOKS_TO_SETTLE * look_seconds)
         self._one_at_a_time = threading.Lock()
         self._leaving = threading.Event()
         self._began = time.time()
