@@ -28,6 +28,9 @@ print("real class:", issubclass(T5EncoderModel, PreTrainedModel))
 from diffusers.loaders import lora_base, single_file_utils
 net = T5EncoderModel(T5EncoderModel.config_class(vocab_size=4, d_model=4, d_ff=4, d_kv=2, num_heads=2, num_layers=1))
 print("stand-in:", isinstance(net, lora_base.PreTrainedModel) and not isinstance(1, lora_base.PreTrainedModel))
+print("stand-in's subclass:", issubclass(T5EncoderModel, lora_base.PreTrainedModel))
+import transformers.utils
+print("extras:", transformers.utils.is_scipy_available() and transformers.utils.is_torch_distributed_available())
 print("stand-in asks:", single_file_utils.AutoImageProcessor.from_pretrained.__name__ == "from_pretrained")
 from peft import LoraConfig
 from diffusers.utils import is_peft_available
@@ -39,7 +42,7 @@ def test_what_is_left_out_is_imported_when_it_is_asked_for():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.split("\n")[:-1]
-    assert len(lines) == 8 and all(line.endswith(": True") for line in lines), done.stdout
+    assert len(lines) == 10 and all(line.endswith(": True") for line in lines), done.stdout
 
 
 def test_a_process_that_has_diffusers_already_is_left_alone():
@@ -48,3 +51,11 @@ def test_a_process_that_has_diffusers_already_is_left_alone():
         "print(n == len(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "True\n"
+
+
+def test_another_version_is_imported_as_it_is():
+    program = (
+        "import sys; from show1.cli import lean; lean._TESTED['diffusers'] = '0.1.'; lean.lean_imports(); "
+        "print('diffusers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"

@@ -1,10 +1,12 @@
 """A quick start: what diffusers and transformers import for features that no command uses is left for later.
 
 Both import all of their models, peft, scipy and torch's compiler, whatever is asked of them: half of the seconds before
-a command begins. Nothing is taken away: what is left out is imported when somebody asks for it.
+a command begins. Only the embedded model is started this way: it needs neither pipelines of diffusers nor their LoRA
+loaders, which peft is left out of. Other versions of the two packages than the tested ones are imported as they are.
 """
 
 import importlib
+import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,10 @@ from typing import Any
 
 _MODELS = ("diffusers.models.transformers", "diffusers.models.autoencoders", "diffusers.models.unets")
 """Packages whose `__init__` imports every model of their kind."""
+
+
+_TESTED = {"diffusers": "0.42.", "transformers": "5.23."}
+"""Versions whose imports are known."""
 
 
 class _Deferred(ModuleType):
@@ -29,7 +35,8 @@ class _Deferred(ModuleType):
 
 def lean_imports() -> None:
     """Imports torch and the parts of diffusers and transformers that all stages stand on, and defers the rest."""
-    if "diffusers" not in sys.modules:
+    known = all(importlib.metadata.version(name).startswith(version) for name, version in _TESTED.items())
+    if known and "diffusers" not in sys.modules:
         with _without_compiler():
             _import_parts()
 
@@ -40,19 +47,26 @@ def _import_parts() -> None:
 
     for name in ("scipy", "scipy.stats", "scipy.integrate", *_MODELS):
         _defer(name)
-    # text encoders need neither the losses of object detection nor the splitting of a model over machines
-    for name in ("is_scipy_available", "is_torch_distributed_available"):
-        for module in (transformers.utils, transformers.utils.import_utils):
-            setattr(module, name, _no)
-    with _without_peft(), _stand_ins(transformers, "PreTrainedModel", "AutoImageProcessor"):
-        import diffusers.hooks
-        import diffusers.loaders.lora_base
-        import diffusers.loaders.single_file_model  # noqa: F401
-    from transformers import CLIPTextModel, T5EncoderModel  # noqa: F401
+    with _without_extras(transformers.utils, transformers.utils.import_utils):
+        with _without_peft(), _stand_ins(transformers, "PreTrainedModel", "AutoImageProcessor"):
+            import diffusers.hooks
+            import diffusers.loaders.lora_base
+            import diffusers.loaders.single_file_model  # noqa: F401
+        from transformers import CLIPTextModel, T5EncoderModel  # noqa: F401
 
 
-def _no() -> bool:
-    return False
+@contextmanager
+def _without_extras(*modules: ModuleType) -> Iterator[None]:
+    """Text encoders need neither the losses of object detection nor the splitting of a model over machines."""
+    names = ("is_scipy_available", "is_torch_distributed_available")
+    known = {(module, name): getattr(module, name) for module in modules for name in names}
+    for module, name in known:
+        setattr(module, name, lambda: False)
+    try:
+        yield
+    finally:
+        for (module, name), function in known.items():
+            setattr(module, name, function)
 
 
 def _defer(name: str) -> None:
@@ -115,6 +129,9 @@ class _Kind(type):
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return any(kind.__name__ == cls.__name__ for kind in type(instance).__mro__)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return any(kind.__name__ == cls.__name__ for kind in subclass.__mro__)
 
     def __getattr__(cls, name: str) -> Any:
         return getattr(getattr(importlib.import_module("transformers"), cls.__name__), name)

@@ -28,7 +28,8 @@ def load_pipeline(model: str | dict[str, str], *, quiet: bool, **options: Any) -
     if quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with starting(quiet=quiet):
-        lean_imports()
+        if model == "mini":
+            lean_imports()
         from show1.generation.pipeline import Show1Pipeline
     return Show1Pipeline.from_pretrained(model, **options)
 
