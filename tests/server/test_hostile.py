@@ -231,3 +231,21 @@ def test_a_stream_of_a_video_that_is_gone_ends(app: Any) -> None:
     assert client.get(f"/v1/events?ids={made['id']},nothing").status_code == 404
     assert client.delete(f"/v1/videos/{made['id']}").json()["deleted"]
     wait_for(lambda: client.get(f"/v1/videos/{made['id']}").status_code == 404, 5)
+
+
+def test_a_job_that_cannot_be_read_is_left_out_and_can_be_deleted(app: Any) -> None:
+    from show1.server.jobs import DataFolder, JobSpec, new_id
+    from show1.server.queue import JobQueue
+
+    client, odd = testclient.TestClient(app, base_url="http://127.0.0.1"), new_id()
+    queue = JobQueue(DataFolder(app.state.path).database, model="mini")
+    queue.submit(odd, JobSpec.model_construct(request={"of": "another version"}, model="mini"))
+    queue.close()
+    good = client.post("/v1/videos", json={"prompt": "a cat", "until": "keyframes"}).json()["id"]
+    listed = [video["id"] for video in client.get("/v1/videos").json()["data"]]
+    assert listed[0] == good and odd not in listed
+    assert client.get(f"/v1/videos/{good}").status_code == 200
+    refused = client.get(f"/v1/videos/{odd}")
+    assert refused.status_code == 409 and "another version" in refused.json()["error"]["message"]
+    assert client.delete(f"/v1/videos/{odd}").json()["deleted"]
+    assert client.get(f"/v1/videos/{odd}").status_code == 404

@@ -97,7 +97,7 @@ class Job:
     worker: str | None
     """The worker that has it."""
     spec: JobSpec | None = None
-    """What is asked for; None in a list of what is active."""
+    """What is asked for; None in a list of what is active, and where another version wrote what cannot be read."""
     stages: tuple[dict[str, Any], ...] = ()
     """Of a finished job: name, seconds and peak memory of each stage."""
     error: JobError | None = field(default=None)

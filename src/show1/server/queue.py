@@ -4,6 +4,7 @@ Whoever asks for jobs or looks at them uses this; only `worker.py` runs them.
 """
 
 import datetime
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,8 +12,10 @@ from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
 
-from show1.errors import InputError, reason_of
+from show1.errors import InputError, Show1Error, reason_of
 from show1.server.jobs import Job, JobError, JobSpec, JobStatus
+
+logger = logging.getLogger(__name__)
 
 APPLICATION = "show1"
 WORKFLOW = "generate"
@@ -252,7 +255,7 @@ def _job(row: Any) -> Job:
         )
     elif status == "failed":
         error = JobError(code="internal_error", message="the server failed; its log says why")
-    inputs = (row.input or {}).get("args") or ()
+    inputs = (row.input.get("args") if isinstance(row.input, dict) else None) or ()
     return Job(
         id=row.workflow_id,
         status=status,
@@ -277,6 +280,11 @@ class _Input:
 
 
 @lru_cache(maxsize=300)
-def _spec(read: _Input) -> JobSpec:
-    """What is asked for; clients ask for the state of the same jobs again and again."""
-    return JobSpec.model_validate(read.values)
+def _spec(read: _Input) -> JobSpec | None:
+    """What is asked for, or None if it cannot be read; clients ask for the state of the same jobs again and again."""
+    try:
+        spec = JobSpec.model_validate(read.values)
+        return spec if spec.parsed else None
+    except (Show1Error, ValueError, TypeError, LookupError, AttributeError) as error:
+        logger.warning("%s cannot be read, and is left out: %s", read.job_id, reason_of(error))
+        return None

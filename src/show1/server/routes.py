@@ -83,7 +83,7 @@ def _add_jobs(router: APIRouter, service: Service, access: Access) -> None:
         owner = key.name or None
         jobs, more = service.queue.page(owner=owner, after=after, limit=limit, newest_first=order == "desc")
         ends = {"first_id": jobs[0].id if jobs else None, "last_id": jobs[-1].id if jobs else None}
-        return {"object": "list", "data": [view(job) for job in jobs], **ends, "has_more": more}
+        return {"object": "list", "data": [view(job) for job in jobs if job.spec], **ends, "has_more": more}
 
     @router.get("/v1/videos/{video_id}")
     def retrieve_video(video_id: str, key: Annotated[Key, Depends(access.key)]) -> Any:

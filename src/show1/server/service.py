@@ -178,16 +178,26 @@ class Service:
 
         Raises:
             NotFound: There is none of that name, or it belongs to another key.
+            Conflict: It was asked for in a form that this version cannot read.
         """
-        job = self.get_all([job_id], key).get(job_id)
-        if job is None:
-            raise NotFound
+        job = self._known(job_id, key)
+        if job.spec is None:
+            raise Conflict("another version of show1 made this video, and this one cannot read how; delete it")
         return job
 
     def get_all(self, job_ids: Iterable[str], key: Key) -> dict[str, Job]:
-        """How several jobs stand, by their names; those that a key may not see are left out."""
+        """How several jobs stand, by their names; those that `get` would refuse are left out."""
+        return {job.id: job for job in self._visible(job_ids, key) if job.spec is not None}
+
+    def _visible(self, job_ids: Iterable[str], key: Key) -> list[Job]:
         found = self.queue.get_all(filter(is_id, job_ids))
-        return {job.id: job for job in found if not key.name or job.owner == key.name}
+        return [job for job in found if not key.name or job.owner == key.name]
+
+    def _known(self, job_id: str, key: Key) -> Job:
+        """A job, even if what it asks for cannot be read."""
+        for job in self._visible([job_id], key):
+            return job
+        raise NotFound
 
     def folder(self, job_id: str, key: Key) -> tuple[Job, JobFolder]:
         """A job and its files.
@@ -214,7 +224,8 @@ class Service:
             NotFound: See `get`.
             Conflict: Its worker still writes; it is cancelled, and can be deleted in a moment.
         """
-        self.cancel(job_id, key)
+        if self._known(job_id, key).status in ("queued", "in_progress"):
+            self.queue.cancel(job_id)
         folder = self.data.job(job_id)
         if folder.run.is_dir():
             try:
