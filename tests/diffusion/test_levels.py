@@ -1,10 +1,15 @@
 import pytest
 import torch
-from diffusers import CogVideoXDPMScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import (
+    CogVideoXDPMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 
 from show1.diffusion import begin_at_level, build_scheduler, level_timestep, noised, set_timesteps, started_at
 from show1.diffusion.levels import beta_level
-from show1.errors import InputError
+from show1.errors import CheckpointError, InputError
 
 LATENT = {
     "_class_name": "DPMSolverMultistepScheduler",
@@ -76,6 +81,12 @@ def test_no_step_is_made_twice(name):
     for t in set_timesteps(scheduler, 50, level=0.86):
         x = scheduler.step(torch.zeros_like(x), t, x, return_dict=False)[0]
     assert bool(x.isfinite().all())
+
+
+def test_a_sampler_whose_samples_grow_with_their_noise_is_refused():
+    x = torch.zeros(1, 4, 2, 2)
+    with pytest.raises(CheckpointError, match="EulerDiscreteScheduler works on samples whose scale grows"):
+        noised(EulerDiscreteScheduler(), x, x, 0.5)
 
 
 def test_a_schedule_without_sigmas_goes_down_by_its_stride():

@@ -12,6 +12,8 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
+from show1.errors import CheckpointError
+
 _SAME = 1e-4
 """Levels that differ by less are one."""
 _HIGHEST = 1 - 1e-6
@@ -35,9 +37,18 @@ def is_flow(scheduler: SchedulerMixin) -> bool:
 
 
 def noised(scheduler: SchedulerMixin, clean: Tensor, noise: Tensor, level: float) -> Tensor:
-    """Mixes clean samples (N, ...) with noise (N, ...) to a noise level; returns (N, ...)."""
+    """Mixes clean samples (N, ...) with noise (N, ...) to a noise level; returns (N, ...).
+
+    Raises:
+        CheckpointError: The scheduler works on samples of another scale.
+    """
     if is_flow(scheduler):
         return (1 - level) * clean + level * noise
+    if float(getattr(scheduler, "init_noise_sigma", 1.0)) != 1:
+        raise CheckpointError(
+            f"the sampler {type(scheduler).__name__} works on samples whose scale grows with their noise, which cannot "
+            "begin at a noise level; name another one in scheduler_config.json, such as DPMSolverMultistepScheduler"
+        )
     a = scheduler.alphas_cumprod[level_timestep(scheduler, level)].to(clean)
     mixed: Tensor = a.sqrt() * clean + (1 - a).sqrt() * noise
     return mixed
