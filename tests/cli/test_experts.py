@@ -193,9 +193,12 @@ def test_an_expert_redraws_a_video_of_the_users(show1: Show1, wan: Path) -> None
     assert (plan["frames"], plan["height"], plan["width"], plan["fps"]) == (7, 416, 960, 12.0)
     assert plan["request"]["settings"]["translation"]["window"] == 81
     asked = ["refine", "clip.mkv", "--prompt", "a cat", "--expert", wan, "--dry-run", "--json"]
+    assert "the expert 'wan' keeps to no memory budget" in show1(*asked, "--memory", "6GB").err
     Video(frames=frames, fps=8.0).save("slow.mkv")
     slow = show1(*asked[:1], "slow.mkv", *asked[2:], "--time", "resample").json["request"]["settings"]["translation"]
     assert slow["time_factor"] == 2 and plan["request"]["settings"]["translation"]["time_factor"] == 1
+    near = show1(*asked, "--time", "resample")
+    assert "12 frames per second and the expert knows 16; it is shown as it is" in near.err
     small = [*settings, "--set", "translation.height=32", "--set", "translation.width=72", "--level", 0.4]
     made = show1("refine", "clip.mkv", "-p", "a cat", "--expert", wan, *small, "-o", "out.mkv", "--quiet")
     assert made.code == 0, made.err
@@ -219,6 +222,8 @@ def test_a_stage_of_the_cascade_redraws_a_video_of_the_users(
 
 def test_what_cannot_be_refined_is_refused(show1: Show1, whole: Path) -> None:
     assert "works on no video" in show1("refine", whole, "--stage", "keyframes").err
+    paced = show1("refine", whole, "--time", "resample", "--dry-run")
+    assert paced.code == 2 and "only an expert knows a pace, and translation has none" in paced.err
     assert "not of 'super_resolution'" in show1("refine", whole, "--stage", "super_resolution", "--expert", "x/y").err
     missing = show1("refine", "nothing.mp4", "--prompt", "x")
     assert missing.code == 2 and "no such file" in missing.err

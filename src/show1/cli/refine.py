@@ -46,8 +46,8 @@ _Level = Annotated[
 _Time = Annotated[
     Literal["keep", "resample"],
     typer.Option(
-        help="resample shows an expert as many frames per second as it knows, by blending, and gives back those of the "
-        "video; keep shows them as they are."
+        help="resample slows the video down for an expert that knows more frames per second, by a whole number of "
+        "blended frames, and gives back those of the video; keep shows them as they are."
     ),
 ]
 _Adapter = Annotated[

@@ -61,6 +61,11 @@ class Planner:
                 give_back_what_is_freed()
                 taken += CPU_SCRATCH
             stages = [stage for stage in request.stages if stage not in done]
+            for stage in stages:
+                if (expert := self._cascade.parts[stage].expert) is not None:
+                    logger.warning(
+                        "%s: the expert %r keeps to no memory budget and may take more", stage, expert.row.name
+                    )
             needs = self.needs(request, frames, stages, dtype=dtype)
             self._ways = choose_ways(needs, self.budget, taken=taken)
         return dict(self._ways)

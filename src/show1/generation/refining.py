@@ -1,12 +1,16 @@
 """Settings to redraw a video of the user's by one stage."""
 
+import logging
 import math
 from typing import Any
 
 from show1.config import STAGES, StageName
+from show1.errors import InputError
 from show1.generation.model import CascadeModel
 from show1.limits import MAX_SIDE
 from show1.stage_table import STAGE_TABLE
+
+logger = logging.getLogger(__name__)
 
 _STEP = 16
 """Heights and widths that are chosen here are multiples of it, which most latent models take as they are."""
@@ -29,9 +33,14 @@ def refine_settings(
 
     Returns:
         Changes by stage, as `make_request` takes them.
+
+    Raises:
+        InputError: `fps` is given, and the stage is no expert.
     """
     expert = model.cascade.parts[stage].expert
     if expert is None:
+        if fps is not None:
+            raise InputError(f"only an expert knows a pace, and {stage} has none; name one, or keep the video's time")
         return {}
     before = STAGES[STAGES.index(stage) - 1]
     _, high, wide = STAGE_TABLE[stage].output_shape(None, model.settings)
@@ -43,5 +52,12 @@ def refine_settings(
         name: {"height": max(8, high), "width": max(8, wide)} for name, (high, wide) in sizes.items()
     }
     if fps is not None:
-        changes[stage]["time_factor"] = min(max(1, round(expert.row.fps / fps)), 8)
+        factor = changes[stage]["time_factor"] = min(max(1, round(expert.row.fps / fps)), 8)
+        if factor == 1 and abs(expert.row.fps / fps - 1) > 0.01:
+            logger.warning(
+                "the video has %g frames per second and the expert knows %g; it is shown as it is, because a video can "
+                "only be slowed down, by 2 or another whole number",
+                fps,
+                expert.row.fps,
+            )
     return changes
