@@ -150,6 +150,30 @@ def test_the_export_says_how_to_sample(exports: Exports, tmp_path: Path) -> None
     made("keyframes", exports, teacher=str(second), student_steps=8)
 
 
+def changed(teacher: Path, folder: Path, settings: dict[str, Any], **schedule: Any) -> Path:
+    """A copy of a teacher with other settings and another scheduler."""
+    copy = shutil.copytree(teacher, folder)
+    notes, file = json.loads((copy / "stage.json").read_text()), copy / "scheduler" / "scheduler_config.json"
+    notes["settings"] |= settings
+    (copy / "stage.json").write_text(json.dumps(notes))
+    file.write_text(json.dumps({**json.loads(file.read_text()), **schedule}))
+    return copy
+
+
+def test_a_teacher_whose_sampler_is_of_first_order_need_not_be_a_student(exports: Exports, tmp_path: Path) -> None:
+    settings = {"num_inference_steps": 16, "guidance_scale": 3.0}
+    teacher = changed(exports["keyframes"], tmp_path / "teacher", settings, solver_order=1)
+    made("keyframes", exports, teacher=str(teacher), student_steps=4)
+
+
+def test_the_steps_nest_whatever_grid_the_teacher_samples_on(exports: Exports, tmp_path: Path) -> None:
+    settings = {"num_inference_steps": 16, "time_grid": "logsnr"}
+    teacher = changed(exports["keyframes"], tmp_path / "teacher", settings)
+    export = run(asked("keyframes", exports, tmp_path / "run", teacher=str(teacher), student_steps=4, steps=1))
+    assert json.loads((export / "stage.json").read_text())["settings"]["time_grid"] == "checkpoint"
+    assert Show1Pipeline.from_pretrained(export).settings.keyframes.time_grid == "checkpoint"
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_can_be_distilled(exports: Exports, tmp_path: Path, stage: str) -> None:
     teacher = shutil.copytree(exports[stage], tmp_path / "teacher")
@@ -161,7 +185,7 @@ def test_every_stage_can_be_distilled(exports: Exports, tmp_path: Path, stage: s
     assert (tmp_path / "run" / "samples").is_dir()
     settings = json.loads((export / "stage.json").read_text())["settings"]
     assert (settings["num_inference_steps"], settings["guidance_scale"]) == (10, 1.0)
-    kept = {**notes["settings"], "num_inference_steps": 10, "guidance_scale": 1.0}
+    kept = {**notes["settings"], "num_inference_steps": 10, "guidance_scale": 1.0, "time_grid": "checkpoint"}
     assert {**settings, "fps": 0} == {**kept, "fps": 0}
     assert len(losses(tmp_path / "run")) == 2
 

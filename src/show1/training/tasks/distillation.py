@@ -70,7 +70,10 @@ class DistillationTask(Task):
         # a difference of nearly equal numbers tells epsilon networks of the clean sample where there is much noise
         prediction = "v_prediction" if student.prediction == "epsilon" else student.prediction
         own = {key: config[key] for key in _SCHEDULE if key in config} | SAMPLING | {"prediction_type": prediction}
-        only_on = settings.num_inference_steps if config.get("solver_order") == 1 else None
+        # what `export` writes of a student; a sampler of first order alone may be anyone's
+        said = self._notes.settings.get(options.stage, {})
+        distilled = config.get("solver_order") == 1 and said.get("guidance_scale") == 1
+        only_on = settings.num_inference_steps if distilled else None
         if options.student_steps is not None:
             own["solver_order"] = 1
         elif settings.guidance_scale == 1:
@@ -89,6 +92,8 @@ class DistillationTask(Task):
             "negative_prompt": "",
             "scheduler": "checkpoint",
         }
+        if options.student_steps is not None:
+            self._sampling["time_grid"] = "checkpoint"  # other grids do not nest
         student.previewed = {**self._sampling, **{k: v for k, v in vars(settings).items() if k in _START}}
         self._each = options.replaced // steps
         self._grid: Tensor | None = None
@@ -102,7 +107,9 @@ class DistillationTask(Task):
 
     def _timesteps(self, steps: int) -> Tensor:
         """The timesteps (N,) of the student's sampler, descending."""
-        settings = dataclasses.replace(self.settings, num_inference_steps=steps, scheduler="checkpoint")
+        settings = dataclasses.replace(
+            self.settings, num_inference_steps=steps, scheduler="checkpoint", time_grid="checkpoint"
+        )
         return run_timesteps(build_scheduler(self.student.scheduler_config), settings)
 
     @property
@@ -155,7 +162,11 @@ class DistillationTask(Task):
         """The teacher's guided estimate of the clean samples, (B, C, F, H, W)."""
         settings, student = self.settings, self.student
         level = Level(*noise_scales(t, student.alphas_cumprod))
-        guidance = Guidance(scale=settings.guidance_scale, interval=settings.guidance_interval)
+        guidance = Guidance(
+            scale=settings.guidance_scale,
+            interval=settings.guidance_interval,
+            num_train_timesteps=len(student.alphas_cumprod),
+        )
         scales = [settings.guidance_scale if guidance.applies(float(each)) else 1.0 for each in t]
         if all(scale == 1 for scale in scales):
             x0 = _x0(self.teacher, x, t, inputs, level, self._teacher_prediction)
