@@ -116,7 +116,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "steps": (says(SCHEDULER, num_train_timesteps=10**10), "num_train_timesteps is more than"),
     "solver order": (says(SCHEDULER, solver_order=10**10), "solver_order is more than"),
     "betas": (says(SCHEDULER, beta_start=-5, beta_end=float("nan")), "must be from 0 to 1"),
-    "trained betas": (says(SCHEDULER, trained_betas=[0.1, -3.0]), "betas must be from 0 to 1"),
+    "trained betas": (says(SCHEDULER, trained_betas=[0.1, -3.0]), "its trained_betas are 2, but num_train_timesteps"),
     "a file for betas": (says(SCHEDULER, trained_betas="/etc/passwd"), "scheduler_config.json does not describe"),
     "class": (says(SCHEDULER, _class_name="os.system"), "no scheduler of diffusers"),
     "another class": (says(SCHEDULER, _class_name="AutoencoderKL"), "no scheduler of diffusers"),

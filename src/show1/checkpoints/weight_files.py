@@ -5,6 +5,7 @@ import re
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -321,7 +322,7 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged pickle raises errors of any class
         raise CheckpointError(
             f"{file} {_why_unreadable(file)}, or holds more than plain tensors, which show1 refuses to run "
-            f"({reason_of(error):.150}); {_remedy(file)}"
+            f"({'other objects' if isinstance(error, UnpicklingError) else reason_of(error):.150}); {_remedy(file)}"
         ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):

@@ -1,6 +1,7 @@
 """Turns a caller's arguments into a request."""
 
 import inspect
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast, get_type_hints
@@ -150,7 +151,8 @@ def resolve_settings(
 
     Args:
         defaults: Where to start.
-        changes: All settings, or options by stage (and `clean_prompt`, `max_text_tokens`).
+        changes: All settings, or options by stage (and `clean_prompt`, `max_text_tokens`). A `scheduler` may be an
+            object of diffusers: its class names the sampler, on the model's own noise schedule.
         negative_prompt: For every stage.
         num_keyframes: Frames of the keyframe stage.
 
@@ -160,7 +162,7 @@ def resolve_settings(
     if isinstance(changes, CascadeSettings):
         out = changes
     elif changes is None or isinstance(changes, Mapping):
-        out = defaults.replace(**{str(name): change for name, change in (changes or {}).items()})
+        out = defaults.replace(**{str(name): _with_sampler(change) for name, change in (changes or {}).items()})
     else:
         raise InputError(f"settings must be CascadeSettings or a mapping of stage to options, got {shown(changes)}")
     if negative_prompt is not None:
@@ -168,6 +170,42 @@ def resolve_settings(
     if num_keyframes is not None:
         out = out.replace(keyframes={"num_frames": _whole(num_keyframes, "num_keyframes")})
     return out
+
+
+_SAMPLERS = {
+    "DPMSolverMultistepScheduler": "dpmsolver++",
+    "UniPCMultistepScheduler": "unipc",
+    "DDIMScheduler": "ddim",
+    "DDPMScheduler": "ddpm",
+}
+_OF_THE_MODEL = re.compile(
+    "beta|num_train|prediction|spacing|offset|threshold|clip|sample_max|ratio|alpha|snr|variance"
+)
+"""Options of a scheduler that belong to the model's noise schedule, so that those of an object do not matter."""
+
+
+def _with_sampler(change: Any) -> Any:
+    """Options of a stage, with the name of a scheduler in place of an object of diffusers.
+
+    Raises:
+        InputError: There is no sampler of that class, or the object has options that no setting has.
+    """
+    given = change.get("scheduler") if isinstance(change, Mapping) else None
+    if given is None or isinstance(given, str):
+        return change
+    kind, config = type(given).__name__, getattr(given, "config", None)
+    if kind not in _SAMPLERS or not isinstance(config, Mapping):
+        names = ", ".join(f"{name!r} ({known})" for known, name in _SAMPLERS.items())
+        raise InputError(f"scheduler must be one of {names}, by name or as an object, got {shown(given)}")
+    options = inspect.signature(type(given).__init__).parameters
+    for name, value in config.items():
+        own = name in options and not _OF_THE_MODEL.search(name)
+        if own and value != options[name].default and (name, value) != ("final_sigmas_type", "sigma_min"):
+            raise InputError(
+                f"the scheduler object sets {name}={shown(value)}, and show1 samples with {options[name].default!r}; "
+                "make the object without it"
+            )
+    return {**change, "scheduler": _SAMPLERS[kind]}
 
 
 def _prompts(prompt: PromptLike) -> list[str]:
