@@ -161,9 +161,10 @@ class TranslationSettings(StageSettings):
     """Width of the output in pixels; of the cascade's own expert, a multiple of 8."""
     level: float | None = None
     """Noise level at which the translation starts: the weight of the noise in the mix with the video, in (0, 1]. None:
-    as `strength` says, which only the cascade's own expert knows."""
+    `strength` decides, which only the cascade's own expert has."""
     strength: float = 0.8
-    """Fraction of the steps that the translation makes, in (0, 1] (SDEdit). Counts where `level` is None."""
+    """Fraction of the steps that the translation makes, in (0, 1] (SDEdit). It is used only where `level` is
+    None."""
     max_timestep: int = 900
     """Highest timestep that the cascade's own expert was trained on; no step starts above it."""
     prompt: str = ""

@@ -123,6 +123,8 @@ def test_one_class_and_one_row_make_a_family(folder: Path) -> None:
     video = pipe("a cat", **asked)
     assert video.shape == (3, 7, 16, 24)
     assert torch.equal(video, pipe("a cat", **asked))
+    (warning,) = pipe.prompt_warnings("a cat " * 20 + "and a dog")
+    assert "longer than 12 tokens" in warning and "and a dog" in warning and pipe.prompt_warnings("a cat") == []
     with pytest.raises(show1.InputError, match=r"'toy' was trained on noise levels up to 0.6, .* 0.7 is above"):
         pipe("a cat", **asked, settings={"translation": {"level": 0.7}})
 

@@ -40,7 +40,8 @@ class Part:
     root: Path
     """Folder of the model, which no link may lead out of."""
     text: Path | None = None
-    """Folder that holds the stage's `tokenizer` and `text_encoder`; None for an expert, which has its own way."""
+    """Folder that holds the stage's `tokenizer` and `text_encoder`; None for an expert, whose text encoders are among
+    its own components."""
     expert: Expert | None = None
     """What the folder holds, if it is a pipeline of diffusers in place of the stage's own networks."""
 

@@ -13,6 +13,7 @@ from show1.files import cached_sha256, sha256_of_text
 from show1.runtime import empty_cache
 from show1.stages import PromptEmbeddings
 from show1.text.embedding_cache import EmbeddingCache
+from show1.text.encoder import PromptEncoder
 
 
 class ExpertText:
@@ -47,6 +48,20 @@ class ExpertText:
     def loaded(self) -> bool:
         """Whether the text encoders are in memory."""
         return self._pipe is not None
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens to which a text is padded or cut."""
+        length: int = self._family.text_length
+        return length
+
+    def truncated(self, prompt: str, max_tokens: int) -> str | None:
+        """Returns the end of the prompt that its first tokenizer cuts, or None; reads no text encoder."""
+        return None if self._reader is None else self._reader.truncated(prompt, max_tokens)
+
+    @functools.cached_property
+    def _reader(self) -> PromptEncoder | None:
+        return PromptEncoder(self._part.path) if "tokenizer" in self._expert.classes else None
 
     def free(self) -> None:
         """Drops the text encoders from memory; they are read again when they are needed."""

@@ -345,13 +345,13 @@ class CascadeModel:
         found: dict[str, None] = {}
         for stage in self.stages if stages is None else stages:
             encoder = self._encoder(stage)
-            if isinstance(encoder, ExpertText):
-                continue
             text, limit = STAGE_TABLE[stage].prompt(prompt, settings)
             limit = limit or encoder.max_tokens
             if (cut := encoder.truncated(text, limit)) is not None:
                 part = cut if len(cut) <= 150 else f"{cut[:90]} ... {cut[-50:]}"
                 found[f"the prompt is longer than {limit} tokens; this part has no effect: {part!r}"] = None
+            if isinstance(encoder, ExpertText):
+                continue
             if unknown := [word for word in encoder.unknown_words(text) if word.lower() not in taught]:
                 words = ", ".join(shown(word) for word in unknown[:SHOWN])
                 words += f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
