@@ -7,6 +7,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.server.processes import wait_for
+
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 expect = sync_api.expect
@@ -39,7 +41,7 @@ def page(browser: sync_api.Browser, address: str) -> Iterator[sync_api.Page]:
         opened.goto(address)
         expect(opened.locator("#server")).to_contain_text("Model mini", timeout=60_000)
         yield opened
-    assert [text for text in said if "status of 4" not in text] == []
+    assert [text for text in said if "status of 4" not in text and "status of 503" not in text] == []
 
 
 def ask(page: sync_api.Page, count: int, steps: int = 2) -> sync_api.Locator:
@@ -112,6 +114,76 @@ def test_errors_are_told_and_a_video_can_be_stopped(page: sync_api.Page) -> None
     expect(card.get_by_role("button", name="Try again")).to_be_visible()
     page.locator("#file").set_input_files({"name": "x.mp4", "mimeType": "video/mp4", "buffer": b"\0" * 4000})
     expect(page.get_by_role("alert").first).to_contain_text("cannot be read as a video")
+
+
+def test_the_page_watches_on_after_an_error(page: sync_api.Page) -> None:
+    """A browser never opens a stream of events again by itself that has been answered with an error."""
+    refused: list[str] = []
+
+    def refuse_twice(route: sync_api.Route) -> None:
+        refused.append(route.request.url)
+        if len(refused) <= 2:
+            route.fulfill(status=503, body="no")
+        else:
+            route.continue_()
+
+    page.route("**/v1/events?*", refuse_twice)
+    card = ask(page, 1)
+    expect(page.locator("#server")).to_contain_text("The connection is lost")
+    expect(card.locator("video")).to_have_count(1, timeout=60_000)
+    expect(page.locator("#server")).to_contain_text("Model mini")
+    assert len(refused) >= 1
+
+
+def test_every_draft_of_a_job_can_be_picked(page: sync_api.Page, address: str) -> None:
+    asked = {"prompt": PROMPT, "until": "keyframes", "count": 3, "seed": 5, "num_frames": 2, "num_inference_steps": 2}
+    made = httpx2.post(f"{address}/v1/videos", json=asked).json()
+    wait_for(lambda: httpx2.get(f"{address}/v1/videos/{made['id']}").json()["status"] == "completed")
+    page.reload()
+    tile = page.locator(f"#v-{made['id']}")
+    expect(tile.locator("video")).to_have_count(3)
+    expect(tile.locator("figcaption").nth(2)).to_contain_text("seed 7")
+    for draft in range(3):
+        source = tile.get_by_role("link", name="Download").nth(draft).get_attribute("href")
+        assert source == f"/v1/videos/{made['id']}/content?draft={draft + 1}"
+    tile.get_by_label("Compare").nth(0).check()
+    tile.get_by_label("Compare").nth(2).check()
+    page.get_by_role("button", name="Compare these two").click()
+    expect(page.locator("#compared figcaption").last).to_contain_text("seed 7")
+    tile.get_by_role("button", name="Finish this one").nth(1).click()
+    card = page.locator("#history > li").first
+    expect(card.locator(".tile").last).to_contain_text("Seed 6 ")
+    for video in httpx2.get(f"{address}/v1/videos").json()["data"]:
+        if video["continued_from_video_id"] == made["id"]:
+            assert video["draft"] == 2
+            httpx2.post(f"{address}/v1/videos/{video['id']}/cancel")
+
+
+def test_what_this_server_cannot_make_again_is_said(page: sync_api.Page) -> None:
+    record = {
+        "prompt": "a cat",
+        "seed": 3,
+        "stages": ["keyframes"],
+        "settings": {"keyframes": {}},
+        "model": {"name": "mini", "adapters": [{"name": "walk", "weight": 0.5}]},
+    }
+    found = page.locator("#found")
+
+    def drop(metadata: object) -> None:
+        facts = {"object": "video.facts", "num_frames": 5, "height": 40, "width": 64, "fps": 8.0, "metadata": metadata}
+        page.unroute("**/v1/inspect")
+        page.route("**/v1/inspect", lambda route: route.fulfill(json=facts))
+        page.locator("#file").set_input_files({"name": "x.mp4", "mimeType": "video/mp4", "buffer": b"x"})
+
+    drop({"prompt": "by another program"})
+    expect(found).to_contain_text("only videos by show1 do")
+    drop(record)
+    expect(found).to_contain_text("made with walk, which this server does not have")
+    expect(found.get_by_role("button", name="Make it again")).to_be_hidden()
+    drop({**record, "stages": ["translation"], "model": {"name": "mini"}})
+    expect(found).to_contain_text("made from another video, from Translation on")
+    drop({**record, "model": {"name": "mini"}})
+    expect(found.get_by_role("button", name="Make it again")).to_be_visible()
 
 
 def test_the_keyboard_alone_makes_a_draft(page: sync_api.Page, address: str) -> None:

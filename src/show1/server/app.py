@@ -65,7 +65,7 @@ def make_app(service: Service, access: Access) -> FastAPI:
     )
     metrics = Metrics(service)
     app.include_router(make_routes(service, access, metrics))
-    for name in ("", "app.js", "style.css", "icon.svg"):
+    for name in ("", "app.js", "elements.js", "record.js", "style.css", "icon.svg"):
         app.add_api_route(
             f"/{name}", _file(PAGE / (name or "index.html")), include_in_schema=False, response_model=None
         )

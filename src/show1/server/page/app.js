@@ -1,44 +1,16 @@
 // The page of a show1 server. It uses the public API and its events, and nothing else.
 
-const NAMES = { keyframes: "Keyframes", interpolation: "Interpolation", super_resolution: "Super-resolution", translation: "Translation" };
-const EXAMPLES = ["a panda spins over the snow", "a cat moves left over the grass", "a dog grows over the beach", "a fox moves up over the night sky"];
-const SECONDS_OF_GROUP = 3; // drafts of one prompt that were asked for within so long belong together
-const still = matchMedia("(prefers-reduced-motion: reduce)");
+import { $, NAMES, button, duration, make, player, say, setText, still } from "./elements.js";
+import { showRecord } from "./record.js";
 
-const $ = (id) => document.getElementById(id);
+const EXAMPLES = ["a panda spins over the snow", "a cat moves left over the grass", "a dog grows over the beach", "a fox moves up over the night sky"];
+const SECONDS_UNTIL_AGAIN = 3; // until a server that has not answered is asked again
+const SECONDS_OF_GROUP = 3; // drafts of one prompt that were asked for within so long belong together
+
 const videos = new Map(); // video objects by id
 const tiles = new Map(); // what shows each of them, by id
-const chosen = new Set(); // ids to compare
+const chosen = new Map(); // drafts to compare: {id, draft} by the path of their video
 let model = null, events = null, watched = "", oldest = null;
-
-// Elements --------------------------------------------------------------------------------------------------------
-
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value === true) element.setAttribute(name, "");
-    else if (value !== false && value != null) element.setAttribute(name, value);
-  }
-  element.append(...children.filter((child) => child != null));
-  return element;
-}
-
-const button = (text, onclick, attributes = {}) => make("button", { type: "button", onclick, ...attributes }, text);
-const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
-const say = (text) => { $("live").textContent = text; };
-
-function player(source, label, controls = false) {
-  const video = make("video", { src: source, loop: true, playsinline: true, controls, preload: "auto", "aria-label": label });
-  video.muted = true;
-  if (!still.matches) video.autoplay = true;
-  return video;
-}
-
-function duration(seconds) {
-  if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
-  return seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
-}
 
 // The API ---------------------------------------------------------------------------------------------------------
 
@@ -132,7 +104,9 @@ $("whole").addEventListener("click", () => {
 
 // One video -------------------------------------------------------------------------------------------------------
 
-const stagePath = (video, stage) => `/v1/videos/${video.id}/stages/${stage}`;
+const stagePath = (video, stage, draft) => `/v1/videos/${video.id}/stages/${stage}?draft=${draft}`;
+const contentPath = (id, draft) => `/v1/videos/${id}/content?draft=${draft}`;
+const hasLater = (video) => model && video.stages.at(-1).name !== model.stages.at(-1);
 const active = (video) => video.status === "queued" || video.status === "in_progress";
 
 function state(video) {
@@ -142,78 +116,90 @@ function state(video) {
     const left = video.seconds_left == null ? "" : `, about ${duration(video.seconds_left)}`;
     return video.queue_position == null ? "Waiting" : `Waiting, place ${video.queue_position}${left}`;
   }
-  const left = video.seconds_left == null ? "" : `, ${duration(video.seconds_left)} left`;
+  const left = video.stage_seconds_left == null ? "" : `, ${duration(video.stage_seconds_left)} left`;
   return video.stage in NAMES ? `${NAMES[video.stage]}${video.steps ? ` ${video.step}/${video.steps}` : ""}${left}` : "Starting";
 }
 
-// The picture of a stage: its video, a preview while it is computed, or nothing yet.
-function fillPicture(place, video, stage) {
+// The picture of a draft after a stage: its video, a preview while it is computed, or nothing yet.
+function fillPicture(place, video, stage, draft) {
   const done = video.stages.find((each) => each.name === stage)?.finished;
-  const preview = !done && video.status === "in_progress" && stage === video.stages[0].name ? video.previews?.["1"] : null;
+  const preview = !done && video.status === "in_progress" && stage === video.stages[0].name ? video.previews?.[draft] : null;
   const key = done ? "done" : preview ? `preview ${preview}` : "nothing";
   if (place.dataset.key === key) return;
   place.dataset.key = key;
-  const label = `${NAMES[stage]} of: ${video.prompt}, seed ${video.seed}`;
-  if (done) place.replaceChildren(player(stagePath(video, stage), label));
+  const label = `${NAMES[stage]} of: ${video.prompt}, seed ${video.seeds[draft - 1]}`;
+  if (done) place.replaceChildren(player(stagePath(video, stage, draft), label));
   else if (preview) {
     const image = place.querySelector("img") ?? make("img", { alt: `Preview. ${label}` });
-    image.src = `/v1/videos/${video.id}/preview?at=${preview}`;
+    image.src = `/v1/videos/${video.id}/preview?draft=${draft}&at=${preview}`;
     place.replaceChildren(image);
   } else place.replaceChildren("");
 }
 
+// What can be done with one draft of a job.
+function addActions(id, draft) {
+  const pick = button("Finish this one", () => pickDraft(id, draft), { class: "primary" });
+  const again = button("Continue", () => pickDraft(id, draft));
+  const save = make("a", { class: "button", download: true }, "Download");
+  const box = make("input", { type: "checkbox", onchange: () => choose(id, draft, box.checked) });
+  const compare = make("label", { class: "choose" }, box, "Compare");
+  function update(now) {
+    const done = now.status === "completed";
+    pick.hidden = !(done && hasLater(now));
+    again.hidden = now.status !== "failed";
+    setText(again, now.stages.some((stage) => stage.finished) ? "Continue" : "Try again");
+    save.hidden = compare.hidden = !done;
+    if (done) save.href = contentPath(id, draft);
+  }
+  return { elements: [pick, again, save, compare], update };
+}
+
+const isWide = (video) => video.stages.length > 1 || video.seeds.length > 1;
+
 function addTile(video) {
-  const isStrip = video.stages.length > 1;
+  const several = video.seeds.length > 1, wide = isWide(video), last = video.stages.at(-1).name;
   const element = make("div", { class: "tile", role: "group", id: `v-${video.id}` });
-  const pictures = make("div", { class: isStrip ? "strip" : "" });
-  const places = new Map();
+  const pictures = make("div", { class: wide ? "strip" : "" });
+  const drafts = video.seeds.map((_, index) => addActions(video.id, index + 1)), spots = [];
   for (const stage of video.stages) {
-    const place = make("div", { class: "picture" }), caption = make("figcaption");
-    places.set(stage.name, { place, caption });
-    pictures.append(isStrip ? make("figure", {}, place, caption) : place);
+    drafts.forEach((actions, index) => {
+      const place = make("div", { class: "picture" }), caption = make("figcaption");
+      spots.push({ stage: stage.name, draft: index + 1, place, caption });
+      const own = several && stage.name === last ? make("div", { class: "row" }, ...actions.elements) : null;
+      pictures.append(wide ? make("figure", {}, place, caption, own) : place);
+    });
   }
   const facts = make("span", { class: "facts" }), note = make("span", { class: "facts" });
   const bar = make("progress", { max: 100, value: 0, "aria-label": "Progress" });
-  const pick = button("Finish this one", () => pickDraft(video.id), { class: "primary" });
   const stop = button("Stop", () => attempt(async () => show(await call("POST", `/v1/videos/${video.id}/cancel`))));
-  const again = button("Continue", () => pickDraft(video.id));
-  const save = make("a", { class: "button", download: true }, "Download");
-  const box = make("input", { type: "checkbox", onchange: () => choose(video.id, box.checked) });
-  const compare = make("label", { class: "choose" }, box, "Compare");
   const remove = button("Delete", () => attempt(() => forget(video.id)));
-  element.append(pictures, facts, bar, note, make("div", { class: "row" }, pick, again, save, stop, compare, remove));
+  element.append(pictures, facts, bar, note, make("div", { class: "row" }, ...(several ? [] : drafts[0].elements), stop, remove));
   const tile = { element, update };
   tiles.set(video.id, tile);
   function update() {
     const now = videos.get(video.id);
-    for (const stage of now.stages) {
-      const { place, caption } = places.get(stage.name);
-      fillPicture(place, now, stage.name);
-      setText(caption, `${NAMES[stage.name]}${stage.seconds ? `, ${duration(stage.seconds)}` : ""}`);
+    for (const { stage, draft, place, caption } of spots) {
+      fillPicture(place, now, stage, draft);
+      const { seconds } = now.stages.find((each) => each.name === stage);
+      setText(caption, `${NAMES[stage]}${seconds ? `, ${duration(seconds)}` : ""}${several ? `, seed ${now.seeds[draft - 1]}` : ""}`);
     }
-    const done = now.status === "completed", last = now.stages.at(-1).name;
-    const parts = now.stages.some((stage) => stage.finished), later = model && last !== model.stages.at(-1);
-    element.setAttribute("aria-label", `${isStrip ? "Video" : "Draft"}, seed ${now.seed}`);
-    setText(facts, isStrip ? `Seed ${now.seed} · ${now.num_frames ?? "?"} frames of ${now.size}` : `Seed ${now.seed}`);
+    const seeds = several ? `Seeds ${now.seeds[0]} to ${now.seeds.at(-1)}` : `Seed ${now.seed}`;
+    element.setAttribute("aria-label", `${now.stages.length > 1 ? "Video" : "Draft"}, ${seeds.toLowerCase()}`);
+    setText(facts, wide ? `${seeds} · ${now.num_frames ?? "?"} frames of ${now.size}` : seeds);
     setText(note, state(now));
     note.className = now.status === "failed" && now.error?.code !== "cancelled" ? "error" : "facts";
     bar.hidden = !active(now);
     bar.value = now.progress;
-    pick.hidden = !(done && later);
-    again.hidden = now.status !== "failed";
-    again.textContent = parts ? "Continue" : "Try again";
-    save.hidden = !done;
-    if (done) save.href = `/v1/videos/${now.id}/content`;
+    for (const actions of drafts) actions.update(now);
     stop.hidden = !active(now);
-    compare.hidden = !done;
     remove.hidden = active(now);
   }
   return tile;
 }
 
-async function pickDraft(id) {
+async function pickDraft(id, draft) {
   await attempt(async () => {
-    const video = await call("POST", `/v1/videos/${id}/continue`, { draft: 1 });
+    const video = await call("POST", `/v1/videos/${id}/continue`, { draft });
     show(video);
     say("The later stages are being made.");
     tiles.get(video.id).element.scrollIntoView({ block: "nearest", behavior: still.matches ? "auto" : "smooth" });
@@ -230,7 +216,7 @@ function drop(id) {
   videos.delete(id);
   tiles.get(id)?.element.remove();
   tiles.delete(id);
-  choose(id, false);
+  for (const each of [...chosen.values()]) if (each.id === id) choose(id, each.draft, false);
   arrange();
 }
 
@@ -275,7 +261,7 @@ function arrange() {
     cards.delete(group.id);
     if (list.children[index] !== card) list.insertBefore(card, list.children[index] ?? null);
     for (const video of group.members) {
-      const home = card.querySelector(video.stages.length > 1 ? ".wide" : ".grid"), { element } = tiles.get(video.id);
+      const home = card.querySelector(isWide(video) ? ".wide" : ".grid"), { element } = tiles.get(video.id);
       if (element.parentElement !== home) home.append(element);
     }
     for (const home of card.querySelectorAll(".wide, .grid")) home.hidden = !home.children.length;
@@ -297,12 +283,27 @@ function watch() {
   watched = ids;
   events?.close();
   if (!ids) return;
-  events = new EventSource(`/v1/events?ids=${ids}`);
+  const source = events = new EventSource(`/v1/events?ids=${ids}`);
   events.addEventListener("video", (event) => show(JSON.parse(event.data)));
   events.addEventListener("deleted", (event) => drop(JSON.parse(event.data).id));
   events.addEventListener("end", () => { events.close(); watched = ""; watch(); });
   events.addEventListener("open", () => connected());
-  events.addEventListener("error", () => setText($("server"), "The connection is lost; trying again…"));
+  events.addEventListener("error", () => {
+    setText($("server"), "The connection is lost; trying again…");
+    // The browser tries again by itself, but for ever only if the answer's status was 200.
+    if (source === events && source.readyState === EventSource.CLOSED) setTimeout(reconnect, 1000 * SECONDS_UNTIL_AGAIN, source);
+  });
+}
+
+async function reconnect(source) {
+  if (source !== events) return; // others are watched by now
+  watched = "";
+  try {
+    show(...(await call("GET", "/v1/videos?limit=100")).data);
+    if (source === events) connected(); // nothing is left to watch
+  } catch {
+    setTimeout(reconnect, 1000 * SECONDS_UNTIL_AGAIN, source);
+  }
 }
 
 const connected = () => setText($("server"), model ? `Model ${model.id} · videos of ${model.size}` : "");
@@ -318,16 +319,16 @@ $("older").addEventListener("click", () => attempt(() => load(oldest)));
 
 // Comparing -------------------------------------------------------------------------------------------------------
 
-function choose(id, on) {
-  on ? chosen.add(id) : chosen.delete(id);
+function choose(id, draft, on) {
+  on ? chosen.set(contentPath(id, draft), { id, draft }) : chosen.delete(contentPath(id, draft));
   $("compare").disabled = chosen.size !== 2;
   setText($("compare"), chosen.size === 2 ? "Compare these two" : "Compare two");
 }
 
 $("compare").addEventListener("click", () => {
-  const players = [...chosen].map((id) => {
-    const video = videos.get(id);
-    return { video, element: player(`/v1/videos/${id}/content`, `${video.prompt}, seed ${video.seed}`, true) };
+  const players = [...chosen].map(([path, { id, draft }]) => {
+    const video = videos.get(id), label = `${video.prompt}, seed ${video.seeds[draft - 1]}`;
+    return { video, label, element: player(path, label, true) };
   });
   const [first, second] = players.map((each) => each.element);
   for (const [one, other] of [[first, second], [second, first]]) {
@@ -338,8 +339,8 @@ $("compare").addEventListener("click", () => {
       if (Math.abs(other.currentTime - to) > 0.3 && one.paused) other.currentTime = to;
     });
   }
-  const figures = players.map(({ video, element }) => make("figure", {}, make("div", { class: "picture" }, element),
-    make("figcaption", {}, `${video.prompt}, seed ${video.seed}, ${NAMES[video.until]}`)));
+  const figures = players.map(({ video, label, element }) => make("figure", {}, make("div", { class: "picture" }, element),
+    make("figcaption", {}, `${label}, ${NAMES[video.until]}`)));
   const close = button("Close", () => { $("compared").hidden = true; $("compare").focus(); });
   $("compared").replaceChildren(make("div", { class: "row spread" }, make("h2", {}, "Comparison"), close),
     make("div", { class: "pair" }, ...figures));
@@ -353,25 +354,7 @@ $("compare").addEventListener("click", () => {
 async function inspect(file) {
   const form = new FormData();
   form.append("file", file);
-  const facts = await call("POST", "/v1/inspect", form);
-  const record = facts.metadata;
-  const close = button("Close", () => { $("found").hidden = true; });
-  const title = make("div", { class: "row spread" }, make("h2", {}, file.name), close);
-  const shape = make("p", { class: "facts" }, `${facts.num_frames} frames of ${facts.width}x${facts.height}, ${facts.fps.toFixed(1)} frames per second`);
-  if (!record?.prompt) {
-    $("found").replaceChildren(title, shape, make("p", {}, "The file does not say how it was made: only videos by show1 do."));
-  } else {
-    const settings = Object.fromEntries(Object.entries(record.settings).filter(([name]) => record.stages.includes(name)));
-    const remake = () => ask({ prompt: record.prompt, seed: record.seed, until: record.stages.at(-1), extra_params: settings });
-    const again = button("Make it again", () => attempt(remake), { class: "primary" });
-    const use = button("Use its prompt and seed", () => { $("prompt").value = record.prompt; $("seed").value = record.seed; $("more").open = true; $("prompt").focus(); });
-    const other = record.model.name === model.id ? null : make("p", { class: "error" }, `It was made with the model ${record.model.name}; this server has ${model.id}.`);
-    const all = make("details", {}, make("summary", {}, "All settings"), make("pre", { tabindex: 0 }, JSON.stringify(record.settings, null, 2)));
-    const text = make("p", {}, make("strong", {}, record.prompt), `, seed ${record.seed}, ${record.stages.map((stage) => NAMES[stage]).join(", ")}`);
-    $("found").replaceChildren(title, text, shape, ...[other].filter(Boolean), make("div", { class: "row" }, again, use), all);
-  }
-  $("found").hidden = false;
-  $("found").scrollIntoView({ block: "nearest" });
+  showRecord(file.name, await call("POST", "/v1/inspect", form), model, (body) => attempt(() => ask(body)));
 }
 
 $("file").addEventListener("change", () => { const [file] = $("file").files; if (file) attempt(() => inspect(file)); $("file").value = ""; });
@@ -396,7 +379,7 @@ async function start() {
     $("steps").placeholder = keyframes.num_inference_steps;
     $("guidance").placeholder = keyframes.guidance_scale;
     $("count").max = model.max_count;
-    for (const name of model.adapters) $("adapter").append(make("option", { value: name }, name));
+    $("adapter").replaceChildren(...["", ...model.adapters].map((name) => make("option", { value: name }, name || "none")));
     for (const id of ["adapter", "weight"]) $(id).parentElement.hidden = !model.adapters.length;
     await load();
   });
