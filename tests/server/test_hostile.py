@@ -228,7 +228,9 @@ def test_a_stream_of_a_video_that_is_gone_ends(app: Any) -> None:
     assert client.post(f"/v1/videos/{made['id']}/cancel").status_code == 200
     text = client.get(f"/v1/videos/{made['id']}/events").text
     assert "event: video" in text and text.endswith("event: end\ndata: {}\n\n")
-    assert client.get(f"/v1/events?ids={made['id']},nothing").status_code == 404
+    both = client.get(f"/v1/events?ids={made['id']},nothing").text
+    assert "event: video" in both and 'event: deleted\ndata: {"id": "nothing"}' in both
+    assert client.get("/v1/videos/nothing/events").status_code == 404
     assert client.delete(f"/v1/videos/{made['id']}").json()["deleted"]
     wait_for(lambda: client.get(f"/v1/videos/{made['id']}").status_code == 404, 5)
 
@@ -249,3 +251,12 @@ def test_a_job_that_cannot_be_read_is_left_out_and_can_be_deleted(app: Any) -> N
     assert refused.status_code == 409 and "another version" in refused.json()["error"]["message"]
     assert client.delete(f"/v1/videos/{odd}").json()["deleted"]
     assert client.get(f"/v1/videos/{odd}").status_code == 404
+
+
+def test_a_session_takes_no_file(app: Any) -> None:
+    """Whoever has no key yet cannot fill the server with uploads."""
+    client = testclient.TestClient(app, base_url="http://127.0.0.1")
+    for how in ({"files": {"key": b"x" * 100_000}}, {"data": {"key": "x"}}, {"content": b"{}"}):
+        answer = client.post("/v1/session", **how)
+        assert answer.status_code == 400 and "JSON" in answer.json()["error"]["message"]
+    assert client.post("/v1/session", json={"key": "x"}).status_code == 401

@@ -255,6 +255,13 @@ def continued(
     for stage in later if asked.negative_prompt is not None else ():
         settings = settings.replace(**{stage: {"negative_prompt": asked.negative_prompt}})
     request = GenerationRequest.from_dict({**sample.to_dict(), "settings": settings.to_dict()})
+    for stage in finished:
+        if stage in stages and request.stage_sha256(stage) != sample.stage_sha256(stage):
+            raise BadRequest(
+                f"{stage} is finished, and a setting that it was made with would change; ask for a new video with "
+                "these settings, or change only those of later stages",
+                "extra_params",
+            )
     pipe.check(request)
     return request
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.datastructures import UploadFile
+from starlette.types import Receive, Scope, Send
 
 from show1.config import StageName
 from show1.errors import InputError
@@ -24,7 +25,7 @@ from show1.server.jobs import Job
 from show1.server.keys import Key
 from show1.server.metrics import Metrics
 from show1.server.progress import read_progress
-from show1.server.service import NotFound, Service, stage_or_last
+from show1.server.service import Conflict, NotFound, Service
 from show1.server.views import finished_stages, video_object
 from show1.stage_table import STAGE_TABLE
 
@@ -67,9 +68,7 @@ def _add_jobs(router: APIRouter, service: Service, access: Access) -> None:
     @router.post("/v1/videos", openapi_extra=json_or_form)
     async def create_video(request: Request, key: Annotated[Key, Depends(access.key)]) -> Any:
         """Asks for a video, or for several drafts of it."""
-        async with _body(request) as (body, clip):
-            asked = body.read(Creation)
-            job = await _created(service, asked, key, clip, _client(request))
+        job = await _created(service, request, key)
         return await run_in_threadpool(view, job)
 
     @router.get("/v1/videos")
@@ -176,8 +175,6 @@ def _add_streams(router: APIRouter, service: Service, access: Access) -> None:
             yield key
 
     def answer(names: list[str], key: Key) -> Response:
-        for name in names:
-            service.get(name, key)
         return StreamingResponse(
             streams.events(names, key), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
@@ -186,20 +183,19 @@ def _add_streams(router: APIRouter, service: Service, access: Access) -> None:
     def stream_events(
         key: Annotated[Key, Depends(seated)], ids: Annotated[str, Query(min_length=1, max_length=5000)]
     ) -> Response:
-        """Events of several videos (`ids`, with commas between them): `video` whenever one changes."""
+        """Events of several videos (`ids`, with commas between them): `video` at each change, `deleted` at the end."""
         return answer(list(dict.fromkeys(ids.split(",")))[:100], key)
 
     @router.get("/v1/videos/{video_id}/events", response_class=StreamingResponse)
     def stream_video_events(video_id: str, key: Annotated[Key, Depends(seated)]) -> Response:
         """Events of one video."""
+        service.get(video_id, key)
         return answer([video_id], key)
 
     @router.post("/v1/videos/sync", openapi_extra=body_schema("application/json", model=Creation))
     async def create_video_and_wait(request: Request, key: Annotated[Key, Depends(seated)]) -> Response:
         """Makes a video and answers with the file."""
-        async with _body(request) as (body, clip):
-            asked = body.read(Creation)
-            job = await _created(service, asked, key, clip, _client(request))
+        job = await _created(service, request, key)
         ended = await streams.wait(job.id, key, request)
         if ended.status != "completed":
             message = "the video was cancelled" if ended.error is None else ended.error.message
@@ -208,10 +204,33 @@ def _add_streams(router: APIRouter, service: Service, access: Access) -> None:
         return _file(folder.video(asked_last(ended), 0), "video/mp4", name=job.id)
 
 
-async def _created(service: Service, asked: Creation, key: Key, clip: Path | None, client: str) -> Job:
-    """A new job. Clips are decoded one after another: each may need much memory."""
-    limiter = None if clip is None else CLIPS
-    return await to_thread.run_sync(partial(service.create, asked, key, clip, client=client), limiter=limiter)
+async def _created(service: Service, request: Request, key: Key) -> Job:
+    """The new job that a request asks for. Clips are decoded one after another: each may need much memory."""
+    async with _body(request) as (body, clip):
+        work = partial(service.create, body.read(Creation), key, clip, client=_client(request))
+        return await to_thread.run_sync(work, limiter=None if clip is None else CLIPS)
+
+
+def stage_or_last(job: Job, stage: StageName | None, done: list[StageName]) -> StageName:
+    """The stage whose files are asked for.
+
+    Args:
+        job: The job.
+        stage: The stage; None: the last one, which must be finished.
+        done: The stages that are finished.
+
+    Raises:
+        Conflict: It is not finished.
+        NotFound: The job has no such stage.
+    """
+    assert job.spec is not None, "one job is read whole"
+    stages = job.spec.parsed.stages
+    wanted = stages[-1] if stage is None else stage
+    if wanted not in stages:
+        raise NotFound
+    if wanted not in done:
+        raise Conflict(f"the stage {wanted} is not finished" if stage else "the video is not finished")
+    return wanted
 
 
 def asked_last(job: Job) -> StageName:
@@ -253,18 +272,17 @@ def _add_facts(router: APIRouter, service: Service, access: Access, metrics: Met
     @router.post("/v1/session")
     async def begin_session(request: Request) -> Response:
         """Takes an API key (`{"key": ...}`) and keeps it in a cookie that scripts cannot read, for the page."""
-        async with _body(request) as (body, _):
-            given = body.values.get("key")
+        given = (await _json(request, only=True)).get("key")  # whoever has no key yet cannot send a file
         if not isinstance(given, str) or access.known(given) is None:
             raise Refused(401, "this API key is not known here", "invalid_api_key")
         answer = JSONResponse({"object": "session"})
-        safe = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, given, httponly=True, samesite="strict", secure=safe, max_age=30 * 86400)
+        where: dict[str, Any] = {"samesite": "strict", "secure": request.url.scheme == "https"}
+        answer.set_cookie(COOKIE, given, httponly=True, max_age=30 * 86400, **where)
         return answer
 
     @router.get("/health")
-    def health() -> Any:
-        """Whether the server runs."""
+    async def health() -> Any:
+        """Whether the server runs; it needs no thread, of which a database that hangs may hold all."""
         return {"status": "ok"}
 
     @router.get("/ready")
@@ -272,8 +290,8 @@ def _add_facts(router: APIRouter, service: Service, access: Access, metrics: Met
         """Whether jobs are being taken: the database answers, and a worker lives."""
         service.queue.check()
         count = len(service.workers())
-        status = {"status": "ready" if count else "no worker lives", "workers": count}
-        return JSONResponse(status, 200 if count else 503)
+        said = "ready" if count else "no worker lives"
+        return JSONResponse({"status": said, "workers": count}, 200 if count else 503)
 
     @router.get("/metrics")
     def read_metrics(key: Annotated[Key, Depends(access.key)]) -> Response:
@@ -289,8 +307,7 @@ async def _body(request: Request, *, file: str = "input_reference") -> AsyncIter
     Raises:
         BadRequest: It is neither, or cannot be read.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
+    if _kind(request) in ("multipart/form-data", "application/x-www-form-urlencoded"):
         async with request.form(max_files=1, max_fields=100) as form:
             upload = form.get(file)
             if any(isinstance(value, UploadFile) and name != file for name, value in form.multi_items()):
@@ -307,6 +324,26 @@ async def _body(request: Request, *, file: str = "input_reference") -> AsyncIter
                         written.write(part)
                 yield body, clip
         return
+    yield Body(await _json(request)), None
+
+
+def _kind(request: Request) -> str:
+    """The type of a request's body."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _json(request: Request, *, only: bool = False) -> dict[str, Any]:
+    """The values of a body in JSON.
+
+    Args:
+        request: The request.
+        only: Whether it must say that it is JSON, before it is read.
+
+    Raises:
+        BadRequest: It is no JSON object.
+    """
+    if only and _kind(request) != "application/json":
+        raise BadRequest("the body must be JSON, with Content-Type: application/json", code="invalid_json")
     text = await request.body()
     try:
         values = parse_json(text.decode("utf-8")) if text.strip() else {}
@@ -314,7 +351,20 @@ async def _body(request: Request, *, file: str = "input_reference") -> AsyncIter
         raise BadRequest("the body is no JSON, and no form", code="invalid_json") from error
     if not isinstance(values, dict):
         raise BadRequest("the body must be a JSON object, or a form", code="invalid_json")
-    yield Body(values), None
+    return values
+
+
+class _JobFile(FileResponse):
+    """A file that may be removed, with its job, before it is sent."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        try:
+            await super().__call__(scope, receive, send)
+        except (RuntimeError, FileNotFoundError) as error:
+            if Path(self.path).exists():
+                raise
+            raise NotFound from error
 
 
 def _file(path: Path, kind: str, *, name: str, cached: bool = True) -> Response:
@@ -327,7 +377,7 @@ def _file(path: Path, kind: str, *, name: str, cached: bool = True) -> Response:
         raise NotFound
     headers = {"Cache-Control": "private, max-age=86400" if cached else "no-store"}
     suffix = path.suffix
-    return FileResponse(
+    return _JobFile(
         path, media_type=kind, filename=f"{name}{suffix}", headers=headers, content_disposition_type="inline"
     )
 

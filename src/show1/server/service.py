@@ -5,15 +5,14 @@ import shutil
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
-from show1.config import StageName
-from show1.errors import RunError
+from show1.errors import OutputError, RunError
 from show1.files import read_json_object, write_tensors
 from show1.generation.inputs import video_tensor
 from show1.generation.manifest import INPUT_FILE
@@ -109,13 +108,15 @@ class Service:
         self._check_room(key, client)
         video = None if clip is None else self._read_clip(clip)
         request = to_request(asked, self.pipe, self.limits, video)
-        job_id = new_id()
+        self._check_texts(request)
         if video is not None:
             check_work(request, self.limits, len(video))
-            write_tensors(self.data.job(job_id).input, {"video": video_tensor(video, request)})
         told = tuple(self.pipe.prompt_warnings(asked.prompt, request.settings, request.stages))
         spec = JobSpec(request=request.to_dict(), model=self.model, adapters=asked.adapters, warnings=told)
-        return self._submit(job_id, spec, key)
+        with self._new_folder() as folder:
+            if video is not None:
+                write_tensors(folder.input, {"video": video_tensor(video, request)})
+            return self._submit(folder.path.name, spec, key)
 
     def carry_on(self, job_id: str, asked: Continuation, key: Key, *, client: str = "") -> Job:
         """Asks for the later stages of a draft; of a job that failed or was cancelled, for what is left.
@@ -138,16 +139,17 @@ class Service:
         request = continued(asked, begun, finished, self.pipe)
         if set(request.stages) <= set(finished):
             raise Conflict("all its stages are finished; download it, or ask for a later stage in `until`")
+        self._check_texts(request)
         check_work(request, self.limits, _clip_frames(folder) if request.needs_video else None)
-        new = new_id()
-        if run is not None and finished:
-            run.pick(asked.draft - 1, directory=self.data.job(new).run, request=request)
-        elif request.needs_video:
-            self.data.job(new).path.mkdir(parents=True)
-            shutil.copyfile(folder.input, self.data.job(new).input)
         changes = {"request": request.to_dict(), "kind": "continue", "source": job_id, "draft": asked.draft - 1}
         spec = JobSpec.model_validate({**source.spec.model_dump(), **changes})
-        return self._submit(new, spec, key)
+        with self._new_folder() as new:
+            if run is not None and finished:
+                run.pick(asked.draft - 1, directory=new.run, request=request)
+            elif request.needs_video:
+                new.path.mkdir(parents=True)
+                shutil.copyfile(folder.input, new.input)
+            return self._submit(new.path.name, spec, key)
 
     def remix(self, job_id: str, asked: Remix, key: Key, *, client: str = "") -> Job:
         """Asks for a video with the settings and seeds of another one and a new prompt.
@@ -223,18 +225,23 @@ class Service:
         Raises:
             NotFound: See `get`.
             Conflict: Its worker still writes; it is cancelled, and can be deleted in a moment.
+            OutputError: Its files cannot be removed; it is cancelled, and is still there.
         """
         if self._known(job_id, key).status in ("queued", "in_progress"):
             self.queue.cancel(job_id)
         folder = self.data.job(job_id)
-        if folder.run.is_dir():
-            try:
+        try:
+            if folder.run.is_dir():
                 with FileLock(folder.run / ".lock", timeout=SECONDS_FOR_STOP):
                     pass
-            except Timeout as error:
-                raise Conflict("the video is being stopped; delete it again in a few seconds") from error
+            if folder.path.is_dir():
+                shutil.rmtree(folder.path)
+        except Timeout as error:
+            raise Conflict("the video is being stopped; delete it again in a few seconds") from error
+        except OSError as error:
+            raise OutputError(f"{folder.path} cannot be removed: {error.strerror or error}") from error
         self.queue.delete(job_id)
-        shutil.rmtree(folder.path, ignore_errors=True)
+        shutil.rmtree(folder.path, ignore_errors=True)  # a worker may have written what it had begun
 
     def place(self, job: Job) -> tuple[int | None, float | None]:
         """The place of a waiting job in the queue (1 is next), and about how many seconds until it is finished."""
@@ -280,6 +287,22 @@ class Service:
             self._seconds = (now, sum(took) / len(took) if took else None)
         return self._seconds[1]
 
+    @contextlib.contextmanager
+    def _new_folder(self) -> Iterator[JobFolder]:
+        """The folder of a new job, which is removed if the job does not come to be.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        folder = self.data.job(new_id())
+        try:
+            yield folder
+        except BaseException as error:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            if isinstance(error, OSError) and not isinstance(error, OutputError):
+                raise OutputError(f"{folder.path} cannot be written: {error.strerror or error}") from error
+            raise
+
     def _submit(self, job_id: str, spec: JobSpec, key: Key) -> Job:
         with self._submitting:  # so that requests at the same time do not pass a limit together
             self._check_queue(key, self.queue.active())
@@ -301,10 +324,19 @@ class Service:
             names = ", ".join(known) or "none"
             raise BadRequest(f"there is no adapter {unknown[0][:60]!r}; there are {names}", "adapters")
 
-    def _check_policy(self, prompt: str) -> None:
-        reason = None if self._policy is None else self._policy(prompt)
+    def _check_policy(self, text: str, param: str = "prompt") -> None:
+        reason = None if self._policy is None else self._policy(text)
         if reason is not None:
-            raise BadRequest(reason, "prompt", "content_policy_violation")
+            raise BadRequest(reason, param, "content_policy_violation")
+
+    def _check_texts(self, request: GenerationRequest) -> None:
+        """Checks the other texts of a request: at a small scale of guidance a video shows what is to be avoided."""
+        for stage in request.stages:
+            own = getattr(request.settings, stage)
+            for param in ("prompt", "negative_prompt"):
+                text = getattr(own, param, "")
+                if text and text != getattr(getattr(self.pipe.settings, stage), param):
+                    self._check_policy(text, param)
 
     def _check_room(self, key: Key, client: str) -> None:
         """Makes sure that a client may ask for one more job."""
@@ -346,28 +378,6 @@ def _clip_frames(folder: JobFolder) -> int:
         with contextlib.suppress(OSError, SafetensorError), safe_open(file, framework="pt") as opened:
             return int(opened.get_slice("video").get_shape()[2])
     raise Conflict("the clip that this video began with is gone, or damaged; upload it again as a new video")
-
-
-def stage_or_last(job: Job, stage: StageName | None, done: list[StageName]) -> StageName:
-    """The stage whose files are asked for.
-
-    Args:
-        job: The job.
-        stage: The stage; None: the last one, which must be finished.
-        done: The stages that are finished.
-
-    Raises:
-        Conflict: It is not finished.
-        NotFound: The job has no such stage.
-    """
-    assert job.spec is not None, "one job is read whole"
-    stages = job.spec.parsed.stages
-    wanted = stages[-1] if stage is None else stage
-    if wanted not in stages:
-        raise NotFound
-    if wanted not in done:
-        raise Conflict(f"the stage {wanted} is not finished" if stage else "the video is not finished")
-    return wanted
 
 
 def threads_for_server() -> None:

@@ -35,6 +35,7 @@ def video_object(job: Job, folder: JobFolder, place: tuple[int | None, float | N
     records = job.stages or tuple(note.get("stages", ()))
     running = job.status == "in_progress"
     percent = 100 if job.status == "completed" else int(note.get("percent", 0))
+    left = note.get("stage_seconds_left") if running else None
     error = None if job.error is None else {"code": job.error.code, "message": job.error.message}
     if job.status == "cancelled":
         error = {"code": "cancelled", "message": "the video was cancelled; its finished stages are kept"}
@@ -76,7 +77,7 @@ def video_object(job: Job, folder: JobFolder, place: tuple[int | None, float | N
             for stage in request.stages
         ],
         "queue_position": place[0],
-        "seconds_left": place[1] if not running else note.get("stage_seconds_left"),
-        "worker": job.worker,
+        "seconds_left": left if running and note.get("stage") == request.stages[-1] else place[1],
+        "stage_seconds_left": left,
         "settings": {name: value for name, value in settings.items() if name in request.stages or name not in STAGES},
     }

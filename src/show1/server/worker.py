@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import socket
 import threading
 import time
@@ -132,6 +133,7 @@ class Worker:
                     )
                     self._forgive(job_id)
                 except Cancelled as error:
+                    self._tidy(job_id)
                     raise dbos_error.DBOSWorkflowCancelledError(str(error)) from error
                 except Exception as error:
                     logger.exception("%s failed in %s", job_id, stage)
@@ -140,6 +142,12 @@ class Worker:
                 return record
         threading.Event().wait()  # the process ends, and the job is in the queue again
         raise AssertionError("the process has ended")
+
+    def _tidy(self, job_id: str) -> None:
+        """Removes what was written for a job while somebody deleted it."""
+        with suppress(Exception):  # the database may be away
+            if self._queue.get(job_id) is None:
+                shutil.rmtree(self._data.job(job_id).path, ignore_errors=True)
 
     def _forgive(self, job_id: str) -> None:
         """Notes that a job has finished a stage: what ended other workers before is over."""
