@@ -143,7 +143,7 @@ def test_another_worker_takes_over_from_a_dead_one(jobs: Jobs, pipe: Show1Pipeli
 def test_two_workers_on_postgresql(
     data: Path, pipe: Show1Pipeline, whole: GenerationRequest, undisturbed: Tensor
 ) -> None:
-    """One of two workers is killed, and the database goes away for 30 seconds: nothing is lost, nothing comes twice."""
+    """One of two workers is killed, and the database goes away for 30 seconds: every job is completed."""
     with postgres() as server:
         jobs = Jobs(data, server.url)
         ids = [jobs.submit(whole), *(jobs.submit(draft(pipe, steps=8)) for _ in range(4))]
