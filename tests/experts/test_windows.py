@@ -38,6 +38,17 @@ def test_a_long_video_in_windows(expert):
     assert torch.equal(run(expert, video, [0], SETTINGS), whole)  # the network is as it was
 
 
+def test_windows_of_a_network_that_looks_at_single_frames_leave_no_seam(expert, monkeypatch):
+    def forward(hidden_states, **_):
+        return (hidden_states.tanh() + 0.1,)
+
+    monkeypatch.setattr(expert.pipe.transformer, "forward", forward)
+    video = clip(frames=57)
+    whole = run(expert, video, [0], SETTINGS)
+    split = run(expert, video, [0], replace(SETTINGS, window=17, overlap=8))
+    torch.testing.assert_close(split, whole, atol=1e-4, rtol=0)
+
+
 def test_what_windows_agree_on_is_blended_to_itself():
     """Each window predicts its own frames: where they overlap, the blend is the prediction itself."""
 
