@@ -322,3 +322,28 @@ def test_a_batch_by_the_queue(jobs: Jobs, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["made"] == 2
     assert Video.load(tmp_path / "out" / "0002-a-dog.mp4").metadata["prompt"] == "a dog"
+
+
+def test_a_batch_waits_while_the_database_is_away(
+    jobs: Jobs, pipe: Show1Pipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    from show1.cli import batch_queue
+
+    names = [jobs.submit(draft(pipe)) for _ in range(3)]
+    whole, failures = jobs.queue.get_all, [OperationalError("select", {}, Exception("gone"))] * 2
+
+    def get_all(asked: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return whole(asked)
+
+    monkeypatch.setattr(jobs.queue, "get_all", get_all)
+    monkeypatch.setattr(batch_queue, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(batch_queue, "JOBS_OF_LOOK", 2)
+    assert set(batch_queue._states(jobs.queue, names)) == set(names)
+    assert capsys.readouterr().err.count("the database cannot be reached") == 1
+    assert not batch_queue._lives(jobs.folder)
+    (jobs.folder.workers / "w.json").write_text("{}")
+    assert batch_queue._lives(jobs.folder)

@@ -5,14 +5,18 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from show1.cli.console import say, say_json, tell
 from show1.cli.jobs import Job
 from show1.cli.making import Failed
 from show1.cli.progress import duration
 from show1.cli.session import short
+from show1.errors import reason_of
 from show1.files import write_atomically
 from show1.options import shortened
 from show1.server.jobs import DataFolder, JobSpec
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
 PRIORITY = 500
 """Of batches; whoever waits at a page comes first."""
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_OF_LIFE = 30.0
+"""A worker that has said nothing for so long counts as gone."""
+JOBS_OF_LOOK = 500
+"""Jobs that one query asks for."""
 
 
 def make_by_queue(
@@ -55,9 +63,12 @@ def make_by_queue(
     waiting = {_ask(queue, data, model, job, request): (job, request) for job, request in work}
     failed: list[Failed] = []
     began, done = time.monotonic(), 0
+    if waiting and not _lives(data):
+        tell(f"no worker has been heard of in {folder}: the videos wait until one is started (`show1 worker --help`)")
     while waiting:
+        states = _states(queue, list(waiting))
         for name in list(waiting):
-            queued = queue.get(name)
+            queued = states.get(name)
             if queued is not None and queued.status in ("queued", "in_progress"):
                 continue
             job, request = waiting.pop(name)
@@ -78,6 +89,29 @@ def make_by_queue(
         time.sleep(SECONDS_BETWEEN_LOOKS if waiting else 0)
     queue.close()
     return failed
+
+
+def _states(queue: JobQueue, names: Sequence[str]) -> dict[str, QueuedJob]:
+    """How jobs stand, by their names. While the database is away it waits: what the workers make is not lost."""
+    told = False
+    while True:
+        try:
+            parts = [names[start : start + JOBS_OF_LOOK] for start in range(0, len(names), JOBS_OF_LOOK)]
+            return {job.id: job for part in parts for job in queue.get_all(part)}
+        except SQLAlchemyError as error:
+            if not told:
+                tell(f"the database cannot be reached ({reason_of(error)}); trying again until it is back")
+            told = True
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _lives(data: DataFolder) -> bool:
+    """Whether a worker has lately said that it lives."""
+    for file in data.workers.glob("*.json"):
+        with suppress(OSError):
+            if time.time() - file.stat().st_mtime < SECONDS_OF_LIFE:
+                return True
+    return False
 
 
 def _ask(queue: JobQueue, data: DataFolder, model: str, job: Job, request: "GenerationRequest") -> str:
