@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from show1.config import PUBLISHED
 from show1.errors import InputError, RunError
 from show1.evaluation.report import Report, Table
 from show1.evaluation.suite import Suite, identify
@@ -79,6 +80,21 @@ def test_a_folder_takes_one_suite(tmp_path: Path) -> None:
     (tmp_path / "squares.json").write_text("{")
     with pytest.raises(RunError, match="squares.json is damaged"):
         Squares(tmp_path).suite().run()
+
+
+def test_a_folder_that_was_begun_before_there_were_some_settings_resumes(tmp_path: Path) -> None:
+    now = PUBLISHED.to_dict()
+    before = {
+        k: v if not isinstance(v, dict) else {n: o for n, o in v.items() if n != "split_guidance"}
+        for k, v in now.items()
+    }
+    Squares(tmp_path).suite(identity=identify({"numbers": 5, "settings": before})).run()
+    later = Squares(tmp_path)
+    report = later.suite(identity=identify({"numbers": 5, "settings": now})).run()
+    assert later.made == [] and report["id"] == identify({"numbers": 5, "settings": now})["id"]
+    others = PUBLISHED.replace(keyframes={"split_guidance": True}).to_dict()
+    with pytest.raises(RunError, match="with another settings"):
+        Squares(tmp_path).suite(identity=identify({"numbers": 5, "settings": others})).run()
 
 
 def test_a_table_is_the_same_in_markdown_and_html() -> None:

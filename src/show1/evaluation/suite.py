@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from show1.config import CascadeSettings
 from show1.errors import InputError, RunError
 from show1.evaluation.report import Report
 from show1.files import read_json_object, write_json
@@ -94,9 +95,12 @@ class Suite(Generic[ItemT]):
             before = read_json_object(file)
         except ValueError as error:
             raise RunError(f"{file} is damaged ({error}); name another folder with --out") from error
-        if before.get("id") != self.identity["id"]:
-            changed = next((k for k, v in self.identity.items() if k != "id" and before.get(k) != v), "id")
+        if before.get("id") == self.identity["id"]:
+            return
+        changed = next((k for k, v in self.identity.items() if k != "id" and not _same(k, before.get(k), v)), None)
+        if changed is not None:
             raise RunError(f"{file.parent} holds {self.kind} with another {changed}; name another folder with --out")
+        write_json(file, self.identity)
 
     def _make_missing(self, first: int, parts: int, on_progress: Callable[[int, int], None] | None) -> None:
         size = self.batch_size
@@ -116,3 +120,13 @@ def identify(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what figures depend on, as JSON saves it, with 16 hex digits of its hash as `id`."""
     text = json.dumps(parts, sort_keys=True)
     return {"id": hashlib.sha256(text.encode()).hexdigest()[:16], **json.loads(json.dumps(parts))}
+
+
+def _same(part: str, before: Any, now: Any) -> bool:
+    """Whether a part of an identity is what it was; settings of earlier versions lack those that were added since."""
+    if part != "settings" or before == now:
+        return bool(before == now)
+    try:
+        return CascadeSettings.from_dict(before) == CascadeSettings.from_dict(now)
+    except InputError:
+        return False
