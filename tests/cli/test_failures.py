@@ -226,7 +226,7 @@ def test_a_signal_before_there_is_anything_to_keep(show1: Show1, monkeypatch: py
 def test_an_ignored_hangup_stays_ignored(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        monkeypatch.setattr("show1.cli.env._cores", lambda: signal.raise_signal(signal.SIGHUP))
+        monkeypatch.setattr("show1.cli.env._processor", lambda: signal.raise_signal(signal.SIGHUP))
         assert show1("env").code == 0
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -78,7 +78,7 @@ def die_at_file(name: str, when: str) -> None:
 def run_in_child(published: Path, run: Path, moment: tuple[Any, ...], until: StageName) -> None:
     """A generation that ends by SIGKILL at a moment: ("step", stage, n), ("file", name, when)."""
     torch.set_num_threads(1)
-    pipe = Show1Pipeline.from_pretrained(published, memory="low", device="cpu", cache_embeddings=False)
+    pipe = Show1Pipeline.from_pretrained(published, memory="low", device="cpu", dtype="float32", cache_embeddings=False)
 
     def step(stage: StageName, done: int, total: int, _samples: torch.Tensor) -> None:
         if moment == ("step", stage, done):

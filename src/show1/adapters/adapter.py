@@ -323,7 +323,7 @@ def _check_names(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _fit(down: Tensor, up: Tensor) -> bool:
-    return down.shape[0] == up.shape[1] and up[0, 0].numel() == 1
+    return down.shape[0] == up.shape[1] and up.numel() == up.shape[0] * up.shape[1] > 0
 
 
 def _read_file(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -71,7 +71,10 @@ def _without_extras(*modules: ModuleType) -> Iterator[None]:
 
 def _defer(name: str) -> None:
     """Puts a package in its place without running its `__init__`; modules of it can be imported all the same."""
-    spec = None if name in sys.modules else importlib.util.find_spec(name)
+    try:
+        spec = None if name in sys.modules else importlib.util.find_spec(name)
+    except ModuleNotFoundError:  # the package that it belongs to is not installed
+        return
     if spec is None:
         return
     package = _Deferred(name)

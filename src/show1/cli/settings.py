@@ -203,6 +203,6 @@ def _number(text: str, kind: Callable[[str], float], message: str) -> float:
 
 
 def _near(name: str, known: Sequence[str] | dict[str, Any]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
+    near = [other for other in known if other.startswith(name)] or difflib.get_close_matches(name, list(known), n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
     return f"{guess}there are {', '.join(known)}"
