@@ -24,15 +24,16 @@ from torch import nn
 from transformers import CLIPTextConfig, T5Config
 
 from benchmarks.claim.memory import CLIP, T5
-from show1.checkpoints.components import NETWORK_CLASSES, text_width
+from show1.checkpoints.components import NETWORK_CLASSES
 from show1.checkpoints.loading import build_empty, load_network
 from show1.checkpoints.locate import Part
 from show1.config import PUBLISHED, STAGES, CascadeSettings
 from show1.errors import InputError
 from show1.runtime import empty_cache, give_back_what_is_freed
+from show1.runtime.accounting import process_memory
 from show1.runtime.plan import Need, choose_ways, ways
 from show1.stage_table import STAGE_TABLE
-from show1.stages.needs import stage_need, text_need
+from show1.stages.needs import call_unet, stage_need, text_need
 from show1.training.presets import preset
 
 BUDGETS = (10.0, 5.0, 2.5)
@@ -125,8 +126,7 @@ class _Sampler:
 
     @staticmethod
     def _now() -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+        return process_memory("RssAnon") or 0
 
 
 def network_call(need_rows: int, stage: str, settings: CascadeSettings, unet: Any) -> object:
@@ -136,11 +136,7 @@ def network_call(need_rows: int, stage: str, settings: CascadeSettings, unet: An
     _, frames = row.largest_call(FRAMES[stage], settings)
     if row.unet.kind == "latent_unet":
         height, width = height // 8, width // 8
-    make = functools.partial(torch.zeros, dtype=unet.dtype)
-    labels = {"class_labels": make(need_rows)} if unet.config.get("class_embed_type") else {}
-    text = make(need_rows, 77, text_width(unet.config) or 1024)
-    sample = make(need_rows, unet.config.in_channels, frames, height, width)
-    return unet(sample, torch.zeros(()), encoder_hidden_states=text, return_dict=False, **labels)
+    return call_unet(unet, (frames, height, width), settings.max_text_tokens, rows=need_rows, device="cpu")
 
 
 def compare(folder: Path, stages: tuple[str, ...]) -> None:

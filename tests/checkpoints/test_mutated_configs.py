@@ -1,12 +1,10 @@
 """Configs of the expert and of the first-frame part with one wrong value: a right video, or an error of the package."""
 
-import copy
 import json
 import math
 import random
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import torch
 from show1.errors import Show1Error
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.verify import verify
+from tests.mutations import mutated, places
 from tests.published_layout import small_changes
 
 EXPERT, FIRST = "show-1-sr2", "IF-II-L-v1.0"
@@ -31,27 +30,6 @@ VALUES: list[Any] = [
     None, True, False, 0, -1, 1, 3, 10**7, 10**30, 0.5, -0.5, 1e300, math.nan, math.inf, "", "x", "relu", "/etc/passwd",
     "a" * 5000, [], [0], [1, 2], [-1] * 3, [10**9] * 2, ["x"], [[[1]]], [None], {}, {"a": 1}, ["DownBlock2D"] * 5, ...,
 ]  # fmt: skip
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The paths of all values inside a JSON value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield (*path, key)
-        yield from places(inner, (*path, key))
-
-
-def mutated(known: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """A copy with another value at a place; `...` takes it out."""
-    out = copy.deepcopy(known)
-    parent = out
-    for key in path[:-1]:
-        parent = parent[key]
-    if value is ...:
-        del parent[path[-1]]
-    else:
-        parent[path[-1]] = value
-    return out
 
 
 def use(published: Path, changed: Path) -> None:

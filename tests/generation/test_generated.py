@@ -3,7 +3,7 @@
 Time and memory are bounded: the address space may grow by a gigabyte only, while any settings are believed.
 """
 
-import copy
+import contextlib
 import json
 import resource
 import tempfile
@@ -24,6 +24,7 @@ from show1.generation.manifest import MANIFEST, Manifest, model_sha256
 from show1.generation.metadata import VideoRecord
 from show1.generation.request import GenerationRequest
 from show1.generation.run import Run
+from tests.mutations import mutated, places
 
 ADAPTER = {
     "name": "walk", "path": "/a/walk.safetensors", "sha256": "0" * 64, "stage": "keyframes", "weight": 1.0,
@@ -65,32 +66,16 @@ VALUES = st.recursive(
 )
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The paths of all values inside a JSON value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield (*path, key)
-        yield from places(inner, (*path, key))
-
-
 def changes(known: dict[str, Any]) -> st.SearchStrategy[list[tuple[tuple[Any, ...], Any]]]:
     """Up to three places of a saved form, with other values for them; `...` takes the value out."""
     return st.lists(st.tuples(st.sampled_from(list(places(known))), VALUES | st.just(...)), max_size=3)
 
 
 def changed(known: dict[str, Any], made: list[tuple[tuple[Any, ...], Any]]) -> dict[str, Any]:
-    out = copy.deepcopy(known)
+    out = known
     for path, value in made:
-        parent: Any = out
-        try:
-            for key in path[:-1]:
-                parent = parent[key]
-            if value is ...:
-                del parent[path[-1]]
-            else:
-                parent[path[-1]] = value
-        except (LookupError, TypeError):
-            continue  # another change has taken the place away
+        with contextlib.suppress(LookupError, TypeError):  # another change may have taken the place away
+            out = mutated(out, path, value)
     return out
 
 

@@ -80,13 +80,18 @@ def load_network(
     model: Any = build_empty(cls, Path(folder))
     if cls is LatentUNet3DConditionModel:
         use_frame_convolutions(model)
-    options: dict[str, Any] = {"dtype": dtype, "rename": rename_old_attention, "deltas": deltas}
-    if streamed and place.type != "cuda":
-        stream_weights(model, files, device=place, **options)
-    else:
-        load_weights(model, files, device="cpu" if streamed else place, **options)
-        if streamed:
-            model.enable_group_offload(onload_device=place, offload_type="leaf_level", use_stream=True)
+    from_ram = streamed and place.type == "cuda"
+    load_weights(
+        model,
+        files,
+        dtype=dtype,
+        device="cpu" if from_ram else place,
+        rename=rename_old_attention,
+        deltas=deltas,
+        streamed=streamed and not from_ram,
+    )
+    if from_ram:
+        model.enable_group_offload(onload_device=place, offload_type="leaf_level", use_stream=True)
     network: Network = model.eval()
     return network
 
@@ -232,6 +237,7 @@ def load_weights(
     optional: frozenset[str] = frozenset(),
     float32_modules: Sequence[str] = (),
     deltas: Mapping[str, Tensor] | None = None,
+    streamed: bool = False,
 ) -> None:
     """Fills a network that was made on the meta device.
 
@@ -245,48 +251,38 @@ def load_weights(
         float32_modules: Modules that stay in float32 whatever `dtype` is.
         deltas: Changes by parameter name, float32 and of the parameter's shape; they are added before the cast to
             `dtype`.
+        streamed: Whether the weights stay in the files, and each layer reads its own whenever it runs.
 
     Raises:
         CheckpointError: The first problem of `check_weights`, or a file that cannot be read.
     """
-    _require_weights(model, files, rename=rename, optional=optional)
-    for file in files:
-        state = _read(file, dtype=dtype, device=device, rename=rename, float32_modules=float32_modules, deltas=deltas)
-        model.load_state_dict(state, strict=False, assign=True)
-
-
-def stream_weights(
-    model: nn.Module,
-    files: list[Path],
-    *,
-    dtype: torch.dtype,
-    device: torch.device | str,
-    rename: Rename = lambda name: name,
-    optional: frozenset[str] = frozenset(),
-    float32_modules: Sequence[str] = (),
-    deltas: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Leaves the weights of a network that was made on the meta device in its files, as `load_weights` would read them.
-
-    Each layer reads its own before it runs and forgets them afterwards. Errors are those of `load_weights`.
-    """
-    from accelerate.hooks import AlignDevicesHook, add_hook_to_module, attach_align_device_hook
-
-    _require_weights(model, files, rename=rename, optional=optional)
-    for name, parameter in model.named_parameters():
-        parameter.data = parameter.data.to(_kept(name, dtype, float32_modules))
-    own: dict[str, Any] = {"tied": optional, "float32_modules": float32_modules, "deltas": deltas}
-    weights = StoredWeights(files, dtype=dtype, rename=rename, **own)
-    attach_align_device_hook(model, execution_device=torch.device(device), offload=True, weights_map=weights)
-    if not hasattr(model, "_hf_hook"):  # it tells where the network computes
-        add_hook_to_module(model, AlignDevicesHook(execution_device=torch.device(device)))
-
-
-def _require_weights(model: nn.Module, files: list[Path], *, rename: Rename, optional: frozenset[str]) -> None:
     problems = check_weights(model, files, rename=rename, optional=optional)
     if problems:
         more = f" ({len(problems) - 1} more problems: `show1 models verify`)" if len(problems) > 1 else ""
         raise CheckpointError(f"{problems[0]}{more}")
+    options: dict[str, Any] = {"dtype": dtype, "rename": rename, "float32_modules": float32_modules, "deltas": deltas}
+    if streamed:
+        for name, parameter in model.named_parameters():
+            parameter.data = parameter.data.to(_kept(name, dtype, float32_modules))
+        _stream(model, StoredWeights(files, tied=optional, **options), device)
+        return
+    for file in files:
+        model.load_state_dict(_read(file, device=device, **options), strict=False, assign=True)
+
+
+def _stream(model: nn.Module, weights: Mapping[str, Tensor], device: torch.device | str) -> None:
+    """Lets each layer of a network on the meta device read its own weights before it runs, and forget them afterwards.
+
+    Args:
+        model: Its parameters have the precision that they are to be read in.
+        weights: The weights by name, in the parameters' shapes.
+        device: Where the network computes.
+    """
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module, attach_align_device_hook
+
+    attach_align_device_hook(model, execution_device=torch.device(device), offload=True, weights_map=weights)
+    if not hasattr(model, "_hf_hook"):  # it tells where the network computes
+        add_hook_to_module(model, AlignDevicesHook(execution_device=torch.device(device)))
 
 
 def check_weights(

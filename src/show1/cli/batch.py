@@ -11,7 +11,7 @@ import typer
 
 from show1.cli.batch_report import write_report
 from show1.cli.flags import MemoryFlag, Overwrite, Quiet, VideoAsJson
-from show1.cli.jobs import Job, read_jobs
+from show1.cli.jobs import Job, probe_all, read_jobs
 from show1.cli.making import end_with, make_all
 from show1.cli.serving import Data, Device, Model, check_installed, data_folder
 from show1.cli.session import load_pipeline
@@ -21,7 +21,7 @@ from show1.errors import InputError
 from show1.files import user_path
 
 if TYPE_CHECKING:
-    from show1.generation.request import GenerationRequest
+    pass
 
 QueueUrl = Annotated[
     str | None,
@@ -76,7 +76,7 @@ def batch(
     pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, device=device, memory=memory)
     work = [(job, job.request(pipe, None, changes, None)) for job in mine]
     if database is None:
-        _probe(work)
+        probe_all(mine, [request for _, request in work], resuming=True)
         failed = make_all(pipe, work, None, several=True, repeated=None, quiet=quiet, as_json=as_json)
     else:
         check_installed()
@@ -85,14 +85,6 @@ def batch(
         failed = make_by_queue(database, data_folder(data), model, work, quiet=quiet, as_json=as_json)
     write_report(work, failed, shard=shard, quiet=quiet or as_json)
     end_with(failed, len(work))
-
-
-def _probe(work: "Sequence[tuple[Job, GenerationRequest]]") -> None:
-    """Makes sure, before anything is computed, that the files of new prompts can be written."""
-    for job, request in work:
-        if job.run is None or not (job.run / "manifest.json").is_file():
-            _, height, width, fps = request.final_shape
-            job.probe((height, width), fps)
 
 
 def _read(file: str, output: str | None, run: str | None, options: dict[str, Any], *, overwrite: bool) -> list[Job]:

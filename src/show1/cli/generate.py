@@ -1,7 +1,5 @@
 """`show1 generate`."""
 
-import itertools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +7,7 @@ import typer
 
 from show1.cli.consent import known_adapters, load_recorded_model
 from show1.cli.flags import MemoryFlag, Overwrite, Precision, Quiet, Sheet, VideoAsJson
-from show1.cli.jobs import Job, read_jobs
+from show1.cli.jobs import Job, probe_all, read_jobs
 from show1.cli.making import end_with, make_all
 from show1.cli.plan import show_plan
 from show1.cli.session import load_pipeline
@@ -23,7 +21,6 @@ from show1.generation.request import check_prompt
 if TYPE_CHECKING:
     from show1.generation.metadata import VideoRecord
     from show1.generation.pipeline import Show1Pipeline
-    from show1.generation.request import GenerationRequest
     from show1.video import Video
 
 
@@ -196,7 +193,7 @@ def generate(
         text = _prompt(prompt, record)
         path = absolute(output) if output is not None else default_path(text, count=count, overwrite=overwrite)
         jobs = [Job(prompt=text, output=OutputFile(path=path, **how), run=runs, options=options)]
-    _probe(jobs, resuming=prompts is not None)
+    probe_all(jobs, resuming=prompts is not None)
     clip = _read_clip(video, start_from)
     chosen = None if model is None and expert is None else parse_model(model or "mini")
     if expert is not None:
@@ -208,7 +205,7 @@ def generate(
         chosen, record, source, choices, quiet=quiet or as_json, device=device, dtype=precision, memory=memory
     )
     requests = [job.request(pipe, record, changes, clip) for job in jobs]
-    _probe(jobs, requests, resuming=prompts is not None)
+    probe_all(jobs, requests, resuming=prompts is not None)
     if dry_run:
         for job, request in zip(jobs, requests, strict=True):
             frames = None if clip is None else len(clip)
@@ -219,23 +216,11 @@ def generate(
     end_with(make_all(pipe, work, clip, several=several, repeated=repeated, quiet=quiet, as_json=as_json), len(work))
 
 
-def _probe(jobs: "list[Job]", requests: "Sequence[GenerationRequest] | None" = None, *, resuming: bool) -> None:
-    """Finds files that cannot be written; if resuming, those of a run that is in its folder already may be there."""
-    for job, request in itertools.zip_longest(jobs, requests or ()):
-        if resuming and job.run is not None and (job.run / "manifest.json").is_file():
-            continue
-        if request is None:
-            job.probe()
-        else:
-            _, height, width, fps = request.final_shape
-            job.probe((height, width), fps)
-
-
 def _known_precision(jobs: "list[Job]", record: "VideoRecord | None", device: str | None) -> str | None:
     """The precision of the run that is resumed, or of the video that is repeated on the same kind of device."""
-    from show1.generation.manifest import MANIFEST, read_manifest
+    from show1.generation.manifest import read_manifest
 
-    begun = next((job.run for job in jobs if job.run is not None and (job.run / MANIFEST).is_file()), None)
+    begun = next((job.run for job in jobs if job.is_begun), None)
     if begun is not None and (manifest := read_manifest(begun)).request is not None:
         return manifest.precision
     if record is None:

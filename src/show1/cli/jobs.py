@@ -1,5 +1,6 @@
 """What `show1 generate` is to make: one prompt, or those of a file (`--prompts`)."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,37 @@ class Job:
         pipe.check(request)
         return request
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether its run folder holds a run already."""
+        return self.run is not None and (self.run / "manifest.json").is_file()
+
     def probe(self, size: tuple[int, int] | None = None, fps: float = 8.0) -> None:
         """Makes sure, before any work, that the files can be written: see `OutputFile.probe`."""
         self.output.probe(self.options["count"], size=size, fps=fps)
+
+
+def probe_all(
+    jobs: Sequence[Job], requests: "Sequence[GenerationRequest] | None" = None, *, resuming: bool = False
+) -> None:
+    """Makes sure, before any work, that the files can be written.
+
+    Args:
+        jobs: The jobs.
+        requests: Their requests, once they are known, which say the videos' size.
+        resuming: Whether the files of runs that are begun already may be there.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    for job, request in itertools.zip_longest(jobs, requests or ()):
+        if resuming and job.is_begun:
+            continue
+        if request is None:
+            job.probe()
+        else:
+            _, height, width, fps = request.final_shape
+            job.probe((height, width), fps)
 
 
 def read_jobs(

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -14,7 +13,6 @@ from show1.cli.jobs import Job
 from show1.cli.progress import duration, shown
 from show1.cli.session import keeping, tell_later_stages, tell_result
 from show1.errors import Cancelled
-from show1.generation.output import OutputFile
 from show1.options import shortened
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ def make_all(
             tell(f"[{number}/{len(work)}] {shortened(job.prompt, 100)}{left}", style="bold")
         with _going_on(job, failed, as_json=as_json) if several else nullcontext():
             began = time.monotonic()
-            run, made_here = _begin_run(job.run, job.output)
+            run, made_here = _begin_run(job)
             was_finished = set(request.stages) <= set(run.finished_stages)
             with keeping(run, made_here=made_here):
                 with shown(quiet=quiet or as_json) as callbacks:
@@ -86,9 +84,7 @@ def make_all(
                 compact=several,
             )
     if several and not quiet and not as_json and work[0][1].stages[-1] != pipe.stages[-1]:
-        example = next(
-            (job.run for job, _ in work if job.run is not None and (job.run / "manifest.json").is_file()), None
-        )
+        example = next((job.run for job, _ in work if job.is_begun), None)
         if example is not None:
             tell_later_stages(example, "one of them", "1")
     return failed
@@ -129,12 +125,12 @@ def _warn_of_other_weights(
             tell("warning: the model has other weights than that of --from; the video differs", style="yellow")
 
 
-def _begin_run(directory: Path | None, output: OutputFile) -> "tuple[Run, bool]":
+def _begin_run(job: Job) -> "tuple[Run, bool]":
     """The run folder, and whether it was made here. A run that is in the folder already is resumed if it agrees."""
-    from show1.generation.run import MANIFEST, Run
+    from show1.generation.run import Run
 
-    if directory is None or not (directory / MANIFEST).is_file():
-        return Run.create(directory, output=output), True
-    run = Run.open(directory)
-    run.write_to(output)
+    if job.run is None or not job.is_begun:
+        return Run.create(job.run, output=job.output), True
+    run = Run.open(job.run)
+    run.write_to(job.output)
     return run, False

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from show1.cli.flags import MemoryFlag, Overwrite, Quiet, Sheet, VideoAsJson
-from show1.cli.jobs import Job
+from show1.cli.jobs import Job, probe_all
 from show1.cli.making import make_all
 from show1.cli.plan import show_plan
 from show1.cli.session import load_pipeline
@@ -112,15 +112,14 @@ def refine(
     options = {"seed": seed, "count": 1, "start_from": stage, "until": stage}
     folder = None if run is None else user_path(run, "--run")
     job = Job(prompt=_prompt(prompt, video), output=target, run=folder, options=options)
-    job.probe()
+    probe_all([job])
     named = parse_model(model if expert is None else f"{stage}={expert}")
     place: dict[str, Any] = {"device": device, "dtype": dtype, "memory": memory, "stages": [stage]}
     pipe = load_pipeline(named, quiet=quiet or as_json, **place)
     for choice in parse_adapters(adapter) or ():
         pipe.adapters.load(**choice)
     request = job.request(pipe, None, [*_suiting(pipe, stage, video, time), *changes], video)
-    _, height, width, fps = request.final_shape
-    job.probe((height, width), fps)
+    probe_all([job], [request])
     if dry_run:
         show_plan(pipe, request, job.output, clip_frames=len(video), as_json=as_json)
     else:

@@ -358,6 +358,11 @@ class CascadeModel:
                 found[f"the model {self.cascade.name!r} does not know {words}; the video will not show it"] = None
         return list(found)
 
+    @property
+    def _place(self) -> dict[str, Any]:
+        """Where and how precisely networks are loaded, and which of their weight files."""
+        return {"dtype": self.dtype, "device": self.device, "variant": self.cascade.variant}
+
     def _encoder(self, stage: StageName) -> PromptEncoder | ExpertText:
         """The text encoder of a stage; pixel stages share one."""
         require(stage in self.stages, "a stage", stage, f"one of this model's: {', '.join(self.stages)}")
@@ -365,25 +370,21 @@ class CascadeModel:
         folder = part.path if part.expert is not None else part.text
         assert folder is not None, "a resolved cascade gives every stage a text encoder"
         if folder not in self._encoders:
-            place: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "variant": self.cascade.variant}
-            own = ExpertText(part, cache=self._cache, **place) if part.expert is not None else None
-            self._encoders[folder] = own or PromptEncoder(folder, cache=self._cache, **place)
+            own = ExpertText(part, cache=self._cache, **self._place) if part.expert is not None else None
+            self._encoders[folder] = own or PromptEncoder(folder, cache=self._cache, **self._place)
         return self._encoders[folder]
 
     def _load(self, name: StageName) -> Stage[Any]:
         part = self.cascade.parts[name]
         if part.expert is not None:
             loras = [(Path(a.record.path), a.record.weight) for a in self.adapters.active((name,))]
-            place: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "variant": self.cascade.variant}
-            return load_expert(part, **place, loras=loras)
+            return load_expert(part, **self._place, loras=loras)
         noises = self.adapters.start_noises(name)
         return load_stage(
             name,
             part.path,
             part_folders={part: files.path for part, files in self.cascade.parts.items()},
-            dtype=self.dtype,
-            device=self.device,
-            variant=self.cascade.variant,
+            **self._place,
             deltas=self.adapters.deltas(name),
             detail_deltas=self.adapters.detail_deltas(name) if self.adapters.has_detail_weights(name) else None,
             start_noise=[StartNoise(noise=noise, weight=weight) for noise, weight in noises],

@@ -43,11 +43,7 @@ def taken_memory(device: torch.device) -> int:
     """Bytes that are taken now: allocations on CUDA, otherwise the process's resident set (0 where it is unknown)."""
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-    return 0
+    return process_memory("VmRSS") or 0
 
 
 def _reset_peak(device: torch.device) -> None:
@@ -61,13 +57,20 @@ def _reset_peak(device: torch.device) -> None:
 def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    if (peak := process_memory("VmHWM")) is not None:
+        return peak
     if sys.platform == "win32":
         return 0
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def process_memory(field: str) -> int | None:
+    """A size of the process in bytes, by its name in Linux's /proc/self/status, such as `VmRSS`; None elsewhere."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024
+    return None

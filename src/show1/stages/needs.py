@@ -86,7 +86,7 @@ def _need(
     return Need(
         weights=sum(_bytes(network) for network in networks.values()),
         largest_layer=max(_largest_layer(network) for network in networks.values()),
-        row=_peak(folder, unet, functools.partial(_call, unet, size, settings.max_text_tokens)),
+        row=_peak(folder, unet, functools.partial(call_unet, unet, size, settings.max_text_tokens)),
         samples=min(prompts * per_prompt, own.max_batch or prompts * per_prompt),
         guided=own.guidance_scale != 1,
         other=other,
@@ -119,12 +119,20 @@ def _empty(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     return nn.Module.to(build_empty(NETWORK_CLASSES[kind], folder), dtype).eval()
 
 
-def _call(unet: Any, size: tuple[int, ...], tokens: int) -> object:
-    """One row through a UNet."""
-    make = functools.partial(torch.empty, dtype=unet.dtype, device="meta")
-    labels = {"class_labels": torch.zeros(1, device="meta")} if unet.config.get("class_embed_type") else {}
-    text = make(1, tokens, text_width(unet.config) or _TEXT_WIDTH)
-    sample, step = make(1, unet.config.in_channels, *size), torch.zeros((), device="meta")
+def call_unet(unet: Any, size: tuple[int, ...], tokens: int, *, rows: int = 1, device: str = "meta") -> object:
+    """Calls a UNet of a stage with zeros.
+
+    Args:
+        unet: The network.
+        size: (F, H, W) of its samples, or (H, W) of an image network.
+        tokens: Tokens of the prompts.
+        rows: Rows of the call.
+        device: Where the network is.
+    """
+    make = functools.partial(torch.zeros, dtype=unet.dtype, device=device)
+    labels = {"class_labels": torch.zeros(rows, device=device)} if unet.config.get("class_embed_type") else {}
+    text = make(rows, tokens, text_width(unet.config) or _TEXT_WIDTH)
+    sample, step = make(rows, unet.config.in_channels, *size), torch.zeros((), device=device)
     return unet(sample, step, encoder_hidden_states=text, return_dict=False, **labels)
 
 

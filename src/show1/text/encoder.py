@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from show1.checkpoints.loading import load_weights, read_network_config, stream_weights
+from show1.checkpoints.loading import load_weights, read_network_config
 from show1.checkpoints.weight_files import check_ordinary, find_weights
 from show1.errors import CheckpointError, reason_of
 from show1.files import cached_sha256, sha256_of_text
@@ -38,7 +38,6 @@ class PromptEncoder:
         device: torch.device | str = "cpu",
         variant: str | None = None,
         cache: EmbeddingCache | None = None,
-        streamed: bool = False,
     ) -> None:
         """Reads `tokenizer/` now, and `text_encoder/` when it is needed.
 
@@ -48,7 +47,6 @@ class PromptEncoder:
             device: Device of the text encoder.
             variant: Weight files to prefer.
             cache: Embeddings on disk; None to keep none.
-            streamed: Whether weights stay in the files, and each layer reads its own whenever it runs.
 
         Raises:
             CheckpointError: A file is missing or damaged.
@@ -60,7 +58,7 @@ class PromptEncoder:
         self._dtype = dtype
         self._device = torch.device(device)
         self._variant = variant
-        self.streamed = streamed
+        self.streamed = False
         """Whether the network, when it is read next, leaves its weights in the files."""
 
     @property
@@ -269,8 +267,7 @@ def load_text_encoder(
     # T5's feed-forward output overflows in half precision, as its authors found
     float32 = ("wo",) if dtype == torch.float16 and "T5" in type(model).__name__ else ()
     set_positions(model, device)
-    load = stream_weights if streamed else load_weights
-    load(
+    load_weights(
         model,
         files,
         dtype=dtype,
@@ -278,6 +275,7 @@ def load_text_encoder(
         rename=rename_text,
         optional=optional_text(model),
         float32_modules=float32,
+        streamed=streamed,
     )
     if not streamed:
         tie_embeddings(model)
