@@ -159,7 +159,7 @@ def generate(
 
     \b
       show1 generate "a panda spins over the snow" -o panda.mp4 --seed 1
-      show1 generate "a cat spins over the grass" --keyframes 16 --sheet cat.png
+      show1 generate "a cat spins over a green field" --keyframes 16 --sheet cat.png
       show1 generate "a panda spins over the snow" --until keyframes --count 8
       show1 generate "a panda" --set keyframes.guidance_scale=5 --dry-run
       show1 generate --from panda.mp4 --seed 2

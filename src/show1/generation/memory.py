@@ -91,10 +91,10 @@ class Planner:
             options: dict[str, Any] = {"length": limit or _TOKENS, "dtype": dtype}
             found[self.text_of(stage)] = self._once((text, limit, dtype), partial(text_need, text, **options))
         for stage in stages:
-            frames = shapes[stage][0] or 1
-            options = {"frames": frames, "prompts": prompts, "dtype": dtype}
+            length = shapes[stage][0] or 1
+            options = {"frames": length, "prompts": prompts, "dtype": dtype}
             find = partial(stage_need, stage, self._cascade.parts, request.settings, **options)
-            need = self._once((stage, request.settings, frames, prompts, dtype), find)
+            need = self._once((stage, request.settings, length, prompts, dtype), find)
             whole = self._adapters.has_detail_weights(stage)
             found[stage] = dataclasses.replace(need, streamable=False) if whole else need
         return found

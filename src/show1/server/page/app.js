@@ -3,7 +3,7 @@
 import { $, NAMES, button, duration, make, player, say, setText, still } from "./elements.js";
 import { showRecord } from "./record.js";
 
-const EXAMPLES = ["a panda spins over the snow", "a cat moves left over the grass", "a dog grows over the beach", "a fox moves up over the night sky"];
+const EXAMPLES = ["a panda spins over the snow", "a cat moves left over a green field", "a dog grows over the desert", "a fox moves up over the night sky"];
 const SECONDS_UNTIL_AGAIN = 3; // until a server that has not answered is asked again
 const SECONDS_OF_GROUP = 3; // drafts of one prompt that were asked for within so long belong together
 
