@@ -24,6 +24,7 @@ from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
 from show1.generation.run import MANIFEST, Run
 from tests.published_layout import small_changes
+from tests.tiny_adapters import random_adapter
 
 PROMPT = "a panda spins over the snow"
 
@@ -313,6 +314,25 @@ def test_one_draft_is_picked_and_carried_on(published: Path, tmp_path: Path) -> 
     for index in (3, -1):
         with pytest.raises(RunError, match="drafts 1 to 3"):
             run.pick(index)
+
+
+def test_a_later_stage_of_a_finished_run_is_done_again_by_another_model(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    generate(pipe, tmp_path / "run", until="super_resolution")
+    run = Run.open(tmp_path / "run")
+    again = run.pick(0, directory=tmp_path / "again", request=run.request, keep=("keyframes", "interpolation"))
+    assert again.finished_stages == ("keyframes", "interpolation")
+    other = Show1Pipeline.from_pretrained(pipe.cascade.model, memory="high", device="cpu")
+    file = random_adapter(other, stage="super_resolution").save(tmp_path / "walk.safetensors")
+    other.adapters.load(file)
+    other.resume(again)
+    assert torch.equal(again.load("interpolation"), run.load("interpolation"))
+    assert not torch.equal(again.load("super_resolution"), run.load("super_resolution"))
+    assert [adapter.name for adapter in again.adapters] == ["walk"]
+    with pytest.raises(RunError, match="no adapter"):  # from now on it belongs to this run
+        pipe.resume(tmp_path / "again")
+    other.adapters.load(random_adapter(other, seed=1).save(tmp_path / "run.safetensors"))
+    with pytest.raises(RunError, match="now there is the adapters walk"):  # the keyframes were made without it
+        other.resume(run.pick(0, directory=tmp_path / "third", keep=("keyframes",)))
 
 
 def test_one_process_at_a_time(pipe: Show1Pipeline, tmp_path: Path) -> None:

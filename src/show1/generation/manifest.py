@@ -123,6 +123,13 @@ class ModelRecord(VideoModel):
             raise ValueError("sha256 is not that of the weight files and adapters")
         return self
 
+    def only(self, stages: Sequence[StageName]) -> "ModelRecord":
+        """The identity as far as some stages go; what other stages are computed with is then open."""
+        files = {name: value for name, value in self.files.items() if name.partition("/")[0] in parts_of(stages)}
+        adapters = tuple(adapter for adapter in self.adapters if adapter.stage in stages)
+        changes = {"files": files, "adapters": adapters, "sha256": model_sha256(files, adapters)}
+        return self.model_copy(update=changes)
+
 
 def model_sha256(files: Mapping[str, str], adapters: Sequence[AdapterRecord]) -> str:
     """The hash of a model: of its weight files (hashes by `stage/component/name`), and of their stages' adapters."""
@@ -289,7 +296,8 @@ def check_model(path: Path, known: ModelRecord, now: ModelRecord, stages: Sequen
             f"{path} was made by other weights: {changed} has changed since; use the model it began with "
             f"({known.name}), or begin a new run"
         )
-    if _effects(known.adapters, stages) != _effects(now.adapters, stages):
+    counted = [stage for stage in stages if stage in _begun(known)]
+    if _effects(known.adapters, counted) != _effects(now.adapters, counted):
         raise RunError(
             f"{path} was made with {_named(known.adapters)}, but now there is {_named(now.adapters)}; load those it "
             "began with (pipe.adapters.load_recorded(run.adapters), `show1 resume`), or begin a new run"
@@ -301,9 +309,14 @@ def _changed_file(known: ModelRecord, now: ModelRecord, stages: Sequence[StageNa
 
     A run that is picked or extended has no files of its later stages yet: those do not count.
     """
-    begun = parts_of({name.partition("/")[0] for name in known.files} & set(stages))
+    begun = parts_of(_begun(known) & set(stages))
     names = sorted(name for name in known.files.keys() | now.files.keys() if name.partition("/")[0] in begun)
     return next((name for name in names if known.files.get(name) != now.files.get(name)), None)
+
+
+def _begun(known: ModelRecord) -> set[str]:
+    """The rows of the stage table whose weights a run has recorded."""
+    return {name.partition("/")[0] for name in known.files}
 
 
 def _effects(adapters: Sequence[AdapterRecord], stages: Sequence[StageName]) -> list[tuple[Any, ...]]:

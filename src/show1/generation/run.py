@@ -5,8 +5,7 @@
     runs/20261122-101502-3f2a/
       manifest.json              request, model identity, versions, timings, peak memory, hashes of the artefacts
       input.safetensors          the video the run began with, where it began at a later stage
-      keyframes.safetensors      `video` (B, 3, F, H, W) float32 in [-1, 1]; one file per finished stage
-      interpolation.safetensors  ...
+      keyframes.safetensors      `video` (B, 3, F, H, W) float32 in [-1, 1]; one per finished stage
       pick-5/                    the run that takes draft 5 only through the later stages
 
 Every file is written beside its place and moved there when it is complete, so a run can be killed at any moment.
@@ -14,6 +13,7 @@ Every file is written beside its place and moved there when it is complete, so a
 
 import secrets
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
@@ -249,11 +249,8 @@ class Run:
         known = self._manifest
         if known.request is None or known.model is None:
             changes: dict[str, Any] = dict(environment)
-            changes["stages"] = {  # of a pick that was stopped before this
-                stage: record
-                for stage, record in known.stages.items()
-                if stage in request.stages and record.request_sha256 == request.stage_sha256(stage)
-            }
+            picked = {s: record for s, record in known.stages.items() if s in request.stages}  # and stopped before this
+            changes["stages"] = {s: r for s, r in picked.items() if r.request_sha256 == request.stage_sha256(s)}
             if video is not None:
                 write_tensors(self.path / INPUT_FILE, {"video": video.contiguous()})
                 changes["input"] = InputRecord(sha256=sha256(self.path / INPUT_FILE))
@@ -299,6 +296,7 @@ class Run:
         output: OutputFile | None = None,
         directory: str | Path | None = None,
         request: GenerationRequest | None = None,
+        keep: Collection[StageName] | None = None,
     ) -> "Run":
         """The run of one sample only, up to the model's last stage.
 
@@ -310,9 +308,10 @@ class Run:
             output: The file asked for; None: that of this run.
             directory: Its folder; None: `pick-<index + 1>` in this one.
             request: Asks for another last stage or other settings of later ones; None: for all stages, as they are.
+            keep: The finished stages that it takes over; other stages may then have another model. None: all.
 
         Raises:
-            RunError: Nothing is finished yet, or there is no such sample, or the request differs in what is finished.
+            RunError: Nothing is finished yet, there is no such sample, or the request differs in what is finished.
         """
         whole, model = self.request, self._manifest.model
         if whole is None or model is None or not (done := self.finished_stages):
@@ -326,7 +325,9 @@ class Run:
             return child
         later = model.stages[model.stages.index(whole.stages[0]) :] if request is None else request.stages
         asked, begin, place = whole.sample(index, later), self.load_input(), Environment(**dict(self._manifest))
-        kept = {s: child._write(s, self.load(s)[index : index + 1], asked) for s in done if s in later}
+        taken = [s for s in done if s in later and (keep is None or s in keep)]
+        kept = {s: child._write(s, self.load(s)[index : index + 1], asked) for s in taken}
+        model = model if keep is None else model.only(taken)
         child._update(stages=kept, picked_from=PickedFrom(run=str(self.path), index=index))
         for step in (asked, request or asked):  # the second must agree with what is finished
             child.begin(step, model=model, environment=place, video=None if begin is None else begin[index : index + 1])
