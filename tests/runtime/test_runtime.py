@@ -47,10 +47,10 @@ def test_auto_keeps_what_fills_half_of_the_free_memory() -> None:
     free = free_memory(CPU)
     assert free is not None
     assert free > 10**8
-    assert choose_memory("auto", CPU, free // 4) == "high"
-    assert choose_memory("auto", CPU, free * 2) == "low"
-    assert choose_memory("high", CPU, free * 2) == "high"
-    assert choose_memory("low", CPU, 1) == "low"
+    assert choose_memory("auto", {CPU: free // 4}) == "high"
+    assert choose_memory("auto", {CPU: free * 2}) == "low"
+    assert choose_memory("high", {CPU: free * 2}) == "high"
+    assert choose_memory("low", {CPU: 1}) == "low"
 
 
 def test_devices_and_precisions() -> None:

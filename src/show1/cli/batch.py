@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from show1.cli.batch_report import write_report
-from show1.cli.flags import MemoryFlag, Overwrite, Quiet, VideoAsJson
+from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Quiet, VideoAsJson
 from show1.cli.jobs import Job, probe_all, read_jobs
 from show1.cli.making import end_with, make_all
-from show1.cli.serving import Data, Device, Model, check_installed, data_folder
+from show1.cli.serving import Data, Model, check_installed, data_folder
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_change, parse_model
 from show1.config import StageName
@@ -53,7 +53,7 @@ def batch(
     database: QueueUrl = None,
     data: Data = "show1-data",
     memory: MemoryFlag = "auto",
-    device: Device = None,
+    device: DeviceFlag = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: VideoAsJson = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from show1.cli.console import say, say_json, tell
-from show1.cli.flags import MemoryFlag
+from show1.cli.flags import DeviceFlag, MemoryFlag
 from show1.cli.progress import starting
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_model
@@ -25,7 +25,6 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Measure h
 Model = Annotated[
     str, typer.Option("--model", "-m", metavar="MODEL", help="mini, a folder, or STAGE=WHERE,STAGE=WHERE.")
 ]
-Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.")]
 BatchSize = Annotated[int, typer.Option(metavar="N", min=1, help="Number of videos generated together.")]
 Features = Annotated[
     Path | None,
@@ -96,7 +95,7 @@ def alignment(
     ] = False,
     batch_size: BatchSize = 4,
     memory: MemoryFlag = "auto",
-    device: Device = None,
+    device: DeviceFlag = None,
     dtype: Dtype = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -131,9 +130,9 @@ def alignment(
 
 def _exact(device: str | None) -> str | None:
     """Float32 on CPUs, so that scores of one folder, and of different machines, can be compared."""
-    from show1.runtime import choose_device
+    from show1.runtime import choose_devices
 
-    return "float32" if choose_device(device).type == "cpu" else None
+    return "float32" if choose_devices(device).main.type == "cpu" else None
 
 
 @app.command()
@@ -171,7 +170,7 @@ def run(
     resamples: Resamples = 200,
     offline: Offline = False,
     memory: MemoryFlag = "auto",
-    device: Device = None,
+    device: DeviceFlag = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -232,7 +231,7 @@ def score(
     resize: Annotated[Literal["squash", "crop"], typer.Option(help="What to do where proportions differ.")] = "squash",
     resamples: Resamples = 200,
     offline: Offline = False,
-    device: Device = None,
+    device: DeviceFlag = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -272,9 +271,9 @@ def score(
 
 def _feature_options(folder: Path | None, device: str | None, offline: bool) -> "FeatureOptions":
     from show1.evaluation.feature_networks import FeatureOptions
-    from show1.runtime import choose_device
+    from show1.runtime import choose_devices
 
-    return FeatureOptions(folder=folder, device=str(choose_device(device)), local_files_only=offline)
+    return FeatureOptions(folder=folder, device=str(choose_devices(device).main), local_files_only=offline)
 
 
 def _say_report(folder: Path, quiet: bool) -> None:

@@ -12,6 +12,14 @@ MemoryFlag = Annotated[
         "6GB is a budget that the generation keeps to.",
     ),
 ]
+DeviceFlag = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[,STAGE=NAME...]",
+        help="cpu, cuda, cuda:1 or mps; by default the fastest device. Stages may have devices of their own: "
+        "cuda:0,translation=cuda:1 (docs/devices.md).",
+    ),
+]
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
 Sheet = Annotated[str | None, typer.Option(metavar="FILE.png", help="Also write a contact sheet: frames side by side.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]

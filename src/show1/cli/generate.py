@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from show1.cli.consent import known_adapters, load_recorded_model
-from show1.cli.flags import MemoryFlag, Overwrite, Precision, Quiet, Sheet, VideoAsJson
+from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Precision, Quiet, Sheet, VideoAsJson
 from show1.cli.jobs import Job, probe_all, read_jobs
 from show1.cli.making import end_with, make_all
 from show1.cli.plan import show_plan
@@ -109,9 +109,7 @@ def generate(
         ),
     ] = None,
     memory: MemoryFlag = "auto",
-    device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default the fastest device.")
-    ] = None,
+    device: DeviceFlag = None,
     dtype: Annotated[
         Precision | None,
         typer.Option(
@@ -225,9 +223,9 @@ def _known_precision(jobs: "list[Job]", record: "VideoRecord | None", device: st
         return manifest.precision
     if record is None:
         return None
-    from show1.runtime import choose_device
+    from show1.runtime import choose_devices
 
-    return record.precision if choose_device(device).type == (record.device or "cpu") else None
+    return record.precision if choose_devices(device).main.type == (record.device or "cpu") else None
 
 
 def _read_clip(video: str | None, start_from: StageName | None) -> "Video | None":

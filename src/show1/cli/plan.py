@@ -46,7 +46,7 @@ def show_plan(
         "sheet": output.sheet,
         "model": pipe.cascade.model,
         "adapters": [record.to_dict() for record in adapters],
-        "device": str(pipe.device),
+        "device": str(pipe.devices),
         "dtype": str(pipe.dtype).removeprefix("torch."),
         "memory": pipe.memory,
         "budget_bytes": pipe.budget,

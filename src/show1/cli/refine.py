@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from show1.cli.flags import MemoryFlag, Overwrite, Quiet, Sheet, VideoAsJson
+from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Quiet, Sheet, VideoAsJson
 from show1.cli.jobs import Job, probe_all
 from show1.cli.making import make_all
 from show1.cli.plan import show_plan
@@ -58,7 +58,6 @@ _Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a stage; can be repeated.")
 ]
 _Run = Annotated[str | None, typer.Option(metavar="DIR", help="Run folder. By default a new one in runs/.")]
-_Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps.")]
 _Dtype = Annotated[str | None, typer.Option(help="Precision of the networks, such as bfloat16.")]
 _Codec = Annotated[str | None, typer.Option(help="Codec, as for `show1 generate`.")]
 _Quality = Annotated[int | None, typer.Option(help="Quality of lossy formats, from 0 to 100.")]
@@ -79,7 +78,7 @@ def refine(
     set_: _Set = None,
     run: _Run = None,
     memory: MemoryFlag = "auto",
-    device: _Device = None,
+    device: DeviceFlag = None,
     dtype: _Dtype = None,
     sheet: Sheet = None,
     codec: _Codec = None,

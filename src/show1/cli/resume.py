@@ -33,6 +33,14 @@ Changes = Annotated[
 ]
 
 
+_Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[,STAGE=NAME...]", help="As for `show1 generate`. By default the one that the run began with."
+    ),
+]
+
+
 def resume(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="A run folder, such as runs/20261122-101502-3f2a.")],
     pick: Annotated[
@@ -42,10 +50,7 @@ def resume(
     sheet: Sheet = None,
     set_: Changes = None,
     memory: MemoryFlag = "auto",
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default the one that the run began with."),
-    ] = None,
+    device: _Device = None,
     dtype: Annotated[
         Precision | None, typer.Option(help="Precision of the networks. By default that with which the run began.")
     ] = None,

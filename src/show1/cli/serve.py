@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from show1.cli.console import say, tell
-from show1.cli.flags import MemoryFlag
+from show1.cli.flags import DeviceFlag, MemoryFlag
 from show1.cli.serving import (
     DATABASE,
     Data,
     Database,
-    Device,
     Dtype,
     Grace,
     Log,
@@ -63,7 +62,7 @@ def serve(
     database: Database = None,
     model: Model = "mini",
     memory: MemoryFlag = "auto",
-    device: Device = None,
+    device: DeviceFlag = None,
     dtype: Dtype = None,
     worker: Annotated[bool, typer.Option(help="Whether to compute here too, or only to answer.")] = True,
     limit: Limits = None,

@@ -37,9 +37,6 @@ Database = Annotated[
 Model = Annotated[
     str, typer.Option("--model", "-m", metavar="MODEL", help="mini, showlab/show-1, a folder or a Hub repository.")
 ]
-Device = Annotated[
-    str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps. By default the fastest device.")
-]
 Dtype = Annotated[
     Precision | None, typer.Option(help="Precision of new videos. By default the fastest that the device has.")
 ]

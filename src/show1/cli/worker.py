@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from show1.cli.flags import MemoryFlag
-from show1.cli.serving import Data, Database, Device, Dtype, Grace, Log, Model, check_installed, data_folder, logged
+from show1.cli.flags import DeviceFlag, MemoryFlag
+from show1.cli.serving import Data, Database, Dtype, Grace, Log, Model, check_installed, data_folder, logged
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_model
 
@@ -15,7 +15,7 @@ def worker(
     database: Database = None,
     model: Model = "mini",
     memory: MemoryFlag = "auto",
-    device: Device = None,
+    device: DeviceFlag = None,
     dtype: Dtype = None,
     grace: Grace = 30.0,
     look: Annotated[

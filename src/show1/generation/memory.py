@@ -5,16 +5,19 @@ import logging
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from show1.adapters.adapter_set import AdapterSet
 from show1.checkpoints.locate import Cascade
+from show1.checkpoints.weight_files import count_parameters
 from show1.config import StageName, StageSettings
 from show1.errors import OutOfMemory
 from show1.generation.request import GenerationRequest
-from show1.runtime import Cost, give_back_what_is_freed, taken_memory
+from show1.runtime import Cost, Devices, give_back_what_is_freed, taken_memory
+from show1.runtime.devices import TEXT
 from show1.runtime.plan import Need, Way, choose_ways, ways
 from show1.stage_table import STAGE_TABLE
 from show1.stages.needs import stage_need, text_need
@@ -51,15 +54,11 @@ class Planner:
         done: Collection[StageName],
         *,
         dtype: torch.dtype,
-        device: torch.device,
+        devices: Devices,
     ) -> dict[str, Way]:
         """Chooses the ways for a request, which hold until the next call; see `CascadeModel.plan`."""
         self._ways = {}
         if self.budget is not None:
-            taken = taken_memory(device)
-            if device.type == "cpu":
-                give_back_what_is_freed()
-                taken += CPU_SCRATCH
             stages = [stage for stage in request.stages if stage not in done]
             for stage in stages:
                 if (expert := self._cascade.parts[stage].expert) is not None:
@@ -67,7 +66,9 @@ class Planner:
                         "%s: the expert %r keeps to no memory budget and may take more", stage, expert.row.name
                     )
             needs = self.needs(request, frames, stages, dtype=dtype)
-            self._ways = choose_ways(needs, self.budget, taken=taken)
+            for name, need in needs.items():
+                place = devices.of(name if name in stages else TEXT)
+                self._ways |= choose_ways({name: need}, self.budget, taken=_taken(place))
         return dict(self._ways)
 
     def needs(
@@ -169,3 +170,21 @@ class Planner:
         if key not in self._known:
             self._known[key] = find()
         return self._known[key]
+
+
+def weights_on(cascade: Cascade, devices: Devices, dtype: torch.dtype) -> dict[torch.device, int]:
+    """Bytes of a cascade's weights in a precision, by the device that they go to."""
+    found: dict[torch.device, set[Path]] = {}
+    for name, file in cascade.weight_files().items():
+        row, component, _ = name.split("/", 2)
+        part = TEXT if component == "text_encoder" else STAGE_TABLE[row].stage
+        found.setdefault(devices.of(part), set()).add(file)
+    return {device: count_parameters(files) * dtype.itemsize for device, files in found.items()}
+
+
+def _taken(device: torch.device) -> int:
+    """Bytes of a device that are taken already, whatever is computed there."""
+    if device.type != "cpu":
+        return taken_memory(device)
+    give_back_what_is_freed()
+    return taken_memory(device) + CPU_SCRATCH

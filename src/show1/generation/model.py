@@ -12,23 +12,25 @@ import torch
 from show1.adapters.adapter_set import AdapterSet
 from show1.checkpoints.convert import save_cascade
 from show1.checkpoints.locate import Cascade, ModelLike, resolve
-from show1.checkpoints.weight_files import count_parameters
 from show1.config import STAGES, CascadeSettings, StageName
 from show1.experts import ExpertText, load_expert
 from show1.files import cached_sha256, user_path
 from show1.generation.arguments import resolve_settings
 from show1.generation.manifest import ModelRecord, model_sha256
-from show1.generation.memory import Planner
+from show1.generation.memory import Planner, weights_on
 from show1.generation.request import GenerationRequest, check_prompt
 from show1.options import require, shown
 from show1.runtime import (
     PRECISIONS,
+    DeviceLike,
+    Devices,
     MemoryPolicy,
     Residency,
-    choose_device,
+    choose_devices,
     choose_dtype,
     choose_memory,
 )
+from show1.runtime.devices import TEXT
 from show1.runtime.plan import Need, Way, parse_size
 from show1.stage_table import STAGE_TABLE, parts_of
 from show1.stages import PromptEmbeddings, Stage, load_stage
@@ -47,7 +49,7 @@ class CascadeModel:
         self,
         cascade: Cascade,
         *,
-        device: torch.device,
+        device: Devices | torch.device,
         dtype: torch.dtype,
         memory: Literal["low", "high"],
         budget: int | None = None,
@@ -57,17 +59,17 @@ class CascadeModel:
 
         Args:
             cascade: The files of the stages.
-            device: Where to compute.
+            device: Where to compute, or where each part does.
             dtype: Precision of the networks.
             memory: `low` holds one network at a time, `high` keeps all.
             budget: Bytes of memory that a generation may take; None: no limit.
             embedding_cache: Text states on disk; None: none are kept.
         """
         self.cascade = cascade
-        self.device = device
+        self.devices = device if isinstance(device, Devices) else Devices(device)
         self.dtype = dtype
         self._cache = embedding_cache
-        self._stages: Residency[Stage[Any]] = Residency(memory, device)
+        self._stages: Residency[Stage[Any]] = Residency(memory, self.device)
         self._encoders: dict[Path, PromptEncoder | ExpertText] = {}
         self._hashes: dict[str, str] = {}
         self.adapters = AdapterSet(cascade, on_change=lambda stage: self._stages.discard(stage))
@@ -80,7 +82,7 @@ class CascadeModel:
         model: ModelLike = "mini",
         *,
         stages: Sequence[StageName] | None = None,
-        device: str | torch.device | None = None,
+        device: DeviceLike = None,
         dtype: torch.dtype | str | None = None,
         memory: MemoryPolicy | str | int = "auto",
         variant: str | None = None,
@@ -96,7 +98,8 @@ class CascadeModel:
                 repository of a cascade; or a mapping of stage (and `first_frame`) to a repository or folder of that
                 stage, or to a cascade to take it from.
             stages: Only these are looked for and can be run; None: all.
-            device: None: CUDA, else MPS, else the CPU.
+            device: None: CUDA, else MPS, else the CPU. Stages may be on devices of their own, and so may the text
+                encoders: `{"text": "cpu", "translation": "cuda:1"}`, or as text "cuda:0,translation=cuda:1".
             dtype: Precision, such as `torch.float32` or "float32"; None: the fastest of the device: bfloat16 where it
                 computes in it, otherwise float16 on CUDA and float32 elsewhere.
             memory: `low` holds one network at a time, `high` keeps all, `auto` decides by the device's free memory. A
@@ -117,16 +120,20 @@ class CascadeModel:
         named = stages is None or (isinstance(stages, list | tuple) and len(stages) > 0)
         require(named, "stages", stages, f"a list of some of {', '.join(STAGES)}")
         require(isinstance(model, str | Path | Mapping), "model", model, "a name, a folder or a mapping of stages")
-        place = choose_device(device)
-        precision = choose_dtype(dtype, place)
+        places = choose_devices(device)
+        precision = choose_dtype(dtype, places.main)
         if variant is None and precision.itemsize == 2:
             variant = "fp16"
         cascade = resolve(model, stages=stages, variant=variant, revision=revision, local_files_only=local_files_only)
-        files = set(cascade.weight_files().values()) if memory == "auto" else set()
         asked: Any = "low" if budget is not None else memory
-        policy = choose_memory(asked, place, count_parameters(files) * precision.itemsize)
+        policy = choose_memory(asked, weights_on(cascade, places, precision) if memory == "auto" else {})
         cache = EmbeddingCache() if cache_embeddings else None
-        return cls(cascade, device=place, dtype=precision, memory=policy, budget=budget, embedding_cache=cache)
+        return cls(cascade, device=places, dtype=precision, memory=policy, budget=budget, embedding_cache=cache)
+
+    @property
+    def device(self) -> torch.device:
+        """Where all parts compute that have no device of their own."""
+        return self.devices.main
 
     @property
     def settings(self) -> CascadeSettings:
@@ -163,12 +170,12 @@ class CascadeModel:
         adapters = "".join(f", adapter {a.record.name} {a.record.shown_weight}" for a in self.adapters)
         precision = str(self.dtype).removeprefix("torch.")
         stages = ", ".join(self.stages)
-        return f"<{type(self).__name__} {self.cascade.name}: {stages}; {self.device} {precision}{adapters}>"
+        return f"<{type(self).__name__} {self.cascade.name}: {stages}; {self.devices} {precision}{adapters}>"
 
     def to(
         self,
         *place: str | torch.device | torch.dtype,
-        device: str | torch.device | None = None,
+        device: DeviceLike = None,
         dtype: str | torch.dtype | None = None,
     ) -> Self:
         """Changes where and how precisely to compute, from the next call on: `pipe.to("cuda")`, `pipe.to("float32")`.
@@ -177,7 +184,7 @@ class CascadeModel:
 
         Args:
             *place: A device, a precision, or both.
-            device: A device, by name.
+            device: A device by name, or those of the parts; see `from_pretrained`.
             dtype: A precision, by name.
 
         Raises:
@@ -187,9 +194,9 @@ class CascadeModel:
             if isinstance(each, torch.dtype) or (isinstance(each, str) and each in PRECISIONS):
                 self.dtype = choose_dtype(each, self.device)
             else:
-                self.device = choose_device(each)
+                self.devices = choose_devices(each)
         if device is not None:
-            self.device = choose_device(device)
+            self.devices = choose_devices(device)
         if dtype is not None:
             self.dtype = choose_dtype(dtype, self.device)
         self.free()
@@ -222,7 +229,7 @@ class CascadeModel:
         Raises:
             InputError: The budget is not enough.
         """
-        return self._planner.plan(request, frames, done, dtype=self.dtype, device=self.device)
+        return self._planner.plan(request, frames, done, dtype=self.dtype, devices=self.devices)
 
     def free(self) -> None:
         """Drops all networks from memory; the next call reads them again."""
@@ -358,10 +365,9 @@ class CascadeModel:
                 found[f"the model {self.cascade.name!r} does not know {words}; the video will not show it"] = None
         return list(found)
 
-    @property
-    def _place(self) -> dict[str, Any]:
-        """Where and how precisely networks are loaded, and which of their weight files."""
-        return {"dtype": self.dtype, "device": self.device, "variant": self.cascade.variant}
+    def _place(self, part: str) -> dict[str, Any]:
+        """Where and how precisely a stage's networks, or the text encoders, are loaded, and which weight files."""
+        return {"dtype": self.dtype, "device": self.devices.of(part), "variant": self.cascade.variant}
 
     def _encoder(self, stage: StageName) -> PromptEncoder | ExpertText:
         """The text encoder of a stage; pixel stages share one."""
@@ -370,21 +376,22 @@ class CascadeModel:
         folder = part.path if part.expert is not None else part.text
         assert folder is not None, "a resolved cascade gives every stage a text encoder"
         if folder not in self._encoders:
-            own = ExpertText(part, cache=self._cache, **self._place) if part.expert is not None else None
-            self._encoders[folder] = own or PromptEncoder(folder, cache=self._cache, **self._place)
+            place = self._place(TEXT)
+            own = ExpertText(part, cache=self._cache, **place) if part.expert is not None else None
+            self._encoders[folder] = own or PromptEncoder(folder, cache=self._cache, **place)
         return self._encoders[folder]
 
     def _load(self, name: StageName) -> Stage[Any]:
         part = self.cascade.parts[name]
         if part.expert is not None:
             loras = [(Path(a.record.path), a.record.weight) for a in self.adapters.active((name,))]
-            return load_expert(part, **self._place, loras=loras)
+            return load_expert(part, **self._place(name), loras=loras)
         noises = self.adapters.start_noises(name)
         return load_stage(
             name,
             part.path,
             part_folders={part: files.path for part, files in self.cascade.parts.items()},
-            **self._place,
+            **self._place(name),
             deltas=self.adapters.deltas(name),
             detail_deltas=self.adapters.detail_deltas(name) if self.adapters.has_detail_weights(name) else None,
             start_noise=[StartNoise(noise=noise, weight=weight) for noise, weight in noises],

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
+import torch
 from torch import Tensor
 
-from show1.config import Numerics, StageName
+from show1.config import STAGES, Numerics, StageName
 from show1.errors import InputError
 from show1.generation.arguments import (
     GeneratorLike,
@@ -32,6 +33,7 @@ from show1.generation.results import Frames, Images, OutputType, convert, make_s
 from show1.generation.run import FinishedStage, Run, existing_run, opened_run
 from show1.options import shown
 from show1.runtime import Cost, explained_memory, measure
+from show1.runtime.devices import TEXT
 from show1.stages import PromptEmbeddings
 from show1.video import Video
 
@@ -324,7 +326,9 @@ class Show1Pipeline(CascadeModel):
     ) -> Iterator[AbstractContextManager[Cost]]:
         """Blocks in which some parts are to run: another one while memory runs out."""
         find_needs = partial(self.needs, request, frames)
-        return self._planner.attempts(names, partial(self._measured, where), find_needs, self.free)
+        part = next((name for name in names if name in STAGES), TEXT)
+        measured = partial(self._measured, where, self.devices.of(part))
+        return self._planner.attempts(names, measured, find_needs, self.free)
 
     def _stage_options(self, request: GenerationRequest, stage: StageName, calls: Callbacks) -> dict[str, Any]:
         return {
@@ -366,9 +370,9 @@ class Show1Pipeline(CascadeModel):
         return make_videos(video, request, model, environment(self.device, self.dtype))
 
     @contextmanager
-    def _measured(self, where: str) -> Iterator[Cost]:
-        """Measures a part of the work, and explains it when memory runs out there."""
-        with measure(self.device) as cost, explained_memory(where):
+    def _measured(self, where: str, device: torch.device) -> Iterator[Cost]:
+        """Measures a part of the work on a device, and explains it when memory runs out there."""
+        with measure(device) as cost, explained_memory(where):
             yield cost
         logger.info("%s: %.1f s, peak memory %.2f GB", where, cost.seconds, cost.peak_memory / 1e9)
 

@@ -1,6 +1,7 @@
 """Device, precision, memory and cost of a computation."""
 
 from show1.runtime.accounting import Cost, measure, taken_memory
+from show1.runtime.devices import DeviceLike, Devices, choose_devices
 from show1.runtime.placement import (
     PRECISIONS,
     MemoryPolicy,
@@ -19,9 +20,12 @@ from show1.runtime.placement import (
 __all__ = [
     "PRECISIONS",
     "Cost",
+    "DeviceLike",
+    "Devices",
     "MemoryPolicy",
     "Residency",
     "choose_device",
+    "choose_devices",
     "choose_dtype",
     "choose_memory",
     "computes_bfloat16",

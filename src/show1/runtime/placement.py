@@ -5,7 +5,7 @@ import ctypes
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -77,18 +77,17 @@ def computes_bfloat16() -> bool:
     return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
-def choose_memory(policy: MemoryPolicy, device: torch.device, needed: int) -> Literal["low", "high"]:
-    """Resolves `auto`, which keeps all networks if their weights fill at most half of the free memory.
+def choose_memory(policy: MemoryPolicy, needed: Mapping[torch.device, int]) -> Literal["low", "high"]:
+    """Resolves `auto`, which keeps all networks if their weights fill at most half of each device's free memory.
 
     Args:
         policy: The policy that is asked for; a budget is kept to with `low`.
-        device: The device of the weights.
-        needed: Bytes of all weights.
+        needed: Bytes of all weights on each device.
     """
     if policy != "auto":
         return policy
-    free = free_memory(device)
-    return "high" if free is not None and needed <= free // 2 else "low"
+    free = {device: free_memory(device) for device in needed}
+    return "high" if all(size <= (free[device] or 0) // 2 for device, size in needed.items()) else "low"
 
 
 def computing_device(module: nn.Module) -> torch.device:
