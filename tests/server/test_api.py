@@ -134,7 +134,7 @@ def test_a_clip_is_refined_from_a_later_stage(http: httpx2.Client, tmp_path: Pat
 def test_an_adapter_is_used_and_then_no_longer(http: httpx2.Client, folder: Path, pipe: Show1Pipeline) -> None:
     (folder / "adapters").mkdir(exist_ok=True)
     random_adapter(pipe).save(folder / "adapters" / "walk.safetensors")
-    assert http.get("/v1/models/mini").json()["adapters"] == ["walk"]
+    assert [each["name"] for each in http.get("/v1/adapters").json()["data"]] == ["walk"]
     job = {**QUICK, "prompt": "a cat"}
     asked = [{**job, "adapters": {"walk": 0.5}}, job]
     names = [http.post("/v1/videos", json=each).json()["id"] for each in asked]

@@ -2,12 +2,16 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from tests.server.processes import wait_for
+from show1 import Show1Pipeline
+from tests.experts.tiny_experts import build_wan
+from tests.server.processes import serve, wait_for
+from tests.tiny_adapters import random_adapter
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -32,8 +36,15 @@ def browser() -> Iterator[sync_api.Browser]:
 @pytest.fixture
 def page(browser: sync_api.Browser, address: str) -> Iterator[sync_api.Page]:
     """The page, which must not log an error."""
+    with opened_page(browser, address) as opened:
+        yield opened
+
+
+@contextmanager
+def opened_page(browser: sync_api.Browser, address: str, **how: bool) -> Iterator[sync_api.Page]:
+    """The page of a server, which must not log an error."""
     said: list[str] = []
-    with browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True) as context:
+    with browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **how) as context:
         opened = context.new_page()
         opened.set_default_timeout(60_000)
         opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
@@ -184,6 +195,40 @@ def test_what_this_server_cannot_make_again_is_said(page: sync_api.Page) -> None
     expect(found).to_contain_text("made from another video, from Translation on")
     drop({**record, "model": {"name": "mini"}})
     expect(found.get_by_role("button", name="Make it again")).to_be_visible()
+
+
+def test_experts_and_adapters_are_chosen(browser: sync_api.Browser, data: Path, tmp_path: Path) -> None:
+    """A draft by an uploaded adapter is finished by an expert; axe-core finds no fault of weight in the settings."""
+    wan, pipe = build_wan(tmp_path / "wan"), Show1Pipeline.from_pretrained("mini")
+    file = random_adapter(pipe).save(tmp_path / "My walk.safetensors")
+    server, address = serve(data, "--expert", f"wan={wan}", "--adapter-uploads")
+    with server, opened_page(browser, address, bypass_csp=True) as page:
+        page.get_by_text("Settings", exact=True).click()
+        expect(page.locator("#adapter")).to_be_hidden()
+        bad = tmp_path / "bad.safetensors"
+        bad.write_bytes(b"no")
+        page.get_by_label("Add an adapter").set_input_files(bad)
+        expect(page.get_by_role("alert").first).to_contain_text("no safetensors file")
+        page.get_by_label("Add an adapter").set_input_files(file)
+        expect(page.locator("#adapter")).to_have_value("My-walk")
+        expect(page.locator("#trigger")).to_contain_text("a cat walks")
+        expect(page.get_by_role("alert").first).to_be_hidden()
+        assert [
+            v["id"] for v in axe.Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")
+        ] == []
+        page.get_by_label("Weight of the adapter").fill("0.5")
+        card = ask(page, 1)
+        page.get_by_label("Last stage by").select_option("wan")
+        expect(page.locator("#adapter")).to_have_value("My-walk")
+        expect(card.locator(".grid video")).to_have_count(1, timeout=120_000)
+        card.get_by_role("button", name="Finish this one").click()
+        expect(card.locator(".wide .tile")).to_contain_text("last stage by wan")
+        made = httpx2.get(f"{address}/v1/videos").json()["data"]
+        assert [video["expert"] for video in made] == ["wan", None]  # it was chosen when the draft was there
+        assert [video["adapters"] for video in made] == [{"My-walk": 0.5}] * 2
+        httpx2.post(f"{address}/v1/videos/{made[0]['id']}/cancel")
+        page.get_by_role("button", name="Delete this adapter").click()
+        expect(page.locator("#adapter")).to_be_hidden()
 
 
 def test_the_keyboard_alone_makes_a_draft(page: sync_api.Page, address: str) -> None:

@@ -14,14 +14,18 @@ from show1.cli.console import say, tell
 from show1.cli.flags import DeviceFlag, MemoryFlag
 from show1.cli.serving import (
     DATABASE,
+    AdapterFolder,
     Data,
     Database,
     Dtype,
+    Experts,
     Grace,
     Log,
     Model,
+    adapter_folder,
     check_installed,
     data_folder,
+    load_experts,
     logged,
 )
 from show1.cli.session import load_pipeline
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from show1.server.access import Access
+    from show1.server.jobs import DataFolder
     from show1.server.keys import KeyFile
     from show1.server.limits import ServerLimits
     from show1.server.service import Policy
@@ -64,6 +69,11 @@ def serve(
     memory: MemoryFlag = "auto",
     device: DeviceFlag = None,
     dtype: Dtype = None,
+    expert: Experts = None,
+    adapters: AdapterFolder = None,
+    adapter_uploads: Annotated[
+        bool, typer.Option("--adapter-uploads", help="Let clients upload adapters for videos of theirs.")
+    ] = False,
     worker: Annotated[bool, typer.Option(help="Whether to compute here too, or only to answer.")] = True,
     limit: Limits = None,
     policy: PolicyName = None,
@@ -82,9 +92,10 @@ def serve(
       show1 serve --browser
       show1 keys add ann && show1 serve --host 0.0.0.0 --port 80
       show1 serve --no-worker --database postgresql://show1:secret@db/show1 --data /mnt/show1
+      show1 serve --adapters styles/ --expert wan=Wan-AI/Wan2.1-T2V-1.3B-Diffusers
     """
     check_installed()
-    folder = data_folder(data)
+    folder, own_adapters = data_folder(data), adapter_folder(adapters)
     with logged(log), ExitStack() as stack, interrupted_by_signals():
         numbers = stack.enter_context(tempfile.TemporaryDirectory(prefix="show1-metrics-"))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = numbers  # read when prometheus_client is imported
@@ -96,12 +107,13 @@ def serve(
         url, limits, refuse = database or DataFolder(folder).database, parse_limits(limit or ()), load_policy(policy)
         opened = stack.enter_context(listen(host, port))
         if worker:
-            words = ["--data", str(folder), "--model", model, "--memory", memory, "--log", log]
-            words += ["--grace", str(grace)]
-            for name, value in (("--device", device), ("--dtype", dtype)):
-                words += [] if value is None else [name, value]
+            words = ["--data", str(folder), "--model", model, "--memory", memory, "--log", log, "--grace", str(grace)]
+            for name, value in (("--device", device), ("--dtype", dtype), ("--adapters", own_adapters)):
+                words += [] if value is None else [name, str(value)]
+            words += [word for each in expert or () for word in ("--expert", each)]
             stack.enter_context(watched_worker(words, {DATABASE: url}, grace=grace))
-        app = _app(folder, url, model, limits, refuse, access)
+        how = {"limits": limits, "policy": refuse, "takes_adapters": adapter_uploads}
+        app = _app(DataFolder(folder, own_adapters), url, model, expert or (), access, how)
         address = _address(host, opened.getsockname()[1])
         say(address)
         tell(f"show1 serves {model} on {address}; Ctrl-C stops it")
@@ -111,18 +123,20 @@ def serve(
 
 
 def _app(
-    folder: Path, database: str, model: str, limits: "ServerLimits", policy: "Policy | None", access: "Access"
+    data: "DataFolder", database: str, model: str, experts: Sequence[str], access: "Access", how: dict[str, Any]
 ) -> "FastAPI":
-    """The application, with a model that only checks requests."""
+    """The application, with models that only check requests; `how` holds other options of its `Service`."""
     pipe = load_pipeline(parse_model(model), quiet=True, device="cpu")
-    from show1.server.app import make_app
-    from show1.server.jobs import DataFolder
-    from show1.server.queue import JobQueue
-    from show1.server.service import Service, threads_for_server
+    with_experts = load_experts(model, experts, device="cpu")
+    import torch
 
-    threads_for_server()
+    from show1.server.app import make_app
+    from show1.server.queue import JobQueue
+    from show1.server.service import Service
+
+    torch.set_num_threads(1)  # the processor is for the workers
     queue = JobQueue(database, model=model)
-    return make_app(Service(pipe, DataFolder(folder), queue, model=model, limits=limits, policy=policy), access)
+    return make_app(Service(pipe, data, queue, model=model, experts=with_experts, **how), access)
 
 
 def parse_limits(pairs: Sequence[str]) -> "ServerLimits":

@@ -3,17 +3,24 @@
 import importlib.util
 import json
 import logging
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from show1.cli.flags import Precision
-from show1.errors import MissingDependencyError, OutputError
+from show1.cli.session import load_pipeline
+from show1.cli.settings import parse_model, with_expert
+from show1.errors import InputError, MissingDependencyError, OutputError
 from show1.files import user_path
+from show1.stage_table import STAGE_TABLE
+
+if TYPE_CHECKING:
+    from show1.generation.pipeline import Show1Pipeline
 
 DATABASE = "SHOW1_DATABASE"
 """Environment variable with the URL of the database: unlike an option, it hides a password from `ps`."""
@@ -36,6 +43,18 @@ Database = Annotated[
 ]
 Model = Annotated[
     str, typer.Option("--model", "-m", metavar="MODEL", help="mini, showlab/show-1, a folder or a Hub repository.")
+]
+Experts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--expert",
+        metavar="NAME=MODEL",
+        help="Expert that clients may choose for the last stage: a Hub repository or a folder; can be repeated.",
+    ),
+]
+AdapterFolder = Annotated[
+    str | None,
+    typer.Option("--adapters", metavar="DIR", help="Adapters for clients. By default `adapters` in --data."),
 ]
 Dtype = Annotated[
     Precision | None, typer.Option(help="Precision of new videos. By default the fastest that the device has.")
@@ -70,6 +89,44 @@ def data_folder(data: str) -> Path:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}; name another with --data") from error
     return path
+
+
+def parse_experts(pairs: Sequence[str]) -> dict[str, str]:
+    """Reads the values of `--expert` of a server.
+
+    Raises:
+        InputError: One is no `NAME=MODEL`, or its name is taken.
+    """
+    experts: dict[str, str] = {}
+    for pair in pairs:
+        name, _, where = (part.strip() for part in pair.partition("="))
+        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) is None or not where:
+            raise InputError(f"--expert {pair}: expected NAME=MODEL, such as wan=Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
+        if name in experts or name == "none" or name in STAGE_TABLE:
+            raise InputError(f"--expert {pair}: the name {name!r} is taken; choose another")
+        experts[name] = where
+    return experts
+
+
+def load_experts(model: str, pairs: Sequence[str], **options: Any) -> "dict[str, Show1Pipeline]":
+    """The model of a server with each expert that clients may choose, by name."""
+    experts = parse_experts(pairs)
+    return {
+        name: load_pipeline(with_expert(parse_model(model), where), quiet=True, **options)
+        for name, where in experts.items()
+    }
+
+
+def adapter_folder(path: str | None) -> Path | None:
+    """The folder that `--adapters` names.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    folder = None if path is None else user_path(path, "--adapters").absolute()
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"--adapters {path}: there is no such folder")
+    return folder
 
 
 @contextmanager

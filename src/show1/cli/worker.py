@@ -5,7 +5,21 @@ from typing import Annotated
 import typer
 
 from show1.cli.flags import DeviceFlag, MemoryFlag
-from show1.cli.serving import Data, Database, Dtype, Grace, Log, Model, check_installed, data_folder, logged
+from show1.cli.serving import (
+    AdapterFolder,
+    Data,
+    Database,
+    Dtype,
+    Experts,
+    Grace,
+    Log,
+    Model,
+    adapter_folder,
+    check_installed,
+    data_folder,
+    load_experts,
+    logged,
+)
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_model
 
@@ -17,6 +31,8 @@ def worker(
     memory: MemoryFlag = "auto",
     device: DeviceFlag = None,
     dtype: Dtype = None,
+    expert: Experts = None,
+    adapters: AdapterFolder = None,
     grace: Grace = 30.0,
     look: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look for jobs of workers that died.")
@@ -41,13 +57,16 @@ def worker(
     check_installed()
     from show1.server.jobs import DataFolder
 
-    folder = DataFolder(data_folder(data))
+    folder = DataFolder(data_folder(data), adapter_folder(adapters))
     with logged(log):
         if metrics is not None:
             from show1.server.metrics import serve_metrics
 
             serve_metrics(metrics)
-        pipe = load_pipeline(parse_model(model), quiet=True, memory=memory, device=device, dtype=dtype)
+        how = {"memory": memory, "device": device, "dtype": dtype}
+        pipe = load_pipeline(parse_model(model), quiet=True, **how)
+        experts = load_experts(model, expert or (), **how)
         from show1.server.worker import Worker
 
-        Worker(pipe, folder, database or folder.database, model=model, look_seconds=look).run(grace)
+        url = database or folder.database
+        Worker(pipe, folder, url, model=model, experts=experts, look_seconds=look).run(grace)

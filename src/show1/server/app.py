@@ -65,7 +65,7 @@ def make_app(service: Service, access: Access) -> FastAPI:
     )
     metrics = Metrics(service)
     app.include_router(make_routes(service, access, metrics))
-    for name in ("", "app.js", "elements.js", "record.js", "style.css", "icon.svg"):
+    for name in ("", "app.js", "choices.js", "elements.js", "record.js", "style.css", "icon.svg"):
         app.add_api_route(
             f"/{name}", _file(PAGE / (name or "index.html")), include_in_schema=False, response_model=None
         )
@@ -158,7 +158,7 @@ def _add_errors(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
     handle(Refused, refusal)
-    handle(BadRequest, lambda e: failure(404 if e.code == "model_not_found" else 400, str(e), bad, e.code, e.param))
+    handle(BadRequest, lambda e: failure(404 if e.code.endswith("_not_found") else 400, str(e), bad, e.code, e.param))
     handle(InputError, lambda e: failure(400, str(e), bad, "invalid_value"))
     handle(
         MediaError, lambda e: failure(400, "the file cannot be read as a video: it is damaged, or of another kind", bad)

@@ -1,8 +1,9 @@
 """What a client asks for, in JSON or a form, and the request that it becomes."""
 
+import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -41,6 +42,7 @@ def _plain_text(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(_plain_text)]
 Weight = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
+Chosen = Annotated[dict[Text, Weight], Field(max_length=8)]
 Whole = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 
 
@@ -57,6 +59,9 @@ class Settings(BaseModel):
     """Scale of classifier-free guidance of every stage."""
     until: StageName | None = None
     """Last stage to run."""
+    expert: Text | None = None
+    """Who does the last stage in place of the model's own, by a name that `GET /v1/models` lists. Of a continuation: by
+    default as before, `none` for the model's own."""
     extra_params: dict[str, Any] = Field(default_factory=dict)
     """Settings by stage: `{"keyframes": {"guidance_scale": 5}}`."""
 
@@ -98,8 +103,8 @@ class Creation(Settings):
     """Draft i uses seed + i; by default a random one."""
     count: Annotated[int, Field(ge=1)] = 1
     """Drafts."""
-    adapters: Annotated[dict[Text, Weight], Field(max_length=8)] = Field(default_factory=dict)
-    """Weights of adapters, by names that `GET /v1/models` lists."""
+    adapters: Chosen = Field(default_factory=dict)
+    """Weights of adapters, by names that `GET /v1/adapters` lists."""
     start_from: StageName | None = None
     """First stage to run, on the clip in `input_reference`."""
 
@@ -109,6 +114,8 @@ class Continuation(Settings):
 
     draft: Annotated[int, Field(ge=1)] = 1
     """Which draft is carried on, from 1."""
+    adapters: Chosen | None = None
+    """Weights of adapters; by default those of before. Those of finished stages stay."""
 
 
 class Remix(BaseModel):
@@ -229,7 +236,11 @@ def to_request(
 
 
 def continued(
-    asked: Continuation, begun: GenerationRequest, finished: tuple[StageName, ...], pipe: Show1Pipeline
+    asked: Continuation,
+    begun: GenerationRequest,
+    finished: tuple[StageName, ...],
+    pipe: Show1Pipeline,
+    fresh: Collection[StageName] = (),
 ) -> GenerationRequest:
     """The request that carries a draft on.
 
@@ -238,6 +249,7 @@ def continued(
         begun: The request of the job that made the drafts.
         finished: Its finished stages, whose settings stay.
         pipe: The model.
+        fresh: Stages that another model does now, with its own settings.
 
     Raises:
         InputError: There is no such draft, or a setting cannot be used.
@@ -250,6 +262,12 @@ def continued(
         raise BadRequest(f"the video has no stage {last}; it has {', '.join(pipe.stages[first:])}", "until")
     stages = pipe.stages[first : pipe.stages.index(last) + 1]
     sample = begun.sample(asked.draft - 1, stages)
+    for stage in fresh:
+        own = getattr(pipe.settings, stage)
+        avoided = sample.settings.keyframes.negative_prompt
+        if avoided != pipe.settings.keyframes.negative_prompt:  # it was given, for every stage
+            own = dataclasses.replace(own, negative_prompt=avoided)
+        sample = dataclasses.replace(sample, settings=dataclasses.replace(sample.settings, **{stage: own}))
     later = [stage for stage in stages if stage not in finished]
     settings = _settings(sample.settings, asked, later)
     for stage in later if asked.negative_prompt is not None else ():

@@ -4,7 +4,8 @@
 
     show1-data/
       jobs.sqlite                     the queue, unless a PostgreSQL holds it
-      adapters/NAME.safetensors       adapters that clients may name; put there by hand
+      adapters/NAME.safetensors       adapters that clients may name: see `adapters.py`
+      uploads/KEY/NAME.safetensors    those that clients have uploaded
       workers/HOST-PID-xxxx.lock      held by a worker as long as it lives (only with SQLite)
       workers/HOST-PID-xxxx.json      what a worker last said of itself
       jobs/video_.../
@@ -59,6 +60,10 @@ class JobSpec(BaseModel):
     """What its owner should know, such as words of the prompt that the model does not know."""
     adapters: dict[str, float] = {}
     """Weights of the adapters that it is made with, by the names of their files."""
+    owner: str | None = None
+    """Name of the API key whose uploads these may be."""
+    expert: str | None = None
+    """Name of the expert in place of the translation; None: the model's own."""
 
     @cached_property
     def parsed(self) -> GenerationRequest:
@@ -110,6 +115,8 @@ class DataFolder:
 
     path: Path
     """Where it is."""
+    adapters_path: Path | None = None
+    """Where the operator's adapters are; None: inside."""
 
     def job(self, job_id: str) -> "JobFolder":
         """The folder of a job.
@@ -128,8 +135,12 @@ class DataFolder:
 
     @property
     def adapters(self) -> Path:
-        """The folder of the adapters that clients may use, `NAME.safetensors` each."""
-        return self.path / "adapters"
+        """The folder of the adapters that every client may use."""
+        return self.path / "adapters" if self.adapters_path is None else self.adapters_path
+
+    def uploads(self, owner: str | None) -> Path:
+        """The folder of the adapters that an API key, or whoever has none, has uploaded."""
+        return self.path / "uploads" / (owner or "_")
 
     @property
     def database(self) -> str:

@@ -28,6 +28,8 @@ class ServerLimits(Options):
     """Size of a request without a file, in MB."""
     max_upload_mb: int = 64
     """Size of a request with a file, in MB."""
+    max_adapters_per_key: int = 20
+    """Adapters that one API key, or all clients without keys, may have uploaded."""
     max_clip_frames: int = 257
     """Frames of an uploaded clip that are read."""
     max_clip_megapixels: int = 64

@@ -1,8 +1,6 @@
 """The routes of the API."""
 
-import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,35 +9,28 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.datastructures import UploadFile
 from starlette.types import Receive, Scope, Send
 
 from show1.config import StageName
 from show1.errors import InputError
-from show1.files import parse_json
 from show1.media import read_facts
 from show1.server.access import COOKIE, Access, Refused
-from show1.server.asked import BadRequest, Body, Continuation, Creation, Remix, form_values
+from show1.server.adapters import Upload
+from show1.server.asked import BadRequest, Continuation, Creation, Remix
+from show1.server.bodies import body_schema, read_body, read_json
 from show1.server.events import Streams
 from show1.server.jobs import Job
 from show1.server.keys import Key
 from show1.server.metrics import Metrics
 from show1.server.progress import read_progress
 from show1.server.service import Conflict, NotFound, Service
-from show1.server.views import finished_stages, video_object
-from show1.stage_table import STAGE_TABLE
+from show1.server.views import finished_stages, model_object, video_object
 
-CLIPS = CapacityLimiter(1)
-"""Threads that decode clips."""
+FILES = CapacityLimiter(1)
+"""Threads that read what clients have uploaded."""
 
 Variant = Literal["video", "thumbnail", "spritesheet"]
 Draft = Annotated[int, Query(ge=1, le=4096, description="Which draft, from 1.")]
-
-
-def body_schema(*kinds: str, model: type[Any]) -> dict[str, Any]:
-    """The part of the OpenAPI document that describes a body."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}}
 
 
 def make_routes(service: Service, access: Access, metrics: Metrics) -> APIRouter:
@@ -54,6 +45,7 @@ def make_routes(service: Service, access: Access, metrics: Metrics) -> APIRouter
     _add_jobs(router, service, access)
     _add_files(router, service, access)
     _add_streams(router, service, access)
+    _add_adapters(router, service, access)
     _add_facts(router, service, access, metrics)
     return router
 
@@ -103,7 +95,7 @@ def _add_jobs(router: APIRouter, service: Service, access: Access) -> None:
     @router.post("/v1/videos/{video_id}/continue", openapi_extra=body_schema("application/json", model=Continuation))
     async def continue_video(video_id: str, request: Request, key: Annotated[Key, Depends(access.key)]) -> Any:
         """Takes a draft through the later stages, as a new video."""
-        async with _body(request) as (body, _):
+        async with read_body(request) as (body, _):
             asked = body.read(Continuation)
         job = await run_in_threadpool(service.carry_on, video_id, asked, key, client=_client(request))
         return await run_in_threadpool(view, job)
@@ -111,7 +103,7 @@ def _add_jobs(router: APIRouter, service: Service, access: Access) -> None:
     @router.post("/v1/videos/{video_id}/remix", openapi_extra=body_schema("application/json", model=Remix))
     async def remix_video(video_id: str, request: Request, key: Annotated[Key, Depends(access.key)]) -> Any:
         """Makes a video with another one's settings and seeds, and a new prompt."""
-        async with _body(request) as (body, _):
+        async with read_body(request) as (body, _):
             asked = body.read(Remix)
         job = await run_in_threadpool(service.remix, video_id, asked, key, client=_client(request))
         return await run_in_threadpool(view, job)
@@ -158,7 +150,7 @@ def _add_files(router: APIRouter, service: Service, access: Access) -> None:
     @router.post("/v1/inspect")
     async def inspect_video(request: Request, key: Annotated[Key, Depends(access.key)]) -> Any:
         """Reads how a video was made, from a form with the file in `file`."""
-        async with _body(request, file="file") as (_, clip):
+        async with read_body(request, file="file") as (_, clip):
             if clip is None:
                 raise BadRequest("the parameter 'file' is missing", "file", "missing_required_parameter")
             facts = await run_in_threadpool(read_facts, clip)
@@ -206,9 +198,9 @@ def _add_streams(router: APIRouter, service: Service, access: Access) -> None:
 
 async def _created(service: Service, request: Request, key: Key) -> Job:
     """The new job that a request asks for. Clips are decoded one after another: each may need much memory."""
-    async with _body(request) as (body, clip):
+    async with read_body(request) as (body, clip):
         work = partial(service.create, body.read(Creation), key, clip, client=_client(request))
-        return await to_thread.run_sync(work, limiter=None if clip is None else CLIPS)
+        return await to_thread.run_sync(work, limiter=None if clip is None else FILES)
 
 
 def stage_or_last(job: Job, stage: StageName | None, done: list[StageName]) -> StageName:
@@ -239,40 +231,52 @@ def asked_last(job: Job) -> StageName:
     return job.spec.parsed.stages[-1]
 
 
+def _add_adapters(router: APIRouter, service: Service, access: Access) -> None:
+    """Adapters that clients may choose."""
+
+    @router.get("/v1/adapters")
+    def list_adapters(key: Annotated[Key, Depends(access.key)]) -> Any:
+        """The adapters that you may name, with the expert that each is for."""
+        return {"object": "list", "data": [adapter.view() for adapter in service.adapters.offered(key.name or None)]}
+
+    @router.post("/v1/adapters", openapi_extra=body_schema("multipart/form-data", model=Upload))
+    async def upload_adapter(request: Request, key: Annotated[Key, Depends(access.key)]) -> Any:
+        """Takes an adapter from a form with the safetensors file in `file`, where the operator allows it."""
+        if not service.adapters.takes_uploads:
+            raise Refused(403, "this server takes no adapters from its clients", "uploads_not_allowed")
+        async with read_body(request, file="file") as (body, file):
+            if file is None:
+                raise BadRequest("the parameter 'file' is missing", "file", "missing_required_parameter")
+            work = partial(service.adapters.add, file, body.read(Upload), key.name or None)
+            return (await to_thread.run_sync(work, limiter=FILES)).view()
+
+    @router.delete("/v1/adapters/{name}")
+    def delete_adapter(name: str, key: Annotated[Key, Depends(access.key)]) -> Any:
+        """Removes an adapter that you have uploaded."""
+        if not service.adapters.remove(name, key.name or None):
+            raise BadRequest(f"you have uploaded no adapter {name[:60]!r}", "name", "adapter_not_found")
+        return {"name": name, "object": "adapter.deleted", "deleted": True}
+
+
 def _add_facts(router: APIRouter, service: Service, access: Access, metrics: Metrics) -> None:
     """What the server is, and how it fares."""
-
-    def model() -> dict[str, Any]:
-        settings = service.pipe.settings
-        _, height, width = STAGE_TABLE[service.pipe.stages[-1]].output_shape(None, settings)
-        return {
-            "id": service.model,
-            "object": "model",
-            "created": 0,
-            "owned_by": "show1",
-            "stages": list(service.pipe.stages),
-            "size": f"{width}x{height}",
-            "settings": settings.to_dict(),
-            "adapters": service.adapters(),
-            "max_count": service.limits.max_count,
-        }
 
     @router.get("/v1/models")
     def list_models(key: Annotated[Key, Depends(access.key)]) -> Any:
         """The model of this server, with its stages and their settings."""
-        return {"object": "list", "data": [model()]}
+        return {"object": "list", "data": [model_object(service)]}
 
     @router.get("/v1/models/{name}")
     def retrieve_model(name: str, key: Annotated[Key, Depends(access.key)]) -> Any:
         """One model."""
         if name != service.model:
             raise BadRequest(f"this server has the model {service.model!r}", "model", "model_not_found")
-        return model()
+        return model_object(service)
 
     @router.post("/v1/session")
     async def begin_session(request: Request) -> Response:
         """Takes an API key (`{"key": ...}`) and keeps it in a cookie that scripts cannot read, for the page."""
-        given = (await _json(request, only=True)).get("key")  # whoever has no key yet cannot send a file
+        given = (await read_json(request, only=True)).get("key")  # whoever has no key yet cannot send a file
         if not isinstance(given, str) or access.known(given) is None:
             raise Refused(401, "this API key is not known here", "invalid_api_key")
         answer = JSONResponse({"object": "session"})
@@ -298,60 +302,6 @@ def _add_facts(router: APIRouter, service: Service, access: Access, metrics: Met
         """The numbers of the server for Prometheus."""
         text, kind = metrics.text()
         return Response(text, media_type=kind)
-
-
-@asynccontextmanager
-async def _body(request: Request, *, file: str = "input_reference") -> AsyncIterator[tuple[Body, Path | None]]:
-    """The values of a body, in JSON or a form, and a file in it, which is removed at the end of the block.
-
-    Raises:
-        BadRequest: It is neither, or cannot be read.
-    """
-    if _kind(request) in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        async with request.form(max_files=1, max_fields=100) as form:
-            upload = form.get(file)
-            if any(isinstance(value, UploadFile) and name != file for name, value in form.multi_items()):
-                raise BadRequest(f"a file may only be given in {file!r}")
-            fields = [(name, value) for name, value in form.multi_items() if not isinstance(value, UploadFile)]
-            body = Body(form_values(fields))
-            if not isinstance(upload, UploadFile):
-                yield body, None
-                return
-            with tempfile.TemporaryDirectory(prefix="show1-upload-") as folder:
-                clip = Path(folder) / "clip"
-                with clip.open("wb") as written:
-                    while part := await upload.read(1 << 20):
-                        written.write(part)
-                yield body, clip
-        return
-    yield Body(await _json(request)), None
-
-
-def _kind(request: Request) -> str:
-    """The type of a request's body."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-async def _json(request: Request, *, only: bool = False) -> dict[str, Any]:
-    """The values of a body in JSON.
-
-    Args:
-        request: The request.
-        only: Whether it must say that it is JSON, before it is read.
-
-    Raises:
-        BadRequest: It is no JSON object.
-    """
-    if only and _kind(request) != "application/json":
-        raise BadRequest("the body must be JSON, with Content-Type: application/json", code="invalid_json")
-    text = await request.body()
-    try:
-        values = parse_json(text.decode("utf-8")) if text.strip() else {}
-    except ValueError as error:
-        raise BadRequest("the body is no JSON, and no form", code="invalid_json") from error
-    if not isinstance(values, dict):
-        raise BadRequest("the body must be a JSON object, or a form", code="invalid_json")
-    return values
 
 
 class _JobFile(FileResponse):

@@ -5,21 +5,19 @@ import shutil
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
 
-from show1.errors import OutputError, RunError
+from show1.config import StageName
+from show1.errors import InputError, OutputError, RunError
 from show1.files import read_json_object, write_tensors
 from show1.generation.inputs import video_tensor
-from show1.generation.manifest import INPUT_FILE
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.request import GenerationRequest
 from show1.generation.run import Run
-from show1.media import read_facts
+from show1.server.adapters import EXPERT_STAGE, Adapters
 from show1.server.asked import (
     BadRequest,
     Continuation,
@@ -30,11 +28,12 @@ from show1.server.asked import (
     continued,
     to_request,
 )
+from show1.server.clips import clip_frames, read_clip
 from show1.server.jobs import DataFolder, Job, JobFolder, JobSpec, is_id, new_id
 from show1.server.keys import Key
 from show1.server.limits import ServerLimits
+from show1.server.models import OWN, Models
 from show1.server.queue import JobQueue
-from show1.video import Video
 
 Policy = Callable[[str], str | None]
 """Says why a prompt is refused; None: it is not."""
@@ -71,6 +70,8 @@ class Service:
         model: str,
         limits: ServerLimits,
         policy: Policy | None = None,
+        experts: Mapping[str, Show1Pipeline] | None = None,
+        takes_adapters: bool = False,
     ) -> None:
         """Takes what to work with.
 
@@ -81,9 +82,14 @@ class Service:
             model: The model's name in the queue.
             limits: What clients may ask for.
             policy: Refuses prompts.
+            experts: The same model with each expert that clients may choose, by name.
+            takes_adapters: Whether clients may upload adapters.
         """
         self.pipe, self.data, self.queue, self.model, self.limits = pipe, data, queue, model, limits
         self._policy = policy
+        self.models = Models(pipe, experts or {})
+        most = limits.max_adapters_per_key
+        self.adapters = Adapters(data, self.models, most=most, takes_uploads=takes_adapters)
         self._asking, self._submitting = threading.Lock(), threading.Lock()
         self._asked: dict[str, deque[float]] = defaultdict(deque)
         self._snapshot: tuple[float, list[Job]] = (0.0, [])
@@ -103,16 +109,18 @@ class Service:
             Busy: There is too much to do.
         """
         self._check_model(asked.model)
-        self._check_adapters(asked)
+        expert, pipe = self._expert(asked.expert, None)
+        self.adapters.chosen(asked.adapters, key.name or None, expert)
         self._check_policy(asked.prompt)
         self._check_room(key, client)
-        video = None if clip is None else self._read_clip(clip)
-        request = to_request(asked, self.pipe, self.limits, video)
-        self._check_texts(request)
+        video = None if clip is None else read_clip(clip, self.limits)
+        request = to_request(asked, pipe, self.limits, video)
+        self._check_texts(request, pipe)
         if video is not None:
             check_work(request, self.limits, len(video))
-        told = tuple(self.pipe.prompt_warnings(asked.prompt, request.settings, request.stages))
-        spec = JobSpec(request=request.to_dict(), model=self.model, adapters=asked.adapters, warnings=told)
+        told = tuple(pipe.prompt_warnings(asked.prompt, request.settings, request.stages))
+        how = {"adapters": asked.adapters, "owner": key.name or None, "expert": expert, "warnings": told}
+        spec = JobSpec.model_validate({"request": request.to_dict(), "model": self.model, **how})
         with self._new_folder() as folder:
             if video is not None:
                 write_tensors(folder.input, {"video": video_tensor(video, request)})
@@ -131,21 +139,29 @@ class Service:
         assert source.spec is not None, "one job is read whole"
         self._check_room(key, client)
         folder, begun = self.data.job(job_id), source.spec.parsed
+        expert, pipe = self._expert(asked.expert, source.spec.expert)
+        fresh = () if expert == source.spec.expert else (EXPERT_STAGE,)
         try:
             run = Run.open(folder.run)
-            finished = run.finished_stages
+            done = run.finished_stages
         except RunError:
-            run, finished = None, ()
-        request = continued(asked, begun, finished, self.pipe)
+            run, done = None, ()
+        finished = tuple(stage for stage in done if stage not in fresh)
+        request = continued(asked, begun, finished, pipe, fresh)
         if set(request.stages) <= set(finished):
             raise Conflict("all its stages are finished; download it, or ask for a later stage in `until`")
-        self._check_texts(request)
-        check_work(request, self.limits, _clip_frames(folder) if request.needs_video else None)
+        self._check_texts(request, pipe)
+        frames = clip_frames(folder)
+        if request.needs_video and frames is None:
+            raise Conflict("the clip that this video began with is gone, or damaged; upload it again as a new video")
+        check_work(request, self.limits, frames if request.needs_video else None)
+        owner = key.name or None
+        how = {"adapters": self._adapters_of(source.spec, asked, owner, expert, finished), "owner": owner}
         changes = {"request": request.to_dict(), "kind": "continue", "source": job_id, "draft": asked.draft - 1}
-        spec = JobSpec.model_validate({**source.spec.model_dump(), **changes})
+        spec = JobSpec.model_validate({**source.spec.model_dump(), **changes, **how, "expert": expert})
         with self._new_folder() as new:
-            if run is not None and finished:
-                run.pick(asked.draft - 1, directory=new.run, request=request)
+            if run is not None and done:
+                run.pick(asked.draft - 1, directory=new.run, request=request, keep=finished)
             elif request.needs_video:
                 new.path.mkdir(parents=True)
                 shutil.copyfile(folder.input, new.input)
@@ -169,8 +185,9 @@ class Service:
             raise BadRequest("this video was made from a clip: upload the clip again with the new prompt")
         values = {**begun.to_dict(), "prompts": [asked.prompt] * len(begun.prompts)}
         request = GenerationRequest.from_dict(values)
-        self.pipe.check(request)
-        told = self.pipe.prompt_warnings(asked.prompt, request.settings, request.stages)
+        _, pipe = self._expert(None, source.spec.expert)
+        pipe.check(request)
+        told = pipe.prompt_warnings(asked.prompt, request.settings, request.stages)
         changes = {"request": request.to_dict(), "kind": "remix", "source": job_id, "draft": 0, "warnings": told}
         spec = JobSpec.model_validate({**source.spec.model_dump(), **changes})
         return self._submit(new_id(), spec, key)
@@ -265,10 +282,6 @@ class Service:
             self._snapshot = (now, self.queue.active())
         return self._snapshot[1]
 
-    def adapters(self) -> list[str]:
-        """The names of the adapters that clients may use."""
-        return sorted(file.stem for file in self.data.adapters.glob("*.safetensors"))
-
     def workers(self) -> list[dict[str, object]]:
         """What the workers that live last said of themselves."""
         found = []
@@ -318,24 +331,48 @@ class Service:
                 f"there is no model {name[:60]!r}; this server has {self.model!r}", "model", "model_not_found"
             )
 
-    def _check_adapters(self, asked: Creation) -> None:
-        known = self.adapters()
-        if unknown := [name for name in asked.adapters if name not in known]:
-            names = ", ".join(known) or "none"
-            raise BadRequest(f"there is no adapter {unknown[0][:60]!r}; there are {names}", "adapters")
+    def _expert(self, asked: str | None, before: str | None) -> tuple[str | None, Show1Pipeline]:
+        """The expert that is asked for, or that a video had before, and the model with it."""
+        name = before if asked is None else None if asked == OWN else asked
+        try:
+            return name, self.models.get(name)
+        except InputError as error:
+            raise BadRequest(str(error), "expert") from error
+
+    def _adapters_of(
+        self, spec: JobSpec, asked: Continuation, owner: str | None, expert: str | None, finished: Collection[StageName]
+    ) -> dict[str, float]:
+        """The adapters of a continuation: those of before, but for what another expert does, or those asked for."""
+        if asked.adapters is None and expert == spec.expert:
+            return spec.adapters
+        offered = [a for a in self.adapters.offered(owner) if a.expert in (None, spec.expert, expert)]
+        stages = {adapter.name: adapter.stage for adapter in offered}
+        if asked.adapters is None:
+            return {name: weight for name, weight in spec.adapters.items() if stages.get(name) != EXPERT_STAGE}
+        self.adapters.chosen(asked.adapters, owner, expert)
+
+        def of_finished(adapters: Mapping[str, float]) -> dict[str, float]:
+            return {name: weight for name, weight in adapters.items() if stages.get(name) in finished}
+
+        if of_finished(spec.adapters) != of_finished(asked.adapters):
+            raise BadRequest(
+                f"{', '.join(finished)}: what these were made with stays; change adapters of later stages only",
+                "adapters",
+            )
+        return asked.adapters
 
     def _check_policy(self, text: str, param: str = "prompt") -> None:
         reason = None if self._policy is None else self._policy(text)
         if reason is not None:
             raise BadRequest(reason, param, "content_policy_violation")
 
-    def _check_texts(self, request: GenerationRequest) -> None:
+    def _check_texts(self, request: GenerationRequest, pipe: Show1Pipeline) -> None:
         """Checks the other texts of a request: at a small scale of guidance a video shows what is to be avoided."""
         for stage in request.stages:
             own = getattr(request.settings, stage)
             for param in ("prompt", "negative_prompt"):
                 text = getattr(own, param, "")
-                if text and text != getattr(getattr(self.pipe.settings, stage), param):
+                if text and text != getattr(getattr(pipe.settings, stage), param, ""):
                     self._check_policy(text, param)
 
     def _check_room(self, key: Key, client: str) -> None:
@@ -358,28 +395,3 @@ class Service:
         most = self.limits.max_jobs_per_key if key.max_jobs is None else key.max_jobs
         if key.name and sum(job.owner == key.name for job in active) >= most:
             raise Busy(f"{most} of your videos wait or are made already; wait until one is finished, or cancel one")
-
-    def _read_clip(self, clip: Path) -> Video:
-        """Reads an upload within the limits of the server."""
-        facts = read_facts(clip)
-        frames = min(facts.num_frames or 1, self.limits.max_clip_frames)
-        if frames * facts.height * facts.width > self.limits.max_clip_megapixels * 1e6:
-            raise BadRequest(
-                f"the clip has {facts.num_frames} frames of {facts.width}x{facts.height}, which is too much; make it "
-                "smaller or shorter",
-                "input_reference",
-            )
-        return Video.load(clip, max_frames=self.limits.max_clip_frames)
-
-
-def _clip_frames(folder: JobFolder) -> int:
-    """Frames of the clip that a job began with, of which only the file's header is read."""
-    for file in (folder.input, folder.run / INPUT_FILE):
-        with contextlib.suppress(OSError, SafetensorError), safe_open(file, framework="pt") as opened:
-            return int(opened.get_slice("video").get_shape()[2])
-    raise Conflict("the clip that this video began with is gone, or damaged; upload it again as a new video")
-
-
-def threads_for_server() -> None:
-    """Lets the server leave the processor to its workers."""
-    torch.set_num_threads(1)

@@ -29,6 +29,7 @@ from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
 from show1.generation.run import Run, opened_run
 from show1.media import contact_sheet
+from show1.server.adapters import StoredAdapter
 from show1.server.jobs import JobFolder
 from show1.server.progress import Progress
 from show1.video import Video
@@ -102,24 +103,26 @@ def run_stage(
     return record
 
 
-def use_adapters(pipe: Show1Pipeline, folder: Path, wanted: Mapping[str, float]) -> None:
+def use_adapters(pipe: Show1Pipeline, wanted: Mapping[str, float], files: Mapping[str, StoredAdapter | None]) -> None:
     """Loads the adapters of a job, and no others; one whose file has changed is loaded again.
 
     Args:
         pipe: The model.
-        folder: Where their files are.
-        wanted: Their weights, by the names of the files.
+        wanted: Their weights, by name.
+        files: Their files; None for one that is gone.
 
     Raises:
         InputError: One is no longer there.
         CheckpointError: One is damaged, or was made for another model.
     """
-    files = {name: folder / f"{name}.safetensors" for name in wanted}
-    asked = {name: (weight, sha256(files[name]) if files[name].is_file() else None) for name, weight in wanted.items()}
+    known = {name: stored for name, stored in files.items() if stored is not None and stored.file.is_file()}
+    if gone := [name for name in wanted if name not in known]:
+        raise InputError(f"the adapter {gone[0]!r} is no longer there; ask again without it")
+    asked = {name: (weight, sha256(known[name].file)) for name, weight in wanted.items()}
     if {a.record.name: (a.record.weight, a.record.sha256) for a in pipe.adapters} != asked:
         pipe.adapters.unload()
         for name, weight in wanted.items():
-            pipe.adapters.load(files[name], name, weight)
+            pipe.adapters.load(known[name].file, name, weight, stage=known[name].stage)
 
 
 def write_files(folder: JobFolder, stage: StageName, videos: Sequence[Video]) -> None:

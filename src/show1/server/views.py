@@ -1,10 +1,15 @@
-"""How a job looks to a client: the video object of the API."""
+"""How jobs and the model look to a client: the video object and the model object of the API."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from show1.config import STAGES, StageName
+from show1.generation.pipeline import Show1Pipeline
+from show1.server.adapters import EXPERT_STAGE
 from show1.server.jobs import Job, JobFolder
 from show1.server.progress import read_progress
+from show1.server.service import Service
+from show1.stage_table import STAGE_TABLE
 
 _STATUS = {"cancelled": "failed"}
 """The API knows four states; a cancelled video failed, with the code `cancelled`."""
@@ -36,10 +41,10 @@ def video_object(job: Job, folder: JobFolder, place: tuple[int | None, float | N
     running = job.status == "in_progress"
     percent = 100 if job.status == "completed" else int(note.get("percent", 0))
     left = note.get("stage_seconds_left") if running else None
+    settings = request.settings.to_dict()
     error = None if job.error is None else {"code": job.error.code, "message": job.error.message}
     if job.status == "cancelled":
         error = {"code": "cancelled", "message": "the video was cancelled; its finished stages are kept"}
-    settings = request.settings.to_dict()
     return {
         "id": job.id,
         "object": "video",
@@ -63,21 +68,53 @@ def video_object(job: Job, folder: JobFolder, place: tuple[int | None, float | N
         "fps": fps,
         "warnings": list(job.spec.warnings),
         "adapters": job.spec.adapters,
+        "expert": job.spec.expert,
         "until": request.stages[-1],
         "stage": note.get("stage") or None if running else None,
         "step": note.get("step") if running else None,
         "steps": note.get("steps") if running else None,
-        "stages": [
-            {
-                "name": stage,
-                "finished": (record := next((r for r in records if r["stage"] == stage), None)) is not None,
-                "seconds": None if record is None else record["seconds"],
-                "peak_memory_bytes": None if record is None else record["peak_memory_bytes"],
-            }
-            for stage in request.stages
-        ],
+        "stages": [_stage(stage, records) for stage in request.stages],
         "queue_position": place[0],
         "seconds_left": left if running and note.get("stage") == request.stages[-1] else place[1],
         "stage_seconds_left": left,
         "settings": {name: value for name, value in settings.items() if name in request.stages or name not in STAGES},
     }
+
+
+def _stage(stage: StageName, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How a stage of a job stands."""
+    record = next((r for r in records if r["stage"] == stage), None)
+    costs = {name: None if record is None else record[name] for name in ("seconds", "peak_memory_bytes")}
+    return {"name": stage, "finished": record is not None, **costs}
+
+
+def model_object(service: Service) -> dict[str, Any]:
+    """The model object of the API: the model of a server, and the experts that clients may choose."""
+    pipe = service.pipe
+    experts = [
+        {
+            "name": name,
+            "model": each.cascade.name,  # as the records of its videos have it
+            "size": _final_size(each),
+            "settings": each.settings.to_dict()[EXPERT_STAGE],
+        }
+        for name, each in service.models.experts.items()
+    ]
+    return {
+        "id": service.model,
+        "object": "model",
+        "created": 0,
+        "owned_by": "show1",
+        "stages": list(pipe.stages),
+        "size": _final_size(pipe),
+        "settings": pipe.settings.to_dict(),
+        "experts": experts,
+        "takes_adapters": service.adapters.takes_uploads,
+        "max_count": service.limits.max_count,
+    }
+
+
+def _final_size(pipe: Show1Pipeline) -> str:
+    """The size of a model's videos, `WIDTHxHEIGHT`."""
+    _, height, width = STAGE_TABLE[pipe.stages[-1]].output_shape(None, pipe.settings)
+    return f"{width}x{height}"

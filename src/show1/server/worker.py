@@ -12,6 +12,7 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -23,9 +24,11 @@ from show1.config import StageName
 from show1.errors import Cancelled, OutputError, reason_of
 from show1.files import write_text
 from show1.generation.pipeline import Show1Pipeline
+from show1.server.adapters import find_adapter
 from show1.server.jobs import PARENT, DataFolder, JobSpec
 from show1.server.locks import open_locks
 from show1.server.metrics import observe_stage
+from show1.server.models import Models
 from show1.server.queue import APPLICATION, SERIALIZER, VERSION, WORKFLOW, JobQueue, queue_name
 from show1.server.stages import describe_error, run_stage, use_adapters
 
@@ -51,6 +54,7 @@ class Worker:
         database: str,
         *,
         model: str,
+        experts: Mapping[str, Show1Pipeline] | None = None,
         look_seconds: float = SECONDS_BETWEEN_LOOKS,
     ) -> None:
         """Takes what to work with; `run` works.
@@ -60,10 +64,12 @@ class Worker:
             data: The folder of files, shared with the server and with the other workers.
             database: URL of the queue.
             model: The model's name in the queue.
+            experts: The same model with each expert that clients may choose, by name.
             look_seconds: How often to look for jobs of dead workers.
         """
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
-        self._pipe, self._data, self._model, self._database = pipe, data, model, database
+        self._models = Models(pipe, experts or {})
+        self._data, self._model, self._database = data, model, database
         self._look_seconds, self._dtype = look_seconds, pipe.dtype
         self._queue = JobQueue(database, model=model)
         self._locks = open_locks(database, data.workers, self.name, LOOKS_TO_SETTLE * look_seconds)
@@ -125,12 +131,12 @@ class Worker:
         with self._one_at_a_time:
             if not self._leaving.is_set():
                 try:
-                    use_adapters(self._pipe, self._data.adapters, spec.adapters)
+                    pipe = self._models.take(spec.expert)
+                    files = {name: find_adapter(self._data, name, spec.owner, spec.expert) for name in spec.adapters}
+                    use_adapters(pipe, spec.adapters, files)
                     folder = self._data.job(job_id)
                     lost = partial(self._is_lost, job_id)
-                    record = run_stage(
-                        self._pipe, folder, spec.parsed, stage, done=done, dtype=self._dtype, stopped=lost
-                    )
+                    record = run_stage(pipe, folder, spec.parsed, stage, done=done, dtype=self._dtype, stopped=lost)
                     self._forgive(job_id)
                 except Cancelled as error:
                     self._tidy(job_id)
@@ -188,7 +194,7 @@ class Worker:
                 if time.time() - left.stat().st_mtime > SECONDS_UNTIL_FORGOTTEN:
                     left.unlink()
                     left.with_suffix(".lock").unlink()
-        note = {"name": self.name, "model": self._model, "device": self._pipe.device.type, "time": time.time()}
+        note = {"name": self.name, "model": self._model, "device": self._models.own.device.type, "time": time.time()}
         try:
             write_text(self._data.workers / f"{self.name}.json", json.dumps({**note, "began": self._began}))
         except OutputError as error:

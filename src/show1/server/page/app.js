@@ -1,6 +1,7 @@
 // The page of a show1 server. It uses the public API and its events, and nothing else.
 
 import { $, NAMES, button, duration, make, player, say, setText, still } from "./elements.js";
+import { chosenAdapters, chosenExpert, offerChoices } from "./choices.js";
 import { showRecord } from "./record.js";
 
 const EXAMPLES = ["a panda spins over the snow", "a cat moves left over a green field", "a dog grows over the desert", "a fox moves up over the night sky"];
@@ -74,7 +75,8 @@ function wanted() {
   return {
     prompt: $("prompt").value.trim(),
     negative_prompt: $("negative").value.trim() || undefined,
-    adapters: $("adapter").value ? { [$("adapter").value]: Number($("weight").value) } : undefined,
+    adapters: chosenAdapters(),
+    expert: chosenExpert(),
     extra_params: { keyframes: Object.fromEntries(Object.entries(keyframes).filter(([, value]) => value !== undefined)) },
   };
 }
@@ -140,6 +142,7 @@ function fillPicture(place, video, stage, draft) {
 function addActions(id, draft) {
   const pick = button("Finish this one", () => pickDraft(id, draft), { class: "primary" });
   const again = button("Continue", () => pickDraft(id, draft));
+  const redo = button("", () => pickDraft(id, draft));
   const save = make("a", { class: "button", download: true }, "Download");
   const box = make("input", { type: "checkbox", onchange: () => choose(id, draft, box.checked) });
   const compare = make("label", { class: "choose" }, box, "Compare");
@@ -148,10 +151,12 @@ function addActions(id, draft) {
     pick.hidden = !(done && hasLater(now));
     again.hidden = now.status !== "failed";
     setText(again, now.stages.some((stage) => stage.finished) ? "Continue" : "Try again");
+    redo.hidden = !done || hasLater(now) || chosenExpert() === (now.expert ?? undefined);
+    setText(redo, `Last stage by ${chosenExpert() ?? "the model itself"}`);
     save.hidden = compare.hidden = !done;
     if (done) save.href = contentPath(id, draft);
   }
-  return { elements: [pick, again, save, compare], update };
+  return { elements: [pick, again, redo, save, compare], update };
 }
 
 const isWide = (video) => video.stages.length > 1 || video.seeds.length > 1;
@@ -185,7 +190,8 @@ function addTile(video) {
     }
     const seeds = several ? `Seeds ${now.seeds[0]} to ${now.seeds.at(-1)}` : `Seed ${now.seed}`;
     element.setAttribute("aria-label", `${now.stages.length > 1 ? "Video" : "Draft"}, ${seeds.toLowerCase()}`);
-    setText(facts, wide ? `${seeds} · ${now.num_frames ?? "?"} frames of ${now.size}` : seeds);
+    const by = now.expert && now.stages.length > 1 ? ` · last stage by ${now.expert}` : "";
+    setText(facts, wide ? `${seeds} · ${now.num_frames ?? "?"} frames of ${now.size}${by}` : seeds);
     setText(note, state(now));
     note.className = now.status === "failed" && now.error?.code !== "cancelled" ? "error" : "facts";
     bar.hidden = !active(now);
@@ -199,7 +205,8 @@ function addTile(video) {
 
 async function pickDraft(id, draft) {
   await attempt(async () => {
-    const video = await call("POST", `/v1/videos/${id}/continue`, { draft });
+    const expert = model.experts.length ? chosenExpert() ?? "none" : undefined;
+    const video = await call("POST", `/v1/videos/${id}/continue`, { draft, expert });
     show(video);
     say("The later stages are being made.");
     tiles.get(video.id).element.scrollIntoView({ block: "nearest", behavior: still.matches ? "auto" : "smooth" });
@@ -379,8 +386,7 @@ async function start() {
     $("steps").placeholder = keyframes.num_inference_steps;
     $("guidance").placeholder = keyframes.guidance_scale;
     $("count").max = model.max_count;
-    $("adapter").replaceChildren(...["", ...model.adapters].map((name) => make("option", { value: name }, name || "none")));
-    for (const id of ["adapter", "weight"]) $(id).parentElement.hidden = !model.adapters.length;
+    await offerChoices(model, call, attempt, () => { for (const tile of tiles.values()) tile.update(); });
     await load();
   });
   if (!model) setText($("server"), "Not connected");

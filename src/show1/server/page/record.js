@@ -1,11 +1,15 @@
 // How a dropped video was made, and whether this server can make it again.
 
+import { offeredAdapters } from "./choices.js";
 import { $, NAMES, button, make } from "./elements.js";
+
+// The expert of this server that a recorded video was made with.
+const expertOf = (record, model) => model.experts.find((expert) => expert.model === record.model.name)?.name;
 
 // Why this server cannot make a recorded video again; empty if it can.
 function obstacle(record, model) {
-  const lacking = (record.model.adapters ?? []).filter(({ name }) => !model.adapters.includes(name)).map(({ name }) => name);
-  if (record.model.name !== model.id) return `It was made with the model ${record.model.name}; this server has ${model.id}.`;
+  const lacking = (record.model.adapters ?? []).filter(({ name }) => !offeredAdapters().includes(name)).map(({ name }) => name);
+  if (record.model.name !== model.id && !expertOf(record, model)) return `It was made with the model ${record.model.name}; this server has ${model.id}.`;
   if (lacking.length) return `It was made with ${lacking.join(", ")}, which this server does not have.`;
   return record.stages[0] === model.stages[0] ? "" : `It was made from another video, from ${NAMES[record.stages[0]]} on, which the file does not hold.`;
 }
@@ -23,7 +27,7 @@ export function showRecord(name, facts, model, ask) {
   } else {
     const settings = Object.fromEntries(Object.entries(record.settings).filter(([name]) => record.stages.includes(name)));
     const adapters = Object.fromEntries((record.model.adapters ?? []).map(({ name, weight }) => [name, weight]));
-    const remake = () => ask({ prompt: record.prompt, seed: record.seed, until: record.stages.at(-1), adapters, extra_params: settings });
+    const remake = () => ask({ prompt: record.prompt, seed: record.seed, until: record.stages.at(-1), expert: expertOf(record, model), adapters, extra_params: settings });
     const again = button("Make it again", remake, { class: "primary" });
     const use = button("Use its prompt and seed", () => { $("prompt").value = record.prompt; $("seed").value = record.seed; $("more").open = true; $("prompt").focus(); });
     const why = obstacle(record, model);
