@@ -1,28 +1,32 @@
-"""Times evaluations of the networks as the published run computes them against ours: the same mathematics.
+"""Times the networks, and a whole generation, as the published run computes them against ours: the same mathematics.
 
-    python -m benchmarks speed --quick       # mini's networks, random weights, in minutes on two cores
-    python -m benchmarks speed               # also networks of the published shape at half width
+    python -m benchmarks speed --quick       # mini's networks and a whole run of mini, in minutes on two cores
+    python -m benchmarks speed               # also networks of the published shapes at half width
+    python -m benchmarks speed --only expert --only whole --repeat 3 --write docs/speed.md
 
-Plain is the published way: eager, convolutions over frames as 3D ones, attention to the text frame by frame, the text
-computed at every call, segments one by one. Both are timed in turn. Seconds are those of all cores, which other work on
-the machine disturbs least; medians.
+Plain is the published way (`benchmarks.plain`). Both are timed in turn, A B A B. Seconds are those of all cores, which
+other work on the machine disturbs least; medians. Weights are random where a single evaluation is timed, and `mini`'s
+own in the whole run, of which each is a process of its own.
 """
 
 import argparse
 import copy
-import datetime
-import os
-import platform
+import itertools
+import logging
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import UNet3DConditionModel as LatentUNet
 from torch import Tensor, nn
 
+from benchmarks.pages import measured_on, replace_table
+from benchmarks.plain import plain, text_of_frames
+from benchmarks.whole import whole_table
 from show1.networks import UNet3DConditionModel
 from show1.networks.layers import use_frame_convolutions
 from show1.runtime import choose_dtype
@@ -36,63 +40,100 @@ Calls = Callable[[torch.dtype], tuple[Call, Call]]
 class Case:
     """A network with what a step of a run asks of it, both halves of guidance."""
 
+    stage: str
+    """Name of the stage, for the command line."""
     name: str
     calls: Calls
     """Makes the plain call and ours, in a precision."""
 
 
-def pixel(
-    config: dict[str, Any], shape: tuple[int, int, int], *, segments: int = 1
-) -> Callable[..., tuple[Call, Call]]:
+def pixel(config: dict[str, Any], shape: tuple[int, int, int], *, segments: int = 1, tokens: int = 24) -> Calls:
     """A pixel network on videos of (frames, height, width), of which plain takes one segment at a time."""
 
     def calls(dtype: torch.dtype) -> tuple[Call, Call]:
         unet = UNet3DConditionModel(**config).eval().to(dtype)
-        plain_unet = copy.deepcopy(unet)
-        plain_unet.use_published_order(True)
         noisy = torch.randn(2 * segments, config["in_channels"], *shape, dtype=dtype)
-        states = torch.randn(2, 24, unet.config.encoder_hid_dim or config["cross_attention_dim"], dtype=dtype)
+        states = torch.randn(2, tokens, unet.config.encoder_hid_dim or config["cross_attention_dim"], dtype=dtype)
         level = {"class_labels": torch.full((2,), 250)} if config.get("class_embed_type") else {}
         cache = unet.encode_text(states.repeat(segments, 1, 1))
         levels = {name: value.repeat(segments) for name, value in level.items()}
 
-        def plain() -> list[Tensor]:
-            return [plain_unet(part, 500, states, **level).sample for part in noisy.split(2)]
+        def published() -> list[Tensor]:
+            with plain():
+                return [
+                    unet(part, 500, text_cache=text_of_frames(unet, states, shape[0]), **level).sample
+                    for part in noisy.split(2)
+                ]
 
-        return plain, lambda: unet(noisy, 500, text_cache=cache, **levels)
+        return published, lambda: unet(noisy, 500, text_cache=cache, **levels)
 
     return calls
 
 
-def latent(config: dict[str, Any], frames: int, height: int, width: int) -> Calls:
+def latent(config: dict[str, Any], frames: int, height: int, width: int, *, tokens: int = 24) -> Calls:
     """A latent network on latents of (frames, height, width)."""
 
     def calls(dtype: torch.dtype) -> tuple[Call, Call]:
-        plain: nn.Module = LatentUNet(**config).eval().to(dtype)
-        ours = copy.deepcopy(plain)
+        published: nn.Module = LatentUNet(**config).eval().to(dtype)
+        # the layers differ, the weights are shared
+        ours = copy.deepcopy(published, {id(p): p for p in published.parameters()})
         use_frame_convolutions(ours)
         noisy = torch.randn(2, config["in_channels"], frames, height, width, dtype=dtype)
-        text = torch.randn(2, 24, config["cross_attention_dim"], dtype=dtype)
-        return lambda: plain(noisy, 500, text), lambda: ours(noisy, 500, text)
+        text = torch.randn(2, tokens, config["cross_attention_dim"], dtype=dtype)
+        return lambda: published(noisy, 500, text), lambda: ours(noisy, 500, text)
 
     return calls
+
+
+def halved(stage: str) -> dict[str, Any]:
+    """The published network of a stage at half width."""
+    config = preset("show-1").network(stage)
+    channels = [n // 2 for n in config["block_out_channels"]]
+    return config | {"block_out_channels": channels, "cross_attention_dim": config["cross_attention_dim"] // 2}
 
 
 def cases(quick: bool) -> Iterator[Case]:
     """What is timed."""
     mini = preset("mini")
-    keyframes = mini.network("keyframes")
-    yield Case(name="mini keyframes, 8x20x32", calls=pixel(keyframes, (8, 20, 32)))
     interpolation = {**mini.network("interpolation"), "in_channels": 7}
-    yield Case(name="mini interpolation, 7 segments of 5x20x32", calls=pixel(interpolation, (5, 20, 32), segments=7))
-    super_resolution = mini.network("super_resolution")
-    yield Case(name="mini super-resolution, 8x80x128", calls=pixel(super_resolution, (8, 80, 128)))
-    yield Case(name="mini translation, 29x20x32 latents", calls=latent(mini.network("translation"), 29, 20, 32))
-    if not quick:
-        config = preset("show-1").network("keyframes")
-        half = {**config, "block_out_channels": [n // 2 for n in config["block_out_channels"]], "encoder_hid_dim": 512}
-        half |= {"cross_attention_dim": 640}
-        yield Case(name="published keyframes at half width, 8x20x32", calls=pixel(half, (8, 20, 32)))
+    yield Case(stage="keyframes", name="mini keyframes, 8x20x32", calls=pixel(mini.network("keyframes"), (8, 20, 32)))
+    yield Case(
+        stage="interpolation",
+        name="mini interpolation, 7 segments of 5x20x32",
+        calls=pixel(interpolation, (5, 20, 32), segments=7),
+    )
+    yield Case(
+        stage="super_resolution",
+        name="mini super-resolution, 8x80x128",
+        calls=pixel(mini.network("super_resolution"), (8, 80, 128)),
+    )
+    yield Case(
+        stage="expert",
+        name="mini expert, 29x20x32 latents",
+        calls=latent(mini.network("translation"), 29, 20, 32),
+    )
+    if quick:
+        return
+    yield Case(
+        stage="keyframes",
+        name="half-width keyframes, 8x20x32",
+        calls=pixel(halved("keyframes"), (8, 20, 32), tokens=77),
+    )
+    yield Case(
+        stage="interpolation",
+        name="half-width interpolation, 7 segments of 5x20x32",
+        calls=pixel(halved("interpolation"), (5, 20, 32), segments=7, tokens=77),
+    )
+    yield Case(
+        stage="super_resolution",
+        name="half-width super-resolution, 8x80x128",
+        calls=pixel(halved("super_resolution"), (8, 80, 128), tokens=77),
+    )
+    yield Case(
+        stage="expert",
+        name="half-width expert, 29x20x36 latents",
+        calls=latent(halved("translation"), 29, 20, 36, tokens=77),
+    )
 
 
 def timed(calls: tuple[Call, Call], repeat: int) -> tuple[float, float]:
@@ -126,20 +167,43 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="only the networks of mini")
-    parser.add_argument("--repeat", type=int, default=5)
-    arguments = parser.parse_args()
-    print("| network | precision of plain, ours | plain, core-ms | ours, core-ms | ratio |\n|---|---|---:|---:|---:|")
+def evaluations_table(quick: bool, stages: list[str], repeat: int) -> str:
+    """Times the cases of some stages, printing rows as they come."""
+    lines = [
+        "| network | precision of plain, ours | plain, core-ms | ours, core-ms | ratio |\n|---|---|---:|---:|---:|"
+    ]
+    print(lines[0])
     with torch.inference_mode():
-        for case in cases(arguments.quick):
-            for row in rows(case, arguments.repeat):
-                print(row, flush=True)
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"\n{platform.machine()}, {torch.get_num_threads()} threads, load {load}; torch {torch.__version__},")
-    print(f"{datetime.date.today()}; random weights, medians of {arguments.repeat} calls in turn; same mathematics")
+        for row in itertools.chain(*(rows(case, repeat) for case in cases(quick) if case.stage in stages)):
+            lines.append(row)
+            print(row, flush=True)
+    lines.append(f"\n{measured_on()}; random weights, medians of {repeat} calls in turn")
+    print(lines[-1])
+    return "\n".join(lines)
+
+
+STAGES = ("keyframes", "interpolation", "super_resolution", "expert")
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="only mini, and the whole run once")
+    parser.add_argument("--only", action="append", choices=[*STAGES, "whole"], help="only evaluations of this stage")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--write", type=Path, help="page of the documentation, whose tables are replaced")
+    arguments = parser.parse_args()
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    chosen = arguments.only or [*STAGES, "whole"]
+    tables = {}
+    if stages := [stage for stage in STAGES if stage in chosen]:
+        tables["evaluations"] = evaluations_table(arguments.quick, stages, arguments.repeat)
+    if "whole" in chosen:
+        print()
+        tables["whole run"] = whole_table(1 if arguments.quick else arguments.repeat)
+        print(tables["whole run"])
+    for name, table in tables.items() if arguments.write is not None else ():
+        replace_table(arguments.write, name, table)
 
 
 if __name__ == "__main__":
