@@ -62,7 +62,7 @@ def pixel(config: dict[str, Any], shape: tuple[int, int, int], *, segments: int 
             with plain():
                 return [
                     unet(part, 500, text_cache=text_of_frames(unet, states, shape[0]), **level).sample
-                    for part in noisy.split(2)
+                    for part in torch.split(noisy, 2)
                 ]
 
         return published, lambda: unet(noisy, 500, text_cache=cache, **levels)

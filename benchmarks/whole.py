@@ -61,10 +61,8 @@ def run(way: str, dtype: str, video: Path) -> dict[str, Any]:
     pipe = Show1Pipeline.from_pretrained("mini", dtype=dtype)
     settings = plain_settings(pipe.settings) if way == "plain" else pipe.settings
     request = make_request(PROMPT, model=pipe, seed=SEED, settings=settings)
-    mark("text")
     with plain() if way == "plain" else nullcontext():
-        callbacks = Callbacks(on_stage_start=lambda part: part == "text" or mark(part))
-        (frames,) = pipe.generate(request, output_type="np", callbacks=callbacks)
+        (frames,) = pipe.generate(request, output_type="np", callbacks=Callbacks(on_stage_start=mark))
     mark("")
     np.save(video, frames)
     parts = {
