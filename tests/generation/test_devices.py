@@ -15,7 +15,7 @@ PROMPT = "a burning lamborghini driving on rainbow."
 
 
 def test_each_part_is_loaded_where_it_is_to_compute(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from show1.generation import model as module
+    from show1.stages import helping as module
     from show1.text import encoder
 
     places: dict[str, torch.device] = {}

@@ -13,6 +13,7 @@ from show1.cli.batch_report import write_report
 from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Quiet, VideoAsJson
 from show1.cli.jobs import Job, probe_all, read_jobs
 from show1.cli.making import end_with, make_all
+from show1.cli.processes import several
 from show1.cli.serving import Data, Model, check_installed, data_folder
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_change, parse_model
@@ -60,7 +61,8 @@ def batch(
 ) -> None:
     """Make a video of each prompt in a file, and a page that shows them all.
 
-    The same command resumes: what is made is kept. A prompt that fails does not stop the others.
+    The same command resumes: what is made is kept. A prompt that fails does not stop the others. Started by torchrun,
+    each process makes a part of the prompts.
 
     Examples:
 
@@ -68,16 +70,26 @@ def batch(
       show1 batch prompts.txt -o videos/
       show1 batch prompts.jsonl --until keyframes --count 4
       show1 batch prompts.csv --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
+      torchrun --nproc-per-node 4 -m show1 batch prompts.txt
       show1 batch prompts.jsonl --database postgresql://show1:secret@db/show1 --data /mnt/show1
     """
+    if several() and (file == "-" or database is not None):
+        raise InputError("several processes need a file of prompts, and no --database: start this command only once")
     options: dict[str, Any] = {"seed": seed, "count": count, "until": until}
-    mine = _shard(_read(file, output, run, options, overwrite=overwrite), shard)
+    jobs = _shard(_read(file, output, run, options, overwrite=overwrite), shard)
     changes = [parse_change(pair) for pair in set_ or ()]
     pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, device=device, memory=memory)
-    work = [(job, job.request(pipe, None, changes, None)) for job in mine]
+    work = [(job, job.request(pipe, None, changes, None)) for job in jobs]
     if database is None:
-        probe_all(mine, [request for _, request in work], resuming=True)
-        failed = make_all(pipe, work, None, several=True, repeated=None, quiet=quiet, as_json=as_json)
+        from show1.runtime.processes import gathered, own_place
+
+        number, processes = own_place()
+        own = work[number::processes]
+        probe_all([job for job, _ in own], [request for _, request in own], resuming=True)
+        parts = gathered(make_all(pipe, own, None, several=True, repeated=None, quiet=quiet, as_json=as_json))
+        if parts is None:
+            return  # the first process reports
+        failed = [each for part in parts for each in part]
     else:
         check_installed()
         from show1.cli.batch_queue import make_by_queue

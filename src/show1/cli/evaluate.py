@@ -8,6 +8,7 @@ import typer
 
 from show1.cli.console import say, say_json, tell
 from show1.cli.flags import DeviceFlag, MemoryFlag
+from show1.cli.processes import is_first
 from show1.cli.progress import starting
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_model
@@ -122,6 +123,8 @@ def alignment(
     pipe = load_pipeline(parse_model(model), quiet=silent, memory=memory, device=device, dtype=precision)
     show = None if silent else lambda done, total: tell(f"{done}/{total} videos")
     report = evaluate_alignment(pipe, out, plan, on_video=show)
+    if not is_first():
+        return
     if as_json:
         say_json(report)
     else:
@@ -204,6 +207,8 @@ def run(
         on_progress=None if silent else _tell_progress,
         catalogue=CATALOGUE,
     )
+    if not is_first():
+        return
     if as_json:
         say_json(report)
     elif not report["complete"]:

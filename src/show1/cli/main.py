@@ -18,6 +18,7 @@ from show1.cli.failures import RUNTIME, STOPPED, report
 from show1.cli.generate import generate
 from show1.cli.inspect import inspect
 from show1.cli.models import models
+from show1.cli.processes import together
 from show1.cli.refine import refine
 from show1.cli.resume import resume
 from show1.cli.serve import keys, serve
@@ -34,9 +35,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(generate)
-app.command()(refine)
-app.command()(resume)
+app.command()(together(generate))
+app.command()(together(refine))
+app.command()(together(resume))
 app.command()(inspect)
 app.add_typer(models, name="models")
 app.command()(env)

@@ -83,7 +83,7 @@ def make_all(
                 as_json=as_json,
                 compact=several,
             )
-    if several and not quiet and not as_json and work[0][1].stages[-1] != pipe.stages[-1]:
+    if several and work and not quiet and not as_json and work[0][1].stages[-1] != pipe.stages[-1]:
         example = next((job.run for job, _ in work if job.is_begun), None)
         if example is not None:
             tell_later_stages(example, "one of them", "1")

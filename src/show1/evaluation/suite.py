@@ -16,6 +16,7 @@ from show1.config import CascadeSettings
 from show1.errors import InputError, RunError
 from show1.evaluation.report import Report
 from show1.files import read_json_object, write_json
+from show1.runtime.processes import gathered, own_place
 
 ItemT = TypeVar("ItemT")
 
@@ -59,12 +60,15 @@ class Suite(Generic[ItemT]):
     ) -> dict[str, Any]:
         """Makes what is missing; once every item is there, measures them and writes the report.
 
+        Where torchrun or `accelerate launch` has started several processes, each makes a part; the first one measures.
+
         Args:
             shard: (i, n): this process makes the i-th of n parts, i from 1.
             on_progress: Called before each batch that is made, and at the end, with items done and items in all.
 
         Returns:
-            What `report.json` holds; `{"complete": False, ...}` while other shards are missing.
+            What `report.json` holds; `{"complete": False, ...}` while other shards are missing, and in all processes
+            but the first.
 
         Raises:
             InputError: The shard or the batch size cannot be used.
@@ -76,9 +80,11 @@ class Suite(Generic[ItemT]):
                 f"shard must be i/n with 1 <= i <= n and batch_size 1 or more, got {shard} and {self.batch_size}"
             )
         self._claim_folder()
-        self._make_missing(first, parts, on_progress)
+        number, count = own_place()
+        self._make_missing((first - 1) * count + number + 1, parts * count, on_progress)
+        measures = gathered(None) is not None  # waits for the other processes of this command
         made = sum(map(self.is_made, self.items))
-        if made < len(self.items):
+        if made < len(self.items) or not measures:
             return {"complete": False, "videos": made, "of": len(self.items)}
         fields = {**self.identity, **self.measure()}
         write_json(self.out / "report.json", fields)

@@ -19,6 +19,7 @@ from show1.generation.request import GenerationRequest
 from show1.runtime import Cost, Devices, give_back_what_is_freed, taken_memory
 from show1.runtime.devices import TEXT
 from show1.runtime.plan import Need, Way, choose_ways, ways
+from show1.runtime.processes import helpers
 from show1.stage_table import STAGE_TABLE
 from show1.stages.needs import stage_need, text_need
 
@@ -96,8 +97,12 @@ class Planner:
             options = {"frames": length, "prompts": prompts, "dtype": dtype}
             find = partial(stage_need, stage, self._cascade.parts, request.settings, **options)
             need = self._once((stage, request.settings, length, prompts, dtype), find)
-            whole = self._adapters.has_detail_weights(stage)
-            found[stage] = dataclasses.replace(need, streamable=False) if whole else need
+            others = None if request.numerics == "published" else helpers()
+            found[stage] = dataclasses.replace(
+                need,
+                processes=1 if others is None else others.count + 1,
+                streamable=not self._adapters.has_detail_weights(stage),
+            )
         return found
 
     def text_of(self, stage: StageName) -> str:

@@ -33,7 +33,8 @@ from show1.runtime import (
 from show1.runtime.devices import TEXT
 from show1.runtime.plan import Need, Way, parse_size
 from show1.stage_table import STAGE_TABLE, parts_of
-from show1.stages import PromptEmbeddings, Stage, load_stage
+from show1.stages import PromptEmbeddings, Stage
+from show1.stages.helping import load_in_all_processes
 from show1.stages.keyframes import StartNoise
 from show1.text.embedding_cache import EmbeddingCache
 from show1.text.encoder import PromptEncoder
@@ -387,9 +388,7 @@ class CascadeModel:
             loras = [(Path(a.record.path), a.record.weight) for a in self.adapters.active((name,))]
             return load_expert(part, **self._place(name), loras=loras)
         noises = self.adapters.start_noises(name)
-        return load_stage(
-            name,
-            part.path,
+        options: dict[str, Any] = dict(
             part_folders={part: files.path for part, files in self.cascade.parts.items()},
             **self._place(name),
             deltas=self.adapters.deltas(name),
@@ -397,3 +396,4 @@ class CascadeModel:
             start_noise=[StartNoise(noise=noise, weight=weight) for noise, weight in noises],
             streamed=self._planner.is_streamed(name),
         )
+        return load_in_all_processes(name, part.path, kept=self._stages.loaded, **options)

@@ -26,6 +26,8 @@ class Need:
     """Whether a sample takes two rows of a call, for guidance."""
     other: int = 0
     """Beside the weights, the peak of what comes before and after the network's calls, such as decoding."""
+    processes: int = 1
+    """Processes that share the rows of a call."""
     streamable: bool = True
     """Whether its weights can stay in their files."""
 
@@ -63,7 +65,7 @@ def ways(need: Need) -> Iterator[Way]:
     for streamed in (False, True) if need.streamable else (False,):
         weights = 2 * need.largest_layer if streamed else need.weights  # a layer's, and those of the next
         for samples, split in sizes:
-            rows = samples * (2 if need.guided and not split else 1)
+            rows = -(-samples * (2 if need.guided and not split else 1) // need.processes)
             peak = weights + max(rows * need.row, need.other)
             if least is None or peak < least:
                 least = peak

@@ -22,7 +22,9 @@ from show1.diffusion import (
 )
 from show1.errors import InputError
 from show1.runtime import computing_device
+from show1.runtime.processes import Helpers
 from show1.stages.details import DetailNetwork
+from show1.stages.helped_network import HelpedNetwork
 from show1.stages.stage import PromptEmbeddings
 
 SchedulerLike: TypeAlias = Mapping[str, Any] | SchedulerMixin
@@ -47,6 +49,8 @@ class DenoisingStage:
         self.unet = unet
         self.scheduler_config = scheduler_config(scheduler)
         self.details = details
+        self.helpers: Helpers | None = None
+        """Other processes that have loaded the stage, and share the calls of its network."""
 
     @property
     def device(self) -> torch.device:
@@ -88,9 +92,9 @@ class DenoisingStage:
         """
         scheduler = self.scheduler(settings, numerics=numerics)
         timesteps = run_timesteps(scheduler, settings)
-        guided = self.guided(
-            network, prompts, scheduler, settings=settings, condition=condition, prompt_index=prompt_index
-        )
+        options: dict[str, Any] = {"condition": condition, "prompt_index": prompt_index}
+        options["alone"] = numerics == "published"
+        guided = self.guided(network, prompts, scheduler, settings=settings, **options)
         latents = noise.to(self.device) * scheduler.init_noise_sigma
         with evaluating(self.unet), rounding(self.unet, numerics):
             out = sample(guided, scheduler, latents, timesteps=timesteps, generators=generators, on_step=on_step)
@@ -105,6 +109,7 @@ class DenoisingStage:
         settings: StageSettings,
         condition: Tensor | None = None,
         prompt_index: Sequence[int] | None = None,
+        alone: bool = False,
     ) -> GuidedNetwork:
         """Binds the network to the prompts, the guidance and the condition of a run.
 
@@ -115,6 +120,7 @@ class DenoisingStage:
             settings: Guidance and batch limit.
             condition: (N, C', F, H, W), on any device.
             prompt_index: Prompt of each of the N samples; None: sample i has prompt i.
+            alone: Whether no helpers take part.
 
         Raises:
             CheckpointError: The text states have another width than the network reads.
@@ -128,10 +134,13 @@ class DenoisingStage:
             interval=settings.guidance_interval,
             num_train_timesteps=num_train_timesteps,
         )
-        if self.details:
-            network = DetailNetwork(network, self.unet, self.details, num_train_timesteps=num_train_timesteps)
+        own = self.detailed(network, num_train_timesteps)
+        if self.helpers is not None and not alone:
+            bare: Any = network
+            task: dict[str, Any] = {"bare": bare.on(None), "stage": self.name}
+            own = HelpedNetwork(own, self.helpers, **task, num_train_timesteps=num_train_timesteps)
         return GuidedNetwork(
-            network,
+            own,
             prompts.prompt_embeds,
             prompts.negative_prompt_embeds,
             guidance=guidance,
@@ -141,6 +150,12 @@ class DenoisingStage:
             max_batch=settings.max_batch,
             split=settings.split_guidance,
         )
+
+    def detailed(self, network: Network, num_train_timesteps: int) -> Network:
+        """The stage's network, with other weights at low noise levels where it has them."""
+        if not self.details:
+            return network
+        return DetailNetwork(network, self.unet, self.details, num_train_timesteps=num_train_timesteps)
 
 
 def run_timesteps(scheduler: SchedulerMixin, settings: StageSettings) -> Tensor:

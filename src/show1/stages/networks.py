@@ -46,6 +46,10 @@ class PixelNetwork:
         self._unet = unet
         self._noise_level = noise_level
 
+    def on(self, unet: Any) -> "PixelNetwork":
+        """The same with another module."""
+        return PixelNetwork(unet, noise_level=self._noise_level)
+
     def encode_text(self, prompt_embeds: Tensor) -> Any:
         """Prepares text states (N, L, D) once for all steps of a run."""
         with as_described():
@@ -68,6 +72,10 @@ class LatentNetwork:
 
     def __init__(self, unet: nn.Module) -> None:
         self._unet: Any = unet
+
+    def on(self, unet: Any) -> "LatentNetwork":
+        """The same with another module."""
+        return LatentNetwork(unet)
 
     def encode_text(self, prompt_embeds: Tensor) -> Any:
         """Moves text states (N, L, D) to the network."""
