@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -207,15 +207,8 @@ def run(
         on_progress=None if silent else _tell_progress,
         catalogue=CATALOGUE,
     )
-    if not is_first():
-        return
-    if as_json:
-        say_json(report)
-    elif not report["complete"]:
-        done = f"{report['videos']} of {counted(report['of'], 'video')} finished"
-        say(f"{done}; the shard that finishes last scores them")
-    else:
-        _say_report(folder, quiet)
+    if is_first():
+        _say_benchmark(report, folder, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -279,6 +272,16 @@ def _feature_options(folder: Path | None, device: str | None, offline: bool) -> 
     from show1.runtime import choose_devices
 
     return FeatureOptions(folder=folder, device=str(choose_devices(device).main), local_files_only=offline)
+
+
+def _say_benchmark(report: dict[str, Any], folder: Path, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        say_json(report)
+    elif not report["complete"]:
+        done = f"{report['videos']} of {counted(report['of'], 'video')} finished"
+        say(f"{done}; the shard that finishes last scores them")
+    else:
+        _say_report(folder, quiet)
 
 
 def _say_report(folder: Path, quiet: bool) -> None:
