@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -117,6 +118,50 @@ def test_a_worker_killed_in_a_stage_is_started_again(
     assert {name: (run / name).stat().st_mtime_ns for name in before} == before, (
         "finished stages are not computed again"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("worker_too", [True, False])
+def test_a_server_that_is_killed_completes_its_job_when_it_runs_again(
+    jobs: Jobs, whole: GenerationRequest, undisturbed: Tensor, worker_too: bool
+) -> None:
+    """The machine loses its power, or only the process that answers is killed: its worker then ends by itself."""
+    server, address = serve(jobs.folder.path)
+    with server:
+        job_id = jobs.submit(whole)
+        wait_for(lambda: jobs.computes(job_id, "interpolation"), every=0.005)
+        name = str(jobs.get(job_id).worker)
+        server.kill()
+        if worker_too:
+            os.kill(int(name.split("-")[-2]), signal.SIGKILL)
+    assert jobs.get(job_id).status == "in_progress"
+    server, address = serve(jobs.folder.path)
+    with server, httpx2.Client(base_url=address) as http:
+        assert jobs.ended(job_id).status == "completed"
+        shown = http.get(f"/v1/videos/{job_id}").json()
+        assert shown["status"] == "completed" and http.get(f"/v1/videos/{job_id}/content").status_code == 200
+        if not worker_too:
+            wait_for(lambda: not (jobs.folder.workers / f"{name}.json").exists(), 60)
+        assert server.terminate() == 0
+    assert torch.equal(jobs.video(job_id), undisturbed)
+
+
+@pytest.mark.slow
+def test_a_job_that_kills_five_workers_in_a_stage_is_given_up(jobs: Jobs, pipe: Show1Pipeline) -> None:
+    job_id, after = jobs.submit(draft(pipe, steps=900)), jobs.submit(draft(pipe))
+    for deaths in range(5):
+        assert jobs.get(job_id).status in ("queued", "in_progress"), f"it is tried again after {deaths} deaths"
+        with worker(jobs.folder.path) as process:
+            wait_for(lambda process=process: f"-{process.pid}-" in str(jobs.get(job_id).worker))  # type: ignore[misc]
+            wait_for(lambda: jobs.computes(job_id, "keyframes"))
+            process.kill()
+    assert jobs.get(after).status == "queued", "it stood behind the other one"
+    with worker(jobs.folder.path):
+        job = jobs.ended(job_id)
+        assert job.status == "failed" and job.error is not None
+        assert job.error.code == "worker_lost" and "the worker ended 5 times" in job.error.message
+        assert jobs.ended(after).status == "completed", "the worker is free for others"
+    assert jobs.get(job_id).status == "failed", "nobody takes it up again"
 
 
 @pytest.mark.slow
