@@ -110,7 +110,7 @@ class Worker:
         def generate(values: dict[str, Any]) -> dict[str, Any]:
             return self._generate(values)
 
-        # No limit of DBOS's own, which would count a worker that was only stopped: `take_over` counts deaths in one stage.
+        # No limit of DBOS's own, which would count workers that were only stopped: `take_over` counts those that died.
         DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(generate)
         DBOS.listen_queues([queue_name(self._model)])
         DBOS.launch()
