@@ -1,6 +1,8 @@
 """Data sets of Hugging Face's `datasets`, all on this disk."""
 
 import builtins
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,16 @@ from tests.data.media_files import frame_numbers, write_picture, write_video
 datasets: Any = pytest.importorskip("datasets")
 
 VIEWS = preset("mini").views
+
+
+# `datasets` leaves files open: they are collected here, so that no other test is blamed for them.
+pytestmark = pytest.mark.filterwarnings("ignore:.*FileIO:pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +111,6 @@ def test_captions_that_the_library_does_not_read(tmp_path: Path) -> None:
         HubClips(f"{tmp_path}/clips").prepare(VIEWS["keyframes"], captions=True)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # `datasets` leaves its file open
 def test_rows_of_a_list_are_not_swallowed(tmp_path: Path) -> None:
     for name in "abc":
         write_video(tmp_path / f"clips/{name}.mp4", frames=29)

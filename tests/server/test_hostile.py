@@ -1,5 +1,6 @@
 """Hostile clients: whatever they send, no answer says that the server failed, and nothing is written elsewhere."""
 
+import gc
 import json
 import random
 import re
@@ -17,9 +18,15 @@ fastapi = pytest.importorskip("fastapi")
 testclient = pytest.importorskip("starlette.testclient")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::starlette.exceptions.StarletteDeprecationWarning"),
-    # of a form that is cut off, Starlette leaves the file to the garbage collector
+    # of a form that is cut off, Starlette leaves the file to the garbage collector, which runs here, not in other tests
     pytest.mark.filterwarnings("ignore:.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
