@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from show1.checkpoints.convert import convert_to_safetensors
-from show1.checkpoints.loading import read_network_config
+from show1.checkpoints.network_configs import read_network_config
 from show1.checkpoints.weight_files import weight_variants
 from show1.errors import CheckpointError, ModelNotFoundError, Show1Error
 from show1.generation.pipeline import Show1Pipeline
@@ -109,10 +109,11 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "large": (long(UNET, 1 << 30), "at most"),
     "text layers": (says(TEXT, num_layers=10**7), "num_layers is 10000000"),
     "text vocabulary": (says(TEXT, vocab_size=10**12), "vocab_size"),
-    "text distances": (says(TEXT, relative_attention_max_distance=-1), "an encoder that does not work"),
+    "text distances": (says(TEXT, relative_attention_max_distance=0), "an encoder that does not work"),
+    "text heads": (says(TEXT, num_heads=-1), "num_heads must be a whole number, at least 0"),
     "heads": (says(UNET, addition_embed_type_num_heads=3), "does not work as its config.json describes it"),
-    "no heads": (says(UNET, attention_head_dim=-1), "does not work as its config.json describes it"),
-    "text width": (says(TEXT, d_model="x"), "does not describe a T5EncoderModel"),
+    "no heads": (says(UNET, attention_head_dim=-1), "attention_head_dim must be a whole number"),
+    "text width": (says(TEXT, d_model="x"), "d_model must be a whole number"),
     "steps": (says(SCHEDULER, num_train_timesteps=10**10), "num_train_timesteps is more than"),
     "solver order": (says(SCHEDULER, solver_order=10**10), "solver_order is more than"),
     "betas": (says(SCHEDULER, beta_start=-5, beta_end=float("nan")), "must be from 0 to 1"),
@@ -145,7 +146,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
 }
 
 
-ONLY_IN_USE = {"text distances", "heads", "no heads"}
+ONLY_IN_USE = {"text distances", "heads"}
 """What is found where the model is used, and not by its files."""
 
 

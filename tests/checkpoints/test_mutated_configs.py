@@ -73,6 +73,24 @@ def test_one_wrong_value_is_an_error_or_does_no_harm(published: Path, tmp_path: 
     check(published, tmp_path, name, 12)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("vae", "norm_num_groups", 0.5),
+        ("vae", "norm_num_groups", -1),
+        ("vae", "scaling_factor", {"a": 1}),
+        ("text_encoder", "eos_token_id", [0]),
+        ("text_encoder", "num_attention_heads", -1),
+    ],
+)
+def test_a_wrong_value_is_named(published: Path, tmp_path: Path, name: str, key: str, value: Any) -> None:
+    folder = Path(shutil.copytree(published / EXPERT, tmp_path / EXPERT))
+    file = folder / name / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(Show1Error, match=rf"{key} must be"):
+        use(published, folder)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", CONFIGS)

@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL, ModelMixin
 from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
 from torch import Tensor, nn
 
+from show1.checkpoints.network_configs import read_network_config
 from show1.checkpoints.weight_files import (
     check_finite,
     find_weights,
@@ -27,7 +28,6 @@ from show1.checkpoints.weight_files import (
     tensor_reader,
 )
 from show1.errors import CheckpointError, reason_of
-from show1.limits import MAX_CONFIG_LAYERS, MAX_CONFIG_LEVELS, MAX_CONFIG_NUMBER
 from show1.networks.layers import use_frame_convolutions
 from show1.networks.unet_3d_condition import UNet3DConditionModel
 
@@ -185,46 +185,12 @@ def build_empty(cls: type[ModelMixin], folder: Path) -> ModelMixin:
         CheckpointError: The config is missing, not JSON, or not for this class.
     """
     file = folder / "config.json"
-    config = {k: v for k, v in read_network_config(file).items() if k != "_class_name"}
+    config = {k: v for k, v in read_network_config(file, cls).items() if k != "_class_name"}
     try:
         with torch.device("meta"), _quiet_config():
             return cls.from_config(config)
     except Exception as error:  # whatever goes wrong here, the config asked for
         raise CheckpointError(f"{file} does not describe a {cls.__name__}: {reason_of(error)}") from error
-
-
-def read_network_config(file: Path) -> dict[str, Any]:
-    """Reads a network's `config.json`, whose numbers are checked before a network is made of them.
-
-    Raises:
-        CheckpointError: It is missing or not JSON, or asks for more than any network has.
-    """
-    config = read_json(file)
-    layers = 1
-    for key, value in config.items():
-        numbers = _numbers(value)
-        most = MAX_CONFIG_LAYERS if "layers" in key or "padding" in key else MAX_CONFIG_NUMBER
-        if isinstance(value, list) and len(value) > MAX_CONFIG_LEVELS:
-            raise CheckpointError(f"{file}: {key} has {len(value)} entries, and at most {MAX_CONFIG_LEVELS} are read")
-        if odd := [number for number in numbers if not abs(number) <= most]:
-            raise CheckpointError(f"{file}: {key} is {str(odd[0])[:20]}, and at most {most} is read; correct it")
-        if key == "scaling_factor" and not (numbers and numbers[0] > 0):
-            raise CheckpointError(f"{file}: {key} must be a number above 0, got {value!r}; correct it")
-        if key in ("layers_per_block", "transformer_layers_per_block", "num_layers", "num_hidden_layers"):
-            layers *= int(max(numbers, default=1))
-        elif key == "block_out_channels":
-            layers *= len(numbers)
-    if layers > MAX_CONFIG_LAYERS:
-        raise CheckpointError(f"{file} asks for {layers} layers, and at most {MAX_CONFIG_LAYERS} are read; correct it")
-    return config
-
-
-def _numbers(value: Any) -> list[float]:
-    """The numbers in a value of a config and in its lists."""
-    if isinstance(value, list | dict):
-        inside = value.values() if isinstance(value, dict) else value
-        return [number for each in inside for number in _numbers(each)]
-    return [value] if isinstance(value, int | float) else []
 
 
 def load_weights(

@@ -14,8 +14,9 @@ import torch
 import transformers
 from torch import nn
 
-from show1.checkpoints.loading import Problem, check_weights, read_network_config, read_scheduler_config
+from show1.checkpoints.loading import Problem, check_weights, read_scheduler_config
 from show1.checkpoints.locate import Part
+from show1.checkpoints.network_configs import read_network_config
 from show1.checkpoints.weight_files import count_parameters, find_weights, read_headers, weight_variants
 from show1.errors import CheckpointError, MissingDependencyError, Show1Error, reason_of
 from show1.experts.family import ExpertFamily
@@ -254,8 +255,9 @@ def _plain_config(cls: Any, folder: Path) -> Any:
     Raises:
         CheckpointError: It is missing, not JSON, or that of a network of diffusers that holds such a key.
     """
-    config = read_network_config(folder / "config.json")
-    if not issubclass(cls, diffusers.ModelMixin):
+    of_diffusers = issubclass(cls, diffusers.ModelMixin)
+    config = read_network_config(folder / "config.json", cls if of_diffusers else cls.config_class)
+    if not of_diffusers:
         with _explained(folder):
             return cls.config_class.from_dict(_without_code(config))
     if odd := [name for name in config if NAMES_CODE.search(name)]:

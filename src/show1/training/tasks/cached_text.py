@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from show1.checkpoints.loading import read_network_config
+from show1.checkpoints.network_configs import read_network_config
 from show1.errors import InputError
 from show1.runtime import choose_device
 from show1.text.embedding_cache import EmbeddingCache

@@ -1,0 +1,56 @@
+"""Configs of networks, whose numbers are checked before anything is made of them."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from show1.checkpoints.weight_files import read_json
+from show1.errors import CheckpointError
+from show1.limits import MAX_CONFIG_LAYERS, MAX_CONFIG_LEVELS, MAX_CONFIG_NUMBER
+
+
+def read_network_config(file: Path, cls: type[Any] | None = None) -> dict[str, Any]:
+    """Reads a network's `config.json`, whose numbers are checked before a network is made of them.
+
+    Args:
+        file: The config.
+        cls: What is made of it, by keywords: the class of a network, or of its config. Numbers must be of the kinds of
+            its defaults.
+
+    Raises:
+        CheckpointError: It is missing or not JSON, asks for more than any network has, or holds a wrong kind of number.
+    """
+    config = read_json(file)
+    for key, parameter in inspect.signature(cls).parameters.items() if cls else ():
+        value, known = config.get(key), parameter.default
+        if value is None or isinstance(value, list):  # one per level
+            continue
+        if type(known) is int and (type(value) is not int or value < 0 <= known):
+            raise CheckpointError(f"{file}: {key} must be a whole number, at least 0, got {value!r}; correct it")
+        if type(known) is float and type(value) not in (int, float):
+            raise CheckpointError(f"{file}: {key} must be a number, got {value!r}; correct it")
+    layers = 1
+    for key, value in config.items():
+        numbers = _numbers(value)
+        most = MAX_CONFIG_LAYERS if "layers" in key or "padding" in key else MAX_CONFIG_NUMBER
+        if isinstance(value, list) and len(value) > MAX_CONFIG_LEVELS:
+            raise CheckpointError(f"{file}: {key} has {len(value)} entries, and at most {MAX_CONFIG_LEVELS} are read")
+        if odd := [number for number in numbers if not abs(number) <= most]:
+            raise CheckpointError(f"{file}: {key} is {str(odd[0])[:20]}, and at most {most} is read; correct it")
+        if key == "scaling_factor" and not (isinstance(value, int | float) and value > 0):
+            raise CheckpointError(f"{file}: {key} must be a number above 0, got {value!r}; correct it")
+        if key in ("layers_per_block", "transformer_layers_per_block", "num_layers", "num_hidden_layers"):
+            layers *= int(max(numbers, default=1))
+        elif key == "block_out_channels":
+            layers *= len(numbers)
+    if layers > MAX_CONFIG_LAYERS:
+        raise CheckpointError(f"{file} asks for {layers} layers, and at most {MAX_CONFIG_LAYERS} are read; correct it")
+    return config
+
+
+def _numbers(value: Any) -> list[float]:
+    """The numbers in a value of a config and in its lists."""
+    if isinstance(value, list | dict):
+        inside = value.values() if isinstance(value, dict) else value
+        return [number for each in inside for number in _numbers(each)]
+    return [value] if isinstance(value, int | float) else []
