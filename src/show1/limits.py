@@ -12,6 +12,8 @@ MAX_PROMPT = 100_000
 """Characters of a prompt."""
 MAX_SAMPLES = 4096
 """Videos of one request: prompts times drafts."""
+MAX_PROMPTS = 100_000
+"""Prompts of a file for `show1 batch`."""
 MAX_STEPS = 1000
 """Denoising steps of a stage."""
 MAX_FRAMES = 1024

@@ -20,6 +20,7 @@ from show1.cli.settings import parse_change, parse_model
 from show1.config import StageName
 from show1.errors import InputError
 from show1.files import user_path
+from show1.limits import MAX_PROMPTS
 
 if TYPE_CHECKING:
     pass
@@ -53,6 +54,9 @@ def batch(
     shard: Shard = None,
     database: QueueUrl = None,
     data: Data = "show1-data",
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Let a cluster of Ray make the videos: that of RAY_ADDRESS, or this machine.")
+    ] = False,
     memory: MemoryFlag = "auto",
     device: DeviceFlag = None,
     overwrite: Overwrite = False,
@@ -72,15 +76,26 @@ def batch(
       show1 batch prompts.csv --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
       torchrun --nproc-per-node 4 -m show1 batch prompts.txt
       show1 batch prompts.jsonl --database postgresql://show1:secret@db/show1 --data /mnt/show1
+      RAY_ADDRESS=auto show1 batch prompts.jsonl --ray -o /mnt/videos --run /mnt/runs
     """
-    if several() and (file == "-" or database is not None):
-        raise InputError("several processes need a file of prompts, and no --database: start this command only once")
+    if several() and (file == "-" or database is not None or ray):
+        raise InputError(
+            "several processes need a file of prompts, and neither --database nor --ray: start this command only once"
+        )
+    if ray and database is not None:
+        raise InputError("the videos are made by --ray or by the queue of --database; give one of them")
     options: dict[str, Any] = {"seed": seed, "count": count, "until": until}
     jobs = _shard(_read(file, output, run, options, overwrite=overwrite), shard)
     changes = [parse_change(pair) for pair in set_ or ()]
     pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, device=device, memory=memory)
     work = [(job, job.request(pipe, None, changes, None)) for job in jobs]
-    if database is None:
+    if ray:
+        from show1.cli.batch_ray import make_by_ray
+
+        probe_all(jobs, [request for _, request in work], resuming=True)
+        how = {"device": device, "memory": memory}
+        failed = make_by_ray(pipe, work, how, quiet=quiet, as_json=as_json)
+    elif database is None:
         from show1.runtime.processes import gathered, own_place
 
         number, processes = own_place()
@@ -105,7 +120,8 @@ def _read(file: str, output: str | None, run: str | None, options: dict[str, Any
     place = None if output is None else f"{output}/"
     runs = None if run is None else user_path(run, "--run")
     with _readable(file) as prompts:
-        return read_jobs(prompts, output=place, run=runs, options=options, how={"overwrite": overwrite})
+        how = {"overwrite": overwrite}
+        return read_jobs(prompts, output=place, run=runs, options=options, how=how, most=MAX_PROMPTS)
 
 
 def _shard(jobs: Sequence[Job], shard: str | None) -> list[Job]:

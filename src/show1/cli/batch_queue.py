@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from show1.cli.console import say, say_json, tell
+from show1.cli.batch_report import tell_ended
+from show1.cli.console import tell
 from show1.cli.jobs import Job
 from show1.cli.making import Failed
-from show1.cli.progress import duration
-from show1.cli.session import short
 from show1.errors import reason_of
 from show1.files import write_atomically
-from show1.options import shortened
 from show1.server.jobs import DataFolder, JobSpec
 from show1.server.jobs import Job as QueuedJob
 from show1.server.queue import JobQueue
@@ -74,18 +72,11 @@ def make_by_queue(
             job, request = waiting.pop(name)
             done += 1
             reason = _fetch(queued, data, job, request)
-            left = duration((time.monotonic() - began) / done * len(waiting))
-            if not quiet and not as_json:
-                tell(f"[{done}/{len(work)}] {shortened(job.prompt, 100)}" + (f", about {left} left" if waiting else ""))
+            left = (time.monotonic() - began) / done * len(waiting)
+            place = (done, len(work), left)
             if reason is not None:
                 failed.append(Failed(job, reason))
-                tell(f"show1: error: {reason}", style="bold red")
-            files = job.output.files(len(request.prompts))
-            if as_json:
-                say_json({"files": files, "prompt": job.prompt, "error": reason}, compact=True)
-            elif reason is None:
-                for file in files:
-                    say(short(file))
+            tell_ended(job, request, reason, place, quiet=quiet, as_json=as_json)
         time.sleep(SECONDS_BETWEEN_LOOKS if waiting else 0)
     queue.close()
     return failed

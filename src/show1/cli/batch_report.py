@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from show1.cli.console import tell
+from show1.cli.console import say, say_json, tell
 from show1.cli.jobs import Job
 from show1.cli.making import Failed
+from show1.cli.progress import duration
 from show1.cli.session import short
 from show1.errors import RunError
 from show1.files import write_json, write_text
+from show1.options import shortened
 
 if TYPE_CHECKING:
     from show1.generation.request import GenerationRequest
@@ -29,6 +31,39 @@ figure {{ margin: 0; }} video {{ width: 100%; aspect-ratio: 8 / 5; background: #
 {cells}
 </main></html>
 """
+
+
+def tell_ended(
+    job: Job,
+    request: "GenerationRequest",
+    reason: str | None,
+    place: tuple[int, int, float],
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Says that others have made the videos of a prompt, or why not.
+
+    Args:
+        job: The prompt.
+        request: What was asked for.
+        reason: Why it failed; None: it did not.
+        place: How many prompts have ended, of how many, and about how many seconds are left.
+        quiet: Whether to write the files' names only.
+        as_json: Whether to write JSON, an object per prompt.
+    """
+    done, count, left = place
+    if not quiet and not as_json:
+        later = f", about {duration(left)} left" if done < count else ""
+        tell(f"[{done}/{count}] {shortened(job.prompt, 100)}{later}")
+    if reason is not None:
+        tell(f"show1: error: {reason}", style="bold red")
+    files = job.output.files(len(request.prompts))
+    if as_json:
+        say_json({"files": files, "prompt": job.prompt, "error": reason}, compact=True)
+    elif reason is None:
+        for file in files:
+            say(short(file))
 
 
 def write_report(

@@ -103,7 +103,13 @@ def probe_all(
 
 
 def read_jobs(
-    file: Path, *, output: str | None, run: Path | None, options: dict[str, Any], how: dict[str, Any]
+    file: Path,
+    *,
+    output: str | None,
+    run: Path | None,
+    options: dict[str, Any],
+    how: dict[str, Any],
+    most: int = MAX_SAMPLES,
 ) -> list[Job]:
     """Reads a file of prompts: a prompt per line, or a table (.csv, .jsonl) with `prompt`, `seed`,
     `negative_prompt`, `expert_prompt`.
@@ -117,6 +123,7 @@ def read_jobs(
         run: Folder of the run folders; None: `runs/prompts-NAME`.
         options: Of each request, where a row says nothing.
         how: Of each `OutputFile`.
+        most: The most prompts.
 
     Raises:
         InputError: The file cannot be read, or a row is faulty; the message names its line.
@@ -135,8 +142,8 @@ def read_jobs(
             prompt=prompt, output=OutputFile(path=path, **{**how, "sheet": sheet}), run=runs / number, options=values
         )
         jobs.append(job)
-        if len(jobs) > MAX_SAMPLES:
-            raise InputError(f"{where}: {MAX_SAMPLES} prompts are the most; split the file")
+        if len(jobs) > most:
+            raise InputError(f"{where}: {most} prompts are the most; split the file")
     if not jobs:
         raise InputError(f"{file} holds no prompt; write one per line")
     return jobs

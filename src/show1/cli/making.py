@@ -64,7 +64,7 @@ def make_all(
             tell(f"[{number}/{len(work)}] {shortened(job.prompt, 100)}{left}", style="bold")
         with _going_on(job, failed, as_json=as_json) if several else nullcontext():
             began = time.monotonic()
-            run, made_here = _begin_run(job)
+            run, made_here = begin_run(job)
             was_finished = set(request.stages) <= set(run.finished_stages)
             with keeping(run, made_here=made_here):
                 with shown(quiet=quiet or as_json) as callbacks:
@@ -125,7 +125,7 @@ def _warn_of_other_weights(
             tell("warning: the model has other weights than that of --from; the video differs", style="yellow")
 
 
-def _begin_run(job: Job) -> "tuple[Run, bool]":
+def begin_run(job: Job) -> "tuple[Run, bool]":
     """The run folder, and whether it was made here. A run that is in the folder already is resumed if it agrees."""
     from show1.generation.run import Run
 
