@@ -170,8 +170,8 @@ class TranslationSettings(StageSettings):
     prompt: str = ""
     """Prompt for the expert in place of that of the video: many latent models want longer captions. Empty: the same."""
     window: int | None = None
-    """Most frames that another expert's network sees at once: longer videos are denoised in windows that are blended at
-    each step. None: all frames."""
+    """Most frames that the expert's network sees at once: longer videos are denoised in windows that are blended at
+    each step. None: 32 of the cascade's own expert, all of another one."""
     overlap: int = 16
     """Frames that neighbouring windows share, fewer than `window`."""
     time_factor: int = 1
@@ -190,6 +190,11 @@ class TranslationSettings(StageSettings):
         self.check("level", self.level is None or 0 < self.level <= 1, "more than 0, at most 1")
         self.check("strength", 0 < self.strength <= 1, "more than 0, at most 1")
         self.check_range("max_timestep", least=1, most=1000)
+
+    @property
+    def own_window(self) -> tuple[int, int]:
+        """Frames of a window of the cascade's own expert, and how many of them neighbours share."""
+        return (32, 4) if self.window is None else (self.window, self.overlap)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,6 +106,11 @@ _NOISING = Component("image_noising_scheduler", "scheduler", optional=True)
 _PIXEL_UNET = Component("unet", "pixel_unet")
 
 
+MOST_SEGMENTS = 8
+"""Segments between keyframes that one call of the interpolation's network computes for each prompt: more would take
+more memory and gain no time."""
+
+
 def interpolated_length(num_keyframes: int, factor: int) -> int:
     """Frames of the interpolated video: n keyframes become (n - 1) * factor + 1."""
     return (num_keyframes - 1) * factor + 1
@@ -124,7 +129,7 @@ def _interpolation_shape(frames: int | None, settings: CascadeSettings) -> Shape
 
 def _interpolation_call(frames: int, settings: CascadeSettings) -> tuple[int, int]:
     segments = max(1, (frames - 1) // settings.interpolation.factor)
-    return segments, settings.interpolation.factor + 1
+    return min(segments, MOST_SEGMENTS), settings.interpolation.factor + 1
 
 
 _ROWS = (
@@ -172,7 +177,7 @@ _ROWS = (
         prompt=lambda prompt, settings: (prompt, None),
         output_shape=lambda frames, s: (frames, s.translation.height, s.translation.width),
         takes_experts=True,
-        largest_call=lambda frames, s: (1, frames),
+        largest_call=lambda frames, s: (1, min(frames, s.translation.own_window[0])),
         repository="showlab/show-1-sr2",
     ),
     StageRow(

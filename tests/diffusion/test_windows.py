@@ -1,6 +1,7 @@
 import pytest
+import torch
 
-from show1.diffusion import segments, sliding_windows
+from show1.diffusion import blended, segments, sliding_windows
 from show1.errors import InputError
 from show1.stage_table import interpolated_length
 
@@ -39,3 +40,19 @@ def test_segments_join_keyframes(num_keyframes, factor):
     assert all(len(p) == factor + 1 for p in parts)
     covered = {f for p in parts for f in range(p.start, p.stop)} or {0}
     assert covered == set(range(interpolated_length(num_keyframes, factor)))
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(2, (2, 3, 11, 2, 2)), (1, (2, 11, 3))])
+def test_windows_that_agree_are_blended_to_what_they_agree_on(axis, shape):
+    x = torch.randn(shape, dtype=torch.float64)
+    out = blended(lambda seen, part: seen * 2 + 1, x, sliding_windows(11, 5, 3), axis=axis)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out.double(), 2 * x + 1, atol=1e-5, rtol=0)
+
+
+def test_where_windows_differ_the_blend_leads_from_one_to_the_other():
+    windows = sliding_windows(10, 6, 4)
+    out = blended(lambda seen, part: torch.full_like(seen, part.start / 4), torch.zeros(1, 1, 10, 1, 1), windows)
+    frames = out.flatten()
+    assert frames[:4].eq(0).all() and frames[6:].eq(1).all()
+    assert 0 < frames[4] < frames[5] < 1

@@ -74,6 +74,16 @@ def test_batches_and_their_limit_change_nothing(max_batch):
     torch.testing.assert_close(single, both[1:], atol=1e-5, rtol=1e-5)
 
 
+def test_long_videos_take_no_larger_calls():
+    prompts, keyframes = two_prompts(), clip(2, 12)
+    settings, seeds = dataclasses.replace(SETTINGS, num_inference_steps=1), IndependentSeeds([5, 9])
+    made = stage()
+    long = made(keyframes, prompts, seeds=seeds, settings=settings)
+    assert [len(x) for x, _ in made.unet.calls] == [2 * 2 * 8, 2 * 2 * 3]  # guidance, prompts, segments
+    at_once = stage()(keyframes, prompts, seeds=seeds, settings=dataclasses.replace(settings, max_batch=100))
+    torch.testing.assert_close(long, at_once, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("video", [None, clip(1, 3), clip(2, 3)[:, :1], clip(2, 3)[0]])
 def test_a_video_that_does_not_fit_is_refused(video):
     with pytest.raises(InputError, match="interpolation"):

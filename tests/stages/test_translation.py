@@ -114,3 +114,31 @@ def test_latents_are_drawn_around_the_mean_of_the_posterior(stage):
     drawn = encode(stage.vae, frames, draw=torch.ones, frames_per_slice=2)
     expected = (posterior.mean + posterior.std) * stage.vae.config.scaling_factor
     torch.testing.assert_close(drawn, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_long_video_is_seen_in_windows(stage, prompts, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        stage.unet,
+        "forward",
+        lambda sample, *args, **options: seen.append(sample.shape[2]) or (sample.tanh() + 0.1,),
+    )
+    whole = dataclasses.replace(SETTINGS, num_inference_steps=2, strength=1.0, window=100)
+    video, seeds = clip(1, frames=41), IndependentSeeds([3])
+    expected = stage(video, one(prompts, 0), seeds=seeds, settings=whole)
+    assert set(seen) == {41}
+    seen.clear()
+    split = stage(video, one(prompts, 0), seeds=seeds, settings=dataclasses.replace(whole, window=None))
+    assert set(seen) == {32}
+    # a network that looks at single frames sees no difference
+    torch.testing.assert_close(split, expected, atol=1e-5, rtol=0)
+
+
+def test_windows_are_of_the_length_that_is_asked_for(stage, prompts):
+    settings = dataclasses.replace(SETTINGS, num_inference_steps=2)
+    video, seeds = clip(1, frames=11), IndependentSeeds([3])
+    whole = stage(video, one(prompts, 0), seeds=seeds, settings=settings)
+    asked = dataclasses.replace(settings, window=11, overlap=2)
+    assert torch.equal(stage(video, one(prompts, 0), seeds=seeds, settings=asked), whole)
+    split = stage(video, one(prompts, 0), seeds=seeds, settings=dataclasses.replace(asked, window=6))
+    assert split.shape == whole.shape and not torch.equal(split, whole)

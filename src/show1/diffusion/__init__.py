@@ -7,7 +7,7 @@ from show1.diffusion.predictions import add_noise, min_snr_weight, noise_scales,
 from show1.diffusion.sampling import StepCallback, fold_frames, sample, unfold_frames
 from show1.diffusion.schedulers import build_scheduler, learns_variance, set_timesteps
 from show1.diffusion.seeds import IndependentSeeds, PublishedSeeds, Seeds, randn
-from show1.diffusion.windows import Window, segments, sliding_windows
+from show1.diffusion.windows import Window, blended, segments, sliding_windows
 
 __all__ = [
     "GuidedNetwork",
@@ -20,6 +20,7 @@ __all__ = [
     "Window",
     "add_noise",
     "begin_at_level",
+    "blended",
     "build_scheduler",
     "fold_frames",
     "guide",

@@ -1,6 +1,10 @@
-"""Windows over frames, as pure functions of lengths."""
+"""Windows over frames: where they lie, and predictions in overlapping ones that are blended."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from show1.errors import InputError
 
@@ -51,3 +55,44 @@ def segments(num_keyframes: int, factor: int) -> list[Window]:
     has no segment.
     """
     return [Window(start=k * factor, stop=(k + 1) * factor + 1) for k in range(num_keyframes - 1)]
+
+
+def blended(
+    predict: Callable[[Tensor, Window], Tensor], x: Tensor, windows: Sequence[Window], *, axis: int = 2
+) -> Tensor:
+    """Predicts in windows and blends what they predict: each counts most in its middle and least at its ends.
+
+    Args:
+        predict: Maps the part of `x` in a window to a prediction of the same frames.
+        x: Noisy samples, (B, ...).
+        windows: Cover all frames.
+        axis: The axis of `x` that counts frames.
+
+    Returns:
+        The prediction for all frames, float32.
+    """
+    total, weights = None, torch.zeros(x.shape[axis])
+    for part in windows:
+        prediction = predict(x.narrow(axis, part.start, len(part)), part).float()
+        if total is None:
+            shape = list(prediction.shape)
+            shape[axis] = x.shape[axis]
+            total = prediction.new_zeros(shape)
+        weight = _triangle(len(part))
+        weights[part.start : part.stop] += weight
+        total.narrow(axis, part.start, len(part)).add_(prediction * _along(weight, axis, total))
+    assert total is not None, "there is a window"
+    return total / _along(weights, axis, total)
+
+
+def _triangle(length: int) -> Tensor:
+    """Weights (length,) that rise from the ends of a window to its middle."""
+    ramp = torch.arange(1, length + 1, dtype=torch.float32)
+    return torch.minimum(ramp, ramp.flip(0))
+
+
+def _along(weights: Tensor, axis: int, like: Tensor) -> Tensor:
+    """Weights (f,) shaped to broadcast along an axis of `like`, (B, ...)."""
+    shape = [1] * like.ndim
+    shape[axis] = -1
+    return weights.to(like).view(shape)

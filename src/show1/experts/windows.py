@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from show1.diffusion import sliding_windows
+from show1.diffusion import Window, blended, sliding_windows
 
 
 @contextmanager
@@ -30,14 +29,12 @@ def windowed(network: Any, *, window: int, overlap: int, axis: int) -> Iterator[
         if frames <= window:
             out: tuple[Tensor] = whole(hidden_states=hidden_states, **options)
             return out
-        total, weights = torch.zeros_like(hidden_states, dtype=torch.float32), torch.zeros(frames)
-        for part in sliding_windows(frames, window, max(1, window - overlap)):
-            seen = hidden_states.narrow(axis, part.start, len(part))
-            prediction = whole(hidden_states=seen, **_shortened(options, len(part), frames))[0]
-            weight = _triangle(len(part))
-            weights[part.start : part.stop] += weight
-            total.narrow(axis, part.start, len(part)).add_(prediction.float() * _along(weight, axis, total))
-        return ((total / _along(weights, axis, total)).to(hidden_states.dtype),)
+        parts = sliding_windows(frames, window, max(1, window - overlap))
+
+        def predict(seen: Tensor, part: Window) -> Tensor:
+            return whole(hidden_states=seen, **_shortened(options, len(part), frames))[0]  # type: ignore[no-any-return]
+
+        return (blended(predict, hidden_states, parts, axis=axis).to(hidden_states.dtype),)
 
     network.forward = forward
     try:
@@ -46,19 +43,6 @@ def windowed(network: Any, *, window: int, overlap: int, axis: int) -> Iterator[
         del network.forward
         if hooked is not None:
             network.forward = hooked
-
-
-def _triangle(length: int) -> Tensor:
-    """Weights (length,) that rise from the ends of a window to its middle."""
-    ramp = torch.arange(1, length + 1, dtype=torch.float32)
-    return torch.minimum(ramp, ramp.flip(0))
-
-
-def _along(weights: Tensor, axis: int, like: Tensor) -> Tensor:
-    """Weights (f,) shaped to broadcast along an axis of `like`, (B, ...)."""
-    shape = [1] * like.ndim
-    shape[axis] = -1
-    return weights.to(like).view(shape)
 
 
 def _shortened(options: dict[str, Any], length: int, frames: int) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Keyframes to a smooth video, in pixel space."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from show1.config import InterpolationSettings, Numerics
 from show1.diffusion import Seeds, StepCallback, randn, segments
-from show1.stage_table import interpolated_length
+from show1.stage_table import MOST_SEGMENTS, interpolated_length
 from show1.stages.denoising import DenoisingStage, require_video
 from show1.stages.networks import PixelNetwork
 from show1.stages.stage import PromptEmbeddings
@@ -15,7 +17,7 @@ from show1.stages.stage import PromptEmbeddings
 class InterpolationStage(DenoisingStage):
     """Fills in the frames between neighbouring keyframes.
 
-    All segments go through the network as one batch, which is exact: each has its own generators.
+    Segments go through the network in batches, which is exact: each has its own generators.
     """
 
     name = "interpolation"
@@ -47,7 +49,7 @@ class InterpolationStage(DenoisingStage):
             PixelNetwork(self.unet),
             torch.cat(initial),
             prompts,
-            settings=settings,
+            settings=replace(settings, max_batch=settings.max_batch or MOST_SEGMENTS * batch),
             generators=[g for k in range(len(parts)) for g in seeds.generators(self.name, k)],
             condition=inputs(keyframes, settings.factor),
             prompt_index=list(range(batch)) * len(parts),

@@ -58,7 +58,7 @@ def check_settings(name: StageName, parts: Mapping[str, Part], settings: Cascade
             f"the settings of {name} cannot work: its network takes only heights and widths that are multiples of "
             f"{multiple}, got {height}x{width}"
         )
-    foreign = {"window": None, "time_factor": 1, "weights": "plain"} if row.takes_experts else {}
+    foreign = {"time_factor": 1, "weights": "plain"} if row.takes_experts else {}
     if given := [option for option, default in foreign.items() if getattr(own, option) != default]:
         raise InputError(f"{name}.{given[0]} is for other experts (--expert); leave it out")
     for part, options in {name: own, **of_parts}.items():

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from show1.diffusion import Window, blended, sliding_windows
 from show1.errors import CheckpointError, Show1Error, reason_of
 from show1.runtime import computing_device
 
@@ -68,10 +69,18 @@ class PixelNetwork:
 
 
 class LatentNetwork:
-    """diffusers' latent video UNet."""
+    """diffusers' latent video UNet, which sees long videos in windows."""
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self, unet: nn.Module, *, window: int, overlap: int) -> None:
+        """Takes the network.
+
+        Args:
+            unet: diffusers' `UNet3DConditionModel`.
+            window: Most frames that it sees at once; the predictions of windows are blended.
+            overlap: Frames that neighbouring windows share.
+        """
         self._unet: Any = unet
+        self._window, self._stride = window, max(1, window - overlap)
 
     def on(self, unet: Any) -> "LatentNetwork":
         """The same with another module."""
@@ -84,6 +93,11 @@ class LatentNetwork:
     def __call__(self, sample: Tensor, timestep: Tensor, text: Any) -> Tensor:
         """Predicts from (N, C, F, H, W); returns float32."""
         x, t = sample.to(self._unet.dtype), timestep.to(sample.device)
-        with as_described():
-            out: Tensor = self._unet(x, t, encoder_hidden_states=text, return_dict=False)[0]
-        return out.float()
+
+        def predict(seen: Tensor, _: Window) -> Tensor:
+            with as_described():
+                out: Tensor = self._unet(seen, t, encoder_hidden_states=text, return_dict=False)[0]
+            return out.float()
+
+        windows = sliding_windows(x.shape[2], self._window, self._stride)
+        return predict(x, windows[0]) if len(windows) == 1 else blended(predict, x, windows)

@@ -19,7 +19,8 @@ class TranslationStage(DenoisingStage):
     """Redraws details and removes corruption, but keeps structure and meaning (section 3.4 of arXiv:2309.15818).
 
     The video is resized, encoded, noised up to the start timestep and denoised with the prompt (SDEdit,
-    arXiv:2108.01073) by a network trained only on the noise levels up to `max_timestep`.
+    arXiv:2108.01073) by a network trained only on the noise levels up to `max_timestep`. Long videos are encoded and
+    decoded frame by frame, and denoised in windows that are blended at each step.
     """
 
     name = "translation"
@@ -68,7 +69,9 @@ class TranslationStage(DenoisingStage):
             noise = randn(latents.shape, generators).to(latents)
             start = timesteps[:1].expand(len(latents)).to(latents.device)
             latents = unfold_frames(scheduler.add_noise(latents, noise, start), len(low))
-            guided = self.guided(LatentNetwork(self.unet), prompts, scheduler, settings=settings)
+            window, overlap = settings.own_window
+            network = LatentNetwork(self.unet, window=window, overlap=overlap)
+            guided = self.guided(network, prompts, scheduler, settings=settings)
             latents = sample(guided, scheduler, latents, timesteps=timesteps, generators=generators, on_step=on_step)
             frames = decode(self.vae, fold_frames(latents))
             return unfold_frames(frames, len(low))
