@@ -6,9 +6,14 @@ import sys
 
 BENCHMARKS = {
     "cost": "parameters, operations and bytes of the published networks, counted on any machine",
+    "gate": "alignment of variants of a model on the same prompts",
+    "gpu_full": "the whole cascade at the published sizes on a GPU, with random weights",
+    "length": "time and memory by the length of the video, and the seams of windows",
     "memory": "what each part takes of memory, and what the plan makes of a budget",
     "network": "choices in the pixel UNet that are about speed",
-    "speed": "the networks as the published run computes them, against ours",
+    "quality": "the gate on mini: alignment, distances, solver error, flicker, seams",
+    "solver_errors": "how far samplers stay from the exact path",
+    "speed": "the networks, and a whole run, as the published run computes them, against ours",
     "start": "from the command to the file, split into imports, loading, stages and writing",
 }
 """Modules of this package, and what they measure."""
@@ -16,7 +21,7 @@ BENCHMARKS = {
 
 def main() -> None:
     """Runs the benchmark that the command line names."""
-    listed = "\n".join(f"  {name:10} {what}" for name, what in BENCHMARKS.items())
+    listed = "\n".join(f"  {name:14} {what}" for name, what in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,

@@ -1,6 +1,7 @@
 """Counts what the published run costs: parameters, operations and bytes of each stage. Nothing is computed.
 
     python -m benchmarks cost            # a table in Markdown, in under a minute on any machine
+    python -m benchmarks cost --preset efficient
     python -m benchmarks cost --json
 
 The networks of the published sizes are built on the meta device and called once, with both halves of guidance. A
@@ -15,6 +16,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from benchmarks.claim.memory import CLIP, T5
-from show1.config import PUBLISHED
+from benchmarks.pages import replace_table
+from show1.config import PRESETS, PUBLISHED, CascadeSettings
 from show1.diffusion import segments, sliding_windows
 from show1.networks import UNet3DConditionModel
 from show1.training.presets import preset
@@ -121,10 +124,10 @@ def _expert(unet: Any) -> object:
     return unet(torch.empty(2, 4, FRAMES, 40, 72, device=META), torch.zeros(2, device=META), text)
 
 
-def parts() -> list[Part]:
-    """The networks of the published run, in order."""
+def parts(settings: CascadeSettings = PUBLISHED) -> list[Part]:
+    """The networks of the published cascade, in order, with their calls in a run with some settings."""
     config = {stage: _NETWORKS.network(stage) for stage in ("keyframes", "interpolation", "super_resolution")}
-    vae, settings = _NETWORKS.network("vae"), PUBLISHED
+    vae = _NETWORKS.network("vae")
     gaps = len(segments(settings.keyframes.num_frames, settings.interpolation.factor))
     windows = len(sliding_windows(FRAMES, settings.super_resolution.window, settings.super_resolution.stride))
     assert settings.super_resolution.first_frame is not None
@@ -222,14 +225,18 @@ def main() -> None:
     """Prints the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--preset", choices=PRESETS, default="published", help="steps of each stage")
+    parser.add_argument("--write", type=Path, help="page of the documentation, whose table is replaced")
     arguments = parser.parse_args()
     logging.getLogger("diffusers").setLevel(logging.ERROR)
-    counts = [count(part) for part in parts()]
+    counts = [count(part) for part in parts(PUBLISHED.replace(**PRESETS[arguments.preset]))]
     if arguments.json:
         print(json.dumps([dataclasses.asdict(each) for each in counts], indent=2))
         return
-    print(table(counts))
-    print(f"\ncounted on the meta device, torch {torch.__version__}, {datetime.date.today()}")
+    text = f"{table(counts)}\n\ncounted on the meta device, torch {torch.__version__}, {datetime.date.today()}"
+    print(text)
+    if arguments.write is not None:
+        replace_table(arguments.write, f"cost, {arguments.preset}", text)
 
 
 if __name__ == "__main__":

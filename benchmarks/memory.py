@@ -1,7 +1,8 @@
 """What each part of the published cascade takes of memory, and what the plan makes of a budget.
 
-    python -m benchmarks.memory                    # counts, at the published sizes, on any machine in a minute
-    python -m benchmarks.memory --measure          # compares counted and measured peaks at half width, on the CPU
+    python -m benchmarks memory                    # counts, at the published sizes, on any machine in a minute
+    python -m benchmarks memory --measure          # compares counted and measured peaks at half width, on the CPU
+    python -m benchmarks memory --quick            # both, but measures the keyframes only: minutes on two cores
 
 Counts come from traces of the networks on the meta device. What is measured is the process's own memory (RssAnon of
 Linux, without the pages of mapped files) while a network is loaded and called once, sampled every few milliseconds. It
@@ -10,9 +11,7 @@ includes the kernels' workspaces, which the counts do not.
 
 import argparse
 import dataclasses
-import datetime
 import functools
-import platform
 import tempfile
 import threading
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from torch import nn
 from transformers import CLIPTextConfig, T5Config
 
 from benchmarks.claim.memory import CLIP, T5
+from benchmarks.pages import measured_on
 from show1.checkpoints.components import NETWORK_CLASSES
 from show1.checkpoints.loading import build_empty, load_network
 from show1.checkpoints.locate import Part
@@ -52,7 +52,7 @@ def published_configs(folder: Path, *, divisor: int = 1) -> dict[str, Part]:
     for stage in STAGES:
         for component in STAGE_TABLE[stage].components:
             if component.has_weights:
-                config = preset("show-1").network(stage if component.name == "unet" else component.name)
+                config = dict(preset("show-1").network(stage if component.name == "unet" else component.name))
                 if component.name == "unet":
                     config["block_out_channels"] = [c // divisor for c in config["block_out_channels"]]
                 cls: Any = NETWORK_CLASSES[component.kind]
@@ -165,14 +165,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true", help="compare with what real calls take, at half width")
     parser.add_argument("--stage", action="append", choices=STAGES, help="measure only these stages")
+    parser.add_argument("--quick", action="store_true", help="count, and measure the keyframes")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        if arguments.measure:
-            compare(Path(folder), tuple(arguments.stage or STAGES))
-        else:
+    if arguments.quick or not arguments.measure:
+        with tempfile.TemporaryDirectory() as folder:
             report_plans(counted_needs(published_configs(Path(folder)), PUBLISHED, torch.bfloat16))
-    how = f"measured on {platform.processor() or platform.machine()}" if arguments.measure else "counted, bfloat16"
-    print(f"\n{how}; torch {torch.__version__}, {datetime.date.today()}")
+        print("\ncounted, bfloat16")
+    if arguments.quick or arguments.measure:
+        with tempfile.TemporaryDirectory() as folder:
+            compare(Path(folder), ("keyframes",) if arguments.quick else tuple(arguments.stage or STAGES))
+    print(f"\n{measured_on()}")
 
 
 if __name__ == "__main__":

@@ -195,12 +195,13 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     chosen = arguments.only or [*STAGES, "whole"]
+    repeat = min(arguments.repeat, 3) if arguments.quick else arguments.repeat
     tables = {}
     if stages := [stage for stage in STAGES if stage in chosen]:
-        tables["evaluations"] = evaluations_table(arguments.quick, stages, arguments.repeat)
+        tables["evaluations"] = evaluations_table(arguments.quick, stages, repeat)
     if "whole" in chosen:
         print()
-        tables["whole run"] = whole_table(1 if arguments.quick else arguments.repeat)
+        tables["whole run"] = whole_table(1 if arguments.quick else repeat)
         print(tables["whole run"])
     for name, table in tables.items() if arguments.write is not None else ():
         replace_table(arguments.write, name, table)

@@ -3,7 +3,7 @@
     python scripts/distil_mini.py --out training-runs                      # every run in order; resumes
     python scripts/distil_mini.py --out training-runs --teacher training-runs/keyframes/export
     python scripts/distil_mini.py --out training-runs --only distil_guided --steps 240 --batch-size 8
-    python scripts/alignment_gate.py mini training-runs/distil_8/export training-runs/distil_4/export --videos 256
+    python -m benchmarks gate mini training-runs/distil_8/export training-runs/distil_4/export --videos 256
 
 Each run is `show1 distil keyframes` with the options below, and sees 16,000 clips. Its export is a stage folder that
 samples as it was taught. Stop the chain where alignment falls by more than two points.

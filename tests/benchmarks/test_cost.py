@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.cost import Count, count, parts, table
+from show1.config import PRESETS
+from show1.config import PUBLISHED as SETTINGS
 
 PUBLISHED = {  # calls, billions of parameters, TFLOP of a call at batch 2, counted by others from the published configs
     ("keyframes", "pixel UNet"): (75, 1.727, 10.47),
@@ -33,6 +35,12 @@ def test_calls_follow_the_published_settings():
     calls = {(part.stage, part.network): part.calls for part in parts()}
     assert {key: calls[key] for key in PUBLISHED} == {key: row[0] for key, row in PUBLISHED.items()}
     assert sum(n for (_, network), n in calls.items() if "UNet" in network) == 1210
+
+
+def test_calls_follow_a_preset():
+    calls = {(part.stage, part.network): part.calls for part in parts(SETTINGS.replace(**PRESETS["efficient"]))}
+    assert calls["keyframes", "pixel UNet"] == 25 and calls["interpolation", "pixel UNet"] == 7 * 25
+    assert calls["super_resolution", "pixel UNet"] == 4 * 41 and calls["translation", "latent UNet"] == 13
 
 
 def test_the_table_adds_up():

@@ -36,6 +36,7 @@ def test_each_precision_has_a_row_and_the_user_s():
     assert min(timed((lambda: sum(range(10**5)), lambda: sum(range(10**5))), 3)) > 0
 
 
+@pytest.mark.slow
 def test_the_plain_run_gives_the_same_video_and_leaves_nothing_behind():
     pipe = Show1Pipeline.from_pretrained("mini", dtype="float32")
     few = {stage: {"num_inference_steps": 1} for stage in ("keyframes", "interpolation", "super_resolution")}

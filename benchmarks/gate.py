@@ -1,7 +1,7 @@
 """Do other settings, or other weights, keep what `mini` can do? Alignment of several variants on the same prompts.
 
-    python scripts/alignment_gate.py mini "mini keyframes.num_inference_steps=8" --videos 64
-    python scripts/alignment_gate.py mini runs/keyframes_8/export --videos 256 --batch-size 8
+    python -m benchmarks gate mini "mini keyframes.num_inference_steps=8" --videos 64
+    python -m benchmarks gate mini runs/keyframes_8/export --videos 256 --batch-size 8
 
 Each variant is a model as `show1 generate --model` takes it, followed by changes of its settings as `--set`
 takes them. The same prompts and seeds are generated with each, and judged as `show1 evaluate alignment` does.
@@ -10,35 +10,22 @@ interrupted comparison resumes; evaluations and seconds are then those of the re
 """
 
 import argparse
-import datetime
-import platform
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
-
+from benchmarks.pages import measured_on
+from benchmarks.whole import Evaluations
 from show1.cli.settings import apply_changes, parse_change, parse_model
+from show1.evaluation.report import percent, rounded
 from show1.generation.pipeline import Show1Pipeline
 from show1.sprites.alignment.judge import CRITERIA
 from show1.sprites.alignment.prompts import SCENE_SETS
 from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 
 FIGURES = ("sharpness", "flicker", "frame_distance", "clip_distance")
-
-
-class Evaluations:
-    """Counts samples that go through networks which denoise."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        torch.nn.modules.module.register_module_forward_pre_hook(self._see)
-
-    def _see(self, module: torch.nn.Module, inputs: Any) -> None:
-        if "UNet" in type(module).__name__ and hasattr(module, "config"):
-            self.count += len(inputs[0])
 
 
 def pipeline(variant: str, dtype: str) -> Show1Pipeline:
@@ -60,7 +47,41 @@ class Progress:
         self.seen.append((done, time.perf_counter()))
 
 
+def gate_table(variants: Sequence[str], plan: AlignmentPlan, *, out: Path, dtype: str) -> str:
+    """Judges variants one after another; prints rows as they come.
+
+    Args:
+        variants: Models, each followed by changes of settings.
+        plan: Which videos are made.
+        out: Where videos are kept, one folder per variant.
+        dtype: Precision.
+
+    Returns:
+        The table in Markdown. Shares have 95 % intervals.
+    """
+    evaluations = Evaluations()
+    names = [name.replace("_", " ") for name in (*CRITERIA, *FIGURES)]
+    lines = [f"| variant | videos | evaluations | seconds | {' | '.join(names)} |", f"|{'---|' * (len(names) + 4)}"]
+    print("\n".join(lines), flush=True)
+    for variant in variants:
+        folder = out / re.sub(r"[^\w.=-]+", "_", variant).strip("_")
+        evaluations.count = 0
+        progress = Progress()
+        report = evaluate_alignment(pipeline(variant, dtype), folder, plan, on_video=progress)
+        (first, began), (last, ended) = progress.seen[0], progress.seen[-1]
+        videos, seconds = max(last - first, 1), ended - began
+        for row in report["rows"]:
+            cost = [f"{evaluations.count / videos:.1f}", f"{seconds / videos:.1f}"]
+            scores = [*(percent(row[name]) for name in CRITERIA), *(rounded(row[name]) for name in FIGURES)]
+            cells = [f"{variant}: {row['name']}", str(row["stable"]["count"]), *cost, *scores]
+            lines.append(f"| {' | '.join(cells)} |")
+            print(lines[-1], flush=True)
+    lines.append(f"\n{measured_on()}; {dtype}")
+    return "\n".join(lines)
+
+
 def main() -> None:
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("variants", nargs="+", metavar="VARIANT")
     parser.add_argument("--out", type=Path, default=Path("evaluations/gate"))
@@ -76,25 +97,8 @@ def main() -> None:
         until=arguments.until,
         batch_size=arguments.batch_size,
     )
-    evaluations = Evaluations()
-    names = [name.replace("_", " ") for name in (*CRITERIA, *FIGURES)]
-    print(
-        f"| variant | videos | evaluations | seconds | {' | '.join(names)} |\n|{'---|' * (len(names) + 4)}", flush=True
-    )
-    for variant in arguments.variants:
-        folder = arguments.out / re.sub(r"[^\w.=-]+", "_", variant).strip("_")
-        evaluations.count = 0
-        progress = Progress()
-        report = evaluate_alignment(pipeline(variant, arguments.dtype), folder, plan, on_video=progress)
-        (first, began), (last, ended) = progress.seen[0], progress.seen[-1]
-        videos, seconds = max(last - first, 1), ended - began
-        for row in report["rows"]:
-            shares = [f"{100 * row[name]['share']:.1f}" for name in CRITERIA]
-            figures = ["" if row[name] is None else f"{row[name]:.2f}" for name in FIGURES]
-            count = row["stable"]["count"]
-            cells = [f"{variant}: {row['name']}", count, f"{evaluations.count / videos:.1f}", f"{seconds / videos:.1f}"]
-            print(f"| {' | '.join(map(str, [*cells, *shares, *figures]))} |", flush=True)
-    print(f"\n{platform.machine()}, torch {torch.__version__}, {arguments.dtype}, {datetime.date.today()}.")
+    text = gate_table(arguments.variants, plan, out=arguments.out, dtype=arguments.dtype)
+    print(text.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How far do samplers stay from the exact path? Errors of two time grids against 900 steps of the same noise.
 
-    python scripts/solver_errors.py --only gaussians --write docs/samplers.md     # a minute or two
-    python scripts/solver_errors.py --only keyframes --videos 1                   # mini: ten minutes of one core
+    python -m benchmarks solver_errors --only gaussians --write docs/samplers.md     # a minute or two
+    python -m benchmarks solver_errors --only keyframes --videos 1                   # mini: ten minutes of one core
 
 `published` is the grid of the published run: timesteps evenly spaced, of second order up to the last step, which ends
 at the first timestep. `logsnr` is the setting `time_grid` of that name. Gaussians are mixtures of twelve, whose best
@@ -11,9 +11,7 @@ schedule on, as the published one. An error is the root mean square of a sample'
 """
 
 import argparse
-import datetime
-import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.pages import measured_on, replace_table
 from show1.checkpoints.locate import embedded_folder
 from show1.config import TimeGrid
 from show1.diffusion import IndependentSeeds, build_scheduler, sample, set_timesteps
@@ -114,18 +113,21 @@ def rows(name: str, run: Run, published: list[int], even: list[int]) -> Iterator
             yield f"| {name} | {label} | {steps} | {float(errors.median()):.2f} | {total:.2f} |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=["gaussians", "keyframes", "translation"])
-    parser.add_argument("--videos", type=int, default=2, choices=[1, 2])
-    parser.add_argument("--guidance", type=float, help="guidance scale of mini's networks; by default as mini uses")
-    parser.add_argument("--write", type=Path, help="page of the documentation, whose table is replaced")
-    arguments = parser.parse_args()
-    chosen = arguments.only or ["gaussians", "keyframes", "translation"]
+SAMPLED = ("gaussians", "keyframes", "translation")
+
+
+def errors_table(chosen: Sequence[str] = SAMPLED, *, videos: int = 2, guidance: float | None = None) -> str:
+    """Measures the errors of what is chosen of `SAMPLED`; prints rows as they come.
+
+    Args:
+        chosen: What to sample.
+        videos: Videos of mini's networks, 1 or 2.
+        guidance: Guidance scale of mini's networks; None: as mini uses.
+    """
     few, many = [13, 25, 40, 75, 125], [13, 25, 41]
     lines = ["| what is sampled | grid | steps | median error | all samples |", "|---|---|---:|---:|---:|"]
     print("\n".join(lines), flush=True)
-    mini = (arguments.videos, arguments.guidance)
+    mini = (videos, guidance)
     tables = []
     if "gaussians" in chosen:
         for dimensions, narrowest in ((12, 0.2), (48, 0.03)):
@@ -140,20 +142,22 @@ def main() -> None:
         for line in rows(*table):
             lines.append(line)
             print(line, flush=True)
-    where = f"{platform.machine()}, torch {torch.__version__}, float32, {datetime.date.today()}"
-    lines += ["", f"By `python scripts/solver_errors.py` ({where})."]
-    print("\n".join(lines[-2:]))
+    lines.append(f"\nBy `python -m benchmarks solver_errors`; {measured_on()}; float32")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=SAMPLED)
+    parser.add_argument("--videos", type=int, default=2, choices=[1, 2])
+    parser.add_argument("--guidance", type=float, help="guidance scale of mini's networks; by default as mini uses")
+    parser.add_argument("--write", type=Path, help="page of the documentation, whose table is replaced")
+    arguments = parser.parse_args()
+    text = errors_table(arguments.only or SAMPLED, videos=arguments.videos, guidance=arguments.guidance)
+    print(text.splitlines()[-1])
     if arguments.write is not None:
-        replace_table(arguments.write, "\n".join(lines))
-
-
-def replace_table(page: Path, table: str) -> None:
-    """Puts the table between the marks of a page."""
-    begin, end = "<!-- solver errors -->\n", "<!-- end -->"
-    before, mark, rest = page.read_text(encoding="utf-8").partition(begin)
-    if not mark or end not in rest:
-        raise SystemExit(f"{page} has no table to replace: put {begin.strip()} and {end} where it belongs")
-    page.write_text(f"{before}{begin}{table}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+        replace_table(arguments.write, "solver errors", text)
 
 
 if __name__ == "__main__":
