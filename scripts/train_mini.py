@@ -296,8 +296,9 @@ takes."""
 
 SETTINGS: dict[str, Any] = {
     "keyframes": {
-        "num_inference_steps": 32,
+        "num_inference_steps": 16,
         "guidance_scale": 3.0,
+        "guidance_interval": [0.2, 1.0],
         "num_frames": 8,
         "height": 20,
         "width": 32,
