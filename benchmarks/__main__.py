@@ -6,6 +6,7 @@ import sys
 
 BENCHMARKS = {
     "cost": "parameters, operations and bytes of the published networks, counted on any machine",
+    "devices": "several processes against one; started by torchrun",
     "gate": "alignment of variants of a model on the same prompts",
     "gpu_full": "the whole cascade at the published sizes on a GPU, with random weights",
     "length": "time and memory by the length of the video, and the seams of windows",
