@@ -33,6 +33,7 @@ def load_components(
     deltas: Mapping[str, Tensor] | None = None,
     unet: nn.Module | None = None,
     streamed: bool = False,
+    fp8: bool = False,
 ) -> dict[str, Any]:
     """Loads all components of a stage; optional ones that are not there are left out.
 
@@ -45,6 +46,7 @@ def load_components(
         deltas: Changes of the UNet's weights by name, float32, added before the cast to `dtype`.
         unet: The UNet, if it is loaded already.
         streamed: Whether weights stay in the files, and each layer reads its own whenever it runs.
+        fp8: Whether the UNet's weights are stored as 8-bit floats, if they are not streamed.
 
     Returns:
         Networks and scheduler configs by the component's name.
@@ -55,6 +57,7 @@ def load_components(
     """
     place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant, "streamed": streamed}
     loaded: dict[str, Any] = {}
+    own: dict[str, Any]
     for component in row.components:
         path = folder / component.name
         if component.optional and not path.is_dir():
@@ -64,8 +67,8 @@ def load_components(
         elif component == row.unet and unet is not None:
             loaded[component.name] = unet
         else:
-            changes = deltas if component == row.unet else None
-            loaded[component.name] = load_network(NETWORK_CLASSES[component.kind], path, **place, deltas=changes)
+            own = {"deltas": deltas, "fp8": fp8} if component == row.unet else {}
+            loaded[component.name] = load_network(NETWORK_CLASSES[component.kind], path, **place, **own)
     check_channels(row, folder, loaded)
     return loaded
 

@@ -19,6 +19,7 @@ from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
 from torch import Tensor, nn
 
 from show1.checkpoints.network_configs import read_network_config
+from show1.checkpoints.storage import fill_as_fp8
 from show1.checkpoints.weight_files import (
     check_finite,
     find_weights,
@@ -61,6 +62,7 @@ def load_network(
     variant: str | None = None,
     deltas: Mapping[str, Tensor] | None = None,
     streamed: bool = False,
+    fp8: bool = False,
 ) -> Network:
     """Loads a network from its own folder, such as `show-1-base/unet`.
 
@@ -72,6 +74,7 @@ def load_network(
         variant: Weight files to prefer.
         deltas: Changes of the weights; see `load_weights`.
         streamed: Whether each layer gets its weights when it runs: on a GPU from RAM, elsewhere from the files.
+        fp8: Whether weights that are not streamed are stored as 8-bit floats.
 
     Raises:
         CheckpointError: A file is missing, partial, corrupt, or does not fit the config.
@@ -89,6 +92,7 @@ def load_network(
         rename=rename_old_attention,
         deltas=deltas,
         streamed=streamed and not from_ram,
+        fill=functools.partial(fill_as_fp8, dtype=dtype, device=place) if fp8 and not streamed else None,
     )
     if from_ram:
         model.enable_group_offload(onload_device=place, offload_type="leaf_level", use_stream=True)
@@ -204,6 +208,7 @@ def load_weights(
     float32_modules: Sequence[str] = (),
     deltas: Mapping[str, Tensor] | None = None,
     streamed: bool = False,
+    fill: Callable[[nn.Module, Mapping[str, Tensor]], None] | None = None,
 ) -> None:
     """Fills a network that was made on the meta device.
 
@@ -218,6 +223,7 @@ def load_weights(
         deltas: Changes by parameter name, float32 and of the parameter's shape; they are added before the cast to
             `dtype`.
         streamed: Whether the weights stay in the files, and each layer reads its own whenever it runs.
+        fill: Puts weights by name into the network in a way of its own, such as in fewer bits.
 
     Raises:
         CheckpointError: The first problem of `check_weights`, or a file that cannot be read.
@@ -231,6 +237,9 @@ def load_weights(
         for name, parameter in model.named_parameters():
             parameter.data = parameter.data.to(_kept(name, dtype, float32_modules))
         _stream(model, StoredWeights(files, tied=optional, **options), device)
+        return
+    if fill is not None:
+        fill(model, StoredWeights(files, tied=optional, **options))
         return
     for file in files:
         model.load_state_dict(_read(file, device=device, **options), strict=False, assign=True)

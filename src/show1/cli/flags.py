@@ -20,6 +20,14 @@ DeviceFlag = Annotated[
         "cuda:0,translation=cuda:1 (docs/devices.md).",
     ),
 ]
+StorageFlag = Annotated[
+    str | None,
+    typer.Option(
+        metavar="fp8|int8|int4",
+        help="Store weights in fewer bits, an approximation: fp8 for the stages' networks, int8 or int4 for text "
+        "encoders, or two such as fp8,int4 (docs/memory.md).",
+    ),
+]
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
 Sheet = Annotated[str | None, typer.Option(metavar="FILE.png", help="Also write a contact sheet: frames side by side.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]

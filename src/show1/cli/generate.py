@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from show1.cli.consent import known_adapters, load_recorded_model
-from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Precision, Quiet, Sheet, VideoAsJson
+from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Precision, Quiet, Sheet, StorageFlag, VideoAsJson
 from show1.cli.jobs import Job, probe_all, read_jobs
 from show1.cli.making import end_with, make_all
 from show1.cli.plan import show_plan
@@ -110,6 +110,7 @@ def generate(
     ] = None,
     memory: MemoryFlag = "auto",
     device: DeviceFlag = None,
+    storage: StorageFlag = None,
     dtype: Annotated[
         Precision | None,
         typer.Option(
@@ -199,9 +200,9 @@ def generate(
             raise InputError(f"--expert makes another video than that of --from; use `show1 refine {from_file}`")
         chosen = with_expert(chosen or "mini", expert)
     precision = dtype or _known_precision(jobs, record, device)
-    pipe = _open_pipeline(
-        chosen, record, source, choices, quiet=quiet or as_json, device=device, dtype=precision, memory=memory
-    )
+    place: dict[str, Any] = {"device": device, "dtype": precision, "memory": memory}
+    place["storage"] = _known_storage(jobs) if storage is None else storage
+    pipe = _open_pipeline(chosen, record, source, choices, quiet=quiet or as_json, **place)
     requests = [job.request(pipe, record, changes, clip) for job in jobs]
     probe_all(jobs, requests, resuming=prompts is not None)
     if dry_run:
@@ -226,6 +227,14 @@ def _known_precision(jobs: "list[Job]", record: "VideoRecord | None", device: st
     from show1.runtime import choose_devices
 
     return record.precision if choose_devices(device).main.type == (record.device or "cpu") else None
+
+
+def _known_storage(jobs: "list[Job]") -> str | None:
+    """How the run that is resumed stores its weights."""
+    from show1.generation.manifest import read_manifest
+
+    begun = next((job.run for job in jobs if job.is_begun), None)
+    return None if begun is None else read_manifest(begun).storage
 
 
 def _read_clip(video: str | None, start_from: StageName | None) -> "Video | None":

@@ -37,8 +37,7 @@ def show_plan(
     _, height, width, fps = request.final_shape
     frames = request.shapes(clip_frames)[request.stages[-1]][0]
     assert frames is not None, "known for every stage whose input is known"
-    for warning in pipe.prompt_warnings(request.prompts[0], request.settings, request.stages):
-        tell(f"warning: {warning}", style="yellow")
+    _warn(pipe, request)
     ways = pipe.plan(request, clip_frames)
     adapters = [adapter.record for adapter in pipe.adapters]
     plan: dict[str, Any] = {
@@ -48,6 +47,7 @@ def show_plan(
         "adapters": [record.to_dict() for record in adapters],
         "device": str(pipe.devices),
         "dtype": str(pipe.dtype).removeprefix("torch."),
+        "storage": str(pipe.storage) or "as computed",
         "memory": pipe.memory,
         "budget_bytes": pipe.budget,
         "plan": {name: vars(way) for name, way in ways.items()},
@@ -63,7 +63,7 @@ def show_plan(
     if brief:
         say_fact(", ".join(plan["files"]), f"seed {request.seeds[0]}: {request.prompts[0]}")
         return
-    for key in ("files", "sheet", "model", "device", "dtype", "memory"):
+    for key in ("files", "sheet", "model", "device", "dtype", "storage", "memory"):
         say_fact(key, ", ".join(plan[key]) if isinstance(plan[key], list) else _plain(plan[key]))
     for name, way in ways.items():
         say_fact("plan", f"{name.removeprefix('the ')}: {way}")
@@ -75,6 +75,12 @@ def show_plan(
         f"{counted(frames, 'frame')} of {height}x{width} (height x width), {fps:g} frames/s",
     )
     say_settings(request.settings, request.stages)
+
+
+def _warn(pipe: "Show1Pipeline", request: "GenerationRequest") -> None:
+    """Writes what of the prompt has no effect."""
+    for warning in pipe.prompt_warnings(request.prompts[0], request.settings, request.stages):
+        tell(f"warning: {warning}", style="yellow")
 
 
 def say_adapters(records: "Iterable[AdapterRecord]") -> None:

@@ -106,7 +106,7 @@ def _placement(run: "Run", device: str | None, dtype: str | None) -> dict[str, A
     known = run.manifest
     if device is None and known.threads is not None:
         torch.set_num_threads(known.threads)
-    return {"device": device or known.device, "dtype": dtype or known.precision}
+    return {"device": device or known.device, "dtype": dtype or known.precision, "storage": known.storage}
 
 
 def _pick(run: "Run", number: int, output: str | None, stages: tuple[Any, ...]) -> "Run":

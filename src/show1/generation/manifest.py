@@ -40,6 +40,8 @@ class Environment(Record):
     """Precision of the networks."""
     threads: Annotated[int, Field(ge=1, le=2**16)] | None = None
     """Threads of the computation, on a CPU."""
+    storage: Annotated[str, Field(pattern="^[a-z0-9,]+$")] | None = None
+    """How weights were stored in fewer bits, such as `fp8,int4`; None: as they were computed."""
 
     @property
     def precision(self) -> DtypeName:
@@ -49,7 +51,9 @@ class Environment(Record):
     def differences(self, now: "Environment") -> list[tuple[str, object, object]]:
         """Lists what differs now and changes the last digits, as (name, known, now)."""
         pairs = [(name, getattr(self, name), getattr(now, name)) for name in ("device", "dtype", "threads")]
-        return [(name, known, other) for name, known, other in pairs if known is not None and known != other]
+        changed = [(name, known, other) for name, known, other in pairs if known is not None and known != other]
+        stored = ("storage", self.storage or "as computed", now.storage or "as computed")
+        return changed + ([stored] if self.dtype is not None and self.storage != now.storage else [])
 
 
 class CostRecord(Record):

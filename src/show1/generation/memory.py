@@ -12,6 +12,7 @@ import torch
 
 from show1.adapters.adapter_set import AdapterSet
 from show1.checkpoints.locate import Cascade
+from show1.checkpoints.storage import Storage
 from show1.checkpoints.weight_files import count_parameters
 from show1.config import StageName, StageSettings
 from show1.errors import OutOfMemory
@@ -34,15 +35,17 @@ _TOKENS = 77
 class Planner:
     """Chooses how the parts of a cascade are computed: its text encoders and its stages."""
 
-    def __init__(self, cascade: Cascade, adapters: AdapterSet, budget: int | None) -> None:
+    def __init__(self, cascade: Cascade, adapters: AdapterSet, budget: int | None, storage: Storage) -> None:
         """Plans nothing yet.
 
         Args:
             cascade: The files of the stages.
             adapters: Those in use.
             budget: Bytes of memory that a generation may take; None: no limit.
+            storage: How weights are stored.
         """
         self.budget = budget
+        self.storage = storage
         self._cascade = cascade
         self._adapters = adapters
         self._known: dict[Hashable, Need] = {}
@@ -90,11 +93,11 @@ class Planner:
         for stage in stages:
             text, limit = self._cascade.parts[stage].text, STAGE_TABLE[stage].prompt("", request.settings)[1]
             assert text is not None, "a resolved cascade gives every stage a text encoder"
-            options: dict[str, Any] = {"length": limit or _TOKENS, "dtype": dtype}
+            options: dict[str, Any] = {"length": limit or _TOKENS, "dtype": dtype, "stored": self.storage.text}
             found[self.text_of(stage)] = self._once((text, limit, dtype), partial(text_need, text, **options))
         for stage in stages:
             length = shapes[stage][0] or 1
-            options = {"frames": length, "prompts": prompts, "dtype": dtype}
+            options = {"frames": length, "prompts": prompts, "dtype": dtype, "fp8": self.storage.networks == "fp8"}
             find = partial(stage_need, stage, self._cascade.parts, request.settings, **options)
             need = self._once((stage, request.settings, length, prompts, dtype), find)
             others = None if request.numerics == "published" else helpers()

@@ -71,7 +71,7 @@ class VideoRecord(Environment):
         return request
 
 
-def environment(device: torch.device, dtype: torch.dtype) -> Environment:
+def environment(device: torch.device, dtype: torch.dtype, storage: str = "") -> Environment:
     """Describes this installation, and where and how precisely it computes."""
     packages = ("show1", "torch", "diffusers", "transformers")
     return Environment(
@@ -83,4 +83,5 @@ def environment(device: torch.device, dtype: torch.dtype) -> Environment:
         device=device.type,
         dtype=cast(DtypeName, str(dtype).removeprefix("torch.")),
         threads=torch.get_num_threads() if device.type == "cpu" else None,
+        storage=storage or None,
     )

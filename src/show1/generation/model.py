@@ -1,7 +1,6 @@
 """A cascade as a model: where it comes from, what of it is in memory, and its adapters."""
 
 import logging
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +11,16 @@ import torch
 from show1.adapters.adapter_set import AdapterSet
 from show1.checkpoints.convert import save_cascade
 from show1.checkpoints.locate import Cascade, ModelLike, resolve
+from show1.checkpoints.storage import AS_COMPUTED, Storage
 from show1.config import STAGES, CascadeSettings, StageName
 from show1.experts import ExpertText, load_expert
 from show1.files import cached_sha256, user_path
 from show1.generation.arguments import resolve_settings
 from show1.generation.manifest import ModelRecord, model_sha256
 from show1.generation.memory import Planner, weights_on
+from show1.generation.prompts import warnings_of
 from show1.generation.request import GenerationRequest, check_prompt
-from show1.options import require, shown
+from show1.options import require
 from show1.runtime import (
     PRECISIONS,
     DeviceLike,
@@ -38,7 +39,6 @@ from show1.stages.helping import load_in_all_processes
 from show1.stages.keyframes import StartNoise
 from show1.text.embedding_cache import EmbeddingCache
 from show1.text.encoder import PromptEncoder
-from show1.text.unread import SHOWN
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class CascadeModel:
         memory: Literal["low", "high"],
         budget: int | None = None,
         embedding_cache: EmbeddingCache | None = None,
+        storage: Storage = AS_COMPUTED,
     ) -> None:
         """Use `from_pretrained`.
 
@@ -65,6 +66,7 @@ class CascadeModel:
             memory: `low` holds one network at a time, `high` keeps all.
             budget: Bytes of memory that a generation may take; None: no limit.
             embedding_cache: Text states on disk; None: none are kept.
+            storage: How weights are stored.
         """
         self.cascade = cascade
         self.devices = device if isinstance(device, Devices) else Devices(device)
@@ -75,7 +77,7 @@ class CascadeModel:
         self._hashes: dict[str, str] = {}
         self.adapters = AdapterSet(cascade, on_change=lambda stage: self._stages.discard(stage))
         """The adapters in use: `pipe.adapters.load(file)`, `set_weight`, `unload`, `fuse`."""
-        self._planner = Planner(cascade, self.adapters, budget)
+        self._planner = Planner(cascade, self.adapters, budget, storage)
 
     @classmethod
     def from_pretrained(
@@ -90,6 +92,7 @@ class CascadeModel:
         revision: str | None = None,
         local_files_only: bool = False,
         cache_embeddings: bool = True,
+        storage: str | None = None,
     ) -> Self:
         """Finds (and downloads, where it is on the Hub) a cascade. Weights are read when a call needs them.
 
@@ -109,11 +112,14 @@ class CascadeModel:
             revision: Branch, tag or commit on the Hub.
             local_files_only: Never ask the Hub.
             cache_embeddings: Keep text states on disk (`SHOW1_CACHE`).
+            storage: Weights in fewer bits, an approximation: "fp8" (the stages' networks), "int8" or "int4" (text
+                encoders; both need bitsandbytes), or two such as "fp8,int4"; None: as they are computed.
 
         Raises:
             ModelNotFoundError: No such model, or it is neither on this disk nor reachable.
             CheckpointError: A file of it is missing or damaged.
-            InputError: No such device, stage or memory policy.
+            InputError: No such device, stage, memory policy or storage.
+            MissingDependencyError: bitsandbytes is not installed.
         """
         budget = None if memory in get_args(MemoryPolicy) else parse_size(memory)
         for name, value in (("variant", variant), ("revision", revision)):
@@ -123,13 +129,16 @@ class CascadeModel:
         require(isinstance(model, str | Path | Mapping), "model", model, "a name, a folder or a mapping of stages")
         places = choose_devices(device)
         precision = choose_dtype(dtype, places.main)
+        stored = Storage.read(storage)
+        stored.check([places.of(stage) for stage in STAGES], places.of(TEXT), precision)
         if variant is None and precision.itemsize == 2:
             variant = "fp16"
         cascade = resolve(model, stages=stages, variant=variant, revision=revision, local_files_only=local_files_only)
         asked: Any = "low" if budget is not None else memory
         policy = choose_memory(asked, weights_on(cascade, places, precision) if memory == "auto" else {})
         cache = EmbeddingCache() if cache_embeddings else None
-        return cls(cascade, device=places, dtype=precision, memory=policy, budget=budget, embedding_cache=cache)
+        keeping: dict[str, Any] = {"memory": policy, "budget": budget, "embedding_cache": cache, "storage": stored}
+        return cls(cascade, device=places, dtype=precision, **keeping)
 
     @property
     def device(self) -> torch.device:
@@ -160,6 +169,11 @@ class CascadeModel:
     def budget(self) -> int | None:
         """Bytes of memory that a generation may take; None: no limit."""
         return self._planner.budget
+
+    @property
+    def storage(self) -> Storage:
+        """How weights are stored."""
+        return self._planner.storage
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -347,24 +361,10 @@ class CascadeModel:
             stages: The stages of the call; None: all.
         """
         check_prompt(prompt)
-        settings = settings or self.settings
-        triggers = " ".join(a.adapter.prompt for a in self.adapters.active() if a.adapter is not None)
-        taught = re.findall(r"[^\s.,;:!?]+", triggers.lower())
-        found: dict[str, None] = {}
-        for stage in self.stages if stages is None else stages:
-            encoder = self._encoder(stage)
-            text, limit = STAGE_TABLE[stage].prompt(prompt, settings)
-            limit = limit or encoder.max_tokens
-            if (cut := encoder.truncated(text, limit)) is not None:
-                part = cut if len(cut) <= 150 else f"{cut[:90]} ... {cut[-50:]}"
-                found[f"the prompt is longer than {limit} tokens; this part has no effect: {part!r}"] = None
-            if isinstance(encoder, ExpertText):
-                continue
-            if unknown := [word for word in encoder.unknown_words(text) if word.lower() not in taught]:
-                words = ", ".join(shown(word) for word in unknown[:SHOWN])
-                words += f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-                found[f"the model {self.cascade.name!r} does not know {words}; the video will not show it"] = None
-        return list(found)
+        taught = " ".join(a.adapter.prompt for a in self.adapters.active() if a.adapter is not None)
+        encoders = {stage: self._encoder(stage) for stage in (self.stages if stages is None else stages)}
+        known = settings or self.settings
+        return warnings_of(prompt, encoders, settings=known, taught=taught, model=self.cascade.name)
 
     def _place(self, part: str) -> dict[str, Any]:
         """Where and how precisely a stage's networks, or the text encoders, are loaded, and which weight files."""
@@ -379,7 +379,7 @@ class CascadeModel:
         if folder not in self._encoders:
             place = self._place(TEXT)
             own = ExpertText(part, cache=self._cache, **place) if part.expert is not None else None
-            self._encoders[folder] = own or PromptEncoder(folder, cache=self._cache, **place)
+            self._encoders[folder] = own or PromptEncoder(folder, cache=self._cache, **place, stored=self.storage.text)
         return self._encoders[folder]
 
     def _load(self, name: StageName) -> Stage[Any]:
@@ -395,5 +395,6 @@ class CascadeModel:
             detail_deltas=self.adapters.detail_deltas(name) if self.adapters.has_detail_weights(name) else None,
             start_noise=[StartNoise(noise=noise, weight=weight) for noise, weight in noises],
             streamed=self._planner.is_streamed(name),
+            fp8=self.storage.networks == "fp8",
         )
         return load_in_all_processes(name, part.path, kept=self._stages.loaded, **options)

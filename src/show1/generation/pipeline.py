@@ -234,7 +234,7 @@ class Show1Pipeline(CascadeModel):
 
     def _begin(self, request: GenerationRequest, run: Run, video: Tensor | None) -> Run:
         """Records a request, and the video (B, 3, F, h, w) that it begins with, in a run that is open."""
-        now = environment(self.device, self.dtype)
+        now = environment(self.device, self.dtype, str(self.storage))
         run.begin(request, model=self.identify(request.stages), environment=now, video=video)
         for name, known, other in run.manifest.differences(now):
             logger.warning(
@@ -367,7 +367,7 @@ class Show1Pipeline(CascadeModel):
     def _videos(self, video: Tensor, request: GenerationRequest, stages: Sequence[StageName]) -> list[Video]:
         """Videos of (B, 3, F, H, W) with their records, by the model's identity for `stages`."""
         model = VideoModel(**dict(self.identify(stages)))
-        return make_videos(video, request, model, environment(self.device, self.dtype))
+        return make_videos(video, request, model, environment(self.device, self.dtype, str(self.storage)))
 
     @contextmanager
     def _measured(self, where: str, device: torch.device) -> Iterator[Cost]:

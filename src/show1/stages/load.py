@@ -83,6 +83,7 @@ def load_stage(
     start_noise: Sequence[StartNoise] = (),
     unet: nn.Module | None = None,
     streamed: bool = False,
+    fp8: bool = False,
 ) -> Stage[Any]:
     """Loads a stage in the layout of the published repositories: a subfolder per component.
 
@@ -99,6 +100,7 @@ def load_stage(
         unet: The stage's UNet, if it is loaded already, such as one that is being trained.
         streamed: Whether weights stay in the files, and each layer reads its own whenever it runs; not with
             `detail_deltas`.
+        fp8: Whether the weights of the stage's UNet are stored as 8-bit floats, if they are not streamed.
 
     Raises:
         CheckpointError: A file is missing, partial, corrupt or of the wrong shape, or the network is one of another
@@ -106,7 +108,7 @@ def load_stage(
     """
     row, path = STAGE_TABLE[name], Path(folder)
     place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant}
-    arguments = load_components(row, path, **place, deltas=deltas, unet=unet, streamed=streamed)
+    arguments = load_components(row, path, **place, deltas=deltas, unet=unet, streamed=streamed, fp8=fp8)
     for part in parts_of([name]):
         if part != name and part in (part_folders or {}):
             components = load_components(STAGE_TABLE[part], (part_folders or {})[part], **place, streamed=streamed)

@@ -12,12 +12,13 @@ from torch import nn
 from show1.checkpoints.components import NETWORK_CLASSES, text_width
 from show1.checkpoints.loading import build_empty
 from show1.checkpoints.locate import Part
+from show1.checkpoints.storage import TextStorage, fp8_bytes, quantized_bytes
 from show1.config import CascadeSettings, StageName, StageSettings
 from show1.errors import CheckpointError, reason_of
 from show1.runtime.plan import Need
 from show1.runtime.tracing import peak_of_call
 from show1.stage_table import STAGE_TABLE, parts_of
-from show1.text.encoder import build_empty_text_encoder
+from show1.text.encoder import build_empty_text_encoder, float32_layers
 
 _TEXT_WIDTH = 1024  # of networks that read another width in each layer; it hardly changes the peak
 
@@ -30,6 +31,7 @@ def stage_need(
     frames: int,
     prompts: int,
     dtype: torch.dtype,
+    fp8: bool = False,
 ) -> Need:
     """What a stage takes, together with its optional parts.
 
@@ -40,12 +42,13 @@ def stage_need(
         frames: Frames of its output.
         prompts: How many it computes.
         dtype: Precision of the networks.
+        fp8: Whether the weights of its UNet are stored as 8-bit floats.
 
     Raises:
         CheckpointError: A config is missing, or describes a network that does not work.
     """
     options: dict[str, Any] = {"frames": frames, "prompts": prompts, "dtype": dtype}
-    need = _need(name, parts[name].path, settings, getattr(settings, name), **options)
+    need = _need(name, parts[name].path, settings, getattr(settings, name), **options, fp8=fp8)
     for part in parts_of([name]):
         own = getattr(getattr(settings, name), part, None)
         if part in parts and own is not None:
@@ -68,6 +71,7 @@ def _need(
     frames: int,
     prompts: int,
     dtype: torch.dtype,
+    fp8: bool = False,
 ) -> Need:
     """What a stage alone, or an optional part of one, takes; see `stage_need`."""
     row = STAGE_TABLE[name]
@@ -83,23 +87,29 @@ def _need(
         size, other = (length, height, width), 0
     if row.unet.kind == "image_unet":
         size = size[1:]
+    row_peak = _peak(folder, unet, functools.partial(call_unet, unet, size, settings.max_text_tokens))
+    largest = max(_largest_layer(network) for network in networks.values())
+    weights = sum(_bytes(network) for network in networks.values())
+    if fp8:  # one layer at a time has its weights in full as well
+        weights += fp8_bytes(unet, dtype) + largest - sum(p.numel() * dtype.itemsize for p in unet.parameters())
     return Need(
-        weights=sum(_bytes(network) for network in networks.values()),
-        largest_layer=max(_largest_layer(network) for network in networks.values()),
-        row=_peak(folder, unet, functools.partial(call_unet, unet, size, settings.max_text_tokens)),
+        weights=weights,
+        largest_layer=largest,
+        row=row_peak,
         samples=min(prompts * per_prompt, own.max_batch or prompts * per_prompt),
         guided=own.guidance_scale != 1,
         other=other,
     )
 
 
-def text_need(folder: Path, length: int, *, dtype: torch.dtype) -> Need:
+def text_need(folder: Path, length: int, *, dtype: torch.dtype, stored: TextStorage | None = None) -> Need:
     """What a text encoder takes for one prompt.
 
     Args:
         folder: Holds `text_encoder/`.
         length: Tokens of a prompt.
         dtype: Precision of the network.
+        stored: How the weights of its linear layers are stored; None: as they are computed.
 
     Raises:
         CheckpointError: The config is missing, or describes a network that does not work.
@@ -108,8 +118,9 @@ def text_need(folder: Path, length: int, *, dtype: torch.dtype) -> Need:
     config: Any = network.config
     length = min(length, getattr(config, "max_position_embeddings", length))
     tokens = torch.ones(1, length, dtype=torch.long, device="meta")
+    kept = float32_layers(network, dtype)
     return Need(
-        weights=_bytes(network),
+        weights=_bytes(network) if stored is None else quantized_bytes(network, stored, kept),
         largest_layer=_largest_layer(network),
         row=_peak(folder, network, functools.partial(network, input_ids=tokens)),
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from show1.checkpoints.loading import load_weights
 from show1.checkpoints.network_configs import read_network_config
+from show1.checkpoints.storage import TextStorage, fill_quantized
 from show1.checkpoints.weight_files import check_ordinary, find_weights, read_json
 from show1.errors import CheckpointError, reason_of
 from show1.files import cached_sha256, sha256_of_text
@@ -39,6 +40,7 @@ class PromptEncoder:
         device: torch.device | str = "cpu",
         variant: str | None = None,
         cache: EmbeddingCache | None = None,
+        stored: TextStorage | None = None,
     ) -> None:
         """Reads `tokenizer/` now, and `text_encoder/` when it is needed.
 
@@ -48,6 +50,7 @@ class PromptEncoder:
             device: Device of the text encoder.
             variant: Weight files to prefer.
             cache: Embeddings on disk; None to keep none.
+            stored: How the weights of linear layers are stored; None: as they are computed.
 
         Raises:
             CheckpointError: A file is missing or damaged.
@@ -59,6 +62,7 @@ class PromptEncoder:
         self._dtype = dtype
         self._device = torch.device(device)
         self._variant = variant
+        self._stored = stored
         self.streamed = False
         """Whether the network, when it is read next, leaves its weights in the files."""
 
@@ -72,6 +76,7 @@ class PromptEncoder:
                 device=self._device,
                 variant=self._variant,
                 streamed=self.streamed,
+                stored=self._stored,
             )
         return self._text_encoder
 
@@ -138,8 +143,13 @@ class PromptEncoder:
     def _encode_one(self, prompt: str, length: int) -> Tensor:
         if self._cache is None:
             return self._compute(prompt, length)
+        smaller = f" {self._stored}" if self._stored is not None and not self.streamed else ""
         key = self._cache.key(
-            encoder=self.identity, prompt=prompt, max_tokens=length, dtype=self._dtype, device=self._device.type
+            encoder=f"{self.identity}{smaller}",
+            prompt=prompt,
+            max_tokens=length,
+            dtype=self._dtype,
+            device=self._device.type,
         )
         config = read_network_config(self._folder / "text_encoder" / "config.json")
         width = config.get("d_model", config.get("hidden_size"))
@@ -250,6 +260,7 @@ def load_text_encoder(
     device: torch.device | str,
     variant: str | None = None,
     streamed: bool = False,
+    stored: TextStorage | None = None,
 ) -> nn.Module:
     """Loads a text encoder: `T5EncoderModel` or `CLIPTextModel`.
 
@@ -259,14 +270,17 @@ def load_text_encoder(
         device: Device of the weights.
         variant: Weight files to prefer.
         streamed: Whether weights stay in the files, and each layer reads its own whenever it runs.
+        stored: How the weights of linear layers are stored that are not streamed; None: as they are computed.
 
     Raises:
         CheckpointError: A file is missing, partial, corrupt, or does not fit the config.
     """
     files = find_weights(folder, variant)
     model = build_empty_text_encoder(folder)
-    # T5's feed-forward output overflows in half precision, as its authors found
-    float32 = ("wo",) if dtype == torch.float16 and "T5" in type(model).__name__ else ()
+    float32 = float32_layers(model, dtype)
+    quantized = None
+    if stored is not None and not streamed:
+        quantized = functools.partial(fill_quantized, kind=stored, device=device, kept=float32)
     set_positions(model, device)
     load_weights(
         model,
@@ -277,10 +291,16 @@ def load_text_encoder(
         optional=optional_text(model),
         float32_modules=float32,
         streamed=streamed,
+        fill=quantized,
     )
     if not streamed:
         tie_embeddings(model)
     return model.eval()
+
+
+def float32_layers(model: nn.Module, dtype: torch.dtype) -> tuple[str, ...]:
+    """Layers that stay in float32: T5's feed-forward output overflows in half precision, as its authors found."""
+    return ("wo",) if dtype == torch.float16 and "T5" in type(model).__name__ else ()
 
 
 def build_empty_text_encoder(folder: Path) -> nn.Module:
