@@ -15,6 +15,7 @@ BENCHMARKS = {
     "quality": "the gate on mini: alignment, distances, solver error, flicker, seams",
     "solver_errors": "how far samplers stay from the exact path",
     "speed": "the networks, and a whole run, as the published run computes them, against ours",
+    "storage": "weights in fewer bits: sizes and errors",
     "start": "from the command to the file, split into imports, loading, stages and writing",
 }
 """Modules of this package, and what they measure."""

@@ -67,7 +67,9 @@ def main() -> None:
         pipe = Show1Pipeline.from_pretrained(arguments.model, memory="low")
         measure(pipe, **{name: value for name, value in vars(arguments).items() if name != "model"})
         place = torch.cuda.get_device_name() if pipe.device.type == "cuda" else "CPU, one thread per process"
-        print(f"\n{arguments.drafts} video(s), {place}, {pipe.dtype}, torch {torch.__version__}, {datetime.date.today()}")
+        print(
+            f"\n{arguments.drafts} video(s), {place}, {pipe.dtype}, torch {torch.__version__}, {datetime.date.today()}"
+        )
 
 
 if __name__ == "__main__":

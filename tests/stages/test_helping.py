@@ -11,6 +11,7 @@ from show1.config import KeyframesSettings, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds
 from show1.stages import KeyframesStage, SuperResolutionStage
 from show1.stages.helping import NetworkWorker
+from show1.stages.networks import LatentNetwork, PixelNetwork
 from tests.stages.tiny_stage import SCHEDULER, TinyUNet, two_prompts
 
 SEEDS = IndependentSeeds([5, 9])
@@ -72,3 +73,10 @@ def test_published_numerics_need_no_help() -> None:
     stage.helpers = here = Here([KeyframesStage(TinyUNet(3), SCHEDULER)])  # type: ignore[assignment]
     stage(None, two_prompts(), seeds=SEEDS, settings=settings, numerics="published")
     assert here.rows == []
+
+
+def test_a_network_keeps_its_settings_with_another_module() -> None:
+    first, second = TinyUNet(3), TinyUNet(6)
+    assert vars(PixelNetwork(first, noise_level=7).on(second)) == vars(PixelNetwork(second, noise_level=7))
+    given = {"window": 9, "overlap": 2}
+    assert vars(LatentNetwork(first, **given).on(second)) == vars(LatentNetwork(second, **given))

@@ -105,7 +105,7 @@ def fill_as_fp8(
 
 
 def _cast_by_layer(network: nn.Module, dtype: torch.dtype) -> None:
-    network.to(dtype)
+    nn.Module.to(network, dtype)  # diffusers would warn of layers that it keeps in float32, of which there are none
     apply_layerwise_casting(network, torch.float8_e4m3fn, dtype, skip_modules_pattern=_KEPT)
 
 

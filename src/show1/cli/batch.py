@@ -12,7 +12,7 @@ import typer
 from show1.cli.batch_report import write_report
 from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Quiet, VideoAsJson
 from show1.cli.jobs import Job, probe_all, read_jobs
-from show1.cli.making import end_with, make_all
+from show1.cli.making import Failed, end_with, make_all
 from show1.cli.processes import several
 from show1.cli.serving import Data, Model, check_installed, data_folder
 from show1.cli.session import load_pipeline
@@ -23,7 +23,8 @@ from show1.files import user_path
 from show1.limits import MAX_PROMPTS
 
 if TYPE_CHECKING:
-    pass
+    from show1.generation.pipeline import Show1Pipeline
+    from show1.generation.request import GenerationRequest
 
 QueueUrl = Annotated[
     str | None,
@@ -89,29 +90,48 @@ def batch(
     changes = [parse_change(pair) for pair in set_ or ()]
     pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, device=device, memory=memory)
     work = [(job, job.request(pipe, None, changes, None)) for job in jobs]
+    place = {"device": device, "memory": memory}
+    by_queue = None if database is None else (database, data, model)
+    failed = _make(pipe, work, place=place, ray=ray, by_queue=by_queue, quiet=quiet, as_json=as_json)
+    if failed is None:
+        return  # the first process reports
+    write_report(work, failed, shard=shard, quiet=quiet or as_json)
+    end_with(failed, len(work))
+
+
+def _make(
+    pipe: "Show1Pipeline",
+    work: "Sequence[tuple[Job, GenerationRequest]]",
+    *,
+    place: dict[str, Any],
+    ray: bool,
+    by_queue: tuple[str, str, str] | None,
+    quiet: bool,
+    as_json: bool,
+) -> list[Failed] | None:
+    """Makes the videos here, by Ray, or by the workers of a queue: its database, its folder and its model.
+
+    Returns:
+        Those that failed; None in other processes of this command than the first.
+    """
     if ray:
         from show1.cli.batch_ray import make_by_ray
 
-        probe_all(jobs, [request for _, request in work], resuming=True)
-        how = {"device": device, "memory": memory}
-        failed = make_by_ray(pipe, work, how, quiet=quiet, as_json=as_json)
-    elif database is None:
-        from show1.runtime.processes import gathered, own_place
-
-        number, processes = own_place()
-        own = work[number::processes]
-        probe_all([job for job, _ in own], [request for _, request in own], resuming=True)
-        parts = gathered(make_all(pipe, own, None, several=True, repeated=None, quiet=quiet, as_json=as_json))
-        if parts is None:
-            return  # the first process reports
-        failed = [each for part in parts for each in part]
-    else:
+        probe_all([job for job, _ in work], [request for _, request in work], resuming=True)
+        return make_by_ray(pipe, work, place, quiet=quiet, as_json=as_json)
+    if by_queue is not None:
         check_installed()
         from show1.cli.batch_queue import make_by_queue
 
-        failed = make_by_queue(database, data_folder(data), model, work, quiet=quiet, as_json=as_json)
-    write_report(work, failed, shard=shard, quiet=quiet or as_json)
-    end_with(failed, len(work))
+        database, data, model = by_queue
+        return make_by_queue(database, data_folder(data), model, work, quiet=quiet, as_json=as_json)
+    from show1.runtime.processes import gathered, own_place
+
+    number, processes = own_place()
+    own = work[number::processes]
+    probe_all([job for job, _ in own], [request for _, request in own], resuming=True)
+    parts = gathered(make_all(pipe, own, None, several=True, repeated=None, quiet=quiet, as_json=as_json))
+    return None if parts is None else [each for part in parts for each in part]
 
 
 def _read(file: str, output: str | None, run: str | None, options: dict[str, Any], *, overwrite: bool) -> list[Job]:

@@ -1,5 +1,6 @@
 """The two kinds of networks behind the interface of `show1.diffusion.Network`."""
 
+import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -84,7 +85,9 @@ class LatentNetwork:
 
     def on(self, unet: Any) -> "LatentNetwork":
         """The same with another module."""
-        return LatentNetwork(unet)
+        other = copy.copy(self)
+        other._unet = unet
+        return other
 
     def encode_text(self, prompt_embeds: Tensor) -> Any:
         """Moves text states (N, L, D) to the network."""
