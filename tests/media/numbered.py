@@ -10,6 +10,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from show1.media.priority import ordinary_priority
+
 HEIGHT, WIDTH = 96, 128
 
 Pixels = NDArray[np.uint8]
@@ -106,6 +108,8 @@ def write(path: Path, kind: Kind, *, frames: int = 120, gop: int = 48, times: It
             stream.codec_context.time_base = Fraction(1, 1000)
         if "bf" in kind.options:
             stream.codec_context.max_b_frames = int(kind.options["bf"])
+        with ordinary_priority():
+            container.start_encoding()
         for number, time in enumerate(times or [Fraction(i, rate) for i in range(frames)]):
             frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
             frame.time_base = Fraction(1, 1000) if times is not None else Fraction(1, rate)

@@ -4,7 +4,9 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from show1.errors import InputError, MediaError
-from show1.media import read_metadata
+from show1.media import read_metadata, write
 from show1.video import Video
 
 METADATA = {"prompt": 'a panda 熊猫 "spins" – été 🐼', "seed": 7, "stages": {"keyframes": [25, 3.0, None, True]}}
@@ -95,6 +97,22 @@ def test_short_clips_whatever_memory_holds(tmp_path: Path, frames: int) -> None:
     environment = {**os.environ, "MALLOC_PERTURB_": "1"}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
     assert len(Video.load(tmp_path / "a.mkv")) == frames
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no priorities of threads here")
+def test_no_encoder_raises_the_priority_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SVT-AV1 does, as root, and a server in a container would leave the machine to nothing else."""
+    seen = set()
+
+    def look(*arguments: Any) -> Iterator[av.VideoFrame]:
+        seen.update(os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir())
+        yield from frames_of(*arguments)
+
+    frames_of = write._av_frames
+    monkeypatch.setattr(write, "_av_frames", look)
+    before = os.sched_getscheduler(0)
+    Video(frames=colorful(3, 64, 96), fps=8).save(tmp_path / "v.webm", codec="av1")
+    assert seen == {before} == {os.sched_getscheduler(0)}
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "av1"])

@@ -20,6 +20,7 @@ from show1.files import user_path
 from show1.media.destination import replacing
 from show1.media.formats import OutputFormat, choose_format
 from show1.media.metadata import EXIF_IMAGE_DESCRIPTION, add_gif_comment, container_tags, dump_record, png_text
+from show1.media.priority import ordinary_priority
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +118,8 @@ def _encode(frames: Frames, path: Path, fps: float, tags: dict[str, str], output
             stream.codec_context.codec_tag = "hvc1"  # the tag that Apple's players ask for
         if stream.pix_fmt.startswith("yuv"):
             _tag_colors(stream.codec_context)
+        with ordinary_priority():
+            container.start_encoding()
         for frame in _av_frames(frames, stream.pix_fmt, encoder.chroma_location, 1 / rate):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
