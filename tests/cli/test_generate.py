@@ -306,14 +306,14 @@ def test_few_calls_lie_between_the_command_and_the_network(
     forward = UNet3DConditionModel.forward
 
     def traced(self: Any, *args: Any, **options: Any) -> Any:
-        frames = (f for f in inspect.stack(context=0) if "/src/show1/" in f.filename)
-        way[:] = [f.function for f in frames if not f.function.startswith("<") and f.function != "main"]
+        files = [(f.filename.partition("/src/show1/")[2], f.function) for f in inspect.stack(context=0)]
+        begin = files.index(("cli/generate.py", "generate"))  # what starts the command, for all commands, is above it
+        way[:] = [function for file, function in files[: begin + 1] if file and not function.startswith("<")]
         return forward(self, *args, **options)
 
     monkeypatch.setattr(UNet3DConditionModel, "forward", traced)
     show1("generate", "a red ball", "--model", cascade, "--until", "keyframes", "-o", "a.mp4")
-    assert way[-1] == "generate"
-    assert len(way) <= 8, way
+    assert way and len(way) <= 8, way
 
 
 def test_the_command_shows_the_plan_and_keeps_to_it(show1: Show1, cascade: Path) -> None:

@@ -16,8 +16,8 @@ DeviceFlag = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[,STAGE=NAME...]",
-        help="cpu, cuda, cuda:1 or mps; by default the fastest device. Stages may have devices of their own: "
-        "cuda:0,translation=cuda:1 (docs/devices.md).",
+        help="cpu, cuda, cuda:1 or mps; by default the fastest device. Stages may have devices of their own, "
+        "such as cuda:0,text=cpu (docs/devices.md).",
     ),
 ]
 StorageFlag = Annotated[
