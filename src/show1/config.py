@@ -67,6 +67,11 @@ class StageSettings(Options):
         self.check("guidance_interval", 0 <= low <= high <= 1, "0 <= low <= high <= 1")
         self.check_range("max_batch", least=1, most=2**31)
 
+    @property
+    def guides_in_two_calls(self) -> bool:
+        """Whether the halves of guidance are two calls of the network."""
+        return self.split_guidance
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeyframesSettings(StageSettings):
@@ -88,6 +93,11 @@ class KeyframesSettings(StageSettings):
         self.check_range("num_frames", least=1, most=limits.MAX_FRAMES)
         self.check_range("fps", least=0.01, most=240)
         self.check_range("height", "width", least=8, most=limits.MAX_SIDE)
+
+    @property
+    def guides_in_two_calls(self) -> bool:
+        """As of other stages; always where there are so many keyframes that a call takes more than the expert's."""
+        return self.split_guidance or self.num_frames > 48
 
 
 @dataclass(frozen=True, kw_only=True)

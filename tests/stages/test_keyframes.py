@@ -116,3 +116,16 @@ def test_start_noise_reaches_the_network_where_it_fits(caplog):
     twice = KeyframesStage(TinyUNet(3), SCHEDULER, start_noise=[start_noise(0.6), start_noise(0.6)])
     with pytest.raises(InputError, match="add up to 1.2"):
         twice(None, prompts, seeds=seeds, settings=SETTINGS)
+
+
+def test_many_keyframes_are_guided_in_two_calls():
+    made = stage(SCHEDULER)
+    settings = dataclasses.replace(SETTINGS, num_frames=49, num_inference_steps=1, guidance_scale=2.0)
+    many = made(None, one(two_prompts(), 0), seeds=IndependentSeeds([5]), settings=settings)
+    assert [len(x) for x, _ in made.unet.calls] == [1, 1]
+    few = stage(SCHEDULER)
+    fewer = few(
+        None, one(two_prompts(), 0), seeds=IndependentSeeds([5]), settings=dataclasses.replace(settings, num_frames=48)
+    )
+    assert [len(x) for x, _ in few.unet.calls] == [2]
+    assert many.shape[2] == 49 and fewer.shape[2] == 48

@@ -124,7 +124,8 @@ class Planner:
         way = self._ways.get(stage)
         if way is None:
             return settings
-        return dataclasses.replace(settings, max_batch=way.samples, split_guidance=way.split_guidance)
+        split = way.split_guidance or settings.split_guidance
+        return dataclasses.replace(settings, max_batch=way.samples, split_guidance=split)
 
     def attempts(
         self,

@@ -148,7 +148,7 @@ class DenoisingStage:
             condition=condition.to(self.device) if condition is not None else None,
             prompt_index=prompt_index,
             max_batch=settings.max_batch,
-            split=settings.split_guidance,
+            split=settings.guides_in_two_calls,
         )
 
     def detailed(self, network: Network, num_train_timesteps: int) -> Network:

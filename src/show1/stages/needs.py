@@ -97,7 +97,7 @@ def _need(
         largest_layer=largest,
         row=row_peak,
         samples=min(prompts * per_prompt, own.max_batch or prompts * per_prompt),
-        guided=own.guidance_scale != 1,
+        guided=own.guidance_scale != 1 and not own.guides_in_two_calls,
         other=other,
     )
 
