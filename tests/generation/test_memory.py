@@ -2,15 +2,20 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
+from diffusers import UNet3DConditionModel as LatentUNet
+from transformers import T5EncoderModel
 
-from show1 import Show1Pipeline, make_request
+from show1 import Callbacks, Run, Show1Pipeline, make_request
 from show1.errors import InputError, OutOfMemory
 from show1.networks import UNet3DConditionModel
 from show1.runtime.plan import ways
+from show1.stages import InterpolationStage
 from tests.published_layout import small_changes
 
 PROMPT = "a burning lamborghini driving on rainbow."
@@ -84,3 +89,75 @@ def test_memory_that_runs_out_is_followed_by_another_try(
     monkeypatch.setattr(UNet3DConditionModel, "forward", never)
     with pytest.raises(OutOfMemory, match="memory ran out in the stage 'keyframes'; use"):
         pipe.generate(request)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "named", "network"),
+    [
+        ("text", "in the text encoder: computed again with less memory (0.00 GB, 1 sample a call, weights", "T5"),
+        ("keyframes", "in the stage 'keyframes': computed again with less memory (", "pixel"),
+        ("interpolation", "in the stage 'interpolation': computed again with less memory (", "pixel"),
+        ("super_resolution", "in the stage 'super_resolution': computed again with less memory (", "pixel"),
+        ("translation", "in the stage 'translation': computed again with less memory (", "latent"),
+        ("translation", "in the stage 'translation': computed again with less memory (", "autoencoder"),
+    ],
+)
+def test_memory_may_run_out_in_every_part(
+    part: Any,
+    named: str,
+    network: str,
+    budgeted: Callable[..., Show1Pipeline],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    classes: dict[str, Any] = {"T5": T5EncoderModel, "pixel": UNet3DConditionModel, "latent": LatentUNet}
+    owner, method = (AutoencoderKL, "decode") if network == "autoencoder" else (classes[network], "forward")
+    original, now, began = getattr(owner, method), [""], []
+
+    def failing_once(self: Any, *arguments: Any, **options: Any) -> Any:
+        if now[0] == part and began.count(part) == 1:
+            began.append(part)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return original(self, *arguments, **options)
+
+    def begin(stage: str) -> None:
+        now[0] = stage
+        began.append(stage)
+
+    pipe = budgeted("low")
+    last = "keyframes" if part == "text" else part
+    request = make_request(PROMPT, model=pipe, seed=5, settings=small_changes(), until=last)
+    (expected,) = pipe.generate(request, output_type="pt")
+    monkeypatch.setattr(owner, method, failing_once)
+    loaded: list[str] = []
+    load = pipe._load
+    monkeypatch.setattr(pipe, "_load", lambda name: loaded.append(name) or load(name))
+    with caplog.at_level(logging.WARNING):
+        (out,) = pipe.generate(request, tmp_path / "run", output_type="pt", callbacks=Callbacks(on_stage_start=begin))
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
+    assert f"memory ran out {named}" in caplog.text
+    again = [part] if part != "text" else []
+    assert loaded == [*request.stages, *again]  # the stages before it are not computed again
+    run = Run.open(tmp_path / "run")
+    assert run.finished_stages == request.stages and not list(run.path.glob(".*.partial"))
+
+
+def test_where_no_plan_is_left_the_finished_stages_are_kept(
+    budgeted: Callable[..., Show1Pipeline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = budgeted("low")
+    request = make_request(PROMPT, model=pipe, seed=5, settings=small_changes(), until="interpolation")
+    (expected,) = pipe.generate(request, output_type="pt")
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InterpolationStage, "__call__", never)
+        with pytest.raises(OutOfMemory, match="memory ran out in the stage 'interpolation'; use"):
+            pipe.generate(request, tmp_path / "run")
+    assert Run.open(tmp_path / "run").finished_stages == ("keyframes",)
+    (out,) = pipe.resume(tmp_path / "run", output_type="pt")
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-6)
