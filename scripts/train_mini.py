@@ -296,7 +296,8 @@ takes."""
 
 SETTINGS: dict[str, Any] = {
     "keyframes": {
-        "num_inference_steps": 16,
+        "num_inference_steps": 12,
+        "time_grid": "logsnr",
         "guidance_scale": 3.0,
         "guidance_interval": [0.2, 1.0],
         "num_frames": 8,
