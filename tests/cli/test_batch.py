@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from show1 import Show1Pipeline
+from show1.cli.jobs import read_jobs
 from tests.cli.conftest import Show1
 
 
@@ -46,3 +48,17 @@ def test_shards_and_standard_input(show1: Show1, cascade: Path, monkeypatch: pyt
         assert refused.code == 2 and said in refused.err
     monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
     assert "none is left" in show1("batch", "-", "-m", cascade, "--shard", "2/2").err
+
+
+def test_prompts_that_differ_in_nothing_else_are_checked_once(cascade: Path, tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"prompt": "a"}\n{"prompt": "b", "seed": 3}\n{"prompt": "c", "negative_prompt": "d"}\n')
+    names = ("negative_prompt", "num_keyframes", "start_from", "numerics", "until", "seed")
+    jobs = read_jobs(file, output=None, run=None, options={**dict.fromkeys(names), "count": 1}, how={})
+    pipe, checked = Show1Pipeline.from_pretrained(cascade), list[str]()
+    check = pipe.check
+    pipe.check = lambda request: checked.append(request.prompts[0]) or check(request)  # type: ignore[method-assign]
+    last = None
+    for job in jobs:
+        last = job.request(pipe, None, (), None, checked=last)
+    assert checked == ["a", "c"]

@@ -1,6 +1,7 @@
 """Experts and adapters that clients choose, and adapters that they upload."""
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from show1 import Run, Show1Pipeline, Video
 from tests.experts.tiny_experts import build_wan
+from tests.mutations import mutated, places
 from tests.server.processes import serve, wait_for
 from tests.tiny_adapters import random_adapter
 
@@ -127,6 +129,34 @@ def test_what_is_no_adapter_is_refused(site: Site, pipe: Show1Pipeline, tmp_path
     site.refused(site.upload(foreign_bytes(tmp_path, lora), stage="keyframes"), 400, "does not have", "file")
     site.refused(site.upload(bytes(3_000_000)), 413, "larger than 2 MB")
     assert site.names() == [] and not list(site.data.path.glob("uploads/**/*.safetensors"))
+
+
+def test_damaged_adapters_are_refused_whatever_is_wrong(site: Site, pipe: Show1Pipeline, tmp_path: Path) -> None:
+    """The header and bytes of an adapter are changed at random: it is taken or refused, and never an error."""
+    chance = random.Random(0)
+    content = adapter_bytes(pipe, tmp_path)
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    notes = json.loads(header["__metadata__"]["show1"])
+    whole = {**header, "__metadata__": {**header["__metadata__"], "show1": notes}}
+    values: list[Any] = [None, -1, 2**70, "x", [], {}, [[[]]], "\ud800", ..., 1e308, True]
+    statuses = []
+    for number in range(150):
+        changed = mutated(whole, chance.choice([*places(whole)]), chance.choice(values))
+        meta = changed.get("__metadata__")
+        if isinstance(meta, dict) and "show1" in meta:
+            changed["__metadata__"] = {**meta, "show1": json.dumps(meta["show1"])}
+        text = json.dumps(changed).encode()
+        made = bytearray(len(text).to_bytes(8, "little") + text + content[8 + length :])
+        if number % 3 == 0:
+            for _ in range(20):
+                made[chance.randrange(len(made))] = chance.randrange(256)
+        answer = site.upload(bytes(made), f"a{number}")
+        statuses.append(answer.status_code)
+        assert answer.status_code in (200, 400), answer.text
+        site.client.delete(f"/v1/adapters/a{number}")
+    assert statuses.count(400) > 50, statuses
+    assert site.names() == []
 
 
 def test_foreign_files_say_by_their_place_what_they_are_for(site: Site, pipe: Show1Pipeline, tmp_path: Path) -> None:

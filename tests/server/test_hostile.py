@@ -47,9 +47,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     queue = JobQueue(data.database, model="mini")
     limits = ServerLimits(max_per_minute=1_000_000, max_queue=1_000_000, max_upload_mb=2)
     pipe = Show1Pipeline.from_pretrained("mini")
-    app = make_app(
-        Service(pipe, data, queue, model="mini", limits=limits), Access(KeyFile(path / "keys.json"), host="127.0.0.1")
-    )
+    service = Service(pipe, data, queue, model="mini", limits=limits, takes_adapters=True)
+    app = make_app(service, Access(KeyFile(path / "keys.json"), host="127.0.0.1"))
     app.state.path = path
     yield app
     queue.close()
@@ -64,14 +63,15 @@ NUMBERS = [0, -1, 1, 2, 5, 10**30, -(10**30), 2**63, 2**53, 1e308, -1e308, 0.5, 
 FIELDS = [
     "prompt", "model", "seconds", "size", "width", "height", "num_frames", "fps", "seed", "count", "start_from",
     "until", "extra_params", "negative_prompt", "num_inference_steps", "guidance_scale", "draft", "key", "output_path",
-    "input_reference", "extra_params[keyframes][width]", "a[b][c][d][e]", "__proto__", "[", "",
+    "input_reference", "adapters", "expert", "stage", "name", "extra_params[keyframes][width]",
+    "a[b][c][d][e]", "__proto__", "[", "",
 ]  # fmt: skip
 PATHS = [
     "/v1/videos", "/v1/videos/sync", "/v1/videos/{id}", "/v1/videos/{id}/content", "/v1/videos/{id}/continue",
     "/v1/videos/{id}/remix", "/v1/videos/{id}/cancel", "/v1/videos/{id}/stages/{stage}", "/v1/videos/{id}/preview",
-    "/v1/inspect", "/v1/session", "/v1/models/{id}", "/v1/events", "/metrics", "/ready", "/openapi.json", "/",
-    "/app.js", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v1/videos/..%2f..%2fjobs.sqlite", "//evil",
-    "/v1/videos/%00",
+    "/v1/inspect", "/v1/adapters", "/v1/adapters/{id}", "/v1/session", "/v1/models/{id}", "/v1/events", "/metrics",
+    "/ready", "/openapi.json", "/", "/app.js", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd",
+    "/v1/videos/..%2f..%2fjobs.sqlite", "//evil", "/v1/videos/%00",
 ]  # fmt: skip
 HEADERS = [
     ("range", "bytes=999999999999-"), ("authorization", "Bearer \xff"), ("origin", "http://[x"), ("host", "[::"),

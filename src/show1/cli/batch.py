@@ -26,6 +26,18 @@ if TYPE_CHECKING:
     from show1.generation.pipeline import Show1Pipeline
     from show1.generation.request import GenerationRequest
 
+Work = list[tuple[Job, "GenerationRequest"]]
+"""Prompts with what each asks for."""
+
+Output = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for the videos. By default FILE's name.")
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; can be repeated.")
+]
+ByRay = Annotated[
+    bool, typer.Option("--ray", help="Let a cluster of Ray make the videos: that of RAY_ADDRESS, or this machine.")
+]
 QueueUrl = Annotated[
     str | None,
     typer.Option(
@@ -41,23 +53,17 @@ Shard = Annotated[
 
 def batch(
     file: Annotated[str, typer.Argument(help="Prompts: one per line, .csv or .jsonl, or - for standard input.")],
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for the videos. By default FILE's name.")
-    ] = None,
+    output: Output = None,
     run: Annotated[str | None, typer.Option(metavar="DIR", help="Folder that keeps finished stages.")] = None,
     model: Model = "mini",
     until: Annotated[StageName | None, typer.Option(metavar="STAGE", help="Last stage to run.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Videos of each prompt.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Seed of prompts that have none. By default 0.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; can be repeated.")
-    ] = None,
+    set_: Changes = None,
     shard: Shard = None,
     database: QueueUrl = None,
     data: Data = "show1-data",
-    ray: Annotated[
-        bool, typer.Option("--ray", help="Let a cluster of Ray make the videos: that of RAY_ADDRESS, or this machine.")
-    ] = False,
+    ray: ByRay = False,
     memory: MemoryFlag = "auto",
     device: DeviceFlag = None,
     overwrite: Overwrite = False,
@@ -79,52 +85,49 @@ def batch(
       show1 batch prompts.jsonl --database postgresql://show1:secret@db/show1 --data /mnt/show1
       RAY_ADDRESS=auto show1 batch prompts.jsonl --ray -o /mnt/videos --run /mnt/runs
     """
+    _check_ways(file, database, ray)
+    options: dict[str, Any] = {"seed": seed, "count": count, "until": until}
+    jobs = _shard(_read(file, output, run, options, overwrite=overwrite), shard)
+    changes = [parse_change(pair) for pair in set_ or ()]
+    pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, device=device, memory=memory)
+    work: Work = []
+    for job in jobs:
+        work.append((job, job.request(pipe, None, changes, None, checked=work[-1][1] if work else None)))
+    said = {"quiet": quiet, "as_json": as_json}
+    if ray:
+        from show1.cli.batch_ray import make_by_ray
+
+        probe_all(jobs, [request for _, request in work], resuming=True)
+        failed = make_by_ray(pipe, work, {"device": device, "memory": memory}, **said)
+    elif database is not None:
+        check_installed()
+        from show1.cli.batch_queue import make_by_queue
+
+        failed = make_by_queue(database, data_folder(data), model, work, **said)
+    elif (parts := _make_here(pipe, work, **said)) is not None:
+        failed = parts
+    else:
+        return  # the first process reports
+    write_report(work, failed, shard=shard, quiet=quiet or as_json)
+    end_with(failed, len(work))
+
+
+def _check_ways(file: str, database: str | None, ray: bool) -> None:
+    """Makes sure that one way of making the videos is asked for, and that several processes can go it.
+
+    Raises:
+        InputError: It is not so.
+    """
     if several() and (file == "-" or database is not None or ray):
         raise InputError(
             "several processes need a file of prompts, and neither --database nor --ray: start this command only once"
         )
     if ray and database is not None:
         raise InputError("the videos are made by --ray or by the queue of --database; give one of them")
-    options: dict[str, Any] = {"seed": seed, "count": count, "until": until}
-    jobs = _shard(_read(file, output, run, options, overwrite=overwrite), shard)
-    changes = [parse_change(pair) for pair in set_ or ()]
-    pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, device=device, memory=memory)
-    work = [(job, job.request(pipe, None, changes, None)) for job in jobs]
-    place = {"device": device, "memory": memory}
-    by_queue = None if database is None else (database, data, model)
-    failed = _make(pipe, work, place=place, ray=ray, by_queue=by_queue, quiet=quiet, as_json=as_json)
-    if failed is None:
-        return  # the first process reports
-    write_report(work, failed, shard=shard, quiet=quiet or as_json)
-    end_with(failed, len(work))
 
 
-def _make(
-    pipe: "Show1Pipeline",
-    work: "Sequence[tuple[Job, GenerationRequest]]",
-    *,
-    place: dict[str, Any],
-    ray: bool,
-    by_queue: tuple[str, str, str] | None,
-    quiet: bool,
-    as_json: bool,
-) -> list[Failed] | None:
-    """Makes the videos here, by Ray, or by the workers of a queue: its database, its folder and its model.
-
-    Returns:
-        Those that failed; None in other processes of this command than the first.
-    """
-    if ray:
-        from show1.cli.batch_ray import make_by_ray
-
-        probe_all([job for job, _ in work], [request for _, request in work], resuming=True)
-        return make_by_ray(pipe, work, place, quiet=quiet, as_json=as_json)
-    if by_queue is not None:
-        check_installed()
-        from show1.cli.batch_queue import make_by_queue
-
-        database, data, model = by_queue
-        return make_by_queue(database, data_folder(data), model, work, quiet=quiet, as_json=as_json)
+def _make_here(pipe: "Show1Pipeline", work: Work, *, quiet: bool, as_json: bool) -> list[Failed] | None:
+    """Makes the videos in this process, or in those that torchrun has started; None in all of them but the first."""
     from show1.runtime.processes import gathered, own_place
 
     number, processes = own_place()

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,12 @@ class Job:
     """Arguments of `make_request`; None where nothing was given."""
 
     def request(
-        self, pipe: "Show1Pipeline", record: "VideoRecord | None", changes: Sequence[Change], video: "Video | None"
+        self,
+        pipe: "Show1Pipeline",
+        record: "VideoRecord | None",
+        changes: Sequence[Change],
+        video: "Video | None",
+        checked: "GenerationRequest | None" = None,
     ) -> "GenerationRequest":
         """What is asked for: the options, and where they say nothing, the video to repeat; `changes` win over both.
 
@@ -48,6 +53,7 @@ class Job:
             record: How the video to repeat was made, if one is repeated.
             changes: Of settings.
             video: What the first stage works on, if it needs one.
+            checked: A request of which all is checked; one that differs in prompts and seeds only is as sound.
 
         Raises:
             InputError: It cannot be made.
@@ -66,7 +72,8 @@ class Job:
         )
         known |= {**given, "settings": apply_changes(settings, changes)}
         request = make_request(self.prompt, model=pipe, video=video, **known)
-        pipe.check(request)
+        if checked is None or replace(checked, prompts=request.prompts, seeds=request.seeds) != request:
+            pipe.check(request)
         return request
 
     @property
