@@ -3,6 +3,7 @@
 from show1.expert_table import EXPERTS, Expert, ExpertRow, register_expert
 from show1.experts.expert import DiffusersExpert, check_expert_settings, load_expert
 from show1.experts.family import ExpertFamily
+from show1.experts.needs import ExpertNeeds, expert_needs
 from show1.experts.text import ExpertText
 
 __all__ = [
@@ -10,9 +11,11 @@ __all__ = [
     "DiffusersExpert",
     "Expert",
     "ExpertFamily",
+    "ExpertNeeds",
     "ExpertRow",
     "ExpertText",
     "check_expert_settings",
+    "expert_needs",
     "load_expert",
     "register_expert",
 ]

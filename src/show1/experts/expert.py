@@ -17,7 +17,7 @@ from show1.errors import InputError
 from show1.expert_table import Expert
 from show1.experts.family import ExpertFamily, Texts
 from show1.experts.frames import cropped, padded, resized, slowed
-from show1.experts.loading import add_loras, load_placed
+from show1.experts.loading import add_loras, cast_to_fp8, load_placed, names_of
 from show1.experts.windows import windowed
 from show1.stages import PromptEmbeddings
 from show1.stages.denoising import require_video
@@ -112,14 +112,13 @@ class DiffusersExpert:
         pipe, family = self._prepared(settings.weights), self.family
         device = pipe._execution_device
         shown = resized(video, settings.height, settings.width)
-        multiples = {"frame_multiple": family.frame_multiple(pipe), "size_multiple": family.size_multiple(pipe)}
         slow = slowed(shown, settings.time_factor)
-        whole = padded(slow, **multiples)
+        whole = padded(slow, **multiples_of(family, pipe))
         pipe.scheduler = started_at(self._scheduler, settings.level)
         try:
             clean = family.encode(pipe, whole.to(device))
             latents = noised(self._scheduler, clean, randn(clean.shape, generators).to(clean), settings.level)
-            with self._windowed(settings, whole.shape[2], clean):
+            with self.windowed(settings, whole.shape[2], clean):
                 out = family.denoise(
                     pipe,
                     latents,
@@ -136,7 +135,7 @@ class DiffusersExpert:
         drawn = cropped(drawn, slow.shape[2], settings.height, settings.width)
         return drawn[:, :, :: settings.time_factor].float().cpu().contiguous()
 
-    def _windowed(self, settings: TranslationSettings, frames: int, latents: Tensor) -> AbstractContextManager[None]:
+    def windowed(self, settings: TranslationSettings, frames: int, latents: Tensor) -> AbstractContextManager[None]:
         """Lets the network see windows of the latents (B, ...) of so many frames, if the settings ask for it."""
         axis, window = self.family.frame_axis, settings.window
         if window is None or axis is None or window >= frames:
@@ -148,6 +147,11 @@ class DiffusersExpert:
         return windowed(self.pipe.transformer, window=seen, overlap=min(shared, seen - patch), axis=axis)
 
 
+def multiples_of(family: ExpertFamily, pipe: Any) -> dict[str, int]:
+    """What the frames and sizes of a family's videos have to be multiples of, as `padded` takes it."""
+    return {"frame_multiple": family.frame_multiple(pipe), "size_multiple": family.size_multiple(pipe)}
+
+
 def load_expert(
     part: Part,
     *,
@@ -155,10 +159,10 @@ def load_expert(
     device: torch.device | str,
     variant: str | None = None,
     loras: Sequence[tuple[Path, float]] = (),
+    streamed: bool | None = None,
+    tiled: bool = False,
 ) -> DiffusersExpert:
     """An expert without its text encoders; its networks are loaded by the first call, whose settings say how.
-
-    On a card whose free memory they would not leave room in, each layer comes to the card whenever it runs.
 
     Args:
         part: Its files.
@@ -166,23 +170,27 @@ def load_expert(
         device: Where they go.
         variant: Weight files to prefer.
         loras: LoRA files of its family, with their weights.
+        streamed: Whether layers get their weights when they run; see `load_placed`.
+        tiled: Whether its autoencoder works in tiles.
 
     Raises:
         CheckpointError: A file is missing, damaged, or does not fit the others.
     """
     assert part.expert is not None
     family: ExpertFamily = part.expert.row.family()()
-    names = [name for name in part.expert.classes if not name.startswith(("text_encoder", "tokenizer"))]
+    names = names_of(part.expert, text=False)
 
     def prepare(pipe: Any, weights: Weights) -> None:
         add_loras(pipe, loras)
+        if tiled:
+            pipe.vae.enable_tiling()
         if weights == "fp8":
-            pipe.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+            cast_to_fp8(pipe, dtype)
 
     def load(weights: Weights) -> Any:
         size = dtype.itemsize if weights == "plain" else 1
         place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant, "bytes_per_weight": size}
-        return load_placed(part, family, names, **place, prepare=lambda pipe: prepare(pipe, weights))
+        return load_placed(part, family, names, **place, prepare=lambda pipe: prepare(pipe, weights), streamed=streamed)
 
     return DiffusersExpert(load, family)
 

@@ -79,6 +79,12 @@ class ExpertFamily:
         raw = self.denormalized(pipe, latents.float()).to(vae.dtype)
         return torch.cat([vae.decode(one[None], return_dict=False)[0].float() for one in raw])
 
+    def tile_size(self, pipe: Any) -> tuple[int, int] | None:
+        """Height and width of the tiles in which the autoencoder can code frames; None: it cannot."""
+        vae: Any = getattr(pipe, "vae", None)
+        known = hasattr(vae, "enable_tiling") and hasattr(vae, "tile_sample_min_height")
+        return (int(vae.tile_sample_min_height), int(vae.tile_sample_min_width)) if known else None
+
     def normalized(self, pipe: Any, latents: Tensor) -> Tensor:
         """Brings the autoencoder's latents (B, C, f, h, w) to what the network denoises."""
         return latents * float(pipe.vae.config.scaling_factor)

@@ -33,9 +33,20 @@ def padded(video: Tensor, *, frame_multiple: int, size_multiple: int) -> Tensor:
     Returns:
         (B, 3, F', H', W'), the smallest that the model takes.
     """
-    frames, height, width = video.shape[2:]
-    right, bottom, after = -width % size_multiple, -height % size_multiple, -(frames - 1) % frame_multiple
+    had = video.shape[2:]
+    has = padded_shape(tuple(had), frame_multiple=frame_multiple, size_multiple=size_multiple)
+    after, bottom, right = (new - old for new, old in zip(has, had, strict=True))
     return F.pad(video, (0, right, 0, bottom, 0, after), mode="replicate")
+
+
+def padded_shape(shape: tuple[int, ...], *, frame_multiple: int, size_multiple: int) -> tuple[int, int, int]:
+    """Frames, height and width that `padded` makes of others."""
+    frames, height, width = shape
+    return (
+        frames + -(frames - 1) % frame_multiple,
+        height + -height % size_multiple,
+        width + -width % size_multiple,
+    )
 
 
 def cropped(video: Tensor, frames: int, height: int, width: int) -> Tensor:

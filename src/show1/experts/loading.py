@@ -12,18 +12,20 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from accelerate import init_empty_weights
 from torch import nn
 
-from show1.checkpoints.loading import Problem, check_weights, read_scheduler_config
+from show1.checkpoints.loading import Problem, check_weights, load_weights, read_scheduler_config
 from show1.checkpoints.locate import Part
 from show1.checkpoints.network_configs import read_network_config
 from show1.checkpoints.weight_files import count_parameters, find_weights, read_headers, weight_variants
 from show1.errors import CheckpointError, MissingDependencyError, Show1Error, reason_of
+from show1.expert_table import Expert
 from show1.experts.family import ExpertFamily
 from show1.limits import MAX_NOISE_TIMESTEPS
 from show1.runtime import free_memory
 from show1.stage_table import Component
-from show1.text.encoder import NAMES_CODE, load_tokenizer, rename_text
+from show1.text.encoder import NAMES_CODE, load_tokenizer, rename_text, set_positions
 
 
 def load_pipeline(
@@ -34,6 +36,7 @@ def load_pipeline(
     dtype: torch.dtype,
     device: torch.device | str,
     variant: str | None = None,
+    streamed: bool = False,
 ) -> Any:
     """Loads some components of an expert and puts them into its pipeline, whose other components are None.
 
@@ -44,23 +47,33 @@ def load_pipeline(
         dtype: Precision of the networks.
         device: Where they go.
         variant: Weight files to prefer.
+        streamed: Whether weights stay in the files, and each layer reads its own whenever it runs.
 
     Raises:
         CheckpointError: A file is missing, damaged, or does not fit the others.
     """
-    expert, wanted = part.expert, set(names)
-    assert expert is not None
-    known = inspect.signature(family.pipeline_class.__init__).parameters
-    components: dict[str, Any] = {name: None for name, p in known.items() if p.default is p.empty and name != "self"}
+    assert part.expert is not None
+    wanted = set(names)
+    options: dict[str, Any] = {"device": torch.device(device), "variant": variant, "streamed": streamed}
     with _quiet(), _explained(part.path):
-        for component in expert.components:
-            if component.name in wanted:
-                components[component.name] = _load(part, component, family, dtype, torch.device(device), variant)
-            else:
-                components[component.name] = None
-        pipe = family.build(components, dict(expert.options))
+        chosen = [component for component in part.expert.components if component.name in wanted]
+        return assembled(part, family, {c.name: _load(part, c, family, dtype, **options) for c in chosen})
+
+
+def assembled(part: Part, family: ExpertFamily, components: dict[str, Any]) -> Any:
+    """Puts some components of an expert, by name, into its pipeline, whose other components are None."""
+    assert part.expert is not None
+    known = inspect.signature(family.pipeline_class.__init__).parameters
+    absent = [name for name, p in known.items() if p.default is p.empty and name != "self"]
+    none = dict.fromkeys([*absent, *part.expert.classes])
+    pipe = family.build({**none, **components}, dict(part.expert.options))
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def names_of(expert: Expert, *, text: bool) -> list[str]:
+    """The components of an expert that read text, or the others."""
+    return [name for name in expert.classes if name.startswith(("text_encoder", "tokenizer")) == text]
 
 
 def add_loras(pipe: Any, loras: Sequence[tuple[Path, float]]) -> None:
@@ -101,8 +114,11 @@ def load_placed(
     variant: str | None = None,
     bytes_per_weight: int | None = None,
     prepare: Callable[[Any], None] = lambda pipe: None,
+    streamed: bool | None = None,
 ) -> Any:
-    """Loads components as `load_pipeline` does; those that a card has no room for are offloaded from it.
+    """Loads components as `load_pipeline` does; each layer may get its weights only when it runs.
+
+    On a card they then come from the computer's memory, elsewhere from the files.
 
     Args:
         part: The files.
@@ -113,22 +129,48 @@ def load_placed(
         variant: Weight files to prefer.
         bytes_per_weight: Memory of a weight; None: as `dtype` says.
         prepare: Changes the pipeline before it is offloaded.
+        streamed: Whether layers get their weights when they run; None: if a card has no room for all.
     """
     assert part.expert is not None
     place, kept = torch.device(device), [c for c in part.expert.components if c.name in names and c.has_weights]
-    files = [file for component in kept for file in find_weights(part.path / component.name, variant)]
-    offloaded = exceeds_memory(place, count_parameters(files) * (bytes_per_weight or dtype.itemsize))
-    pipe = load_pipeline(part, family, names, dtype=dtype, device="cpu" if offloaded else place, variant=variant)
+    if streamed is None:
+        files = [file for component in kept for file in find_weights(part.path / component.name, variant)]
+        streamed = exceeds_memory(place, count_parameters(files) * (bytes_per_weight or dtype.itemsize))
+    offloaded = streamed and place.type == "cuda"
+    options: dict[str, Any] = {"device": "cpu" if offloaded else place, "streamed": streamed and not offloaded}
+    pipe = load_pipeline(part, family, names, dtype=dtype, variant=variant, **options)
     prepare(pipe)
     if offloaded:
         offload(pipe, place)
     return pipe
 
 
+def can_stream(part: Part, names: Sequence[str]) -> bool:
+    """Whether components can leave their weights in the files, whose tensors then have to be named as the network's."""
+    assert part.expert is not None
+    kept = [component for component in part.expert.components if component.name in names and component.has_weights]
+    return all(_named_as_saved(find_class(part, component), part.path / component.name) for component in kept)
+
+
+def _named_as_saved(cls: Any, folder: Path) -> bool:
+    if issubclass(cls, diffusers.ModelMixin):
+        return True
+    return read_network_config(folder / "config.json").get("model_type") in _SAVED_AS_THEY_ARE
+
+
 def exceeds_memory(device: torch.device, needed: int) -> bool:
     """Whether so many bytes of weights would take more than 70 % of what is free on a card."""
     free = free_memory(device) if device.type == "cuda" else None
     return free is not None and needed > 0.7 * free
+
+
+def cast_to_fp8(pipe: Any, dtype: torch.dtype) -> bool:
+    """Keeps the network's weights in 8 bits, each layer's converted to `dtype` when it runs; says whether it can."""
+    network: Any = getattr(pipe, "transformer", None)
+    if not hasattr(network, "enable_layerwise_casting"):
+        return False
+    network.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+    return True
 
 
 def offload(pipe: Any, device: torch.device) -> None:
@@ -189,8 +231,10 @@ def _load(
     component: Component,
     family: ExpertFamily,
     dtype: torch.dtype,
+    *,
     device: torch.device,
     variant: str | None,
+    streamed: bool,
 ) -> Any:
     folder = part.path / component.name
     if component.kind == "scheduler":
@@ -205,8 +249,10 @@ def _load(
             f"{files[0]} is a pickle, and experts are read from safetensors; convert it "
             f"(`show1 models convert {folder}`)"
         )
-    own = next(v for (_, v), group in weight_variants([file.name for file in files]).items() if group)
     precision = torch.float32 if component.name in family.float32 else dtype
+    if streamed:
+        return _streamed(cls, folder, files, precision, device)
+    own = next(v for (_, v), group in weight_variants([file.name for file in files]).items() if group)
     model, info = cls.from_pretrained(
         folder,
         **(
@@ -223,6 +269,49 @@ def _load(
     if faults:
         raise CheckpointError(f"{folder} lacks {faults[0]}, or holds it in another shape; download the model again")
     return model.to(device).eval()
+
+
+def _streamed(cls: Any, folder: Path, files: list[Path], dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """A network whose layers read their weights from the files whenever they run."""
+    if issubclass(cls, diffusers.ModelMixin):
+        with init_empty_weights(include_buffers=False):  # what no file holds is computed
+            model = cls.from_config(_plain_config(cls, folder))
+    else:
+        model = _build_empty(cls, folder)
+        set_positions(model, device)
+    tied = frozenset(name for group in _tied(model) for name in group)
+    rename = str if issubclass(cls, diffusers.ModelMixin) else rename_text
+    kept: dict[str, Any] = {"dtype": dtype, "float32_modules": _kept_in_float32(model, dtype)}
+    load_weights(model, files, device=device, rename=rename, optional=tied, streamed=True, **kept)
+    network: nn.Module = model.eval()
+    return network
+
+
+def empty_component(part: Part, component: Component, family: ExpertFamily, dtype: torch.dtype) -> Any:
+    """A component as `load_pipeline` would load it, with its networks on the meta device.
+
+    Raises:
+        CheckpointError: Its config is missing, or describes no network.
+    """
+    folder = part.path / component.name
+    if component.kind == "scheduler":
+        return _build_scheduler(folder)
+    if component.kind == "tokenizer":
+        return load_tokenizer(folder)
+    model = _build_empty(find_class(part, component), folder)
+    precision = torch.float32 if component.name in family.float32 else dtype
+    whole = _kept_in_float32(model, precision)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.float32 if set(name.split(".")) & set(whole) else precision)
+    return model.eval()
+
+
+def _kept_in_float32(model: Any, dtype: torch.dtype) -> Sequence[str]:
+    """Parts of the names of a network's parameters that stay in float32, as its library has it."""
+    if isinstance(model, transformers.PreTrainedModel) and dtype != torch.float16:
+        return ()
+    return tuple(getattr(model, "_keep_in_fp32_modules", None) or ()) if dtype.itemsize == 2 else ()
 
 
 def _build_scheduler(folder: Path) -> diffusers.SchedulerMixin:

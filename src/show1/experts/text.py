@@ -8,7 +8,7 @@ import torch
 
 from show1.checkpoints.locate import Part
 from show1.experts.family import Texts
-from show1.experts.loading import load_placed
+from show1.experts.loading import load_placed, names_of
 from show1.files import cached_sha256, sha256_of_text
 from show1.runtime import empty_cache
 from show1.stages import PromptEmbeddings
@@ -43,6 +43,8 @@ class ExpertText:
         self._place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant}
         self._cache = cache
         self._pipe: Any = None
+        self.streamed: bool | None = None
+        """Whether layers get their weights when they run; see `load_placed`."""
 
     @property
     def loaded(self) -> bool:
@@ -92,7 +94,7 @@ class ExpertText:
 
     @property
     def _names(self) -> list[str]:
-        return [name for name in self._expert.classes if name.startswith(("text_encoder", "tokenizer"))]
+        return names_of(self._expert, text=True)
 
     def _encode_one(self, text: str) -> Texts:
         """The states of one text, (1, ...) each; all or none of them are in the cache."""
@@ -106,7 +108,7 @@ class ExpertText:
             if all(states is not None for states in known.values()):
                 return {name: states.to(device) for name, states in known.items() if states is not None}
         if self._pipe is None:
-            self._pipe = load_placed(self._part, self._family, self._names, **self._place)
+            self._pipe = load_placed(self._part, self._family, self._names, **self._place, streamed=self.streamed)
         with torch.no_grad():
             states: Texts = self._family.text_of(self._pipe, text)
         if cache is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,8 +14,9 @@ from show1.adapters.adapter_set import AdapterSet
 from show1.checkpoints.locate import Cascade
 from show1.checkpoints.storage import Storage
 from show1.checkpoints.weight_files import count_parameters
-from show1.config import StageName, StageSettings
+from show1.config import StageName, StageSettings, TranslationSettings
 from show1.errors import OutOfMemory
+from show1.experts import ExpertNeeds, expert_needs
 from show1.generation.request import GenerationRequest
 from show1.runtime import Cost, Devices, give_back_what_is_freed, taken_memory
 from show1.runtime.devices import TEXT
@@ -25,6 +26,8 @@ from show1.stage_table import STAGE_TABLE
 from show1.stages.needs import stage_need, text_need
 
 logger = logging.getLogger(__name__)
+
+_Found = TypeVar("_Found")
 
 CPU_SCRATCH = 300_000_000
 """Bytes for what a plan does not count on a CPU: workspaces of kernels, and layers between file and memory."""
@@ -48,7 +51,7 @@ class Planner:
         self.storage = storage
         self._cascade = cascade
         self._adapters = adapters
-        self._known: dict[Hashable, Need] = {}
+        self._known: dict[Hashable, Any] = {}
         self._ways: dict[str, Way] = {}
 
     def plan(
@@ -64,32 +67,35 @@ class Planner:
         self._ways = {}
         if self.budget is not None:
             stages = [stage for stage in request.stages if stage not in done]
-            for stage in stages:
-                if (expert := self._cascade.parts[stage].expert) is not None:
-                    logger.warning(
-                        "%s: the expert %r keeps to no memory budget and may take more", stage, expert.row.name
-                    )
-            needs = self.needs(request, frames, stages, dtype=dtype)
+            needs = self.needs(request, frames, stages, dtype=dtype, devices=devices)
             for name, need in needs.items():
                 place = devices.of(name if name in stages else TEXT)
                 self._ways |= choose_ways({name: need}, self.budget, taken=_taken(place))
         return dict(self._ways)
 
     def needs(
-        self, request: GenerationRequest, frames: int | None, stages: Collection[StageName], *, dtype: torch.dtype
+        self,
+        request: GenerationRequest,
+        frames: int | None,
+        stages: Collection[StageName],
+        *,
+        dtype: torch.dtype,
+        devices: Devices,
     ) -> dict[str, Need]:
         """What the text encoders and the stages of a request take; found in seconds, without weights.
 
-        Experts of other families are left out: their pipelines are diffusers' own.
+        An expert whose pipeline cannot be traced is left out, with a warning.
 
         Args:
             request: What is asked for.
             frames: Frames of the video that it begins with, if it begins with one.
             stages: Those of the request that matter.
             dtype: Precision of the networks.
+            devices: Where they compute.
         """
         shapes, prompts, found = request.shapes(frames), len(request.prompts), {}
-        stages = [stage for stage in stages if self._cascade.parts[stage].expert is None]
+        experts = [stage for stage in stages if self._cascade.parts[stage].expert is not None]
+        stages = [stage for stage in stages if stage not in experts]
         for stage in stages:
             text, limit = self._cascade.parts[stage].text, STAGE_TABLE[stage].prompt("", request.settings)[1]
             assert text is not None, "a resolved cascade gives every stage a text encoder"
@@ -106,7 +112,24 @@ class Planner:
                 processes=1 if others is None else others.count + 1,
                 streamable=not self._adapters.has_detail_weights(stage),
             )
+        for stage in experts:
+            options = {"frames": shapes[stage][0] or 1, "prompts": prompts, "dtype": dtype}
+            if (both := self._expert(stage, getattr(request.settings, stage), devices, options)) is not None:
+                found |= {self.text_of(stage): both.text, stage: both.networks}
         return found
+
+    def _expert(
+        self, stage: StageName, settings: TranslationSettings, devices: Devices, options: Mapping[str, Any]
+    ) -> ExpertNeeds | None:
+        """What the expert takes that is in the place of a stage; None, with a warning, if that cannot be counted."""
+        known = {
+            **options,
+            "device": devices.of(stage),
+            "text_device": devices.of(TEXT),
+            "loras": bool(self._adapters.active((stage,))),
+        }
+        find = partial(expert_needs, self._cascade.parts[stage], settings, **known)
+        return self._once((stage, settings, *known.values()), find)
 
     def text_of(self, stage: StageName) -> str:
         """The name of a stage's text encoder in a plan."""
@@ -118,6 +141,10 @@ class Planner:
         """Whether a part leaves its weights in the files."""
         return name in self._ways and self._ways[name].streamed
 
+    def way(self, name: str) -> Way | None:
+        """How a part is to be computed, if that was planned."""
+        return self._ways.get(name)
+
     def settings(self, request: GenerationRequest, stage: StageName) -> StageSettings:
         """The settings with which a stage is to run."""
         settings: StageSettings = getattr(request.settings, stage)
@@ -125,7 +152,8 @@ class Planner:
         if way is None:
             return settings
         split = way.split_guidance or settings.split_guidance
-        return dataclasses.replace(settings, max_batch=way.samples, split_guidance=split)
+        kept: dict[str, Any] = {"weights": "fp8"} if way.fp8 else {}
+        return dataclasses.replace(settings, max_batch=way.samples, split_guidance=split, **kept)
 
     def attempts(
         self,
@@ -175,10 +203,11 @@ class Planner:
         now = self._ways.get(name, known[0])
         return next((way for way in known if way.peak < now.peak), None)
 
-    def _once(self, key: Hashable, find: Callable[[], Need]) -> Need:
+    def _once(self, key: Hashable, find: Callable[[], _Found]) -> _Found:
         if key not in self._known:
             self._known[key] = find()
-        return self._known[key]
+        found: _Found = self._known[key]
+        return found
 
 
 def weights_on(cascade: Cascade, devices: Devices, dtype: torch.dtype) -> dict[torch.device, int]:

@@ -226,7 +226,7 @@ class CascadeModel:
             request: What is asked for.
             frames: Frames of the video that it begins with, if it begins with one.
         """
-        return self._planner.needs(request, frames, request.stages, dtype=self.dtype)
+        return self._planner.needs(request, frames, request.stages, dtype=self.dtype, devices=self.devices)
 
     def plan(
         self, request: GenerationRequest, frames: int | None = None, *, done: Collection[StageName] = ()
@@ -301,8 +301,11 @@ class CascadeModel:
         stages = request.stages if stages is None else stages
         encoders = {stage: self._encoder(stage) for stage in stages}
         for stage, encoder in encoders.items():
+            way = self._planner.way(self._planner.text_of(stage))
             if isinstance(encoder, PromptEncoder):
-                encoder.streamed = self._planner.is_streamed(self._planner.text_of(stage))
+                encoder.streamed = way is not None and way.streamed
+            else:
+                encoder.streamed = None if way is None else way.streamed
         texts: dict[StageName, PromptEmbeddings] = {}
         for encoder in dict.fromkeys(encoders.values()):
             try:
@@ -386,7 +389,9 @@ class CascadeModel:
         part = self.cascade.parts[name]
         if part.expert is not None:
             loras = [(Path(a.record.path), a.record.weight) for a in self.adapters.active((name,))]
-            return load_expert(part, **self._place(name), loras=loras)
+            way = self._planner.way(name)
+            chosen: dict[str, Any] = {} if way is None else {"streamed": way.streamed, "tiled": way.tiled}
+            return load_expert(part, **self._place(name), loras=loras, **chosen)
         noises = self.adapters.start_noises(name)
         options: dict[str, Any] = dict(
             part_folders={part: files.path for part, files in self.cascade.parts.items()},

@@ -30,6 +30,10 @@ class Need:
     """Processes that share the rows of a call."""
     streamable: bool = True
     """Whether its weights can stay in their files."""
+    tiled: int | None = None
+    """`other` where an autoencoder works in tiles; None: it cannot."""
+    fp8: int | None = None
+    """All of its weights where most are kept in 8 bits; None: they cannot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +48,17 @@ class Way:
     """Whether each layer gets its weights whenever it runs, from the computer's memory (GPU) or the files."""
     peak: int
     """The memory in bytes that it is predicted to take."""
+    tiled: bool = False
+    """Whether an autoencoder works in tiles."""
+    fp8: bool = False
+    """Whether most weights are kept in 8 bits."""
 
     def __str__(self) -> str:
         calls = "guidance in two calls" if self.split_guidance else f"{self.samples} samples a call"
         if self.samples == 1 and not self.split_guidance:
             calls = "1 sample a call"
-        return f"{self.peak / 1e9:.2f} GB, {calls}{', weights layer by layer' if self.streamed else ''}"
+        more = {"weights layer by layer": self.streamed, "autoencoder in tiles": self.tiled, "fp8 weights": self.fp8}
+        return ", ".join([f"{self.peak / 1e9:.2f} GB", calls, *(name for name, holds in more.items() if holds)])
 
 
 def ways(need: Need) -> Iterator[Way]:
@@ -62,14 +71,26 @@ def ways(need: Need) -> Iterator[Way]:
     if need.guided:
         sizes.append((1, True))
     least = None
-    for streamed in (False, True) if need.streamable else (False,):
-        weights = 2 * need.largest_layer if streamed else need.weights  # a layer's, and those of the next
+    for weights, other, kind in _kinds(need):
         for samples, split in sizes:
             rows = -(-samples * (2 if need.guided and not split else 1) // need.processes)
-            peak = weights + max(rows * need.row, need.other)
+            peak = weights + max(rows * need.row, other)
             if least is None or peak < least:
                 least = peak
-                yield Way(samples=samples, split_guidance=split, streamed=streamed, peak=peak)
+                yield Way(samples=samples, split_guidance=split, peak=peak, **kind)
+
+
+def _kinds(need: Need) -> Iterator[tuple[int, int, dict[str, bool]]]:
+    """Where weights and pictures are kept: bytes of the weights, `other`, and how a `Way` says it."""
+    weights = [(need.weights, {"streamed": False})]
+    if need.streamable:
+        weights.append((2 * need.largest_layer, {"streamed": True}))  # a layer's, and those of the next
+    if need.fp8 is not None:  # the last resort: it changes the result
+        weights.append((need.fp8, {"streamed": False, "fp8": True}))
+    for size, how in weights:
+        yield size, need.other, how
+        if need.tiled is not None:
+            yield size, need.tiled, {**how, "tiled": True}
 
 
 def choose_ways(needs: Mapping[str, Need], budget: int, *, taken: int = 0) -> dict[str, Way]:

@@ -29,6 +29,8 @@ class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._references: dict[int, Any] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            return True if args[0].dtype == torch.bool else 1  # such as whether a mask leaves out nothing
         out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, list | tuple) else (out,):
             if isinstance(tensor, Tensor):
@@ -57,7 +59,8 @@ class _FusedAttention(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
-            query, value = args[0], args[2]
+            named = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
+            query, value = named["query"], named["value"]
             return query.new_empty(*query.shape[:-1], value.shape[-1])
         return func(*args, **(kwargs or {}))
 

@@ -1,0 +1,186 @@
+"""Memory plans of experts: whatever the plan, the video is the same; what cannot be counted is said."""
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+
+from show1 import Show1Pipeline, make_request
+from show1.checkpoints.locate import Part, resolve
+from show1.config import TranslationSettings
+from show1.diffusion import IndependentSeeds
+from show1.errors import InputError
+from show1.experts import ExpertText, expert_needs, load_expert
+from show1.experts.loading import can_stream, names_of
+from show1.experts.wan import Wan
+from show1.runtime.plan import Way, ways
+from show1.runtime.tracing import LiveTensors
+from tests.experts.tiny_experts import (
+    build_cogvideox,
+    build_hunyuan,
+    build_ltx,
+    build_ltx2,
+    build_wan,
+    clip,
+    embeddings,
+)
+
+BUILD = {
+    "wan": build_wan,
+    "cogvideox": build_cogvideox,
+    "ltx": build_ltx,
+    "ltx-2": build_ltx2,
+    "hunyuan": build_hunyuan,
+}
+SETTINGS = TranslationSettings(
+    num_inference_steps=4, guidance_scale=3.0, height=32, width=32, level=0.7, max_batch=1, window=None
+)
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture(scope="module", params=BUILD)
+def part(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Part:
+    folder = BUILD[request.param](tmp_path_factory.mktemp(request.param) / "expert")
+    return resolve({"translation": str(folder)}).parts["translation"]
+
+
+@pytest.fixture(scope="module")
+def wan(tmp_path_factory: pytest.TempPathFactory) -> Part:
+    folder = build_wan(tmp_path_factory.mktemp("wan") / "expert")
+    return resolve({"translation": str(folder)}).parts["translation"]
+
+
+def needs_of(part: Part, settings: TranslationSettings = SETTINGS, **changes: Any) -> Any:
+    options = {"frames": 17, "prompts": 1, "dtype": torch.float32, "device": CPU, "text_device": CPU, **changes}
+    found = expert_needs(part, settings, **options)
+    assert found is not None
+    return found
+
+
+def made(part: Part, way: Way | None, text_streamed: bool, settings: TranslationSettings = SETTINGS) -> torch.Tensor:
+    text = ExpertText(part, dtype=torch.float32, device=CPU)
+    text.streamed = text_streamed
+    known = text.embed(["a burning lamborghini"], [""])
+    chosen: dict[str, Any] = {} if way is None else {"streamed": way.streamed, "tiled": way.tiled}
+    expert = load_expert(part, dtype=torch.float32, device="cpu", **chosen)
+    shown = clip(1, 9, settings.height, settings.width)
+    return expert(shown, known, seeds=IndependentSeeds([3]), settings=settings)
+
+
+def test_weights_that_stay_in_the_files_give_the_same_video(part: Part) -> None:
+    needs = needs_of(part)
+    least = [way for way in ways(needs.networks) if way.streamed][-1]
+    assert not least.tiled and least.peak < next(ways(needs.networks)).peak
+    expected = made(part, None, False)
+    assert torch.equal(made(part, least, needs.text.streamable), expected)
+
+
+def test_a_text_encoder_whose_tensors_are_renamed_stays_in_memory(part: Part) -> None:
+    assert part.expert is not None
+    renamed = {"LlamaModel", "Gemma3ForConditionalGeneration"} & {name for _, name in part.expert.classes.values()}
+    assert can_stream(part, names_of(part.expert, text=True)) == (not renamed)
+    assert can_stream(part, names_of(part.expert, text=False))
+
+
+def test_what_is_counted_is_what_is_taken(wan: Part) -> None:
+    needs = needs_of(wan, frames=33)
+    expert, family = load_expert(wan, dtype=torch.float32, device="cpu"), Wan()
+    pipe = expert.pipe
+    weights = [p for name in ("vae", "transformer") for p in getattr(pipe, name).parameters()]
+    assert needs.networks.weights == sum(p.nbytes for p in weights)
+    video, text = clip(1, 33, 32, 32), embeddings(1, 512)
+    with torch.no_grad():
+        with LiveTensors([*weights, video]) as coding:
+            family.decode(pipe, family.encode(pipe, video), [])
+        latents = family.encode(pipe, video)
+        states = {
+            "prompt_embeds": text.prompt_embeds,
+            "negative_prompt_embeds": text.negative_prompt_embeds,
+        }
+        with LiveTensors([*weights, latents, *states.values()]) as step:
+            options = {"steps": 2, "guidance": 3.0, "generators": [torch.Generator()], "on_step": lambda _: None}
+            family.denoise(pipe, latents, states, size=(33, 32, 32), **options)
+    # kernels' copies, and attention's scores, are not counted
+    assert needs.networks.row == pytest.approx(step.peak, rel=0.2)
+    assert needs.networks.other - video.nbytes == pytest.approx(coding.peak, rel=0.2)
+
+
+def test_longer_and_larger_videos_and_windows(wan: Part) -> None:
+    large = {**vars(SETTINGS), "height": 96, "width": 96}
+    short, long = (needs_of(wan, TranslationSettings(**large), frames=frames).networks for frames in (9, 49))
+    assert long.row > short.row and long.other > short.other and long.weights == short.weights
+    windows = TranslationSettings(**{**large, "window": 17, "overlap": 8})
+    assert needs_of(wan, windows, frames=49).networks.row < long.row
+    several = TranslationSettings(**{**vars(SETTINGS), "max_batch": 2})
+    assert needs_of(wan, several, prompts=5).networks.samples == 2
+    assert short.tiled is None, "a tile would be as large as the video"
+    wide = TranslationSettings(**{**vars(SETTINGS), "width": 512})
+    beyond = needs_of(wan, wide, frames=9).networks
+    assert beyond.tiled is not None and beyond.tiled < beyond.other
+
+
+def test_tiles_blend_to_nearly_the_same_video(wan: Part) -> None:
+    wide = TranslationSettings(**{**vars(SETTINGS), "height": 16, "width": 320})
+    way = Way(samples=1, split_guidance=False, streamed=False, peak=0, tiled=True)
+    whole, tiled = made(wan, None, False, wide), made(wan, way, False, wide)
+    assert tiled.shape == whole.shape == (1, 3, 9, 16, 320)
+    assert not torch.equal(tiled, whole)
+    assert float((tiled - whole).abs().mean()) < 0.1 * float(whole.std())
+
+
+def test_eight_bits_are_the_last_resort_and_are_counted_when_they_are_asked_for(wan: Part) -> None:
+    assert needs_of(wan, device=CUDA, loras=True).networks.streamable
+    fixed = needs_of(wan, loras=True).networks  # a LoRA is in no file of the network
+    assert not fixed.streamable
+    last = list(ways(fixed))[-1]
+    assert last.fp8 and not last.streamed and "fp8 weights" in str(last)
+    asked = needs_of(wan, TranslationSettings(**{**vars(SETTINGS), "weights": "fp8"})).networks
+    assert asked.fp8 is None and asked.weights == fixed.fp8 < fixed.weights
+
+
+@pytest.fixture
+def networks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Budgets are for networks alone, not for the process."""
+    monkeypatch.setattr("show1.generation.memory.taken_memory", lambda _: 0)
+    monkeypatch.setattr("show1.generation.memory.CPU_SCRATCH", 0)
+
+
+def test_a_budget_plans_an_expert(wan: Part, networks_alone: None) -> None:
+    def pipeline(memory: Any) -> Show1Pipeline:
+        options: dict[str, Any] = {"device": "cpu", "dtype": torch.float32, "cache_embeddings": False}
+        return Show1Pipeline.from_pretrained({"translation": str(wan.path)}, memory=memory, **options)
+
+    video = clip(1, 9, 16, 16)
+
+    def request(pipe: Show1Pipeline) -> Any:
+        changes = {"translation": {"height": 32, "width": 32, "num_inference_steps": 3}}
+        options: dict[str, Any] = {"start_from": "translation", "video": video}
+        return make_request("a panda", model=pipe, seed=5, settings=changes, **options)
+
+    free = pipeline("low")
+    (expected,) = free.generate(request(free), video=video, output_type="pt")
+    needs = free.needs(request(free), 9)
+    assert list(needs) == ["the text encoder of translation", "translation"]
+    least = max(list(ways(need))[-1].peak for need in needs.values())
+    pipe = pipeline(least)
+    plan = pipe.plan(request(pipe), 9)
+    assert plan["the text encoder of translation"].streamed or plan["translation"].streamed
+    (out,) = pipe.generate(request(pipe), video=video, output_type="pt")
+    assert torch.equal(out, expected)
+    with pytest.raises(InputError, match="GB of memory are not enough for .*allow more, or ask for fewer frames"):
+        tight = pipeline(least // 50)
+        tight.generate(request(tight), video=video)
+
+
+def test_a_pipeline_that_cannot_be_traced_keeps_to_no_budget(
+    wan: Part, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def untraceable(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("looks at its numbers")
+
+    monkeypatch.setattr(Wan, "denoise", untraceable)
+    with caplog.at_level(logging.WARNING):
+        found = expert_needs(wan, SETTINGS, frames=9, prompts=1, dtype=torch.float32, device=CPU, text_device=CPU)
+    assert found is None
+    assert "the expert 'wan' keeps to no memory budget: its memory cannot be counted" in caplog.text
