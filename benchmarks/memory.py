@@ -1,6 +1,7 @@
 """What each part of the published cascade takes of memory, and what the plan makes of a budget.
 
     python -m benchmarks memory                    # counts, at the published sizes, on any machine in a minute
+    python -m benchmarks memory --experts          # counts latent video models in place of the expert
     python -m benchmarks memory --measure          # compares counted and measured peaks at half width, on the CPU
     python -m benchmarks memory --quick            # both, but measures the keyframes only: minutes on two cores
 
@@ -19,8 +20,16 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    AutoencoderKLWan,
+    CogVideoXDDIMScheduler,
+    CogVideoXTransformer3DModel,
+    UniPCMultistepScheduler,
+    WanTransformer3DModel,
+)
 from torch import nn
-from transformers import CLIPTextConfig, T5Config
+from transformers import CLIPTextConfig, T5Config, UMT5Config
 
 from benchmarks.claim.memory import CLIP, T5
 from benchmarks.pages import measured_on
@@ -29,11 +38,14 @@ from show1.checkpoints.loading import build_empty, load_network
 from show1.checkpoints.locate import Part
 from show1.config import PUBLISHED, STAGES, CascadeSettings
 from show1.errors import InputError
+from show1.expert_table import EXPERT_SETTINGS, read_expert
+from show1.experts import expert_needs
 from show1.runtime import empty_cache, give_back_what_is_freed
 from show1.runtime.accounting import process_memory
 from show1.runtime.plan import Need, choose_ways, ways
 from show1.stage_table import STAGE_TABLE
 from show1.stages.needs import call_unet, stage_need, text_need
+from show1.text.words import word_tokenizer
 from show1.training.presets import preset
 
 BUDGETS = (10.0, 5.0, 2.5)
@@ -77,12 +89,72 @@ def counted_needs(parts: dict[str, Part], settings: CascadeSettings, dtype: torc
     return found
 
 
-def report_plans(needs: dict[str, Need]) -> None:
-    budgets = " | ".join(f"within {budget:g} GB" for budget in BUDGETS)
+_XXL: dict[str, Any] = {
+    "d_model": 4096,
+    "d_ff": 10240,
+    "d_kv": 64,
+    "num_heads": 64,
+    "num_layers": 24,
+    "feed_forward_proj": "gated-gelu",
+}
+EXPERTS: dict[str, tuple[str, dict[str, tuple[Any, dict[str, Any]]]]] = {
+    "Wan 2.1 1.3B": (
+        "WanPipeline",
+        {
+            "text_encoder": (UMT5Config, {**_XXL, "vocab_size": 256384}),
+            "transformer": (WanTransformer3DModel, {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}),
+            "vae": (AutoencoderKLWan, {}),
+            "scheduler": (UniPCMultistepScheduler, {"prediction_type": "flow_prediction", "use_flow_sigmas": True}),
+        },
+    ),
+    "CogVideoX-2b": (
+        "CogVideoXPipeline",
+        {
+            "text_encoder": (T5Config, {**_XXL, "vocab_size": 32128}),
+            "transformer": (CogVideoXTransformer3DModel, {}),
+            "vae": (AutoencoderKLCogVideoX, {}),
+            "scheduler": (CogVideoXDDIMScheduler, {}),
+        },
+    ),
+}
+"""Pipeline and components of experts, with what differs from the defaults of their classes."""
+
+
+def expert_configs(folder: Path, pipeline: str, components: dict[str, tuple[Any, dict[str, Any]]]) -> Part:
+    """Writes the configs of an expert, without weights, and a tokenizer of a few words."""
+    index: dict[str, Any] = {"_class_name": pipeline, "tokenizer": ["transformers", "T5TokenizerFast"]}
+    word_tokenizer(["a", "panda"], 512).save_pretrained(folder / "tokenizer")
+    for name, (cls, config) in components.items():
+        if issubclass(cls, T5Config | UMT5Config):
+            cls(**config).save_pretrained(folder / name)
+            index[name] = ["transformers", cls.__name__.replace("Config", "EncoderModel")]
+            continue
+        with torch.device("cpu" if name == "scheduler" else "meta"):
+            cls(**config).save_config(folder / name)
+        index[name] = ["diffusers", cls.__name__]
+    return Part(path=folder, source="published", root=folder, expert=read_expert(index, folder))
+
+
+def counted_experts(folder: Path) -> dict[str, Need]:
+    """What experts take on a card in bfloat16, for 29 frames of the size of their settings."""
+    found, card = {}, torch.device("cuda")
+    for name, (pipeline, components) in EXPERTS.items():
+        part = expert_configs(folder / name, pipeline, components)
+        assert part.expert is not None
+        own = PUBLISHED.replace(translation={**EXPERT_SETTINGS, **part.expert.row.settings}).translation
+        options: dict[str, Any] = {"dtype": torch.bfloat16, "device": card, "text_device": card}
+        needs = expert_needs(part, own, frames=FRAMES["translation"], prompts=1, **options)
+        assert needs is not None
+        found |= {f"{name}, text encoder": needs.text, name: needs.networks}
+    return found
+
+
+def report_plans(needs: dict[str, Need], budgets_gb: tuple[float, ...] = BUDGETS) -> None:
+    budgets = " | ".join(f"within {budget:g} GB" for budget in budgets_gb)
     print(f"| part | weights, GB | activations per row, GB | {budgets} |")
-    print("|---|---:|---:|" + "---|" * len(BUDGETS))
+    print("|---|---:|---:|" + "---|" * len(budgets_gb))
     for name, need in needs.items():
-        cells = [_planned({name: need}, budget) for budget in BUDGETS]
+        cells = [_planned({name: need}, budget) for budget in budgets_gb]
         print(f"| {name} | {need.weights / 1e9:.2f} | {need.row / 1e9:.2f} | " + " | ".join(cells) + " |")
 
 
@@ -164,10 +236,15 @@ def compare(folder: Path, stages: tuple[str, ...]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true", help="compare with what real calls take, at half width")
+    parser.add_argument("--experts", action="store_true", help="count latent video models in place of the expert")
     parser.add_argument("--stage", action="append", choices=STAGES, help="measure only these stages")
     parser.add_argument("--quick", action="store_true", help="count, and measure the keyframes")
     arguments = parser.parse_args()
-    if arguments.quick or not arguments.measure:
+    if arguments.experts:
+        with tempfile.TemporaryDirectory() as folder:
+            report_plans(counted_experts(Path(folder)), (16.0, 8.0, 4.0))
+        print("\ncounted, bfloat16")
+    elif arguments.quick or not arguments.measure:
         with tempfile.TemporaryDirectory() as folder:
             report_plans(counted_needs(published_configs(Path(folder)), PUBLISHED, torch.bfloat16))
         print("\ncounted, bfloat16")

@@ -15,8 +15,8 @@ from show1.errors import Cancelled
 from show1.experts import DiffusersExpert
 from show1.experts.cogvideox import CogVideoX
 from show1.experts.hunyuan import HunyuanVideo
-from show1.experts.loading import exceeds_memory, offload
 from show1.experts.ltx import LTX, LTX2
+from show1.experts.placing import exceeds_memory, offload
 from show1.experts.wan import Wan
 from tests.experts.tiny_experts import (
     clip,

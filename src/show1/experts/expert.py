@@ -17,7 +17,8 @@ from show1.errors import InputError
 from show1.expert_table import Expert
 from show1.experts.family import ExpertFamily, Texts
 from show1.experts.frames import cropped, padded, resized, slowed
-from show1.experts.loading import add_loras, cast_to_fp8, load_placed, names_of
+from show1.experts.loading import names_of
+from show1.experts.placing import add_loras, cast_to_fp8, load_placed
 from show1.experts.windows import windowed
 from show1.stages import PromptEmbeddings
 from show1.stages.denoising import require_video

@@ -15,7 +15,8 @@ from show1.errors import Show1Error, reason_of
 from show1.experts.expert import DiffusersExpert, multiples_of
 from show1.experts.family import ExpertFamily, Texts
 from show1.experts.frames import padded_shape
-from show1.experts.loading import assembled, can_stream, cast_to_fp8, empty_component, names_of
+from show1.experts.loading import assembled, can_stream, empty_component, names_of
+from show1.experts.placing import cast_to_fp8
 from show1.runtime.plan import Need
 from show1.runtime.tracing import peak_of_call
 

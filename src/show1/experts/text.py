@@ -8,7 +8,8 @@ import torch
 
 from show1.checkpoints.locate import Part
 from show1.experts.family import Texts
-from show1.experts.loading import load_placed, names_of
+from show1.experts.loading import names_of
+from show1.experts.placing import load_placed
 from show1.files import cached_sha256, sha256_of_text
 from show1.runtime import empty_cache
 from show1.stages import PromptEmbeddings

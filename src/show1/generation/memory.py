@@ -137,13 +137,13 @@ class Planner:
         first = next(other for other in self._cascade.stages if parts[other].text == parts[stage].text)
         return f"the text encoder of {first}"
 
-    def is_streamed(self, name: str) -> bool:
-        """Whether a part leaves its weights in the files."""
-        return name in self._ways and self._ways[name].streamed
+    def is_streamed(self, name: str) -> bool | None:
+        """Whether the layers of a part get their weights when they run; None: that was not planned."""
+        return self._ways[name].streamed if name in self._ways else None
 
-    def way(self, name: str) -> Way | None:
-        """How a part is to be computed, if that was planned."""
-        return self._ways.get(name)
+    def is_tiled(self, name: str) -> bool:
+        """Whether a part's autoencoder works in tiles."""
+        return name in self._ways and self._ways[name].tiled
 
     def settings(self, request: GenerationRequest, stage: StageName) -> StageSettings:
         """The settings with which a stage is to run."""

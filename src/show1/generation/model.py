@@ -301,11 +301,8 @@ class CascadeModel:
         stages = request.stages if stages is None else stages
         encoders = {stage: self._encoder(stage) for stage in stages}
         for stage, encoder in encoders.items():
-            way = self._planner.way(self._planner.text_of(stage))
-            if isinstance(encoder, PromptEncoder):
-                encoder.streamed = way is not None and way.streamed
-            else:
-                encoder.streamed = None if way is None else way.streamed
+            streamed = self._planner.is_streamed(self._planner.text_of(stage))
+            encoder.streamed = bool(streamed) if isinstance(encoder, PromptEncoder) else streamed
         texts: dict[StageName, PromptEmbeddings] = {}
         for encoder in dict.fromkeys(encoders.values()):
             try:
@@ -389,9 +386,8 @@ class CascadeModel:
         part = self.cascade.parts[name]
         if part.expert is not None:
             loras = [(Path(a.record.path), a.record.weight) for a in self.adapters.active((name,))]
-            way = self._planner.way(name)
-            chosen: dict[str, Any] = {} if way is None else {"streamed": way.streamed, "tiled": way.tiled}
-            return load_expert(part, **self._place(name), loras=loras, **chosen)
+            streamed, tiled = self._planner.is_streamed(name), self._planner.is_tiled(name)
+            return load_expert(part, **self._place(name), loras=loras, streamed=streamed, tiled=tiled)
         noises = self.adapters.start_noises(name)
         options: dict[str, Any] = dict(
             part_folders={part: files.path for part, files in self.cascade.parts.items()},
@@ -399,7 +395,7 @@ class CascadeModel:
             deltas=self.adapters.deltas(name),
             detail_deltas=self.adapters.detail_deltas(name) if self.adapters.has_detail_weights(name) else None,
             start_noise=[StartNoise(noise=noise, weight=weight) for noise, weight in noises],
-            streamed=self._planner.is_streamed(name),
+            streamed=bool(self._planner.is_streamed(name)),
             fp8=self.storage.networks == "fp8",
         )
         return load_in_all_processes(name, part.path, kept=self._stages.loaded, **options)
