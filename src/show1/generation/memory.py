@@ -141,9 +141,9 @@ class Planner:
         """Whether the layers of a part get their weights when they run; None: that was not planned."""
         return self._ways[name].streamed if name in self._ways else None
 
-    def is_tiled(self, name: str) -> bool:
-        """Whether a part's autoencoder works in tiles."""
-        return name in self._ways and self._ways[name].tiled
+    def keeping(self, name: str) -> dict[str, Any]:
+        """How an expert is to keep its weights and code its frames, as `load_expert` takes it."""
+        return {"streamed": self._ways[name].streamed, "tiled": self._ways[name].tiled} if name in self._ways else {}
 
     def settings(self, request: GenerationRequest, stage: StageName) -> StageSettings:
         """The settings with which a stage is to run."""

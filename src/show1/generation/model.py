@@ -386,8 +386,7 @@ class CascadeModel:
         part = self.cascade.parts[name]
         if part.expert is not None:
             loras = [(Path(a.record.path), a.record.weight) for a in self.adapters.active((name,))]
-            streamed, tiled = self._planner.is_streamed(name), self._planner.is_tiled(name)
-            return load_expert(part, **self._place(name), loras=loras, streamed=streamed, tiled=tiled)
+            return load_expert(part, **self._place(name), loras=loras, **self._planner.keeping(name))
         noises = self.adapters.start_noises(name)
         options: dict[str, Any] = dict(
             part_folders={part: files.path for part, files in self.cascade.parts.items()},
