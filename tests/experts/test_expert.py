@@ -274,7 +274,7 @@ def test_offloaded_layers_compute_the_same(name):
 
 
 def test_a_card_that_the_weights_would_fill_gets_them_layer_by_layer(monkeypatch):
-    monkeypatch.setattr("show1.experts.loading.free_memory", lambda device: 1000)
+    monkeypatch.setattr("show1.experts.placing.free_memory", lambda device: 1000)
     card = torch.device("cuda")
     assert exceeds_memory(card, 701) and not exceeds_memory(card, 699)
     assert not exceeds_memory(torch.device("cpu"), 10**15)
