@@ -20,12 +20,15 @@ from torch import Tensor
 from show1 import Show1Pipeline
 from show1.config import StageName
 from show1.evaluation.intervals import Share
+from show1.experts.frames import resized
 from show1.media import contact_sheet, save_sheet
 from show1.sprites.alignment.judge import CRITERIA, SceneJudge
 from show1.sprites.alignment.prompts import prompts_of
 from show1.video import Video
 
 STAGE: StageName = "translation"
+SHOWN = 4
+"""Videos of each level on the contact sheet."""
 COLUMNS = [*CRITERIA[:4], "sharpness", "flicker"]
 
 
@@ -90,22 +93,25 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     pipe = Show1Pipeline.from_pretrained({STAGE: arguments.expert}, dtype=arguments.dtype)
     print(f"| {name} | n | {' | '.join(COLUMNS)} |\n|---|---:|---:|---:|---:|---:|---:|---:|")
-    print(row("as given", [measured(v, p, judge) for v, p in zip(low, prompts, strict=True)]), flush=True)
-    shown = [("as given", Video.from_tensor(video, fps=8.0).frames) for video in low[:4]]
+    enlarged = [resized(video[None], height, width)[0] for video in low]
+    print(row("enlarged", [measured(v, p, judge) for v, p in zip(enlarged, prompts, strict=True)]), flush=True)
+    shown = [("enlarged", Video.from_tensor(video, fps=8.0).frames) for video in enlarged[:SHOWN]]
     for level in arguments.levels:
         settings = {"level": level, "num_inference_steps": arguments.steps, "guidance_scale": arguments.guidance}
         settings |= {"height": height, "width": width}
         scores = []
         for number, (prompt, video) in enumerate(zip(prompts, low, strict=True)):
             file = folder / f"{level:g}-{number:03}.json"
-            if not file.is_file() or number < 4:
+            if not file.is_file():
                 made = redrawn(pipe, prompt, video, number, settings)
+                if number < SHOWN:
+                    Video.from_tensor(made, fps=8.0).save(file.with_suffix(".mkv"), overwrite=True)
                 file.write_text(json.dumps(measured(made, prompt, judge)))
-                if number < 4:
-                    shown.append((f"level {level:g}", Video.from_tensor(made, fps=8.0).frames))
+            if number < SHOWN and file.with_suffix(".mkv").is_file():
+                shown.append((f"level {level:g}", Video.load(file.with_suffix(".mkv")).frames))
             scores.append(json.loads(file.read_text()))
         print(row(f"level {level:g}", scores), flush=True)
-    sheet = contact_sheet([v for _, v in shown], labels=[n for n, _ in shown], columns=4, max_width=1500)
+    sheet = contact_sheet([v for _, v in shown], labels=[n for n, _ in shown], columns=SHOWN, max_width=1500)
     save_sheet(sheet, folder / "sheet.png", overwrite=True)
 
 

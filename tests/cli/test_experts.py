@@ -193,9 +193,10 @@ def test_an_expert_redraws_a_video_of_the_users(show1: Show1, wan: Path) -> None
     assert (plan["frames"], plan["height"], plan["width"], plan["fps"]) == (7, 416, 960, 12.0)
     assert plan["request"]["settings"]["translation"]["window"] == 81
     asked = ["refine", "clip.mkv", "--prompt", "a cat", "--expert", wan, "--dry-run", "--json"]
-    ways = show1(*asked, "--memory", "6GB").json["plan"]
+    sized = [*asked, "--set", "translation.height=32", "--set", "translation.width=72"]
+    ways = show1(*sized, "--memory", "6GB").json["plan"]
     assert set(ways) == {"the text encoder of translation", "translation"} and ways["translation"]["peak"] < 6e9
-    assert "memory are not enough for the text encoder of translation" in show1(*asked, "--memory", "1MB").err
+    assert "memory are not enough for the text encoder of translation" in show1(*sized, "--memory", "1MB").err
     Video(frames=frames, fps=8.0).save("slow.mkv")
     slow = show1(*asked[:1], "slow.mkv", *asked[2:], "--time", "resample").json["request"]["settings"]["translation"]
     assert slow["time_factor"] == 2 and plan["request"]["settings"]["translation"]["time_factor"] == 1
