@@ -10,7 +10,8 @@ The folder `sprite-expert/model` is then one of diffusers, with the layout of `T
 Its network is a `CogVideoXTransformer3DModel`, trained as a text-to-video model on clips of 80x128 pixels, at noise
 levels up to 0.9, by the schedule of CogVideoX-2b. Its text encoder is a copy of mini's, which learns along: pipelines
 of this family read prompts without a mask. Its autoencoder is an `AutoencoderKLCogVideoX` that computes frame by frame
-what mini's does, without any training: a new one for Wan still missed 9 % of the range of the pixels after 1100 clips.
+what mini's does, without any training: a new one of Wan's class still missed pixels by 8 % of their range after 320
+steps of 4 crops, which had taken 17 minutes of a busy core.
 Run it again to resume.
 """
 
