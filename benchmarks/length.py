@@ -29,7 +29,6 @@ from show1 import Show1Pipeline, make_request
 from show1.config import PUBLISHED, STAGES
 from show1.diffusion import IndependentSeeds
 from show1.generation.progress import Callbacks
-from show1.runtime import give_back_what_is_freed
 from show1.runtime.plan import ways
 from show1.sprites.clips import SpriteClips
 from show1.stages.needs import stage_need
@@ -45,7 +44,6 @@ def run(frames: int) -> dict[str, Any]:
     Returns:
         Core seconds of each stage, and the bytes that the process took at the peak of it.
     """
-    give_back_what_is_freed()
     pipe = Show1Pipeline.from_pretrained("mini", memory="low")
     keyframes = {"num_frames": (frames - 1) // pipe.settings.interpolation.factor + 1}
     request = make_request(PROMPT, model=pipe, seed=1, settings={"keyframes": keyframes})
