@@ -67,7 +67,8 @@ def gate_table(variants: Sequence[str], plan: AlignmentPlan, *, out: Path, dtype
         folder = out / re.sub(r"[^\w.=-]+", "_", variant).strip("_")
         evaluations.count = 0
         progress = Progress()
-        report = evaluate_alignment(pipeline(variant, dtype), folder, plan, on_video=progress)
+        with evaluations:
+            report = evaluate_alignment(pipeline(variant, dtype), folder, plan, on_video=progress)
         (first, began), (last, ended) = progress.seen[0], progress.seen[-1]
         videos, seconds = max(last - first, 1), ended - began
         for row in report["rows"]:

@@ -133,7 +133,7 @@ class Runner:
         for stage_name in ("keyframes", "interpolation", "super_resolution", "translation"):
             stage, prompts = self._stage(stage_name), states["CLIP" if stage_name == "translation" else "T5"]
             given, settings = video, getattr(self.sizes.settings, stage_name)
-            with self._measured(stage_name) as found:
+            with self.evaluations, self._measured(stage_name) as found:
                 video = stage(given, prompts, seeds=self.seeds, settings=settings)
             compared = self._compared(stage_name, stage, given, prompts)
             del stage

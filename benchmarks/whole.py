@@ -14,7 +14,7 @@ import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -31,11 +31,17 @@ WAYS = ("plain", "ours")
 
 
 class Evaluations:
-    """Counts samples that go through networks which denoise."""
+    """Counts samples that go through networks which denoise, as long as it is entered."""
 
     def __init__(self) -> None:
         self.count = 0
-        torch.nn.modules.module.register_module_forward_pre_hook(self._see)
+
+    def __enter__(self) -> Self:
+        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(self._see)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
 
     def _see(self, module: torch.nn.Module, inputs: Any) -> None:
         if "UNet" in type(module).__name__ and hasattr(module, "config"):
@@ -61,7 +67,7 @@ def run(way: str, dtype: str, video: Path) -> dict[str, Any]:
     pipe = Show1Pipeline.from_pretrained("mini", dtype=dtype)
     settings = plain_settings(pipe.settings) if way == "plain" else pipe.settings
     request = make_request(PROMPT, model=pipe, seed=SEED, settings=settings)
-    with plain() if way == "plain" else nullcontext():
+    with evaluations, plain() if way == "plain" else nullcontext():
         (frames,) = pipe.generate(request, output_type="np", callbacks=Callbacks(on_stage_start=mark))
     mark("")
     np.save(video, frames)

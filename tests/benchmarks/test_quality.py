@@ -32,6 +32,7 @@ def test_each_variant_is_judged_in_a_folder_of_its_own(tmp_path, monkeypatch):
     row = table.splitlines()[2]
     assert row.startswith("| mini: held out, keyframes | 4 | 0.0 |")
     assert "75.0 (30 to 95)" in row and row.endswith("|  | 1.50 | 1.50 | 1.50 |")
+    assert not torch.nn.modules.module._global_forward_pre_hooks  # nothing is counted afterwards
 
 
 def test_one_command_prints_the_whole_gate(tmp_path, monkeypatch, capsys):
