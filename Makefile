@@ -1,8 +1,9 @@
-# make demo    a virtual environment, the package, and one video in outputs/
-# make test    the test suite
-# make check   lint, format, types, and imports with core dependencies only
-# make docs    the documentation as a site, in site/
-# make fix     let ruff repair what it can
+# make demo       a virtual environment, the package, and one video in outputs/
+# make test       the test suite
+# make test-slow  its slow tests: servers, browsers, notebooks, several processes
+# make check      lint, format, types, and imports with core dependencies only
+# make docs       the documentation as a site, in site/
+# make fix        let ruff repair what it can
 #
 # Variables: PYTHON (3.11 or newer; found by itself), VENV, PIP_FLAGS. On Linux without an NVIDIA card,
 # PIP_FLAGS can name an index that holds a CPU-only torch, which saves gigabytes of download.
@@ -12,13 +13,16 @@ PIP_FLAGS ?=
 BIN := $(VENV)/bin
 PROMPT ?= a panda spins over the snow
 
-.PHONY: demo test check docs fix clean
+.PHONY: demo test test-slow check docs fix clean
 
 demo: $(VENV)/.core-installed
 	$(BIN)/show1 generate "$(PROMPT)" --seed 1 -o outputs/panda.mp4 --sheet outputs/panda.png --overwrite
 
 test: $(VENV)/.test-installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-slow: $(VENV)/.test-installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 check: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -84,7 +84,7 @@ def test_generated_adapters(own: bool, header: str, config: str, held: dict[str,
     read(own, header, config, held)
 
 
-@pytest.mark.slow
+@pytest.mark.thousands
 @settings(max_examples=10_000, **COMMON)
 @GENERATED
 def test_many_generated_adapters(own: bool, header: str, config: str, held: dict[str, torch.Tensor]) -> None:

@@ -55,6 +55,7 @@ def no_costs(arms: Any) -> dict[str, dict[str, float]]:
     return {arms[0]: {"seconds": 1.0, "bytes": 2e9}}
 
 
+@pytest.mark.slow
 def test_all_ways_are_scored_for_the_same_prompts_and_seeds(options: Options, pipes: Any) -> None:
     report = run.compare(options, pipes, no_costs)
     assert [row["name"] for row in report["rows"]] == [LOW, *ARMS, EARLIER, "ground truth"]

@@ -91,7 +91,7 @@ def test_a_wrong_value_is_named(published: Path, tmp_path: Path, name: str, key:
         use(published, folder)
 
 
-@pytest.mark.slow
+@pytest.mark.thousands
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", CONFIGS)
 def test_many_wrong_values(published: Path, tmp_path: Path, name: str) -> None:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 from show1.cli.lean import lean_imports
@@ -41,6 +43,7 @@ print("peft:", is_peft_available() and LoraConfig().r == 8)
 """
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_imported_when_it_is_asked_for():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -200,6 +200,7 @@ def test_ctrl_c_twice_stops_at_once(show1: Show1, tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare")
 def test_process_1_of_a_container_stops_too(tmp_path: Path) -> None:
     options = ["text", *SPRITES, "--batch-size", "4", "--steps", "100000", "--log-every", "1", "--out", "run"]

@@ -71,7 +71,7 @@ def test_generated_lists(name: str, text: str) -> None:
     read_list(name, text.encode())
 
 
-@pytest.mark.slow
+@pytest.mark.thousands
 @settings(max_examples=10_000, **COMMON)
 @given(name=st.sampled_from(LISTS), data=st.one_of(TEXTS.map(str.encode), st.binary(max_size=200)))
 def test_many_generated_lists(name: str, data: bytes) -> None:

@@ -106,6 +106,7 @@ def test_what_is_counted_is_what_is_taken(wan: Part) -> None:
     assert needs.networks.other - video.nbytes == pytest.approx(coding.peak, rel=0.2)
 
 
+@pytest.mark.slow
 def test_longer_and_larger_videos_in_batches_and_windows(wan: Part) -> None:
     large = {**vars(SETTINGS), "height": 64, "width": 64}
     short, long = (needs_of(wan, TranslationSettings(**large), frames=frames).networks for frames in (9, 49))

@@ -144,14 +144,14 @@ def test_generated_manifests(text: str) -> None:
     read_run(text)
 
 
-@pytest.mark.slow
+@pytest.mark.thousands
 @settings(max_examples=10_000, **COMMON)
 @RECORDS
 def test_many_generated_records(made: list[tuple[tuple[Any, ...], Any]]) -> None:
     read_record(changed(RECORD, made))
 
 
-@pytest.mark.slow
+@pytest.mark.thousands
 @settings(max_examples=10_000, **COMMON)
 @RUNS
 def test_many_generated_manifests(text: str) -> None:

@@ -36,6 +36,7 @@ def budgeted(published: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., S
     return make
 
 
+@pytest.mark.slow
 def test_the_least_budget_gives_the_same_video(budgeted: Callable[..., Show1Pipeline]) -> None:
     free = budgeted("low")
     request = make_request(PROMPT, model=free, seed=5, settings=small_changes())
@@ -61,6 +62,7 @@ def test_a_budget_that_cannot_be_kept_is_refused_before_the_work(budgeted: Calla
         pipe(PROMPT, settings=small_changes())
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_is_followed_by_another_try(
     budgeted: Callable[..., Show1Pipeline], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -144,6 +146,7 @@ def test_memory_may_run_out_in_every_part(
     assert run.finished_stages == request.stages and not list(run.path.glob(".*.partial"))
 
 
+@pytest.mark.slow
 def test_where_no_plan_is_left_the_finished_stages_are_kept(
     budgeted: Callable[..., Show1Pipeline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -270,7 +270,7 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
     return bytes(broken)
 
 
-@pytest.mark.parametrize("rounds", [25, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [25, pytest.param(300, marks=pytest.mark.thousands)])
 def test_damaged_files_raise_nothing_else(folder: Path, tmp_path: Path, rounds: int) -> None:
     """Whatever is wrong with a file: frames, or an error of this package, in bounded memory."""
     kinds = [kind for kind in KINDS if kind.name.startswith("plain") or kind.codec in ("mpeg2video", "libvpx-vp9")]

@@ -188,7 +188,7 @@ def test_no_request_makes_the_server_fail(app: Any) -> None:
     check_files(app)
 
 
-@pytest.mark.slow
+@pytest.mark.thousands
 def test_ten_thousand_requests(app: Any) -> None:
     attack(app, seed=2, count=500)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -246,6 +246,7 @@ def test_what_compose_starts(data: Path) -> None:
             wait_for(lambda: http.get("/v1/videos").status_code == 200, 60)
 
 
+@pytest.mark.slow
 def test_cancelling_stops_at_the_next_step(jobs: Jobs, pipe: Show1Pipeline) -> None:
     running, waiting = jobs.submit(draft(pipe, steps=200)), jobs.submit(draft(pipe, steps=200))
     after = jobs.submit(draft(pipe))
@@ -277,6 +278,7 @@ def test_priorities_and_pages(jobs: Jobs, pipe: Show1Pipeline) -> None:
     assert jobs.queue.get(ids[0]) is None
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stopped_gives_its_job_back(jobs: Jobs, pipe: Show1Pipeline) -> None:
     job_id = jobs.submit(draft(pipe, steps=300))
     for name in ("old.json", "old.lock"):  # of a worker that was killed yesterday

@@ -581,6 +581,7 @@ def test_other_words_of_a_source_of_one_s_own_are_refused(tmp_path: Path) -> Non
 # many processes
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     steady: dict[str, Any] = {"lr_schedule": "constant", "checkpoint_every": 2}
     run(fixed_noise(tmp_path / "one", steps=4, batch_size=4, **steady))
