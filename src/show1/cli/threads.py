@@ -69,7 +69,7 @@ def missing(settings: Mapping[str, str], known: Mapping[str, str]) -> dict[str, 
 
 
 def _load() -> float:
-    """Other processes that compute now: the mean of some looks. Where the system does not tell, those of the last minute.
+    """Other processes that compute now, the mean of some looks; or of the last minute, where the system does not tell.
 
     The average of the last minute would count what this user's last command did.
     """
