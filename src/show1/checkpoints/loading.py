@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL, ModelMixin
 from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
 from torch import Tensor, nn
 
-from show1.checkpoints.network_configs import read_network_config
+from show1.checkpoints.network_configs import check_kinds, read_network_config
 from show1.checkpoints.storage import fill_as_fp8
 from show1.checkpoints.weight_files import (
     check_finite,
@@ -189,7 +189,8 @@ def build_empty(cls: type[ModelMixin], folder: Path) -> ModelMixin:
         CheckpointError: The config is missing, not JSON, or not for this class.
     """
     file = folder / "config.json"
-    config = {k: v for k, v in read_network_config(file, cls).items() if k != "_class_name"}
+    config = {k: v for k, v in read_network_config(file).items() if k != "_class_name"}
+    check_kinds(file, config, cls)
     try:
         with torch.device("meta"), _quiet_config():
             return cls.from_config(config)

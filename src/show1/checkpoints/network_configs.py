@@ -1,6 +1,7 @@
 """Configs of networks, whose numbers are checked before anything is made of them."""
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +10,13 @@ from show1.errors import CheckpointError
 from show1.limits import MAX_CONFIG_LAYERS, MAX_CONFIG_LEVELS, MAX_CONFIG_NUMBER
 
 
-def read_network_config(file: Path, cls: type[Any] | None = None) -> dict[str, Any]:
+def read_network_config(file: Path) -> dict[str, Any]:
     """Reads a network's `config.json`, whose numbers are checked before a network is made of them.
 
-    Args:
-        file: The config.
-        cls: What is made of it, by keywords: the class of a network, or of its config. Numbers must be of the kinds of
-            its defaults.
-
     Raises:
-        CheckpointError: It is missing or not JSON, asks for more than any network has, or holds a wrong kind of number.
+        CheckpointError: It is missing or not JSON, or asks for more than any network has.
     """
     config = read_json(file)
-    for key, parameter in inspect.signature(cls).parameters.items() if cls else ():
-        value, known = config.get(key), parameter.default
-        if value is None or isinstance(value, list):  # one per level
-            continue
-        if type(known) is int and (type(value) is not int or value < 0 <= known):
-            raise CheckpointError(f"{file}: {key} must be a whole number, at least 0, got {value!r}; correct it")
-        if type(known) is float and type(value) not in (int, float):
-            raise CheckpointError(f"{file}: {key} must be a number, got {value!r}; correct it")
     layers = 1
     for key, value in config.items():
         numbers = _numbers(value)
@@ -46,6 +34,27 @@ def read_network_config(file: Path, cls: type[Any] | None = None) -> dict[str, A
     if layers > MAX_CONFIG_LAYERS:
         raise CheckpointError(f"{file} asks for {layers} layers, and at most {MAX_CONFIG_LAYERS} are read; correct it")
     return config
+
+
+def check_kinds(file: Path, config: Mapping[str, Any], cls: type[Any]) -> None:
+    """Makes sure that the numbers of a config are of the kinds that a class has by default.
+
+    Args:
+        file: Where the config was read from.
+        config: The config.
+        cls: What is to be made of it, by keywords: the class of a network, or of its config.
+
+    Raises:
+        CheckpointError: One is not.
+    """
+    for key, parameter in inspect.signature(cls).parameters.items():
+        value, known = config.get(key), parameter.default
+        if value is None or isinstance(value, list):  # one per level
+            continue
+        if type(known) is int and (type(value) is not int or value < 0 <= known):
+            raise CheckpointError(f"{file}: {key} must be a whole number, at least 0, got {value!r}; correct it")
+        if type(known) is float and type(value) not in (int, float):
+            raise CheckpointError(f"{file}: {key} must be a number, got {value!r}; correct it")
 
 
 def _numbers(value: Any) -> list[float]:

@@ -80,10 +80,20 @@ AS_COMPUTED = Storage()
 """All weights are stored in the precision of the computation."""
 
 
+def weight_bytes(network: nn.Module) -> int:
+    """Bytes that the weights of a network take as they are."""
+    return sum(parameter.nbytes for parameter in network.parameters())
+
+
+def largest_layer_bytes(network: nn.Module) -> int:
+    """Bytes of the largest layer of a network: of the parameters that one module holds itself."""
+    return max(sum(p.nbytes for p in module.parameters(recurse=False)) for module in network.modules())
+
+
 def fp8_bytes(network: nn.Module, dtype: torch.dtype) -> int:
     """Bytes that the weights of a network on the meta device take as 8-bit floats; it is changed in place."""
     _cast_by_layer(network, dtype)
-    return sum(parameter.nbytes for parameter in network.parameters())
+    return weight_bytes(network)
 
 
 def fill_as_fp8(
@@ -142,8 +152,8 @@ def fill_quantized(
 
 
 def quantized_bytes(model: nn.Module, kind: TextStorage, kept: Sequence[str]) -> int:
-    """Bytes that the weights of a text encoder take; see `load_quantized`. It stays as it is."""
-    total = sum(parameter.nbytes for parameter in model.parameters())
+    """Bytes that the weights of a text encoder take; see `fill_quantized`. It is not changed."""
+    total = weight_bytes(model)
     for path, layer in model.named_modules():
         if isinstance(layer, nn.Linear) and not _is_kept(path, kept):
             numbers = layer.weight.numel()

@@ -199,9 +199,9 @@ def generate(
         if record is not None:
             raise InputError(f"--expert makes another video than that of --from; use `show1 refine {from_file}`")
         chosen = with_expert(chosen or "mini", expert)
-    precision = dtype or _known_precision(jobs, record, device)
-    place: dict[str, Any] = {"device": device, "dtype": precision, "memory": memory}
-    place["storage"] = _known_storage(jobs) if storage is None else storage
+    precision, stored = _known_numbers(jobs, record, device)
+    place: dict[str, Any] = {"device": device, "dtype": dtype or precision, "memory": memory}
+    place["storage"] = stored if storage is None else storage
     pipe = _open_pipeline(chosen, record, source, choices, quiet=quiet or as_json, **place)
     requests = [job.request(pipe, record, changes, clip) for job in jobs]
     probe_all(jobs, requests, resuming=prompts is not None)
@@ -215,26 +215,25 @@ def generate(
     end_with(make_all(pipe, work, clip, several=several, repeated=repeated, quiet=quiet, as_json=as_json), len(work))
 
 
-def _known_precision(jobs: "list[Job]", record: "VideoRecord | None", device: str | None) -> str | None:
-    """The precision of the run that is resumed, or of the video that is repeated on the same kind of device."""
+def _known_numbers(
+    jobs: "list[Job]", record: "VideoRecord | None", device: str | None
+) -> tuple[str | None, str | None]:
+    """Precision and storage of the run that is resumed, or the precision of a repeated video.
+
+    None stands for what is not known.
+    """
     from show1.generation.manifest import read_manifest
 
     begun = next((job.run for job in jobs if job.is_begun), None)
-    if begun is not None and (manifest := read_manifest(begun)).request is not None:
-        return manifest.precision
+    manifest = None if begun is None else read_manifest(begun)
+    storage = None if manifest is None else manifest.storage
+    if manifest is not None and manifest.request is not None:
+        return manifest.precision, storage
     if record is None:
-        return None
+        return None, storage
     from show1.runtime import choose_devices
 
-    return record.precision if choose_devices(device).main.type == (record.device or "cpu") else None
-
-
-def _known_storage(jobs: "list[Job]") -> str | None:
-    """How the run that is resumed stores its weights."""
-    from show1.generation.manifest import read_manifest
-
-    begun = next((job.run for job in jobs if job.is_begun), None)
-    return None if begun is None else read_manifest(begun).storage
+    return record.precision if choose_devices(device).main.type == (record.device or "cpu") else None, storage
 
 
 def _read_clip(video: str | None, start_from: StageName | None) -> "Video | None":

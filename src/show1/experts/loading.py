@@ -17,7 +17,7 @@ from torch import nn
 
 from show1.checkpoints.loading import Problem, check_weights, load_weights, read_scheduler_config
 from show1.checkpoints.locate import Part
-from show1.checkpoints.network_configs import read_network_config
+from show1.checkpoints.network_configs import check_kinds, read_network_config
 from show1.checkpoints.weight_files import find_weights, read_headers, weight_variants
 from show1.errors import CheckpointError, Show1Error, reason_of
 from show1.expert_table import Expert
@@ -253,14 +253,15 @@ def _plain_config(cls: Any, folder: Path) -> Any:
         CheckpointError: It is missing, not JSON, or that of a network of diffusers that holds such a key.
     """
     of_diffusers = issubclass(cls, diffusers.ModelMixin)
-    config = read_network_config(folder / "config.json", cls if of_diffusers else cls.config_class)
+    file = folder / "config.json"
+    config = read_network_config(file)
+    check_kinds(file, config, cls if of_diffusers else cls.config_class)
     if not of_diffusers:
         with _explained(folder):
             return cls.config_class.from_dict(_without_code(config))
     if odd := [name for name in config if NAMES_CODE.search(name)]:
         raise CheckpointError(
-            f"{folder / 'config.json'} holds {odd[0]}, which experts are not loaded with; use a repository of plain "
-            "weights"
+            f"{file} holds {odd[0]}, which experts are not loaded with; use a repository of plain weights"
         )
     return {name: value for name, value in config.items() if name != "_class_name"}
 

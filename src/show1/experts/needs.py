@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from show1.checkpoints.locate import Part
+from show1.checkpoints.storage import largest_layer_bytes, weight_bytes
 from show1.config import TranslationSettings
 from show1.errors import Show1Error, reason_of
 from show1.experts.expert import DiffusersExpert, multiples_of
@@ -87,8 +88,8 @@ def _text(part: Part, family: ExpertFamily, dtype: torch.dtype, device: torch.de
     peak = peak_of_call(networks, lambda: states.update(family.text_of(pipe, "a")))
     both = {f"{half}{name}": value for half in ("", "negative_") for name, value in states.items()}
     need = Need(
-        weights=_bytes(networks),
-        largest_layer=_largest_layer(networks),
+        weights=weight_bytes(networks),
+        largest_layer=largest_layer_bytes(networks),
         row=peak,
         streamable=device.type == "cuda" or can_stream(part, names),
     )
@@ -110,9 +111,9 @@ def _networks(
         tile = (shape[0], min(shape[1], size[0]), min(shape[2], size[1]))
         tiles = 2 * _video_bytes(shape)  # all are kept, with what they share, until they are put together
         tiled = _coding_peak(family, pipe, networks, tile) + tiles + _video_bytes(shape)
-    weights, largest = _bytes(networks), _largest_layer(networks)
+    weights, largest = weight_bytes(networks), largest_layer_bytes(networks)
     row = _step_peak(family, pipe, networks, settings, text, shape)
-    small = _bytes(networks) + largest if cast_to_fp8(pipe, dtype) else None  # a layer's at a time are converted
+    small = weight_bytes(networks) + largest if cast_to_fp8(pipe, dtype) else None  # a layer's at a time are converted
     return functools.partial(
         Need,
         weights=small if small is not None and settings.weights == "fp8" else weights,
@@ -195,11 +196,3 @@ def _one_step(scheduler: Any) -> Any:
             return sample, sample
 
     return OneStep.from_config(scheduler.config)
-
-
-def _bytes(networks: nn.Module) -> int:
-    return sum(parameter.nbytes for parameter in networks.parameters())
-
-
-def _largest_layer(networks: nn.Module) -> int:
-    return max(sum(p.nbytes for p in module.parameters(recurse=False)) for module in networks.modules())

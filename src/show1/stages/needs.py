@@ -12,7 +12,13 @@ from torch import nn
 from show1.checkpoints.components import NETWORK_CLASSES, text_width
 from show1.checkpoints.loading import build_empty
 from show1.checkpoints.locate import Part
-from show1.checkpoints.storage import TextStorage, fp8_bytes, quantized_bytes
+from show1.checkpoints.storage import (
+    TextStorage,
+    fp8_bytes,
+    largest_layer_bytes,
+    quantized_bytes,
+    weight_bytes,
+)
 from show1.config import CascadeSettings, StageName, StageSettings
 from show1.errors import CheckpointError, reason_of
 from show1.runtime.plan import Need
@@ -88,8 +94,8 @@ def _need(
     if row.unet.kind == "image_unet":
         size = size[1:]
     row_peak = _peak(folder, unet, functools.partial(call_unet, unet, size, settings.max_text_tokens))
-    largest = max(_largest_layer(network) for network in networks.values())
-    weights = sum(_bytes(network) for network in networks.values())
+    largest = max(largest_layer_bytes(network) for network in networks.values())
+    weights = sum(weight_bytes(network) for network in networks.values())
     if fp8:  # one layer at a time has its weights in full as well
         weights += fp8_bytes(unet, dtype) + largest - sum(p.numel() * dtype.itemsize for p in unet.parameters())
     return Need(
@@ -120,8 +126,8 @@ def text_need(folder: Path, length: int, *, dtype: torch.dtype, stored: TextStor
     tokens = torch.ones(1, length, dtype=torch.long, device="meta")
     kept = float32_layers(network, dtype)
     return Need(
-        weights=_bytes(network) if stored is None else quantized_bytes(network, stored, kept),
-        largest_layer=_largest_layer(network),
+        weights=weight_bytes(network) if stored is None else quantized_bytes(network, stored, kept),
+        largest_layer=largest_layer_bytes(network),
         row=_peak(folder, network, functools.partial(network, input_ids=tokens)),
     )
 
@@ -161,11 +167,3 @@ def _peak(folder: Path, network: nn.Module, call: Callable[[], object]) -> int:
         raise CheckpointError(
             f"{folder} describes a network that does not work ({reason_of(error):.200}); correct its config.json"
         ) from error
-
-
-def _bytes(network: nn.Module) -> int:
-    return sum(parameter.nbytes for parameter in network.parameters())
-
-
-def _largest_layer(network: nn.Module) -> int:
-    return max(sum(p.nbytes for p in module.parameters(recurse=False)) for module in network.modules())

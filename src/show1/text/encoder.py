@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from show1.checkpoints.loading import load_weights
-from show1.checkpoints.network_configs import read_network_config
+from show1.checkpoints.network_configs import check_kinds, read_network_config
 from show1.checkpoints.storage import TextStorage, fill_quantized
-from show1.checkpoints.weight_files import check_ordinary, find_weights, read_json
+from show1.checkpoints.weight_files import check_ordinary, find_weights
 from show1.errors import CheckpointError, reason_of
 from show1.files import cached_sha256, sha256_of_text
 from show1.limits import MAX_TOKENIZER_BYTES
@@ -313,17 +313,16 @@ def build_empty_text_encoder(folder: Path) -> nn.Module:
 
     file = folder / "config.json"
     kinds = {"t5": (T5Config, T5EncoderModel), "clip_text_model": (CLIPTextConfig, CLIPTextModel)}
-    known = read_json(file)
-    kind = str(known.get("model_type"))
+    config = {key: value for key, value in read_network_config(file).items() if not NAMES_CODE.search(key)}
+    kind = str(config.get("model_type"))
     if kind not in kinds:
         raise CheckpointError(
             f"{file} describes a {kind!r}; show1 reads the text encoders {', '.join(kinds)}: correct the folder"
         )
     config_class, model_class = kinds[kind]
-    if isinstance(known.get("eos_token_id"), list):
+    check_kinds(file, config, config_class)
+    if isinstance(config.get("eos_token_id"), list):
         raise CheckpointError(f"{file}: eos_token_id must be one number; correct it")
-    config = read_network_config(file, config_class)
-    config = {key: value for key, value in config.items() if not NAMES_CODE.search(key)}
     try:
         with torch.device("meta"):
             model: nn.Module = model_class(config_class.from_dict(config))
