@@ -17,7 +17,7 @@ from torch import Tensor
 
 from show1 import Show1Pipeline, make_request
 from show1.generation.results import make_seeds
-from show1.runtime.processes import own_place
+from show1.launch import own_place
 from show1.stages.helping import helped
 
 

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "show1"
 
 ROOMS: tuple[tuple[str, ...], ...] = (
-    ("errors", "limits", "options", "config", "files", "tables", "stage_table", "expert_table"),
+    ("errors", "limits", "launch", "options", "config", "files", "tables", "stage_table", "expert_table"),
     ("diffusion",),
     ("media",),
     ("video",),

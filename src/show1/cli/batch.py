@@ -13,13 +13,13 @@ from show1.cli.batch_report import write_report
 from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Quiet, VideoAsJson
 from show1.cli.jobs import Job, probe_all, read_jobs
 from show1.cli.making import Failed, end_with, make_all
-from show1.cli.processes import several
 from show1.cli.serving import Data, Model, check_installed, data_folder
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_change, parse_model
 from show1.config import StageName
 from show1.errors import InputError
 from show1.files import user_path
+from show1.launch import own_place, several
 from show1.limits import MAX_PROMPTS
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _check_ways(file: str, database: str | None, ray: bool) -> None:
 
 def _make_here(pipe: "Show1Pipeline", work: Work, *, quiet: bool, as_json: bool) -> list[Failed] | None:
     """Makes the videos in this process, or in those that torchrun has started; None in all of them but the first."""
-    from show1.runtime.processes import gathered, own_place
+    from show1.runtime.processes import gathered
 
     number, processes = own_place()
     own = work[number::processes]

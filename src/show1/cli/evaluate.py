@@ -8,13 +8,13 @@ import typer
 
 from show1.cli.console import say, say_json, tell
 from show1.cli.flags import DeviceFlag, MemoryFlag
-from show1.cli.processes import is_first
 from show1.cli.progress import starting
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_model
 from show1.config import StageName
 from show1.errors import InputError
 from show1.files import user_path
+from show1.launch import is_first
 from show1.options import counted
 
 if TYPE_CHECKING:

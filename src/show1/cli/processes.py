@@ -1,21 +1,12 @@
 """Commands that torchrun or `accelerate launch` starts several times, to work as one."""
 
 import functools
-import os
 from collections.abc import Callable
 from typing import ParamSpec
 
+from show1.launch import several
+
 P = ParamSpec("P")
-
-
-def is_first() -> bool:
-    """Whether this is the only process of the command, or the first one."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def several() -> bool:
-    """Whether there are other processes of this command."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def together(command: Callable[P, None]) -> Callable[P, None]:

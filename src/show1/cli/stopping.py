@@ -1,6 +1,5 @@
 """Stopping a command: Ctrl-C, SIGTERM (`docker stop`, time limits of batch systems), SIGHUP (a closed terminal)."""
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from typing import Any
 
 from show1.cli.console import tell
 from show1.errors import Cancelled
+from show1.launch import several
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -56,7 +56,7 @@ def asked_by_signals() -> Iterator[StopRequest | None]:
 
     With several processes each has to be stopped alike: then all interrupt at once (and this gives None).
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if several():
         yield None
         return
     came = StopRequest()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from show1.cli.training import DRY_RUN, QUIET, example, open_clips, read_saved, 
 from show1.data.options import DataOptions
 from show1.errors import InputError
 from show1.files import user_path
+from show1.launch import is_first, own_place
 from show1.sprites.options import TextOptions
 from show1.training.options import LoopOptions, TaskOptions, TrainingConfig, current_form
 from show1.training.tasks.distillation_options import DISTILLATIONS
@@ -61,8 +61,7 @@ def run(
         Cancelled: Ctrl-C.
     """
     config = resolve(kind, given, config_file)  # before what takes long to import
-    main_process = int(os.environ.get("RANK", "0")) == 0
-    quiet = quiet or not main_process
+    quiet = quiet or not is_first()
     with starting(quiet=quiet):
         from show1.training import describe, train
         from show1.training.validation import SEED
@@ -83,13 +82,13 @@ def run(
         resume=f"show1 {kind.command()} --out {shlex.quote(loop.out)}",
         quiet=quiet,
     )
-    if main_process:
+    if is_first():
         say(str(export))
 
 
 def _scale(loop: LoopOptions) -> str:
     """Says how many processes train, and what batch they have in all."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    _, processes = own_place()
     if processes == 1:
         return f"1 process with batches of {loop.batch_size}"
     each = f"{loop.batch_size} in each"

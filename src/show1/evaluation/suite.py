@@ -16,7 +16,8 @@ from show1.config import CascadeSettings
 from show1.errors import InputError, RunError
 from show1.evaluation.report import Report
 from show1.files import read_json_object, write_json
-from show1.runtime.processes import gathered, own_place
+from show1.launch import own_place
+from show1.runtime.processes import gathered
 
 ItemT = TypeVar("ItemT")
 

@@ -17,17 +17,13 @@ import torch
 import torch.distributed as dist
 
 from show1.errors import OutOfMemory, Show1Error, reason_of
+from show1.launch import own_place
 
 T = TypeVar("T")
 
 _PATIENCE = datetime.timedelta(days=30)
 """A process that waits is no fault: another may decode a long video. One that has ended is noticed at once."""
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-
-
-def own_place() -> tuple[int, int]:
-    """The number of this process, from 0, and how many there are."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def join() -> None:

@@ -1,7 +1,6 @@
 """Runs of customizations: the folder, the loop, and the adapter that comes out."""
 
 import logging
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from show1.checkpoints.locate import Cascade, resolve
 from show1.errors import InputError, OutputError
 from show1.files import read_json_object, sha256, user_path, write_atomically, write_json
+from show1.launch import several
 from show1.runtime import choose_device, explained_memory, measure
 from show1.training.checkpoint import CONFIG, check_folder, last_checkpoint, step_of
 from show1.training.customization.config import CustomizationConfig
@@ -76,7 +76,7 @@ def customize(
     ours = output.is_file() and sha256(output) in known
     if output.exists() and not (overwrite or ours):
         raise OutputError(f"{output} exists already; name another file, or pass overwrite=True (--overwrite)")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if several():
         raise InputError("a customization runs in one process; start it without a launcher")
     _check_folder(config)
     cascade, device = resolve(config.model, stages=(config.stage,)), choose_device()

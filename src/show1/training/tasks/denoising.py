@@ -1,7 +1,6 @@
 """The common part of the tasks that train a denoising network with text."""
 
 import dataclasses
-import os
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from show1.data.clips import ClipSource
 from show1.diffusion import IndependentSeeds, build_scheduler
 from show1.errors import InputError
 from show1.files import write_json
+from show1.launch import several
 from show1.networks import UNet3DConditionModel
 from show1.networks.layers import set_temporal_dropout
 from show1.stage_table import STAGE_TABLE
@@ -81,7 +81,7 @@ class DenoisingTask(Task):
     ) -> None:
         if options.cuda_graphs and not torch.cuda.is_available():
             raise InputError("cuda_graphs needs a CUDA device, and there is none; leave it out (--no-cuda-graphs)")
-        if options.cuda_graphs and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if options.cuda_graphs and several():
             raise InputError("cuda_graphs works only in a single process; leave it out, or train in one")
         super().__init__()
         self.options = options
