@@ -96,13 +96,13 @@ def mutate(manifest: dict[str, Any], path: tuple[Any, ...], value: Any) -> None:
 def test_one_wrong_value_gives_a_run_error_or_a_right_run(
     pipe: Show1Pipeline, finished: Path, tmp_path: Path, state: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """100 mutations of each manifest: opened, shown, resumed."""
+    """150 mutations of each manifest: opened, shown, resumed."""
     source = finished if state == "finished" else copied(finished, tmp_path / "half", half_finish)
     expected = Run.open(finished).load("interpolation")
     known = json.loads((source / MANIFEST).read_text())
     rng = random.Random(state)
     refused = 0
-    for _ in range(100):
+    for _ in range(150):
         path, value = rng.choice(list(places(known))), rng.choice(MUTATIONS)
         run = copied(source, tmp_path / "run", lambda manifest, p=path, v=value: mutate(manifest, p, v))  # type: ignore[misc]
         said = f"{path} = {'deleted' if value is DELETE else value}"
