@@ -3,9 +3,10 @@
     python scripts/composition_probes.py text training-runs/text/export
     python scripts/composition_probes.py frames training-runs/keyframe_images/export --prompts 32 --sheets sheets/
 
-"text" fits a linear classifier to the mean of the states of 6,000 training captions and reads 600 captions of scenes
-with held-out pairs. "frames" samples one frame for each of the first prompts of each set of groups
-(`show1 evaluate alignment`) and judges it; seconds instead of the hours that whole videos take.
+"text" fits linear classifiers to the states of 6,000 training captions and reads 600 captions of scenes with held-out
+pairs: one for each fact, from the mean of the states, and one for what is said of a subject, from the state of its
+name. "frames" samples one frame for each of the first prompts of each set of groups (`show1 evaluate alignment`) and
+judges it; seconds instead of the hours that whole videos take.
 """
 
 import argparse
@@ -23,7 +24,8 @@ from show1.config import KeyframesSettings
 from show1.diffusion import IndependentSeeds
 from show1.sprites.alignment.group_judge import GroupJudge
 from show1.sprites.alignment.prompts import GROUP_SETS, GroupPrompt, prompts_of
-from show1.sprites.captions import CaptionFacts, caption, read_caption
+from show1.sprites.caption_reader import CaptionFacts, Mention, mentions, read_caption
+from show1.sprites.captions import caption
 from show1.sprites.groups import GroupWorld
 from show1.sprites.two_motions import TwoMotionsWorld
 from show1.sprites.world import Split
@@ -36,42 +38,61 @@ FACTS = ("subject", "other", "arrangement", "motion", "then")
 BATCH = 16
 
 
-def read_texts(
-    encoder: PromptEncoder, world: type[GroupWorld] | type[TwoMotionsWorld], split: Split, count: int
-) -> tuple[Tensor, list[CaptionFacts]]:
+def written(world: type[GroupWorld] | type[TwoMotionsWorld], split: Split, count: int) -> list[str]:
+    """Captions of scenes."""
+    return [
+        caption(scene, random.Random(i)) for i, scene in enumerate(map(world(seed=5, split=split).scene, range(count)))
+    ]
+
+
+def read_texts(encoder: PromptEncoder, texts: list[str]) -> tuple[Tensor, list[CaptionFacts]]:
     """Returns mean states (count, D) of captions, and what the captions say."""
-    scenes = map(world(seed=5, split=split).scene, range(count))
-    captions = [caption(scene, random.Random(index)) for index, scene in enumerate(scenes)]
-    means = []
-    for text in captions:
-        words = len(encoder.tokenizer(text).input_ids)
-        means.append(encoder.encode([text], TOKENS)[0, :words].mean(0))
-    return torch.stack(means), [read_caption(text) for text in captions]
+    means = [encoder.encode([text], TOKENS)[0, : len(encoder.tokenizer(text).input_ids)].mean(0) for text in texts]
+    return torch.stack(means), [read_caption(text) for text in texts]
+
+
+def read_names(encoder: PromptEncoder, texts: list[str]) -> tuple[Tensor, list[Mention]]:
+    """Returns the states (count, D) of the subjects' names, and what the captions say of each."""
+    states, said = [], []
+    for text in texts:
+        tokens, encoded = encoder.tokenizer(text), encoder.encode([text], TOKENS)[0]
+        for each in mentions(text):
+            states.append(encoded[tokens.char_to_token(each.end - 1)])
+            said.append(each)
+    return torch.stack(states), said
+
+
+def share_right(states: Tensor, values: list[int | None], unseen: Tensor, wanted: list[int | None]) -> str:
+    """Says of how many unseen states a linear classifier reads the value; those whose value is None are left out."""
+    known, asked = ([i for i, value in enumerate(each) if value is not None] for each in (values, wanted))
+    if not known or not asked:
+        return "not said"
+    labels = torch.tensor([values[i] for i in known])
+    right = torch.tensor([wanted[i] for i in asked])
+    mean, deviation = states.mean(0), states.std(0) + 1e-5
+    torch.manual_seed(0)
+    head = torch.nn.Linear(states.shape[1], int(torch.cat([labels, right]).max()) + 1)
+    optimizer = torch.optim.Adam(head.parameters(), 1e-2)
+    inputs = (states[known] - mean) / deviation
+    for _ in range(400):
+        optimizer.zero_grad()
+        F.cross_entropy(head(inputs), labels).backward()
+        optimizer.step()
+    read = head((unseen[asked] - mean) / deviation).argmax(1)
+    return f"{100 * (read == right).float().mean():.1f} % of {len(asked)}"
 
 
 def probe_text(folder: Path) -> None:
     encoder = PromptEncoder(folder)
     for world in (GroupWorld, TwoMotionsWorld):
-        states, facts = read_texts(encoder, world, "train", 6000)
-        unseen, held_out = read_texts(encoder, world, "held_out", 600)
-        mean, deviation = states.mean(0), states.std(0) + 1e-5
-        for name in FACTS:
-            known = [i for i, each in enumerate(facts) if getattr(each, name) is not None]
-            asked = [i for i, each in enumerate(held_out) if getattr(each, name) is not None]
-            if not known or not asked:
-                continue
-            labels = torch.tensor([getattr(facts[i], name) for i in known])
-            wanted = torch.tensor([getattr(held_out[i], name) for i in asked])
-            torch.manual_seed(0)
-            head = torch.nn.Linear(states.shape[1], int(torch.cat([labels, wanted]).max()) + 1)
-            optimizer = torch.optim.Adam(head.parameters(), 1e-2)
-            inputs = (states[known] - mean) / deviation
-            for _ in range(400):
-                optimizer.zero_grad()
-                F.cross_entropy(head(inputs), labels).backward()
-                optimizer.step()
-            right = head((unseen[asked] - mean) / deviation).argmax(1) == wanted
-            print(f"{world.__name__}: {name} {100 * right.float().mean():.1f} % of {len(asked)}", flush=True)
+        texts, unseen = written(world, "train", 6000), written(world, "held_out", 600)
+        readers = {"": (read_texts, FACTS), "own ": (read_names, ("place", "motion"))}
+        for prefix, (read, names) in readers.items():
+            states, facts = read(encoder, texts)
+            others, held_out = read(encoder, unseen)
+            for name in names:
+                values, wanted = ([getattr(each, name) for each in known] for known in (facts, held_out))
+                print(f"{world.__name__}: {prefix}{name} {share_right(states, values, others, wanted)}", flush=True)
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from benchmarks.customization.scores import ContentPrompt, motion_prompts, true_
 from benchmarks.customization.styles import STYLES, apply_style
 from benchmarks.customization.teach import configure
 from show1.errors import RunError
-from show1.sprites.captions import parse_caption
+from show1.sprites.caption_reader import parse_caption
 from show1.sprites.scenes import SpriteWorld, render
 from show1.video import Video
 

@@ -24,7 +24,7 @@ from benchmarks.customization.style_reader import KINDS, StyleReader
 from benchmarks.customization.styles import apply_style
 from show1.data.clips import frame_times
 from show1.errors import InputError
-from show1.sprites.captions import parse_caption
+from show1.sprites.caption_reader import parse_caption
 from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.scenes import SpriteWorld, render, render_tensor
 from show1.sprites.world import BACKGROUNDS, SUBJECTS, is_held_out

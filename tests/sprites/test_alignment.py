@@ -19,7 +19,7 @@ from show1.sprites.alignment.judge import SceneJudge
 from show1.sprites.alignment.prompts import PromptFacts, alignment_prompts, prompts_sha256, read_prompt
 from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 from show1.sprites.alignment.summary import Measurement, summarise, validate
-from show1.sprites.captions import parse_caption
+from show1.sprites.caption_reader import parse_caption
 from show1.sprites.groups import GroupWorld
 from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.scenes import SpriteWorld, render_tensor

@@ -3,16 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from show1.sprites.captions import (
-    CLIP_TEMPLATES,
-    DIRECTIONS,
-    PLACES,
-    VERBS,
-    caption,
-    parse_caption,
-    read_caption,
-    vocabulary,
-)
+from show1.sprites.caption_reader import parse_caption, read_caption
+from show1.sprites.captions import CLIP_TEMPLATES, DIRECTIONS, PLACES, VERBS, caption, vocabulary
 from show1.sprites.scenes import Scene, SpriteWorld
 from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS, combinations
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from show1.errors import InputError
-from show1.sprites.captions import caption, parse_caption, read_caption, vocabulary
+from show1.sprites.caption_reader import parse_caption, read_caption
+from show1.sprites.captions import caption, vocabulary
 from show1.sprites.clips import SpriteClips
 from show1.sprites.groups import ARRANGEMENTS, GroupWorld, arrangement, holds_held_out
 from show1.sprites.options import SpriteOptions

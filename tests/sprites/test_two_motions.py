@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from show1.errors import InputError
 from show1.sprites.alignment.motion_judge import MotionJudge, MotionScore
@@ -14,7 +15,8 @@ from show1.sprites.alignment.prompts import MOTION_SETS, MotionPrompt, motion_pr
 from show1.sprites.alignment.report import tables
 from show1.sprites.alignment.run import AlignmentPlan
 from show1.sprites.alignment.summary import Measurement, summarise, validate
-from show1.sprites.captions import caption, read_caption, vocabulary
+from show1.sprites.caption_reader import mentions, read_caption
+from show1.sprites.captions import caption, vocabulary
 from show1.sprites.clips import SpriteClips
 from show1.sprites.options import TextOptions
 from show1.sprites.readers.group import Detection
@@ -30,7 +32,7 @@ from show1.sprites.two_motions import (
     is_composition_held_out,
     two_motions,
 )
-from show1.sprites.world import MOTIONS, SUBJECTS, is_held_out
+from show1.sprites.world import MOTIONS, RELATIONS, SUBJECTS, is_held_out
 
 CAT, BUS, BALL = (SUBJECTS.index(name) for name in ("cat", "bus", "soccer ball"))
 SEA = 4
@@ -105,6 +107,43 @@ def test_a_text_encoder_learns_both_motions() -> None:
     assert (facts.motion, facts.then, facts.ordinary) == (LEFT, UP, False)
     assert read_caption("a cat moves left over the sea").then is None
     assert "then" not in TextTask(TextOptions(network="mini"), SpriteClips()).heads
+
+
+def test_captions_say_of_each_subject_where_it_is_and_what_it_does() -> None:
+    def said(text: str) -> list[tuple[str, str | None, str | None]]:
+        return [
+            (
+                text[each.start : each.end],
+                None if each.place is None else RELATIONS[each.place],
+                None if each.motion is None else MOTIONS[each.motion],
+            )
+            for each in mentions(text)
+        ]
+
+    assert said("A soccer ball left of a cat, with the sea behind") == [
+        ("soccer ball", "left of", None),
+        ("cat", "right of", None),
+    ]
+    assert said("over a sunset, a bus below an owl") == [("bus", "below", None), ("owl", "above", None)]
+    assert said("a cat moves left and a bus moves up over the sea") == [
+        ("cat", None, "moves left"),
+        ("bus", None, "moves up"),
+    ]
+    assert said("a cat moves left, then up over the sea") == [("cat", None, "moves left")]
+    assert said("two foxes over the sea") == [("foxes", None, None)]
+    assert said("nothing over the sea") == []
+
+
+def test_a_text_encoder_learns_which_of_two_subjects_is_where() -> None:
+    task = TextTask(TextOptions(network="mini"), SpriteClips.from_spec("sprites:groups=1", seed=3))
+    texts = [f"a {name} {how} a dog over the sea" for how in RELATIONS for name in ("cat", "pig", "fox", "bee")]
+    optimizer = torch.optim.Adam(task.parameters(), 3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        task({"caption": texts})["loss"].backward()
+        optimizer.step()
+    first_names = task.text(texts)[:, 1]  # each follows an article
+    assert task.heads["place"](first_names).argmax(1).tolist() == [how for how in range(4) for _ in range(4)]
 
 
 def test_what_there_is_not() -> None:

@@ -20,7 +20,8 @@ from show1.data.clips import Vocabulary
 from show1.diffusion import IndependentSeeds, target
 from show1.errors import InputError
 from show1.networks import UNet3DConditionModel
-from show1.sprites.captions import TILTED, TURNED, parse_caption, read_caption
+from show1.sprites.caption_reader import parse_caption, read_caption
+from show1.sprites.captions import TILTED, TURNED
 from show1.sprites.options import TextOptions
 from show1.sprites.world import MOTIONS, SUBJECTS
 from show1.stages import (

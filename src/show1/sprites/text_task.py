@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from show1.data.clips import ClipSource
 from show1.errors import InputError
-from show1.sprites.captions import DIRECTIONS, TURNED, CaptionFacts, read_caption
+from show1.sprites.caption_reader import CaptionFacts, mentions, read_caption
+from show1.sprites.captions import DIRECTIONS, TURNED
 from show1.sprites.clips import SpriteClips
 from show1.sprites.groups import ARRANGEMENTS
 from show1.sprites.options import TextOptions
-from show1.sprites.world import BACKGROUNDS, MOTIONS, SUBJECTS
+from show1.sprites.world import BACKGROUNDS, MOTIONS, RELATIONS, SUBJECTS
 from show1.training.presets import preset
 from show1.training.tasks.base import Batch, Sample, Task
 from show1.training.tasks.text_conditioner import TextConditioner
@@ -33,6 +34,9 @@ _CLASSES = {
 _SECOND_MOTION = {"then": len(MOTIONS) + 1}
 """The same for one more head, where captions have two motions."""
 
+_OF_A_SUBJECT = {"place": len(RELATIONS) + 1, "does": len(MOTIONS) + 1}
+"""Number of classes of each head that reads the state of one subject's name; the last class means "not said"."""
+
 
 def _labels(said: CaptionFacts, classes: Mapping[str, int]) -> dict[str, int]:
     """The class for each head; -100, which losses ignore, where no motion, subject or background is mentioned."""
@@ -44,10 +48,11 @@ def _labels(said: CaptionFacts, classes: Mapping[str, int]) -> dict[str, int]:
 class TextTask(Task):
     """A text encoder whose states say what captions of the sprite world ask for.
 
-    Linear heads read it off the mean of the states: subjects, motions, background, and whatever else is mentioned. With
-    such states from the beginning, networks need fewer clips to learn what the words look like, and all stages can
-    share one frozen encoder. An encoder that continues learning (`init`) keeps the states of ordinary captions for the
-    networks that know them.
+    Linear heads read it off the mean of the states: subjects, motions, background, and whatever else is mentioned.
+    Others read off the state of each subject's name where this subject is and what it does; attention to the text can
+    then find the right one of two subjects. With such states from the beginning, networks need fewer clips to learn
+    what the words look like, and all stages can share one frozen encoder. An encoder that continues learning (`init`)
+    keeps the states of ordinary captions for the networks that know them.
     """
 
     KEEPING = 30.0
@@ -65,13 +70,36 @@ class TextTask(Task):
         else:
             self.text = TextConditioner.fresh(preset(options.network), source.vocabulary())
         self.classes = _CLASSES | (_SECOND_MOTION if source.shown.two_motions else {})
-        self.heads = nn.ModuleDict({name: nn.Linear(self.text.width, count) for name, count in self.classes.items()})
+        heads = self.classes | _OF_A_SUBJECT
+        self.heads = nn.ModuleDict({name: nn.Linear(self.text.width, count) for name, count in heads.items()})
 
     def logits(self, states: Tensor, captions: list[str]) -> dict[str, Tensor]:
-        """Scores each head's classes, (B, classes), from the captions' states (B, L, D)."""
+        """Scores the classes of each head that reads captions, (B, classes), from their states (B, L, D)."""
         mask = self.text.tokenize(captions).attention_mask.to(states.device)[..., None]
         mean = (states * mask).sum(1) / mask.sum(1)
-        return {name: head(mean) for name, head in self.heads.items()}
+        return {name: self.heads[name](mean) for name in self.classes}
+
+    def subject_loss(self, states: Tensor, captions: list[str]) -> Tensor:
+        """Cross-entropy, per caption, of the heads that read the states (B, L, D) of the subjects' names."""
+        tokens = self.text.tokenize(captions)
+        rows, columns, labels = [], [], []
+        for row, text in enumerate(captions):
+            for each in mentions(text):
+                token = tokens.char_to_token(row, each.end - 1)
+                if token is None:
+                    continue  # the caption was cut before it
+                rows.append(row)
+                columns.append(token)
+                said = {"place": each.place, "does": each.motion}
+                labels.append([_OF_A_SUBJECT[n] - 1 if (value := said[n]) is None else value for n in _OF_A_SUBJECT])
+        if not rows:
+            return states.new_zeros(())
+        names, wanted = states[rows, columns], torch.tensor(labels, device=states.device)
+        losses = [
+            F.cross_entropy(self.heads[head](names), wanted[:, i], reduction="sum")
+            for i, head in enumerate(_OF_A_SUBJECT)
+        ]
+        return torch.stack(losses).sum() / len(captions)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Task.forward`: scalars; "accuracy" is the share of captions that all heads read right."""
@@ -82,10 +110,15 @@ class TextTask(Task):
         labels = {name: torch.tensor([c[name] for c in classes]).to(states.device) for name in self.classes}
         scores = self.logits(states, captions)
         losses = [F.cross_entropy(scores[name], labels[name], reduction="sum") for name in self.classes]
-        loss = torch.stack(losses).sum() / len(captions)
+        subject_loss = self.subject_loss(states, captions)
+        loss = torch.stack(losses).sum() / len(captions) + subject_loss
         known = torch.stack([labels[name] < 0 for name in self.classes])
         right = torch.stack([scores[name].argmax(1) == labels[name] for name in self.classes])
-        values = {"loss": loss, "accuracy": (right | known).all(0).float().mean()}
+        values = {
+            "loss": loss,
+            "accuracy": (right | known).all(0).float().mean(),
+            "subject_loss": subject_loss.detach(),
+        }
         if self.before is not None:
             ordinary = torch.tensor([each.ordinary for each in read]).to(states.device)
             with torch.no_grad():

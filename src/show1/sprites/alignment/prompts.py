@@ -8,7 +8,7 @@ from functools import cache
 from typing import Literal, get_args
 
 from show1.errors import InputError
-from show1.sprites.captions import parse_caption, read_caption
+from show1.sprites.caption_reader import parse_caption, read_caption
 from show1.sprites.world import ASSETS, COUNTS, MOTIONS, RELATIONS, SIZES
 
 SceneSet = Literal["held_out", "seen", "paraphrase"]
