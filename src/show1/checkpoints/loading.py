@@ -29,6 +29,7 @@ from show1.checkpoints.weight_files import (
     tensor_reader,
 )
 from show1.errors import CheckpointError, reason_of
+from show1.networks.latent_unet import PlacedLatentUNet
 from show1.networks.layers import use_frame_convolutions
 from show1.networks.unet_3d_condition import UNet3DConditionModel
 
@@ -190,6 +191,8 @@ def build_empty(cls: type[ModelMixin], folder: Path) -> ModelMixin:
     """
     file = folder / "config.json"
     config = {k: v for k, v in read_network_config(file).items() if k != "_class_name"}
+    if cls is LatentUNet3DConditionModel and (config.get("embed_frames") or config.get("embed_places")):
+        cls = PlacedLatentUNet
     check_kinds(file, config, cls)
     try:
         with torch.device("meta"), _quiet_config():

@@ -11,6 +11,7 @@ from torch import nn
 
 from show1.errors import InputError
 from show1.networks import UNet3DConditionModel
+from show1.networks.latent_unet import PlacedLatentUNet
 from show1.networks.layers import use_frame_convolutions
 
 
@@ -76,22 +77,50 @@ def _start_as_the_condition(model: UNet3DConditionModel) -> None:
         nn.init.zeros_(parameter)
 
 
-def fresh_latent_unet(config: Mapping[str, Any], text_width: int, channels: int) -> nn.Module:
-    """Makes a latent video UNet of diffusers with random weights; its temporal layers start as the identity.
+def fresh_latent_unet(config: Mapping[str, Any], text_width: int, channels: int, **embeddings: bool) -> nn.Module:
+    """Makes a latent video UNet with random weights; its temporal layers start as the identity.
 
     Args:
         config: Its config, of a preset.
         text_width: Channels of the text states.
         channels: Channels of the latents.
+        **embeddings: `embed_frames` and `embed_places`, if it is to have them.
     """
     sizes = {"cross_attention_dim": text_width, "in_channels": channels, "out_channels": channels}
-    model = LatentUNet(**{**config, **sizes})
+    model = _latent_unet({**config, **sizes, **embeddings})
     use_frame_convolutions(model)
     for module in model.modules():
         if isinstance(module, TransformerTemporalModel):
             nn.init.zeros_(module.proj_out.weight)
             nn.init.zeros_(module.proj_out.bias)
     return model  # type: ignore[no-any-return]
+
+
+def embedded_latent_unet(source: nn.Module, **embeddings: bool) -> nn.Module:
+    """A latent video UNet with embeddings that starts as `source`: those that it has not yet are the identity.
+
+    Args:
+        source: The network.
+        **embeddings: `embed_frames` and `embed_places`, if it is to have them beside those of the source.
+    """
+    known: Any = source.config
+    config = {name: value for name, value in known.items() if not name.startswith("_")}
+    wanted = {name: asked or bool(config.get(name)) for name, asked in embeddings.items()}
+    if not any(asked and not config.get(name) for name, asked in wanted.items()):
+        return source
+    model = _latent_unet({**config, **wanted})
+    use_frame_convolutions(model)
+    missing, _ = model.load_state_dict(source.state_dict(), strict=False)
+    assert all(name.startswith(("frame_embedding.", "place_embeddings.")) for name in missing)
+    return model
+
+
+def _latent_unet(config: Mapping[str, Any]) -> nn.Module:
+    """Of diffusers' class, unless the config asks for embeddings that it does not have."""
+    names = ("embed_frames", "embed_places")
+    if any(config.get(name) for name in names):
+        return PlacedLatentUNet(**config)
+    return LatentUNet(**{name: value for name, value in config.items() if name not in names})  # type: ignore[no-any-return]
 
 
 def fresh_vae(config: Mapping[str, Any]) -> nn.Module:

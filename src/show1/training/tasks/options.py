@@ -251,10 +251,21 @@ class TranslationOptions(DenoisingOptions):
     """Share of the clips, 0 to 1, in which the stage also learns to remove what earlier stages leave: coarse pixels,
     wobbling edges, noise. 0: only clean videos, as in the paper."""
 
+    embed_frames: bool = False
+    """Tells the network where in the clip each frame is, as the keyframes' own is told. The clips that it redraws, or
+    the windows of longer ones, then have to be as long as those that it learned from. With `init`, such an embedding is
+    new and starts as the identity."""
+
+    embed_places: bool = False
+    """Tells the network where in the frame each position is; otherwise it infers that from the padding. With `init`,
+    such embeddings are new and start as the identity."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_range("crop", least=8)
         self.check_range("corruption", least=0, most=1)
+        if self.embed_places and self.crop is not None:
+            raise InputError("embed_places: places in a crop are others than in a whole frame; leave out crop")
         if self.vae is None:
             raise InputError(
                 "vae: the translation tasks need a trained VAE; train the task 'vae' first and name its export"
@@ -268,6 +279,11 @@ class TranslationImagesOptions(TranslationOptions):
     task = "translation_images"
     about = "Train the step from text to single latent images: the network that translation starts from."
     example: ClassVar[tuple[str, ...]] = ("--data clips", "--text runs/text/export", *TranslationOptions.example[2:])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.embed_frames:
+            raise InputError("embed_frames: a single frame has no place in a clip; give it for the task 'translation'")
 
 
 TASKS: tuple[type[TaskOptions], ...] = (

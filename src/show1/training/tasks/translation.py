@@ -15,7 +15,7 @@ from show1.diffusion import fold_frames, unfold_frames
 from show1.stages import TranslationStage
 from show1.stages.translation import encode
 from show1.training.corruption import corrupted, draw_clips, left_by_super_resolution
-from show1.training.networks import fresh_latent_unet
+from show1.training.networks import embedded_latent_unet, fresh_latent_unet
 from show1.training.objective import Inputs, moved
 from show1.training.presets import preset
 from show1.training.tasks.base import Batch, Sample, paired, random_crop
@@ -37,15 +37,18 @@ class TranslationTask(DenoisingTask):
         assert options.vae is not None
         self.vae: Any = load_vae(Path(options.vae) / "vae", dtype=torch.float32, device="cpu").requires_grad_(False)
         channels = self.vae.config.latent_channels
-        self.unet = (
-            load_latent_unet(Path(options.init) / "unet", dtype=torch.float32, device="cpu")
-            if options.init and (Path(options.init) / "unet").is_dir()
-            else fresh_latent_unet(preset(options.network).network("translation"), self.text.width, channels)
-        )
+        embeddings = {"embed_frames": options.embed_frames, "embed_places": options.embed_places}
+        if options.init and (Path(options.init) / "unet").is_dir():
+            initial = load_latent_unet(Path(options.init) / "unet", dtype=torch.float32, device="cpu")
+            known = initial.state_dict()
+            self.unet = embedded_latent_unet(initial, **embeddings)
+        else:
+            config = preset(options.network).network("translation")
+            self.unet = fresh_latent_unet(config, self.text.width, channels, **embeddings)
+            known = self.unet.state_dict()
         if options.init is not None:
             # layers over frames always learn at the full rate: after single images they are new
-            names = self.unet.state_dict()
-            self._inherited = {f"unet.{name}" for name in names if not _OVER_FRAMES.search(name)}
+            self._inherited = {f"unet.{name}" for name in known if not _OVER_FRAMES.search(name)}
         self._complete(channels)
 
     @torch.no_grad()

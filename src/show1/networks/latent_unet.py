@@ -1,0 +1,60 @@
+"""diffusers' latent video UNet, which can be told where in the clip and in the frame it is."""
+
+import inspect
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from diffusers import UNet3DConditionModel
+from torch import Tensor, nn
+
+from show1.networks.layers import FrameEmbedding, PlaceEmbedding
+
+
+class PlacedLatentUNet(UNet3DConditionModel):  # type: ignore[misc]
+    """diffusers' `UNet3DConditionModel` with the embeddings of the pixel UNet, which start as the identity.
+
+    Networks without any are diffusers' own class, so that their folders are its too.
+    """
+
+    def __init__(self, *, embed_frames: bool = False, embed_places: bool = False, **config: Any) -> None:
+        """Makes the network.
+
+        Args:
+            embed_frames: Whether it is told where in the clip each frame is.
+            embed_places: Whether each level is told where in the frame each position is.
+            **config: That of diffusers' class.
+        """
+        super().__init__(**config)
+        self.register_to_config(embed_frames=embed_frames, embed_places=embed_places)
+        channels = self.config.block_out_channels
+        self.frame_embedding = FrameEmbedding(channels[0] * 4) if embed_frames else None
+        places = nn.ModuleList(PlaceEmbedding(width) for width in (channels[0], *channels))
+        self.place_embeddings = places if embed_places else None
+
+    def forward(self, sample: Tensor, *arguments: Any, **options: Any) -> Any:
+        """Predicts from (B, C, F, H, W), as diffusers' network does."""
+        blocks = [*self.down_blocks, self.mid_block, *self.up_blocks]
+        with ExitStack() as hooks:  # not kept in the blocks, whose copies would call this network's embeddings
+            for number, block in enumerate(blocks):
+                see = partial(self._embedded, number, sample.shape[2])
+                hooks.callback(block.register_forward_pre_hook(see, with_kwargs=True).remove)
+            return super().forward(sample, *arguments, **options)
+
+    def _embedded(
+        self, number: int, frames: int, block: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[()], dict[str, Any]]:
+        """The arguments of a block, as keywords, with embeddings in its states and its time embedding."""
+        named = {**dict(zip(("hidden_states", "temb"), arguments, strict=False)), **options}
+        if self.frame_embedding is not None:
+            named["temb"] = self.frame_embedding(named["temb"][::frames], frames)
+        if self.place_embeddings is not None and number < len(self.place_embeddings):
+            named["hidden_states"] = self.place_embeddings[number](named["hidden_states"])
+        return (), named
+
+
+_keys, _own = (inspect.signature(cls.__init__).parameters for cls in (UNet3DConditionModel, PlacedLatentUNet))
+# diffusers reads from the signature which keys of a config are the network's
+PlacedLatentUNet.__init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [*_keys.values(), _own["embed_frames"], _own["embed_places"]]
+)
