@@ -51,6 +51,22 @@ def test_what_is_left_out_is_imported_when_it_is_asked_for():
     assert len(lines) == 10 and all(line.endswith(": True") for line in lines), done.stdout
 
 
+def test_no_stage_of_the_embedded_model_needs_the_compiler():
+    program = (
+        "import sys; from show1.cli.lean import lean_imports; lean_imports()\n"
+        "from show1.generation.pipeline import Show1Pipeline; pipe = Show1Pipeline.from_pretrained('mini')\n"
+        "for stage in ('keyframes', 'interpolation', 'super_resolution', 'translation'):\n"
+        "    with pipe.resident(stage): print(stage, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:-1] == [
+        "keyframes False",
+        "interpolation False",
+        "super_resolution False",
+        "translation False",
+    ], done.stderr
+
+
 def test_a_process_that_has_diffusers_already_is_left_alone():
     program = (
         "import diffusers, sys; from show1.cli.lean import lean_imports; n = len(sys.modules); lean_imports(); "

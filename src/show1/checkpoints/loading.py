@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, ModelMixin
 from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
 from torch import Tensor, nn
@@ -195,7 +196,7 @@ def build_empty(cls: type[ModelMixin], folder: Path) -> ModelMixin:
         cls = PlacedLatentUNet
     check_kinds(file, config, cls)
     try:
-        with torch.device("meta"), _quiet_config():
+        with init_empty_weights(), _quiet_config():
             return cls.from_config(config)
     except Exception as error:  # whatever goes wrong here, the config asked for
         raise CheckpointError(f"{file} does not describe a {cls.__name__}: {reason_of(error)}") from error

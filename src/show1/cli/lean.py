@@ -42,6 +42,8 @@ def lean_imports() -> None:
 
 
 def _import_parts() -> None:
+    with _without_list_of_packages():
+        import diffusers  # noqa: F401
     import diffusers.models
     import transformers.utils
 
@@ -53,6 +55,17 @@ def _import_parts() -> None:
             import diffusers.loaders.lora_base
             import diffusers.loaders.single_file_model  # noqa: F401
         from transformers import CLIPTextModel, T5EncoderModel  # noqa: F401
+
+
+@contextmanager
+def _without_list_of_packages() -> Iterator[None]:
+    """Lets diffusers be imported without a list of all installed packages: it names only those that are not needed."""
+    known = importlib.metadata.packages_distributions
+    importlib.metadata.packages_distributions = lambda: {}
+    try:
+        yield
+    finally:
+        importlib.metadata.packages_distributions = known
 
 
 @contextmanager

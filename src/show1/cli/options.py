@@ -2,9 +2,10 @@
 
 import ast
 import dataclasses
+import functools
 import inspect
 import re
-import textwrap
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -94,11 +95,17 @@ def field_docs(config: type) -> dict[str, str]:
     return docs
 
 
+@functools.cache
 def _own_docs(config: type) -> dict[str, str]:
-    body = ast.parse(textwrap.dedent(inspect.getsource(config))).body[0]
-    assert isinstance(body, ast.ClassDef)
     docs = {}
-    for field, below in zip(body.body, body.body[1:], strict=False):
+    body = _classes(config.__module__)[config.__name__].body
+    for field, below in zip(body, body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
             docs[field.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
     return docs
+
+
+@functools.cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
