@@ -46,6 +46,9 @@ class ExpertRow:
     """Modules of `diffusers.pipelines` that hold classes of its components."""
     matches: Callable[[Mapping[str, Any]], bool] = lambda index: True
     """Tells by `model_index.json` whether a model of these pipelines belongs to this row."""
+    network: Callable[[Mapping[str, Any]], bool] | None = None
+    """Tells by the transformer's `config.json` whether it does; None: its index is enough. On the Hub, that file is
+    fetched with the components of a row that needs no look at it."""
     repository: str = ""
     """A published model of it on the Hugging Face Hub."""
     about: str = ""
@@ -83,6 +86,11 @@ def _kind(name: str) -> Any:
     return "tokenizer" if "processor" in name or "extractor" in name else "expert"
 
 
+def _of_5_billion(network: Mapping[str, Any]) -> bool:
+    """Whether a transformer of Wan works on the latents of Wan 2.2 TI2V 5B."""
+    return network.get("in_channels") == 48
+
+
 _BUILT_IN = (
     ExpertRow(
         name="wan-2.2-low-noise",
@@ -100,6 +108,38 @@ _BUILT_IN = (
         about="14 billion parameters (the low-noise network alone), Apache-2.0",
     ),
     ExpertRow(
+        name="wan-2.2-5b",
+        pipelines=("WanPipeline",),
+        network=_of_5_billion,
+        implementation="show1.experts.wan:Wan",
+        # Wan-Video/Wan2.2 wan_ti2v_5B: 50 steps, guidance 5.0, 24 frames per second
+        settings={"level": 0.7, "num_inference_steps": 50, "guidance_scale": 5.0, "height": 704, "width": 1280},
+        fps=24.0,
+        max_frames=121,
+        repository="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+        about="5 billion parameters, Apache-2.0",
+    ),
+    ExpertRow(
+        name="fastwan-5b",
+        pipelines=("WanDMDPipeline",),
+        network=_of_5_billion,
+        implementation="show1.experts.wan:FastWan",
+        settings={"level": 0.757, "num_inference_steps": 3, "guidance_scale": 1.0, "height": 704, "width": 1280},
+        fps=24.0,
+        max_frames=121,
+        repository="FastVideo/FastWan2.2-TI2V-5B-FullAttn-Diffusers",
+        about="5 billion parameters, distilled to 3 steps, Apache-2.0",
+    ),
+    ExpertRow(
+        name="fastwan",
+        pipelines=("WanDMDPipeline",),
+        implementation="show1.experts.wan:FastWan",
+        # hao-ai-lab/FastVideo: distilled to timesteps 1000, 757 and 522, without guidance
+        settings={"level": 0.757, "num_inference_steps": 3, "guidance_scale": 1.0, "height": 480, "width": 832},
+        fps=16.0,
+        max_frames=81,
+    ),
+    ExpertRow(
         name="wan",
         pipelines=("WanPipeline",),
         implementation="show1.experts.wan:Wan",
@@ -109,6 +149,18 @@ _BUILT_IN = (
         max_frames=81,
         repository="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
         about="1.3 billion parameters, Apache-2.0",
+    ),
+    ExpertRow(
+        name="cogvideox-1.5",
+        pipelines=("CogVideoXPipeline", "CogVideoXVideoToVideoPipeline"),
+        network=lambda network: network.get("patch_size_t") is not None,
+        implementation="show1.experts.cogvideox:CogVideoX",
+        # diffusers' documentation of CogVideoX 1.5: 81 frames of 768x1360 at 16 per second, 50 steps, guidance 6.0
+        settings={"level": 0.7, "num_inference_steps": 50, "guidance_scale": 6.0, "height": 768, "width": 1360},
+        fps=16.0,
+        max_frames=81,
+        repository="THUDM/CogVideoX1.5-5B",
+        about="5 billion parameters, CogVideoX licence",
     ),
     ExpertRow(
         name="cogvideox",
@@ -183,23 +235,24 @@ def register_expert(row: ExpertRow) -> None:
     EXPERTS.update({row.name: row, **others})
 
 
-def read_expert(index: Mapping[str, Any], where: object) -> Expert:
+def read_expert(index: Mapping[str, Any], where: object, network: Mapping[str, Any] | None = None) -> Expert:
     """Finds the family of a model.
 
     Args:
         index: Its `model_index.json`.
         where: The folder or repository, for messages.
+        network: The `config.json` of its transformer; None: it is not known, and rows that ask for it are passed over.
 
     Raises:
         CheckpointError: No family is made of such pipelines, or a component is of a library other than diffusers and
             transformers.
     """
     pipeline = index.get("_class_name")
-    row = _find(pipeline, index)
+    row = _find(pipeline, index, network)
     if row is None:
         for entry in metadata.entry_points(group=ENTRY_POINTS):
             entry.load()
-        row = _find(pipeline, index)
+        row = _find(pipeline, index, network)
     if row is None:
         known = sorted({name for each in EXPERTS.values() for name in each.pipelines})
         raise CheckpointError(
@@ -221,5 +274,6 @@ def read_expert(index: Mapping[str, Any], where: object) -> Expert:
     return Expert(row=row, classes=classes, options=options)
 
 
-def _find(pipeline: object, index: Mapping[str, Any]) -> ExpertRow | None:
-    return next((row for row in EXPERTS.values() if pipeline in row.pipelines and row.matches(index)), None)
+def _find(pipeline: object, index: Mapping[str, Any], network: Mapping[str, Any] | None) -> ExpertRow | None:
+    rows = (row for row in EXPERTS.values() if pipeline in row.pipelines and row.matches(index))
+    return next((r for r in rows if r.network is None or (network is not None and r.network(network))), None)

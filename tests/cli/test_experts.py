@@ -11,10 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from show1 import Show1Pipeline
+from show1.checkpoints.expert_files import expert_in
 from show1.checkpoints.hub import select_files
 from show1.errors import CheckpointError
 from show1.expert_table import EXPERTS, read_expert
 from show1.generation.run import Run
+from show1.stage_table import STAGE_TABLE
 from show1.video import Video
 from tests.cli.conftest import Show1, signalled_at
 from tests.experts.tiny_experts import build_cogvideox, build_hunyuan, build_ltx, build_ltx2, build_wan
@@ -183,6 +185,46 @@ def test_of_wan_2_2_only_the_low_noise_network_is_fetched() -> None:
     files = [f"{name}/{file}" for name in ("transformer", "transformer_2") for file in (*shards, "config.json")]
     chosen = select_files(["model_index.json", *files], [c.name for c in expert.components], None)
     assert chosen == ["model_index.json", *(f"transformer_2/{name}" for name in ("config.json", *shards))]
+
+
+CONFIGS = {
+    "wan": ("WanPipeline", {"in_channels": 16}),
+    "wan-2.2-5b": ("WanPipeline", {"in_channels": 48}),
+    "fastwan": ("WanDMDPipeline", {"in_channels": 16}),
+    "fastwan-5b": ("WanDMDPipeline", {"in_channels": 48}),
+    "cogvideox": ("CogVideoXPipeline", {"patch_size_t": None}),
+    "cogvideox-1.5": ("CogVideoXPipeline", {"patch_size_t": 2}),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_versions_of_one_pipeline_are_told_apart_by_their_network(name: str, tmp_path: Path) -> None:
+    pipeline, config = CONFIGS[name]
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "transformer" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    found = expert_in(STAGE_TABLE["translation"], tmp_path)
+    assert found is not None and found.row is EXPERTS[name]
+    without = read_expert({"_class_name": pipeline}, "somebody/model").row  # the Hub tells its network only later
+    assert without is EXPERTS[name.removesuffix("-2.2-5b").removesuffix("-5b").removesuffix("-1.5")]
+
+
+def test_a_distilled_wan_and_one_that_diffusers_cannot_run(show1: Show1, tmp_path: Path) -> None:
+    folder = build_wan(tmp_path / "fast", pipeline="WanDMDPipeline")
+    Video(frames=np.zeros((5, 16, 16, 3), dtype=np.uint8), fps=8.0).save("clip.mkv")
+    command = ["refine", "clip.mkv", "-p", "a cat", "--expert", folder, "--seed", 1, "--quiet", "-o", "out.mkv"]
+    command += ["--set", "translation.height=16", "--set", "translation.width=16"]
+    made = show1(*command)
+    assert made.code == 0, made.err
+    settings = Video.load("out.mkv").metadata["settings"]["translation"]
+    assert (settings["level"], settings["num_inference_steps"], settings["guidance_scale"]) == (0.757, 3, 1.0)
+    refused = show1(*command, "--overwrite", "--set", "translation.num_inference_steps=4")
+    assert refused.code == 2 and "was distilled to 3 steps, and translation.num_inference_steps is 4" in refused.err
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    sparse = {**load_file(weights), "blocks.0.to_gate_compress.weight": torch.zeros(2, 2)}
+    save_file(sparse, weights, metadata={"format": "pt"})
+    other = show1(*command, "--overwrite")
+    assert other.code == 1 and "holds blocks.0.to_gate_compress.weight, which no WanTransformer3DModel" in other.err
 
 
 def test_an_expert_redraws_a_video_of_the_users(show1: Show1, wan: Path) -> None:

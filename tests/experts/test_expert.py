@@ -17,7 +17,7 @@ from show1.experts.cogvideox import CogVideoX
 from show1.experts.hunyuan import HunyuanVideo
 from show1.experts.ltx import LTX, LTX2
 from show1.experts.placing import exceeds_memory, offload
-from show1.experts.wan import Wan
+from show1.experts.wan import FastWan, Wan
 from tests.experts.tiny_experts import (
     clip,
     cogvideox_15_parts,
@@ -33,6 +33,7 @@ from tests.experts.tiny_experts import (
 SETTINGS = TranslationSettings(num_inference_steps=4, guidance_scale=3.0, height=16, width=16, level=0.7)
 FAMILIES = {
     "wan": (Wan, wan_parts),
+    "fastwan": (FastWan, wan_parts),
     "cogvideox": (CogVideoX, cogvideox_parts),
     "cogvideox-1.5": (CogVideoX, cogvideox_15_parts),
     "ltx": (LTX, ltx_parts),
@@ -165,6 +166,22 @@ def test_ltx_from_pure_noise_agrees_with_diffusers_own_text_to_video(monkeypatch
     ours = run(expert, clip(height=32, width=32), [5], replace(SETTINGS, height=32, width=32, level=1.0))
     assert theirs.std() > 0.01
     np.testing.assert_allclose((ours[0].permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1).numpy(), theirs, atol=1e-5)
+
+
+def test_a_distilled_network_finds_the_video_and_gets_new_noise_at_its_own_levels():
+    expert, video, text = make("fastwan"), clip(), embeddings()
+    ours = run(expert, video, [5], replace(SETTINGS, level=0.9, guidance_scale=1.0, num_inference_steps=3))
+    family, pipe = expert.family, expert.pipe
+    generators = IndependentSeeds([5]).generators("translation", 0)
+    with torch.no_grad():
+        clean = family.encode(pipe, _whole(expert, video))
+        for level in (0.9, 0.757, 0.522):
+            x = (1 - level) * clean + level * randn(clean.shape, generators)
+            time = torch.tensor([1000 * level])
+            velocity = pipe.transformer(x, time, text.prompt_embeds, return_dict=False)[0]
+            clean = x - level * velocity
+        theirs = family.decode(pipe, clean, generators)[:, :, :9]
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -265,7 +265,7 @@ def clip(batch: int = 1, frames: int = 9, height: int = 16, width: int = 16, see
     return torch.rand(batch, 3, frames, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def build_wan(folder: Path, *, low_noise_only: bool = False) -> Path:
+def build_wan(folder: Path, *, low_noise_only: bool = False, pipeline: str = "WanPipeline") -> Path:
     """Writes a folder as `Wan-AI/Wan2.1-T2V-1.3B-Diffusers`, or with `low_noise_only` as of Wan 2.2 A14B."""
     parts = wan_parts()
     classes = {"vae": "AutoencoderKLWan", "transformer": "WanTransformer3DModel"}
@@ -278,7 +278,7 @@ def build_wan(folder: Path, *, low_noise_only: bool = False) -> Path:
     _write_text(folder, UMT5EncoderModel)
     parts["scheduler"].save_pretrained(folder / "scheduler")
     index: dict[str, Any] = {
-        "_class_name": "WanPipeline",
+        "_class_name": pipeline,
         "_diffusers_version": "0.35.0.dev0",
         "scheduler": ["diffusers", "UniPCMultistepScheduler"],
         "text_encoder": ["transformers", "UMT5EncoderModel"],

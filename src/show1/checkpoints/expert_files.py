@@ -19,7 +19,7 @@ def expert_in(row: StageRow, folder: Path) -> Expert | None:
     index = folder / PIPELINE_INDEX
     if not row.takes_experts or (folder / row.unet.name).is_dir() or not index.is_file():
         return None
-    return read_expert(read_json(index), folder)
+    return _read(read_json(index), folder, folder)
 
 
 def expert_stage(folder: Path) -> str | None:
@@ -49,7 +49,13 @@ def expert_on_hub(row: StageRow, repo: str, options: HubOptions) -> tuple[Path, 
         return None
     expert = read_expert(index, repo)
     path, source = fetch(repo, subfolders_of(expert.components), options, extra=(STAGE_NOTES,))
-    return path, source, expert
+    return path, source, _read(index, repo, path)
+
+
+def _read(index: dict[str, Any], where: object, folder: Path) -> Expert:
+    """The expert that a folder holds, with a look at its network where its index does not tell."""
+    config = folder / "transformer" / "config.json"
+    return read_expert(index, where, read_json(config) if config.is_file() else None)
 
 
 def read_notes(row: StageRow, folder: Path, expert: Expert | None) -> Notes:

@@ -2,7 +2,7 @@
 
 from show1.diffusion.guidance import Guidance, guide
 from show1.diffusion.guided_network import GuidedNetwork, Network
-from show1.diffusion.levels import begin_at_level, level_timestep, noised, started_at
+from show1.diffusion.levels import begin_at_level, few_steps_from, level_timestep, noised, started_at
 from show1.diffusion.predictions import add_noise, min_snr_weight, noise_scales, predicted_x0, target
 from show1.diffusion.sampling import StepCallback, fold_frames, sample, unfold_frames
 from show1.diffusion.schedulers import build_scheduler, learns_variance, set_timesteps
@@ -22,6 +22,7 @@ __all__ = [
     "begin_at_level",
     "blended",
     "build_scheduler",
+    "few_steps_from",
     "fold_frames",
     "guide",
     "learns_variance",

@@ -6,12 +6,14 @@ by it: (1 - level) x_0 + level noise. For models on a schedule of betas, alpha^2
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import SchedulerMixin
+from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin
 from torch import Tensor
 
+from show1.diffusion.seeds import randn
 from show1.errors import CheckpointError
 
 _SAME = 1e-4
@@ -105,3 +107,32 @@ def started_at(scheduler: SchedulerMixin, level: float) -> Any:
 
     Late.__name__ = base.__name__
     return Late.from_config(scheduler.config)
+
+
+def few_steps_from(level: float, levels: Sequence[float], generators: Sequence[torch.Generator]) -> Any:
+    """A schedule of flow matching for a network that was distilled to a few noise levels.
+
+    Each step finds the clean sample, and mixes it with new noise to the next level.
+
+    Args:
+        level: Where it begins, in (0, 1].
+        levels: Those of the network, falling; the ones above `level` are left out.
+        generators: One per sample, for the noise.
+    """
+
+    class FewSteps(FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+        def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
+            known = torch.tensor([level, *(each for each in levels if each < level - _SAME), 0.0])
+            self.sigmas = known
+            self.timesteps = (known[:-1] * self.config.num_train_timesteps).to(kwargs.get("device"))
+            self.done = 0
+
+        def step(self, model_output: Tensor, timestep: Any, sample: Tensor, *_: Any, **__: Any) -> tuple[Tensor]:
+            now, following = self.sigmas[self.done : self.done + 2].tolist()
+            self.done += 1
+            clean = sample - now * model_output
+            if following == 0:
+                return (clean,)
+            return ((1 - following) * clean + following * randn(sample.shape, generators).to(clean),)
+
+    return FewSteps()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from show1.checkpoints.locate import Part
 from show1.config import Numerics, StageName, TranslationSettings
-from show1.diffusion import Seeds, StepCallback, noised, randn, started_at
+from show1.diffusion import Seeds, StepCallback, noised, randn
 from show1.errors import InputError
 from show1.expert_table import Expert
 from show1.experts.family import ExpertFamily, Texts
@@ -115,7 +115,7 @@ class DiffusersExpert:
         shown = resized(video, settings.height, settings.width)
         slow = slowed(shown, settings.time_factor)
         whole = padded(slow, **multiples_of(family, pipe))
-        pipe.scheduler = started_at(self._scheduler, settings.level)
+        pipe.scheduler = family.schedule(self._scheduler, settings.level, generators)
         try:
             clean = family.encode(pipe, whole.to(device))
             latents = noised(self._scheduler, clean, randn(clean.shape, generators).to(clean), settings.level)
@@ -209,6 +209,11 @@ def check_expert_settings(expert: Expert, settings: TranslationSettings) -> None
         raise InputError(
             f"the expert {row.name!r} was trained on noise levels up to {row.max_level:g}, and translation.level "
             f"{level:g} is above; give at most {row.max_level:g}"
+        )
+    if (fixed := row.family().fixed_levels) and settings.num_inference_steps != len(fixed):
+        raise InputError(
+            f"the expert {row.name!r} was distilled to {len(fixed)} steps, and translation.num_inference_steps is "
+            f"{settings.num_inference_steps}; leave it out"
         )
     if settings.num_inference_steps < 2:
         raise InputError(f"the expert {row.name!r} needs 2 steps or more in its whole schedule; give more")

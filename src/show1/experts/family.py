@@ -7,6 +7,8 @@ import diffusers
 import torch
 from torch import Tensor
 
+from show1.diffusion import started_at
+
 Texts = dict[str, Tensor]
 """Text states of one text, (1, ...) and floating-point each, by the name of the pipeline's argument."""
 
@@ -28,6 +30,8 @@ class ExpertFamily:
     """The axis of the latents that counts frames; None: there is none, so that videos are denoised whole."""
     text_states: ClassVar[tuple[str, ...]] = ("prompt_embeds",)
     """Names of what `text_of` gives."""
+    fixed_levels: ClassVar[tuple[float, ...]] = ()
+    """The noise levels of all steps that the network was distilled to, falling; none: it takes any."""
 
     @property
     def pipeline_class(self) -> Any:
@@ -92,6 +96,16 @@ class ExpertFamily:
     def denormalized(self, pipe: Any, latents: Tensor) -> Tensor:
         """Undoes `normalized`: latents (B, C, f, h, w) for the autoencoder."""
         return latents / float(pipe.vae.config.scaling_factor)
+
+    def schedule(self, scheduler: Any, level: float, generators: Sequence[torch.Generator]) -> Any:
+        """A schedule that begins at a noise level.
+
+        Args:
+            scheduler: That of the model.
+            level: The level, in (0, 1].
+            generators: One per sample, for schedulers that draw noise.
+        """
+        return started_at(scheduler, level)
 
     def denoise(
         self,

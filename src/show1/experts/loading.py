@@ -176,6 +176,11 @@ def _load(
     faults = [*info["missing_keys"], *info["mismatched_keys"], *info.get("error_msgs", ())]
     if faults:
         raise CheckpointError(f"{folder} lacks {faults[0]}, or holds it in another shape; download the model again")
+    if odd := info["unexpected_keys"] if issubclass(cls, diffusers.ModelMixin) else ():
+        raise CheckpointError(
+            f"{folder} holds {sorted(odd)[0]}, which no {cls.__name__} of diffusers {diffusers.__version__} has: it is "
+            "another kind of network; use a repository that diffusers can run, or update diffusers"
+        )
     return model.to(device).eval()
 
 

@@ -1,10 +1,12 @@
-"""Wan 2.1, and the low-noise network of Wan 2.2 by itself."""
+"""Wan 2.1 and 2.2, the low-noise network of Wan 2.2 by itself, and FastWan."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from show1.diffusion import few_steps_from
 from show1.experts.family import ExpertFamily
 
 
@@ -31,6 +33,16 @@ class Wan(ExpertFamily):
         """Undoes `normalized`: latents (B, C, f, h, w) for the autoencoder."""
         mean, std = _statistics(pipe, latents)
         return latents * std + mean
+
+
+class FastWan(Wan):
+    """Wan distilled to three noise levels, between which the video gets new noise (arXiv:2405.14867)."""
+
+    fixed_levels = (1.0, 0.757, 0.522)
+
+    def schedule(self, scheduler: Any, level: float, generators: Sequence[torch.Generator]) -> Any:
+        """The schedule of the levels that the network knows, from one of them or another one on."""
+        return few_steps_from(level, self.fixed_levels, generators)
 
 
 def _statistics(pipe: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
