@@ -391,6 +391,3 @@ def test_a_batch_waits_while_the_database_is_away(
     monkeypatch.setattr(batch_queue, "JOBS_OF_LOOK", 2)
     assert set(batch_queue._states(jobs.queue, names)) == set(names)
     assert capsys.readouterr().err.count("the database cannot be reached") == 1
-    assert not batch_queue._lives(jobs.folder)
-    (jobs.folder.workers / "w.json").write_text("{}")
-    assert batch_queue._lives(jobs.folder)

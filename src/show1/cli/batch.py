@@ -13,7 +13,7 @@ from show1.cli.batch_report import write_report
 from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Quiet, VideoAsJson
 from show1.cli.jobs import Job, probe_all, read_jobs
 from show1.cli.making import Failed, end_with, make_all
-from show1.cli.serving import Data, Model, check_installed, data_folder
+from show1.cli.serving import Data, Model, StoreUrl, check_installed, data_folder
 from show1.cli.session import load_pipeline
 from show1.cli.settings import parse_change, parse_model
 from show1.config import StageName
@@ -63,6 +63,7 @@ def batch(
     shard: Shard = None,
     database: QueueUrl = None,
     data: Data = "show1-data",
+    store: StoreUrl = None,
     ray: ByRay = False,
     memory: MemoryFlag = "auto",
     device: DeviceFlag = None,
@@ -103,7 +104,7 @@ def batch(
         check_installed()
         from show1.cli.batch_queue import make_by_queue
 
-        failed = make_by_queue(database, data_folder(data), model, work, **said)
+        failed = make_by_queue(database, data_folder(data, store=store), model, work, **said)
     elif (parts := _make_here(pipe, work, **said)) is not None:
         failed = parts
     else:

@@ -5,7 +5,6 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,12 @@ from show1.cli.jobs import Job
 from show1.cli.making import Failed
 from show1.errors import reason_of
 from show1.files import write_atomically
+from show1.generation.manifest import MANIFEST
 from show1.server.jobs import DataFolder, JobSpec
 from show1.server.jobs import Job as QueuedJob
+from show1.server.progress import living_workers
 from show1.server.queue import JobQueue
+from show1.server.store import StoreError
 
 if TYPE_CHECKING:
     from show1.generation.request import GenerationRequest
@@ -27,15 +29,13 @@ if TYPE_CHECKING:
 PRIORITY = 500
 """Of batches; whoever waits at a page comes first."""
 SECONDS_BETWEEN_LOOKS = 1.0
-SECONDS_OF_LIFE = 30.0
-"""A worker that has said nothing for so long counts as gone."""
 JOBS_OF_LOOK = 500
 """Jobs that one query asks for."""
 
 
 def make_by_queue(
     database: str,
-    folder: Path,
+    data: DataFolder,
     model: str,
     work: "Sequence[tuple[Job, GenerationRequest]]",
     *,
@@ -48,7 +48,7 @@ def make_by_queue(
 
     Args:
         database: URL of the queue.
-        folder: Folder that is shared with the workers.
+        data: Folder, or store, that is shared with the workers.
         model: The model's name in the queue.
         work: The prompts.
         quiet: Whether to write the files' names only.
@@ -57,12 +57,14 @@ def make_by_queue(
     Returns:
         Those that failed.
     """
-    data, queue = DataFolder(folder), JobQueue(database, model=model)
+    queue = JobQueue(database, model=model)
     waiting = {_ask(queue, data, model, job, request): (job, request) for job, request in work}
     failed: list[Failed] = []
     began, done = time.monotonic(), 0
-    if waiting and not _lives(data):
-        tell(f"no worker has been heard of in {folder}: the videos wait until one is started (`show1 worker --help`)")
+    if waiting and not living_workers(data):
+        tell(
+            f"no worker has been heard of in {data.path}: the videos wait until one is started (`show1 worker --help`)"
+        )
     while waiting:
         states = _states(queue, list(waiting))
         for name in list(waiting):
@@ -96,15 +98,6 @@ def _states(queue: JobQueue, names: Sequence[str]) -> dict[str, QueuedJob]:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _lives(data: DataFolder) -> bool:
-    """Whether a worker has lately said that it lives."""
-    for file in data.workers.glob("*.json"):
-        with suppress(OSError):
-            if time.time() - file.stat().st_mtime < SECONDS_OF_LIFE:
-                return True
-    return False
-
-
 def _ask(queue: JobQueue, data: DataFolder, model: str, job: Job, request: "GenerationRequest") -> str:
     """Puts a prompt into the queue, and returns the name of its job, which follows from the prompt and the file."""
     text = json.dumps([job.output.path, model, request.to_dict()], sort_keys=True)
@@ -118,7 +111,10 @@ def _ask(queue: JobQueue, data: DataFolder, model: str, job: Job, request: "Gene
 
 def _is_gone(job: QueuedJob, data: DataFolder) -> bool:
     """Whether a finished job's files have been removed."""
-    return job.status == "completed" and not data.job(job.id).run.is_dir()
+    folder = data.job(job.id)
+    manifest = folder.run / MANIFEST
+    folder.store.fetch(manifest)
+    return job.status == "completed" and not manifest.is_file()
 
 
 def _fetch(queued: QueuedJob | None, data: DataFolder, job: Job, request: "GenerationRequest") -> str | None:
@@ -130,7 +126,11 @@ def _fetch(queued: QueuedJob | None, data: DataFolder, job: Job, request: "Gener
     folder = data.job(queued.id)
     for draft, file in enumerate(job.output.files(len(request.prompts))):
         source = folder.video(request.stages[-1], draft)
+        try:
+            folder.store.fetch(source)
+        except StoreError as error:
+            return str(error)
         if not source.is_file():
-            return f"its file {source} is not there: --data must be the folder of the workers"
+            return f"its file {source} is not there: --data or --store must be that of the workers"
         write_atomically(Path(file), lambda partial, source=source: shutil.copyfile(source, partial))  # type: ignore[misc]
     return None

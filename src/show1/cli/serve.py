@@ -14,6 +14,7 @@ from show1.cli.console import say, tell
 from show1.cli.flags import DeviceFlag, MemoryFlag
 from show1.cli.serving import (
     DATABASE,
+    STORE,
     AdapterFolder,
     Data,
     Database,
@@ -22,7 +23,7 @@ from show1.cli.serving import (
     Grace,
     Log,
     Model,
-    adapter_folder,
+    StoreUrl,
     check_installed,
     data_folder,
     load_experts,
@@ -65,6 +66,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8000,
     data: Data = "show1-data",
     database: Database = None,
+    store: StoreUrl = None,
     model: Model = "mini",
     memory: MemoryFlag = "auto",
     device: DeviceFlag = None,
@@ -95,25 +97,24 @@ def serve(
       show1 serve --adapters styles/ --expert wan=Wan-AI/Wan2.1-T2V-1.3B-Diffusers
     """
     check_installed()
-    folder, own_adapters = data_folder(data), adapter_folder(adapters)
+    folder = data_folder(data, adapters, store)
     with logged(log), ExitStack() as stack, interrupted_by_signals():
         numbers = stack.enter_context(tempfile.TemporaryDirectory(prefix="show1-metrics-"))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = numbers  # read when prometheus_client is imported
         from show1.server.access import Access
-        from show1.server.jobs import DataFolder
         from show1.server.serve import answer, listen, watched_worker
 
-        access = Access(_key_file(folder), host=host, open_to_all=open_to_all)
-        url, limits, refuse = database or DataFolder(folder).database, parse_limits(limit or ()), load_policy(policy)
+        access = Access(_key_file(folder.path), host=host, open_to_all=open_to_all)
+        url, limits, refuse = database or folder.database, parse_limits(limit or ()), load_policy(policy)
         opened = stack.enter_context(listen(host, port))
         if worker:
-            words = ["--data", str(folder), "--model", model, "--memory", memory, "--log", log, "--grace", str(grace)]
-            for name, value in (("--device", device), ("--dtype", dtype), ("--adapters", own_adapters)):
-                words += [] if value is None else [name, str(value)]
+            told = {"data": folder.path, "model": model, "memory": memory, "device": device, "dtype": dtype}
+            told |= {"adapters": folder.adapters_path, "grace": grace, "log": log}
+            words = [word for name, value in told.items() if value is not None for word in (f"--{name}", str(value))]
             words += [word for each in expert or () for word in ("--expert", each)]
-            stack.enter_context(watched_worker(words, {DATABASE: url}, grace=grace))
+            stack.enter_context(watched_worker(words, {DATABASE: url, STORE: store or ""}, grace=grace))
         how = {"limits": limits, "policy": refuse, "takes_adapters": adapter_uploads}
-        app = _app(DataFolder(folder, own_adapters), url, model, expert or (), access, how)
+        app = _app(folder, url, model, expert or (), access, how)
         address = _address(host, opened.getsockname()[1])
         say(address)
         tell(f"show1 serves {model} on {address}; Ctrl-C stops it")
@@ -184,7 +185,7 @@ def add_key(
 ) -> None:
     """Make a key and show it, this once."""
     check_installed()
-    say(_key_file(data_folder(data)).add(name, priority=priority, max_jobs=max_jobs))
+    say(_key_file(data_folder(data).path).add(name, priority=priority, max_jobs=max_jobs))
     tell("Keep it: only its hash is stored.")
 
 
@@ -192,14 +193,14 @@ def add_key(
 def remove_key(name: Annotated[str, typer.Argument(help="Whose.")], data: Data = "show1-data") -> None:
     """Make a key useless, at once."""
     check_installed()
-    _key_file(data_folder(data)).remove(name)
+    _key_file(data_folder(data).path).remove(name)
 
 
 @keys.command("list")
 def list_keys(data: Data = "show1-data") -> None:
     """Show the names of all keys."""
     check_installed()
-    for key in _key_file(data_folder(data)).keys().values():
+    for key in _key_file(data_folder(data).path).keys().values():
         say(f"{key.name}\tpriority {key.priority}" + ("" if key.max_jobs is None else f"\tat most {key.max_jobs} jobs"))
 
 

@@ -21,16 +21,26 @@ from show1.stage_table import STAGE_TABLE
 
 if TYPE_CHECKING:
     from show1.generation.pipeline import Show1Pipeline
+    from show1.server.jobs import DataFolder
 
-DATABASE = "SHOW1_DATABASE"
-"""Environment variable with the URL of the database: unlike an option, it hides a password from `ps`."""
+DATABASE, STORE = "SHOW1_DATABASE", "SHOW1_STORE"
+"""Environment variables with the URLs of the database and the store: unlike options, they hide a password from `ps`."""
 
 Data = Annotated[
     str,
     typer.Option(
         metavar="DIR",
         envvar="SHOW1_DATA",
-        help="Folder for jobs and videos; on several machines one that all of them share.",
+        help="Folder for jobs and videos; on several machines one that all of them share, or --store.",
+    ),
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar=STORE,
+        help="Where machines that share no folder keep the files of jobs, such as s3://BUCKET/show1.",
     ),
 ]
 Database = Annotated[
@@ -76,19 +86,31 @@ def check_installed() -> None:
             raise MissingDependencyError(f"a server needs the package {package}: pip install 'show1[server]'")
 
 
-def data_folder(data: str) -> Path:
+def data_folder(data: str, adapters: str | None = None, store: str | None = None) -> "DataFolder":
     """The folder for jobs, which is made if it is missing.
+
+    Args:
+        data: The folder.
+        adapters: That of the operator's adapters; None: one inside.
+        store: URL of the place that keeps the files; None: the folder does.
 
     Raises:
         OutputError: It cannot be made or written.
+        InputError: There is no such folder of adapters, or the store cannot be used.
+        MissingDependencyError: fsspec needs another package for the store.
     """
-    path = user_path(data, "--data").absolute()
+    from show1.server.jobs import DataFolder
+
+    folder = DataFolder(user_path(data, "--data").absolute(), adapter_folder(adapters), store)
     try:
-        for part in ("jobs", "workers"):
-            (path / part).mkdir(parents=True, exist_ok=True)
+        for part in (folder.files / "jobs", folder.workers, folder.locks):
+            part.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}; name another with --data") from error
-    return path
+        raise OutputError(
+            f"{folder.path} cannot be written: {error.strerror or error}; name another with --data"
+        ) from error
+    folder.store.check()
+    return folder
 
 
 def parse_experts(pairs: Sequence[str]) -> dict[str, str]:

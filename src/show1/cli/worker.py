@@ -14,7 +14,7 @@ from show1.cli.serving import (
     Grace,
     Log,
     Model,
-    adapter_folder,
+    StoreUrl,
     check_installed,
     data_folder,
     load_experts,
@@ -27,6 +27,7 @@ from show1.cli.settings import parse_model
 def worker(
     data: Data = "show1-data",
     database: Database = None,
+    store: StoreUrl = None,
     model: Model = "mini",
     memory: MemoryFlag = "auto",
     device: DeviceFlag = None,
@@ -45,19 +46,18 @@ def worker(
 ) -> None:
     """Compute the jobs of a queue, one after another, until it is stopped.
 
-    Start one per GPU, on any number of machines that share the database and the folder. A worker that dies costs at
-    most the stage that it computed: another one, or the same one when it is started again, takes its job over.
+    Start one per GPU, on any number of machines that share the database, and the folder or a store. A worker that dies
+    costs at most the stage that it computed: another one, or the same one when it is started again, takes its job over.
 
     Examples:
 
     \\b
       show1 worker
       show1 worker --database postgresql://show1:secret@db/show1 --data /mnt/show1 --device cuda:1
+      show1 worker --database postgresql://show1:secret@db/show1 --store s3://bucket/show1
     """
     check_installed()
-    from show1.server.jobs import DataFolder
-
-    folder = DataFolder(data_folder(data), adapter_folder(adapters))
+    folder = data_folder(data, adapters, store)
     with logged(log):
         if metrics is not None:
             from show1.server.metrics import serve_metrics

@@ -89,6 +89,7 @@ def find_adapter(data: DataFolder, name: str, owner: str | None, expert: str | N
 
 def _stored(data: DataFolder, owner: str | None) -> Iterator[StoredAdapter]:
     """All files that a client may name, as far as their places say what they are."""
+    data.store.fetch_folder(data.uploads(owner))
     for folder, uploaded in ((data.uploads(owner), True), (data.adapters, False)):
         for file in sorted([*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*/*{SUFFIX}")]):
             place = file.parent.name if file.parent != folder else None
@@ -189,6 +190,7 @@ class Adapters:
             except OSError as error:
                 raise OutputError(f"{place.parent} cannot be made: {error.strerror or error}") from error
             write_atomically(place, lambda partial: shutil.copyfile(upload, partial))
+            self._data.store.publish(place)
         return replace(known, file=place)
 
     def remove(self, name: str, owner: str | None) -> bool:
@@ -196,7 +198,7 @@ class Adapters:
         with self._changing:
             mine = [a.file for a in _stored(self._data, owner) if a.uploaded and a.name == name]
             for file in mine:
-                file.unlink(missing_ok=True)
+                self._data.store.remove(file)
         return bool(mine)
 
     def _checked(self, stored: StoredAdapter) -> StoredAdapter | None:

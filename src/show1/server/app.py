@@ -23,6 +23,7 @@ from show1.server.asked import BadRequest
 from show1.server.metrics import Metrics
 from show1.server.routes import make_routes
 from show1.server.service import Busy, Conflict, NotFound, Service
+from show1.server.store import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -171,6 +172,7 @@ def _add_errors(app: FastAPI) -> None:
     handle(Busy, lambda e: failure(429, str(e), "rate_limit_error", "rate_limit_exceeded", Retry_After="10"))
     handle(RequestValidationError, _invalid)
     handle(HTTPException, _http)
+    handle(StoreError, _logged(503, "the store of the videos cannot be reached; try again in a moment"))
     handle(OutputError, _logged(507, "the server cannot write: perhaps its disk is full"))
     handle(SQLAlchemyError, _logged(503, "the database cannot be reached; try again in a moment"))
     handle(Show1Error, lambda e: failure(400, str(e), bad))

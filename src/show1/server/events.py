@@ -15,6 +15,7 @@ from show1.server.access import Access, Refused
 from show1.server.jobs import Job
 from show1.server.keys import Key
 from show1.server.service import Busy, Service
+from show1.server.store import SECONDS_OF_COPY
 from show1.server.views import video_object
 
 SECONDS_BETWEEN_LOOKS = 0.3
@@ -110,6 +111,7 @@ class Streams:
         pictures = {}
         for draft in range(values["count"]) if job.status == "in_progress" else ():
             preview = folder.preview(draft)
+            folder.store.fetch(preview, age=SECONDS_OF_COPY)
             if preview.is_file():
                 pictures[str(draft + 1)] = preview.stat().st_mtime_ns // 1_000_000
         values["previews"] = pictures

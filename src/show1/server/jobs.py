@@ -5,6 +5,7 @@
     show1-data/
       jobs.sqlite                     the queue, unless a PostgreSQL holds it
       adapters/NAME.safetensors       adapters that clients may name: see `adapters.py`
+      copies/                         where another place keeps the files of all machines, what is below: see `store.py`
       uploads/KEY/NAME.safetensors    those that clients have uploaded
       workers/HOST-PID-xxxx.lock      held by a worker as long as it lives (only with SQLite)
       workers/HOST-PID-xxxx.json      what a worker last said of itself
@@ -29,6 +30,7 @@ from pydantic import BaseModel, ConfigDict
 
 from show1.config import StageName
 from show1.generation.request import GenerationRequest
+from show1.server.store import RemoteStore, Store
 
 JobStatus = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 """How a job stands."""
@@ -111,12 +113,29 @@ class Job:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """The folder of a server and its workers; on several machines, a shared one."""
+    """The folder of a server and its workers; on several machines a shared one, unless they have a store."""
 
     path: Path
     """Where it is."""
     adapters_path: Path | None = None
     """Where the operator's adapters are; None: inside."""
+    store_url: str | None = None
+    """URL of a place that keeps the files of all machines; None: this folder does."""
+
+    @cached_property
+    def store(self) -> Store:
+        """What brings files from there, and puts them there.
+
+        Raises:
+            InputError: The URL cannot be used.
+            MissingDependencyError: fsspec needs another package for it.
+        """
+        return Store() if self.store_url is None else RemoteStore(self.store_url, self.files)
+
+    @property
+    def files(self) -> Path:
+        """The folder of what all machines must see, or of the copies of it."""
+        return self.path if self.store_url is None else self.path / "copies"
 
     def job(self, job_id: str) -> "JobFolder":
         """The folder of a job.
@@ -126,11 +145,16 @@ class DataFolder:
         """
         if not is_id(job_id):
             raise ValueError(f"no job is called {job_id[:60]!r}")
-        return JobFolder(self.path / "jobs" / job_id)
+        return JobFolder(self.files / "jobs" / job_id, self.store)
 
     @property
     def workers(self) -> Path:
         """The folder in which workers say that they live."""
+        return self.files / "workers"
+
+    @property
+    def locks(self) -> Path:
+        """The folder of the locks of workers with SQLite."""
         return self.path / "workers"
 
     @property
@@ -140,7 +164,7 @@ class DataFolder:
 
     def uploads(self, owner: str | None) -> Path:
         """The folder of the adapters that an API key, or whoever has none, has uploaded."""
-        return self.path / "uploads" / (owner or "_")
+        return self.files / "uploads" / (owner or "_")
 
     @property
     def database(self) -> str:
@@ -154,6 +178,8 @@ class JobFolder:
 
     path: Path
     """Where they are."""
+    store: Store
+    """Where they come from, if other machines write them."""
 
     @property
     def run(self) -> Path:

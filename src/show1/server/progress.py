@@ -1,4 +1,4 @@
-"""What a worker says of a job while it computes: a small file of progress, and moving pictures of the drafts."""
+"""What a worker says: of a job a small file of progress and moving pictures of the drafts, and that it lives."""
 
 import contextlib
 import json
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from show1.config import StageName
 from show1.errors import OutputError
-from show1.files import parse_json, write_atomically, write_text
-from show1.server.jobs import JobFolder
+from show1.files import parse_json, read_json_object, write_atomically, write_text
+from show1.server.jobs import DataFolder, JobFolder
+from show1.server.store import SECONDS_OF_COPY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +20,8 @@ SECONDS_BETWEEN_NOTES = 0.5
 """The file of progress is written at most this often."""
 SECONDS_BETWEEN_PREVIEWS = 1.0
 """So are the moving pictures."""
+SECONDS_OF_LIFE = 30.0
+"""A worker that has said nothing for so long counts as gone."""
 PREVIEW_WIDTH = 128
 """Width of the moving pictures in pixels."""
 
@@ -86,12 +89,33 @@ class Progress:
 
 
 def read_progress(folder: JobFolder) -> dict[str, Any]:
-    """What a worker last noted of a job; empty if nothing."""
+    """What a worker last noted of a job; empty if nothing.
+
+    Raises:
+        StoreError: It is kept elsewhere, and cannot be fetched.
+    """
+    folder.store.fetch(folder.progress, age=SECONDS_OF_COPY)
     try:
         note = parse_json(folder.progress.read_bytes())
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}
+
+
+def living_workers(data: DataFolder) -> list[dict[str, Any]]:
+    """What the workers that live last said of themselves.
+
+    Raises:
+        StoreError: It is kept elsewhere, and cannot be fetched.
+    """
+    data.store.fetch_folder(data.workers, age=SECONDS_OF_COPY)
+    found = []
+    for file in sorted(data.workers.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError):
+            note = read_json_object(file)
+            if time.time() - float(note.get("time", 0)) < SECONDS_OF_LIFE:
+                found.append(note)
+    return found
 
 
 def write_preview(path: Path, clip: "Tensor", fps: float) -> None:

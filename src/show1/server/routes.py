@@ -24,6 +24,7 @@ from show1.server.keys import Key
 from show1.server.metrics import Metrics
 from show1.server.progress import read_progress
 from show1.server.service import Conflict, NotFound, Service
+from show1.server.store import SECONDS_OF_COPY, Store
 from show1.server.views import finished_stages, model_object, video_object
 
 FILES = CapacityLimiter(1)
@@ -111,6 +112,7 @@ def _add_jobs(router: APIRouter, service: Service, access: Access) -> None:
 
 def _add_files(router: APIRouter, service: Service, access: Access) -> None:
     """The files of videos."""
+    found = partial(_file, service.data.store)
 
     def send(video_id: str, key: Key, stage: StageName | None, variant: str, draft: int) -> Response:
         job, folder = service.folder(video_id, key)
@@ -121,7 +123,7 @@ def _add_files(router: APIRouter, service: Service, access: Access) -> None:
             "spritesheet": (folder.sheet(known), "image/jpeg"),
             "artefact": (folder.run / f"{known}.safetensors", "application/octet-stream"),
         }
-        return _file(*files[variant], name=f"{video_id}-{known}-{draft}")
+        return found(*files[variant], name=f"{video_id}-{known}-{draft}")
 
     @router.get("/v1/videos/{video_id}/content", response_class=FileResponse)
     def download_video(
@@ -145,7 +147,7 @@ def _add_files(router: APIRouter, service: Service, access: Access) -> None:
     def preview_video(video_id: str, key: Annotated[Key, Depends(access.key)], draft: Draft = 1) -> Response:
         """A moving picture of a draft that is being denoised."""
         _, folder = service.folder(video_id, key)
-        return _file(folder.preview(draft - 1), "image/webp", name=f"{video_id}-preview-{draft}", cached=False)
+        return found(folder.preview(draft - 1), "image/webp", name=f"{video_id}-preview-{draft}", cached=False)
 
     @router.post("/v1/inspect")
     async def inspect_video(request: Request, key: Annotated[Key, Depends(access.key)]) -> Any:
@@ -193,7 +195,8 @@ def _add_streams(router: APIRouter, service: Service, access: Access) -> None:
             message = "the video was cancelled" if ended.error is None else ended.error.message
             raise InputError(f"{message} ({job.id})")
         _, folder = await run_in_threadpool(service.folder, job.id, key)
-        return _file(folder.video(asked_last(ended), 0), "video/mp4", name=job.id)
+        file = folder.video(asked_last(ended), 0)
+        return await run_in_threadpool(_file, service.data.store, file, "video/mp4", name=job.id)
 
 
 async def _created(service: Service, request: Request, key: Key) -> Job:
@@ -317,12 +320,14 @@ class _JobFile(FileResponse):
             raise NotFound from error
 
 
-def _file(path: Path, kind: str, *, name: str, cached: bool = True) -> Response:
+def _file(store: Store, path: Path, kind: str, *, name: str, cached: bool = True) -> Response:
     """A file of a job.
 
     Raises:
         NotFound: It is not there.
+        StoreError: It is kept elsewhere, and cannot be fetched.
     """
+    store.fetch(path, age=SECONDS_OF_COPY)
     if not path.is_file():
         raise NotFound
     headers = {"Cache-Control": "private, max-age=86400" if cached else "no-store"}

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from show1.config import StageName
 from show1.errors import InputError, OutputError, RunError
-from show1.files import read_json_object, write_tensors
+from show1.files import write_tensors
 from show1.generation.inputs import video_tensor
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.request import GenerationRequest
@@ -33,15 +33,15 @@ from show1.server.jobs import DataFolder, Job, JobFolder, JobSpec, is_id, new_id
 from show1.server.keys import Key
 from show1.server.limits import ServerLimits
 from show1.server.models import OWN, Models
+from show1.server.progress import living_workers
 from show1.server.queue import JobQueue
+from show1.server.store import StoreError
 
 Policy = Callable[[str], str | None]
 """Says why a prompt is refused; None: it is not."""
 
 SECONDS_OF_SNAPSHOT = 1.0
 """How old the picture of the queue may be that places and times are read from."""
-SECONDS_OF_LIFE = 30.0
-"""A worker that has said nothing for so long counts as gone."""
 SECONDS_FOR_STOP = 10.0
 """How long the deletion of a running job waits for its worker."""
 
@@ -139,6 +139,7 @@ class Service:
         assert source.spec is not None, "one job is read whole"
         self._check_room(key, client)
         folder, begun = self.data.job(job_id), source.spec.parsed
+        self.data.store.fetch_folder(folder.path)
         expert, pipe = self._expert(asked.expert, source.spec.expert)
         fresh = () if expert == source.spec.expert else (EXPERT_STAGE,)
         try:
@@ -251,14 +252,16 @@ class Service:
             if folder.run.is_dir():
                 with FileLock(folder.run / ".lock", timeout=SECONDS_FOR_STOP):
                     pass
-            if folder.path.is_dir():
-                shutil.rmtree(folder.path)
+            self.data.store.remove(folder.path)
         except Timeout as error:
             raise Conflict("the video is being stopped; delete it again in a few seconds") from error
+        except StoreError:
+            raise
         except OSError as error:
             raise OutputError(f"{folder.path} cannot be removed: {error.strerror or error}") from error
         self.queue.delete(job_id)
-        shutil.rmtree(folder.path, ignore_errors=True)  # a worker may have written what it had begun
+        with contextlib.suppress(OSError):  # a worker may have written what it had begun
+            self.data.store.remove(folder.path)
 
     def place(self, job: Job) -> tuple[int | None, float | None]:
         """The place of a waiting job in the queue (1 is next), and about how many seconds until it is finished."""
@@ -284,13 +287,7 @@ class Service:
 
     def workers(self) -> list[dict[str, object]]:
         """What the workers that live last said of themselves."""
-        found = []
-        for file in sorted(self.data.workers.glob("*.json")):
-            with contextlib.suppress(OSError, ValueError):
-                note = read_json_object(file)
-                if time.time() - float(note.get("time", 0)) < SECONDS_OF_LIFE:
-                    found.append(note)
-        return found
+        return living_workers(self.data)
 
     def _job_seconds(self) -> float | None:
         """What a job took lately, on average."""
@@ -311,7 +308,8 @@ class Service:
         try:
             yield folder
         except BaseException as error:
-            shutil.rmtree(folder.path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.data.store.remove(folder.path)
             if isinstance(error, OSError) and not isinstance(error, OutputError):
                 raise OutputError(f"{folder.path} cannot be written: {error.strerror or error}") from error
             raise
@@ -319,6 +317,7 @@ class Service:
     def _submit(self, job_id: str, spec: JobSpec, key: Key) -> Job:
         with self._submitting:  # so that requests at the same time do not pass a limit together
             self._check_queue(key, self.queue.active())
+            self.data.store.publish(self.data.job(job_id).path)
             self.queue.submit(job_id, spec, owner=key.name or None, priority=key.priority)
             self._snapshot = (0.0, [])
         job = self.queue.get(job_id)

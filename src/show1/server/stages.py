@@ -32,6 +32,7 @@ from show1.media import contact_sheet
 from show1.server.adapters import StoredAdapter
 from show1.server.jobs import JobFolder
 from show1.server.progress import Progress
+from show1.server.store import StoreError
 from show1.video import Video
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,7 @@ def describe_error(error: BaseException, folder: Path) -> dict[str, str]:
         ((InputError, MediaError), "invalid_input"),
         (RunError, "run_damaged"),
         (CheckpointError, "model_damaged"),
+        (StoreError, "store_unavailable"),
         (OutputError, "output_failed"),
         (Show1Error, "generation_failed"),
     ]

@@ -35,7 +35,7 @@ def video_object(job: Job, folder: JobFolder, place: tuple[int | None, float | N
         place: Its place in the queue, and about how many seconds until it is finished.
     """
     assert job.spec is not None, "listed jobs are read whole"
-    request, note = job.spec.parsed, read_progress(folder) if job.status != "queued" else {}
+    request, note = job.spec.parsed, read_progress(folder) if job.status not in ("queued", "completed") else {}
     frames, height, width, fps = request.final_shape
     records = job.stages or tuple(note.get("stages", ()))
     running = job.status == "in_progress"

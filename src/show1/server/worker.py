@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import socket
 import threading
 import time
@@ -38,6 +37,8 @@ SECONDS_BETWEEN_LOOKS = 5.0
 """How often a worker looks for jobs of dead ones, and says that it lives."""
 SECONDS_UNTIL_FORGOTTEN = 86400.0
 """Files of workers that have said nothing for so long are removed."""
+SECONDS_BETWEEN_FORGETTING = 600.0
+"""How often those of other machines are looked at for that."""
 LOOKS_TO_SETTLE = 3
 """For so many looks after a PostgreSQL was away, nobody counts as dead: all workers take their locks again."""
 SECONDS_BETWEEN_POLLS = 0.2
@@ -72,7 +73,7 @@ class Worker:
         self._data, self._model, self._database = data, model, database
         self._look_seconds, self._dtype = look_seconds, pipe.dtype
         self._queue = JobQueue(database, model=model)
-        self._locks = open_locks(database, data.workers, self.name, LOOKS_TO_SETTLE * look_seconds)
+        self._locks = open_locks(database, data.locks, self.name, LOOKS_TO_SETTLE * look_seconds)
         self._one_at_a_time = threading.Lock()
         self._leaving = threading.Event()
         self._began = time.time()
@@ -135,10 +136,11 @@ class Worker:
                     pipe = self._models.take(spec.expert)
                     files = {name: find_adapter(self._data, name, spec.owner, spec.expert) for name in spec.adapters}
                     use_adapters(pipe, spec.adapters, files)
-                    folder = self._data.job(job_id)
-                    lost = partial(self._is_lost, job_id)
-                    record = run_stage(pipe, folder, spec.parsed, stage, done=done, dtype=self._dtype, stopped=lost)
+                    folder, lost = self._data.job(job_id), partial(self._is_lost, job_id)
+                    with self._data.store.working(folder.path):
+                        record = run_stage(pipe, folder, spec.parsed, stage, done=done, dtype=self._dtype, stopped=lost)
                     self._forgive(job_id)
+                    self._tidy(job_id)
                 except Cancelled as error:
                     self._tidy(job_id)
                     raise dbos_error.DBOSWorkflowCancelledError(str(error)) from error
@@ -154,7 +156,7 @@ class Worker:
         """Removes what was written for a job while somebody deleted it."""
         with suppress(Exception):  # the database may be away
             if self._queue.get(job_id) is None:
-                shutil.rmtree(self._data.job(job_id).path, ignore_errors=True)
+                self._data.store.remove(self._data.job(job_id).path)
 
     def _forgive(self, job_id: str) -> None:
         """Notes that a job has finished a stage: what ended other workers before is over."""
@@ -190,16 +192,19 @@ class Worker:
 
     def _say(self) -> None:
         """Writes what the server shows of its workers; removes what those have left that died long ago."""
-        for left in self._data.workers.glob("*.json"):
-            with suppress(OSError):
-                if time.time() - left.stat().st_mtime > SECONDS_UNTIL_FORGOTTEN:
-                    left.unlink()
-                    left.with_suffix(".lock").unlink()
-        note = {"name": self.name, "model": self._model, "device": self._models.own.device.type, "time": time.time()}
+        folder, store, now = self._data.workers, self._data.store, time.time()
+        note = {"name": self.name, "model": self._model, "device": self._models.own.device.type, "time": now}
         try:
-            write_text(self._data.workers / f"{self.name}.json", json.dumps({**note, "began": self._began}))
+            write_text(folder / f"{self.name}.json", json.dumps({**note, "began": self._began}))
+            store.publish(folder / f"{self.name}.json")
+            store.fetch_folder(folder, age=SECONDS_BETWEEN_FORGETTING)
         except OutputError as error:
             logger.warning("%s", error)
+        for left in folder.glob("*.json"):
+            with suppress(OSError):
+                if now - left.stat().st_mtime > SECONDS_UNTIL_FORGOTTEN:
+                    store.remove(left)
+                    (self._data.locks / f"{left.stem}.lock").unlink()
 
     def _leave(self, grace: float) -> None:
         """Lets the running stage finish, puts the job back and ends the process, whatever its threads still do."""
@@ -214,7 +219,7 @@ class Worker:
             for job in self._queue.running(self.name):
                 self._queue.put_back(job.id, self.name)
             self._locks.close()
-            (self._data.workers / f"{self.name}.json").unlink(missing_ok=True)
+            self._data.store.remove(self._data.workers / f"{self.name}.json")
         except KeyboardInterrupt:
             logger.warning("stopping at once")
         except Exception as error:

@@ -1,0 +1,313 @@
+"""The files of machines that share no disk: a place that fsspec knows, such as a bucket of S3, keeps what all must see.
+
+Each machine has a folder of copies. Whoever reads a file fetches it first, and whoever has written one publishes it.
+The manifest of a run goes last, and says the hash of each artefact, so that a worker that dies between two files leaves
+nothing that another one would take for finished.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from show1.errors import InputError, MissingDependencyError, OutputError, reason_of
+from show1.generation.manifest import MANIFEST
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SECONDS_OF_COPY = 1.0
+"""How old a copy may be that shows how a job stands."""
+SECONDS_BETWEEN_NEWS = 1.0
+"""How often the progress of a running stage is published."""
+SECONDS_UNTIL_FORGOTTEN = 3600.0
+"""Copies of a job that nobody has used for so long are removed."""
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds that a worker waits before it tries again, while the store is away."""
+_MARKS = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified", "updated", "created")
+"""What file systems say of a file that changes with its content, the best first."""
+
+
+class StoreError(OutputError):
+    """The store cannot be reached, or refuses. The log says why, because that may name what clients must not see."""
+
+
+class Store:
+    """What is done where all share one folder already: nothing, but to remove."""
+
+    def check(self) -> None:
+        """Makes sure that it can be reached.
+
+        Raises:
+            InputError: It cannot.
+        """
+
+    def fetch(self, path: Path, *, age: float = 0.0) -> None:
+        """Brings a file up to date, and removes it if it is no longer in the store.
+
+        Args:
+            path: The file.
+            age: Seconds for which it is not looked at again.
+
+        Raises:
+            StoreError: The store cannot be reached.
+        """
+
+    def fetch_folder(self, path: Path, *, age: float = 0.0) -> None:
+        """Brings all files of a folder up to date; see `fetch`."""
+
+    def publish(self, path: Path) -> None:
+        """Puts what is new or changed of a file, or of a folder, into the store, and removes what is gone.
+
+        Raises:
+            StoreError: The store cannot be reached.
+        """
+
+    def remove(self, path: Path) -> None:
+        """Removes a file or a folder, here and in the store.
+
+        Raises:
+            StoreError: The store cannot be reached.
+            OSError: It cannot be removed here.
+        """
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def working(self, path: Path) -> Iterator[None]:
+        """Fetches a job's folder, publishes its progress inside the block, and all of it at the end.
+
+        Raises:
+            StoreError: The store cannot be reached, also after a while.
+        """
+        yield
+
+
+@dataclass
+class _Known:
+    """A file as it was when it was last fetched or published."""
+
+    here: tuple[int, int]
+    """Its time of change and size on this machine."""
+    there: str
+    """Its mark in the store."""
+
+
+class RemoteStore(Store):
+    """A store at a URL of fsspec. Its methods may be called from several threads."""
+
+    def __init__(self, url: str, copies: Path) -> None:
+        """Opens it.
+
+        Args:
+            url: Such as `s3://bucket/show1`.
+            copies: The folder of copies, which holds nothing else.
+
+        Raises:
+            InputError: It is no such URL.
+            MissingDependencyError: fsspec needs another package for it.
+        """
+        from fsspec.core import url_to_fs
+
+        try:
+            self._fs, root = url_to_fs(url, use_listings_cache=False)
+        except ImportError as error:
+            raise MissingDependencyError(f"--store needs another package: {error}") from error
+        except Exception as error:
+            reason = reason_of(error)
+            raise InputError(f"--store cannot be used: {reason}; give a URL, such as s3://bucket/show1") from error
+        self._root, self._copies = root.rstrip("/"), copies
+        self._known: dict[Path, _Known] = {}
+        self._looked: dict[Path, float] = {}
+        self._swept = time.monotonic()
+        # Others overlook errors as they walk through folders, and what cannot be read must not count as gone.
+        self._strictly = {} if self._fs.async_impl else {"on_error": "raise"}
+
+    def check(self) -> None:
+        """See `Store`."""
+        try:
+            self._fs.ls(self._root)
+        except FileNotFoundError:
+            pass  # nothing is in it yet
+        except Exception as error:
+            reason = reason_of(error)
+            raise InputError(f"--store cannot be reached: {reason}; check the URL, and who may use it") from error
+
+    def fetch(self, path: Path, *, age: float = 0.0) -> None:
+        """See `Store`."""
+        if self._is_due(path, age):
+            try:
+                self._fetch_one(path, self._do(self._fs.info, self._key(path)))
+            except FileNotFoundError:
+                self._drop(path)
+
+    def fetch_folder(self, path: Path, *, age: float = 0.0) -> None:
+        """See `Store`."""
+        begun = path not in self._looked
+        if self._is_due(path, age):
+            start = f"{self._key(path)}/"
+            try:
+                found = self._do(self._fs.find, start[:-1], detail=True, **self._strictly)
+            except FileNotFoundError:
+                found = {}
+            wanted = {path / name[len(start) :]: info for name, info in found.items() if name.startswith(start)}
+            for file, info in sorted(wanted.items(), key=lambda each: each[0].name == MANIFEST):
+                with contextlib.suppress(FileNotFoundError):  # it is gone by now
+                    self._fetch_one(file, info)
+            # At the first look, what an earlier process has left is removed too.
+            for file in _files(path) if begun else self._known_in(path):
+                if file not in wanted:
+                    self._drop(file)
+
+    def publish(self, path: Path) -> None:
+        """See `Store`."""
+        for file in [path] if path.is_file() else _files(path):
+            with contextlib.suppress(FileNotFoundError):  # it is gone by now
+                self._publish_one(file)
+        for file in self._known_in(path):
+            if not file.exists():
+                self._remove_there(file)
+                self._known.pop(file, None)
+
+    def remove(self, path: Path) -> None:
+        """See `Store`."""
+        self._remove_there(path)
+        super().remove(path)
+        for file in self._known_in(path):
+            self._known.pop(file, None)
+
+    @contextmanager
+    def working(self, path: Path) -> Iterator[None]:
+        """See `Store`."""
+        self._patiently(self.fetch_folder, path)
+        ended = threading.Event()
+
+        def tell() -> None:
+            while not ended.wait(SECONDS_BETWEEN_NEWS):
+                with contextlib.suppress(StoreError):
+                    for file in path.glob("[!.]*.*"):  # not the run folder, whose files belong together
+                        self.publish(file)
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        self._patiently(self.publish, path)
+
+    def _fetch_one(self, path: Path, info: dict[str, Any]) -> None:
+        mark, known = _mark(info), self._known.get(path)
+        if known is not None and known.there == mark and path.exists():
+            return
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._do(self._fs.get_file, self._key(path), str(partial))
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        self._known[path] = _Known(_state(path), mark)
+
+    def _publish_one(self, path: Path) -> None:
+        state, known, key = _state(path), self._known.get(path), self._key(path)
+        if known is not None and known.here == state:
+            return
+        try:
+            self._do(self._fs.put_file, str(path), key)
+        except FileNotFoundError:  # a file system with folders
+            self._do(self._fs.makedirs, key.rpartition("/")[0], exist_ok=True)
+            self._do(self._fs.put_file, str(path), key)
+        self._known[path] = _Known(state, _mark(self._do(self._fs.info, key)))
+
+    def _drop(self, path: Path) -> None:
+        """Removes a copy of what is not in the store."""
+        self._known.pop(path, None)
+        path.unlink(missing_ok=True)
+
+    def _known_in(self, path: Path) -> list[Path]:
+        """The file itself, or those in a folder, as far as they have been fetched or published."""
+        return [file for file in list(self._known) if path in (file, *file.parents)]
+
+    def _remove_there(self, path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._do(self._fs.rm, self._key(path), recursive=True)
+
+    def _is_due(self, path: Path, age: float) -> bool:
+        """Whether a copy is to be looked at. Marks the folder of its job as used, and sweeps out old ones at times."""
+        now, jobs = time.monotonic(), self._copies / "jobs"
+        if jobs in path.parents:
+            with contextlib.suppress(OSError):
+                os.utime(jobs / path.relative_to(jobs).parts[0])
+        if now - self._swept > SECONDS_UNTIL_FORGOTTEN / 10:
+            self._swept = now
+            self._sweep(jobs)
+        if age and now - self._looked.get(path, -age) < age:
+            return False
+        self._looked[path] = now
+        return True
+
+    def _sweep(self, jobs: Path) -> None:
+        """Removes copies of jobs that nobody uses. A job that is computed is in use: its progress is written there."""
+        for job in jobs.glob("*"):
+            with contextlib.suppress(OSError):
+                if time.time() - job.stat().st_mtime > SECONDS_UNTIL_FORGOTTEN:
+                    shutil.rmtree(job)
+        for path in [path for path in (*self._known, *self._looked) if not path.exists()]:
+            self._known.pop(path, None)
+            self._looked.pop(path, None)
+
+    def _key(self, path: Path) -> str:
+        return f"{self._root}/{path.relative_to(self._copies).as_posix()}"
+
+    def _do(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Calls the file system, whose packages each raise errors of their own.
+
+        Raises:
+            StoreError: It failed.
+            FileNotFoundError: There is no such file.
+        """
+        try:
+            return work(*args, **kwargs)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            logger.warning("the store failed: %s", reason_of(error))
+            raise StoreError("the store of the files cannot be reached; try again in a moment") from error
+
+    def _patiently(self, work: Callable[[Path], None], path: Path) -> None:
+        """Does something again and again while the store is away for some time."""
+        for pause in PAUSES:
+            try:
+                return work(path)
+            except StoreError:
+                time.sleep(pause)
+        return work(path)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files in a folder, manifests last, without locks and what is being written."""
+    found = [file for file in folder.rglob("*") if not file.name.startswith(".") and file.is_file()]
+    return sorted(found, key=lambda file: file.name == MANIFEST)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    known = path.stat()
+    return known.st_mtime_ns, known.st_size
+
+
+def _mark(info: dict[str, Any]) -> str:
+    """What changes when a file in the store changes."""
+    return f"{info.get('size')} {next((info[name] for name in _MARKS if info.get(name)), '')}"
