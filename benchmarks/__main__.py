@@ -12,6 +12,7 @@ BENCHMARKS = {
     "length": "time and memory by the length of the video, and the seams of windows",
     "memory": "what each part takes of memory, and what the plan makes of a budget",
     "network": "choices in the pixel UNet that are about speed",
+    "page": "seconds until drafts are seen on the page of a server, in a browser, and pictures of it",
     "quality": "the gate on mini: alignment, distances, solver error, flicker, seams",
     "solver_errors": "how far samplers stay from the exact path",
     "speed": "the networks, and a whole run, as the published run computes them, against ours",
