@@ -316,6 +316,22 @@ def test_few_calls_lie_between_the_command_and_the_network(
     assert way and len(way) <= 8, way
 
 
+def test_a_dry_run_predicts_the_time_by_earlier_runs(show1: Show1, cascade: Path) -> None:
+    asked = ("generate", PROMPT, "-m", cascade, "--dry-run")
+    assert "time       unknown, until a run in runs/" in show1(*asked).out
+    show1("generate", PROMPT, "-m", cascade, "--until", "keyframes", "-o", "a.mp4")
+    Path("runs", "damaged").mkdir()
+    Path("runs", "damaged", "manifest.json").write_text("{")
+    (manifest,) = Path("runs").glob("2*/manifest.json")
+    took = json.loads(manifest.read_text())["stages"]["keyframes"]["seconds"]
+    assert show1(*asked, "--json").json["expected_seconds"] == {"keyframes": pytest.approx(took)}
+    assert "; interpolation, super_resolution, translation: unknown)" in show1(*asked).out
+    longer = show1(*asked, "--json", "--count", 3, "--set", "keyframes.num_inference_steps=10").json
+    steps = show1(*asked, "--json").json["request"]["settings"]["keyframes"]["num_inference_steps"]
+    assert longer["expected_seconds"] == {"keyframes": pytest.approx(3 * took * 10 / steps)}
+    assert show1(*asked, "--json", "--dtype", "float64").json["expected_seconds"] == {}
+
+
 def test_the_command_shows_the_plan_and_keeps_to_it(show1: Show1, cascade: Path) -> None:
     plan = show1("generate", PROMPT, "--model", cascade, "--memory", "40GB", "--dry-run")
     assert plan.code == 0, plan.err

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from show1.cli.console import printable, say, say_fact, say_json, tell
 from show1.config import STAGES, CascadeSettings, StageName
+from show1.generation.expected_time import expected_seconds
+from show1.generation.metadata import environment
 from show1.generation.output import OutputFile
 from show1.options import counted
 
@@ -39,6 +41,8 @@ def show_plan(
     assert frames is not None, "known for every stage whose input is known"
     _warn(pipe, request)
     ways = pipe.plan(request, clip_frames)
+    now = environment(pipe.device, pipe.dtype, str(pipe.storage))
+    seconds = expected_seconds(request, clip_frames, model=pipe.cascade.name, now=now)
     adapters = [adapter.record for adapter in pipe.adapters]
     plan: dict[str, Any] = {
         "files": output.files(len(request.prompts)),
@@ -51,6 +55,7 @@ def show_plan(
         "memory": pipe.memory,
         "budget_bytes": pipe.budget,
         "plan": {name: vars(way) for name, way in ways.items()},
+        "expected_seconds": seconds,
         "frames": frames,
         "height": height,
         "width": width,
@@ -67,6 +72,7 @@ def show_plan(
         say_fact(key, ", ".join(plan[key]) if isinstance(plan[key], list) else _plain(plan[key]))
     for name, way in ways.items():
         say_fact("plan", f"{name.removeprefix('the ')}: {way}")
+    say_fact("time", _expected(seconds, request))
     say_adapters(adapters)
     say_fact("prompt", request.prompts[0])
     say_fact("seeds", f"{', '.join(str(s) for s in request.seeds)} ({request.numerics} numerics)")
@@ -75,6 +81,16 @@ def show_plan(
         f"{counted(frames, 'frame')} of {height}x{width} (height x width), {fps:g} frames/s",
     )
     say_settings(request.settings, request.stages)
+
+
+def _expected(seconds: "dict[StageName, float]", request: "GenerationRequest") -> str:
+    """Says how long the stages will take."""
+    unknown = [stage for stage in request.stages if stage not in seconds]
+    if not seconds:
+        return "unknown, until a run in runs/ has been made with this model, device and precision"
+    known = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items())
+    more = f"; {', '.join(unknown)}: unknown" if unknown else ""
+    return f"about {sum(seconds.values()):.0f} s by earlier runs ({known}{more})"
 
 
 def _warn(pipe: "Show1Pipeline", request: "GenerationRequest") -> None:
