@@ -19,5 +19,7 @@ def test_alignment_of_a_small_cascade(show1: Show1, cascade: Path, tmp_path: Pat
 
 
 def test_a_set_that_is_not_there(show1: Show1) -> None:
+    words = show1("evaluate", "alignment", "--level", "0.3;0.4")
+    assert words.code == 2 and "--level must be numbers with commas between them" in words.err
     wrong = show1("evaluate", "alignment", "--sets", "unseen")
     assert wrong.code == 2 and "held_out, seen, paraphrase" in wrong.err

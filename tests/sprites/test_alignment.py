@@ -24,6 +24,7 @@ from show1.sprites.groups import GroupWorld
 from show1.sprites.readers.subject import SpriteReader
 from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.sprites.world import BACKGROUNDS, MOTIONS, is_held_out
+from show1.video import Video
 from tests.published_layout import small_settings
 
 
@@ -174,6 +175,24 @@ def test_a_whole_evaluation(published: Path, tmp_path: Path) -> None:
     assert done == [0, 4]
     with pytest.raises(RunError, match="another plan"):
         evaluate_alignment(pipe, tmp_path / "run", dataclasses.replace(plan, videos=1))
+
+
+def test_a_curve_of_noise_levels(published: Path, tmp_path: Path) -> None:
+    cascade = dataclasses.replace(resolve(published), settings=small_settings())
+    pipe = Show1Pipeline(cascade, device=torch.device("cpu"), dtype=torch.float32, memory="high")
+    plan = AlignmentPlan(sets=("held_out",), videos=1, levels=(0.3, 0.75))
+    report = evaluate_alignment(pipe, tmp_path / "run", plan)
+    names = ["keyframes", "super_resolution", "translation at level 0.3", "translation at level 0.75"]
+    assert [row["name"] for row in report["rows"]] == [f"held_out, {name}" for name in names]
+    [(prompt, seed)] = plan.items()
+    expected = pipe(prompt.prompt, seed=seed, settings={"translation": {"level": 0.75}})
+    folder = tmp_path / "run" / "videos" / f"held_out-{prompt.index:03d}-s{seed}"
+    assert np.array_equal(Video.load(folder / "translation-0.75.mkv").frames, expected.frames)
+    with pytest.raises(InputError, match="levels are those of the translation, and 'keyframes' is the last stage"):
+        evaluate_alignment(pipe, tmp_path / "other", dataclasses.replace(plan, until="keyframes"))
+    with pytest.raises(InputError, match="trained on noise levels up to 0.893"):
+        evaluate_alignment(pipe, tmp_path / "other", dataclasses.replace(plan, levels=(0.3, 0.95)))
+    assert not (tmp_path / "other").exists()
 
 
 def test_summarise_needs_no_ground_truth(judge: SceneJudge) -> None:

@@ -47,6 +47,14 @@ Sets = Annotated[
         "_held_out.",
     ),
 ]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEVEL,LEVEL",
+        help="Noise levels, above 0 and at most 1, from which the translation, or an expert in its place, redraws each "
+        "video; it is judged at each of them.",
+    ),
+]
 Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,
     typer.Option(help="Precision. By default float32 on CPUs; bfloat16 is faster on those that compute in it."),
@@ -91,6 +99,7 @@ def alignment(
         int, typer.Option(metavar="N", min=1, help="Number of videos per set; each prompt has two seeds.")
     ] = 256,
     until: Annotated[StageName | None, typer.Option(metavar="STAGE", help="Last stage to run and judge.")] = None,
+    level: Levels = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A first look: only the keyframes of 8 held-out prompts.")
     ] = False,
@@ -111,11 +120,13 @@ def alignment(
     \b
       show1 evaluate alignment --quick --out evaluations/quick
       show1 evaluate alignment --model mini --sets held_out --out evaluations/mini
+      show1 evaluate alignment --level 0.2,0.4,0.6,0.8 --sets held_out --videos 32 --out evaluations/levels
     """
     with starting(quiet=quiet or as_json):
         from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 
-    plan = AlignmentPlan(sets=_prompt_sets(sets), videos=videos, until=until, batch_size=batch_size)
+    chosen, levels = _prompt_sets(sets), _levels(level)
+    plan = AlignmentPlan(sets=chosen, videos=videos, until=until, levels=levels, batch_size=batch_size)
     if quick:
         plan = replace(plan, sets=("held_out",), videos=min(videos, 8), until=until or "keyframes")
     silent = quiet or as_json
@@ -302,6 +313,13 @@ def _prompt_sets(text: str) -> "tuple[PromptSet, ...]":
     if wrong := [name for name in names if name not in PROMPT_SETS]:
         raise InputError(f"--sets: there is no set {wrong[0]!r}; the sets are {', '.join(PROMPT_SETS)}")
     return tuple(s for s in PROMPT_SETS if s in names)
+
+
+def _levels(text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text is not None else ()
+    except ValueError:
+        raise InputError(f"--level must be numbers with commas between them, such as 0.4,0.6, got {text!r}") from None
 
 
 def _clip_frames(frames: int | None, metrics: set[str]) -> int | None:

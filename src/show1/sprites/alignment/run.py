@@ -5,6 +5,7 @@
     OUT/
       evaluation.json            what is evaluated; a folder takes one evaluation, which resumes if interrupted
       videos/held_out-007-s1/    keyframes.mkv, super_resolution.mkv, translation.mkv (lossless), scores.json, features
+                                 (with levels: translation-0.4.mkv, translation-0.6.mkv, ...)
       report.json report.md index.html sheets/
 """
 
@@ -15,13 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
 
 from show1.config import STAGES, StageName
 from show1.errors import InputError
 from show1.evaluation.report import Report, spread
 from show1.evaluation.suite import Suite, identify
 from show1.files import read_json_object, write_atomically, write_json
+from show1.generation.arguments import make_request
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.progress import Callbacks
 from show1.options import Options
@@ -44,6 +48,9 @@ from show1.video import Video
 
 JUDGED: tuple[StageName, ...] = ("keyframes", "super_resolution", "translation")
 """Stages whose output is scored, where the model has them."""
+
+REDRAWN: StageName = "translation"
+"""The stage that begins at a noise level."""
 
 MAX_VALIDATION = 64
 """Number of prompts for which ground truth is scored."""
@@ -70,6 +77,9 @@ class AlignmentPlan(Options):
     until: StageName | None = None
     """Last stage to run; None: the model's last."""
 
+    levels: tuple[float, ...] = ()
+    """Noise levels from which the translation redraws each video, which is judged at each; none: its usual one."""
+
     batch_size: int = 4
     """Videos generated together: always the same ones, so that a resumed evaluation ends with equal figures."""
 
@@ -78,6 +88,7 @@ class AlignmentPlan(Options):
         if unknown or not self.sets:
             raise InputError(f"sets must be some of {', '.join(PROMPT_SETS)}, got {', '.join(self.sets) or 'none'}")
         self.check_range("videos", "batch_size", least=1)
+        self.check("levels", all(0 < level <= 1 for level in self.levels), "numbers above 0 and at most 1")
 
     def items(self) -> list[Item]:
         """Lists prompts and seeds, in order."""
@@ -124,6 +135,10 @@ def evaluate_alignment(
     stages = tuple(s for s in JUDGED if s in pipe.stages and STAGES.index(s) <= STAGES.index(last))
     if not stages:
         raise InputError(f"until: no stage up to {last!r} is scored; the stages are {', '.join(JUDGED)}")
+    if plan.levels and stages[-1] != REDRAWN:
+        raise InputError(f"levels are those of the translation, and {stages[-1]!r} is the last stage; leave them out")
+    for level in plan.levels:  # before anything is computed
+        pipe.check(make_request("a panda", model=pipe, settings={REDRAWN: {"level": level}}))
     run = _Alignment(pipe, Path(out), plan, stages, plan.judges(), plan.items())
     return Suite(
         out=run.out,
@@ -163,7 +178,7 @@ class _Alignment:
             "model": {"name": model.name, "sha256": model.sha256},
             "dtype": str(self.pipe.dtype).removeprefix("torch."),
             "settings": self.pipe.settings.to_dict(),
-            "plan": self.plan.to_dict(),
+            "plan": {key: value for key, value in self.plan.to_dict().items() if key != "levels" or value},
             "stages": list(self.stages),
         }
         return identify(parts)
@@ -172,24 +187,37 @@ class _Alignment:
         prompt, seed = item
         return self.out / "videos" / f"{prompt.set}-{prompt.index:03d}-s{seed}"
 
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """What is judged of each video, by the name of its file: its stages, the last of them at each level."""
+        levels = tuple(f"{REDRAWN}-{level:g}" for level in self.plan.levels)
+        return (*self.stages[:-1], *levels) if levels else self.stages
+
     def make(self, batch: Sequence[Item]) -> None:
         """Generates and scores a batch; `scores.json` is the last file of a video."""
-        kept: dict[StageName, list[Video]] = {}
+        kept: dict[str, list[Video]] = {}
+        prompts, seeds = [prompt.prompt for prompt, _ in batch], [seed for _, seed in batch]
 
         def keep(stage: StageName, videos: list[Video]) -> None:
             if stage in self.stages:
                 kept[stage] = videos
 
-        self.pipe(
-            [prompt.prompt for prompt, _ in batch],
-            seed=[seed for _, seed in batch],
-            until=self.stages[-1],
-            callbacks=Callbacks(on_stage_end=keep),
-        )
+        levels = self.plan.levels
+        until = self.pipe.stages[self.pipe.stages.index(REDRAWN) - 1] if levels else self.stages[-1]
+        calls = Callbacks(on_stage_end=keep)
+        made: list[Tensor] = self.pipe(prompts, seed=seeds, until=until, callbacks=calls, output_type="pt")
+        for level in levels:
+            kept[f"{REDRAWN}-{level:g}"] = self.pipe(
+                prompts,
+                seed=seeds,
+                start_from=REDRAWN,
+                video=torch.stack(made),
+                settings={REDRAWN: {"level": level}},
+            )
         for i, item in enumerate(batch):
-            self._score(item, {stage: kept[stage][i] for stage in self.stages})
+            self._score(item, {name: kept[name][i] for name in self.judged})
 
-    def _score(self, item: Item, videos: Mapping[StageName, Video]) -> None:
+    def _score(self, item: Item, videos: Mapping[str, Video]) -> None:
         folder, judge = self.folder(item), self.judges[item[0].set]
         folder.mkdir(parents=True, exist_ok=True)
         scores: dict[str, Any] = {}
@@ -203,7 +231,7 @@ class _Alignment:
         write_atomically(folder / "features.safetensors", functools.partial(save_file, features))
         write_json(folder / "scores.json", scores)
 
-    def measurements(self, stage: StageName) -> list[Measurement]:
+    def measurements(self, stage: str) -> list[Measurement]:
         """Scores and features of a stage's videos, from the disk."""
         found = []
         for item in self.items:
@@ -215,7 +243,7 @@ class _Alignment:
     def measure(self) -> dict[str, Any]:
         """The fields of the report."""
         rows, sizes = [], {}
-        for stage in self.stages:
+        for stage in self.judged:
             frames, height, width, _ = Video.load(self.folder(self.items[0]) / f"{stage}.mkv").frames.shape
             sizes[stage] = {"num_frames": frames, "height": height, "width": width}
             measured = self.measurements(stage)
@@ -223,11 +251,11 @@ class _Alignment:
                 group = [m for m in measured if m.prompt.set == name]
                 prompts = [m.prompt for m in group]
                 real = true_features(judge, prompts, range(2, 2 + len(prompts)), **sizes[stage])
-                rows.append(summarise(f"{name}, {stage}", group, real))
+                rows.append(summarise(f"{name}, {stage.replace('-', ' at level ')}", group, real))
         checks = []
         for judge in dict.fromkeys(self.judges.values()):
             own = list(dict.fromkeys(prompt for prompt, _ in self.items if self.judges[prompt.set] is judge))
-            checks += validate(spread(own, MAX_VALIDATION), judge, **sizes[self.stages[-1]])
+            checks += validate(spread(own, MAX_VALIDATION), judge, **sizes[self.judged[-1]])
         return {
             "videos": len(self.items),
             "sizes": sizes,
@@ -239,4 +267,4 @@ class _Alignment:
         """The readable report."""
         folders = [self.folder(item) for item in self.items]
         seeds = [seed for _, seed in self.items]
-        return alignment_report(self.out, report, {s: self.measurements(s) for s in self.stages}, folders, seeds)
+        return alignment_report(self.out, report, {s: self.measurements(s) for s in self.judged}, folders, seeds)
