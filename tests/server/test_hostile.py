@@ -73,6 +73,13 @@ PATHS = [
     "/ready", "/openapi.json", "/", "/app.js", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd",
     "/v1/videos/..%2f..%2fjobs.sqlite", "//evil", "/v1/videos/%00",
 ]  # fmt: skip
+METHODS = {
+    "/v1/videos": ["GET", "POST", "POST", "POST"], "/v1/videos/{id}": ["GET", "DELETE"],
+    "/v1/videos/sync": ["POST"], "/v1/videos/{id}/continue": ["POST"], "/v1/videos/{id}/remix": ["POST"],
+    "/v1/videos/{id}/cancel": ["POST"], "/v1/inspect": ["POST"], "/v1/session": ["POST"],
+    "/v1/adapters": ["GET", "POST"], "/v1/adapters/{id}": ["DELETE"],
+}  # fmt: skip
+"""What paths take; the others take GET."""
 HEADERS = [
     ("range", "bytes=999999999999-"), ("authorization", "Bearer \xff"), ("origin", "http://[x"), ("host", "[::"),
     ("content-length", "99999999999"), ("content-encoding", "gzip"), ("cookie", "show1_key=\xe9; a"),
@@ -139,8 +146,11 @@ class Stranger:
 
     def send(self, client: Any) -> Any:
         choose = self.random
-        path = choose.choice(PATHS).replace("{id}", choose.choice(self.ids)).replace("{stage}", choose.choice(STAGES))
-        method = choose.choice(["GET", "POST", "POST", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "BREW"])
+        path_of = choose.choice(PATHS)
+        path = path_of.replace("{id}", choose.choice(self.ids)).replace("{stage}", choose.choice(STAGES))
+        method = choose.choice(["GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS", "BREW"])
+        if choose.random() < 0.9:  # what the path takes, else most answers would be 405
+            method = choose.choice(METHODS.get(path_of, ["GET"]))
         if method == "POST" and path.endswith("/sync"):
             path = path.removesuffix("/sync")  # it would wait, and there is no worker
         query = {}

@@ -197,7 +197,7 @@ def test_a_store_that_is_away(machines: tuple[Machine, Machine], monkeypatch: py
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
-    for url in ("nothing://x", "file:///proc/nobody/x\0"):
+    for url in ("nothing://x", "file:///proc/nobody/x", "file:///proc/nobody/x\0"):
         with pytest.raises(InputError, match="--store"):
             RemoteStore(url, tmp_path).check()
     with pytest.raises(MissingDependencyError, match="--store needs another package"):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from show1.errors import InputError, MissingDependencyError, OutputError, reason_of
+from show1.files import write_text
 from show1.generation.manifest import MANIFEST
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Store:
     """What is done where all share one folder already: nothing, but to remove."""
 
     def check(self) -> None:
-        """Makes sure that it can be reached.
+        """Makes sure that it can be read and written.
 
         Raises:
             InputError: It cannot.
@@ -136,13 +137,15 @@ class RemoteStore(Store):
 
     def check(self) -> None:
         """See `Store`."""
+        sign = self._copies / "show1.txt"
         try:
-            self._fs.ls(self._root)
-        except FileNotFoundError:
-            pass  # nothing is in it yet
-        except Exception as error:
-            reason = reason_of(error)
-            raise InputError(f"--store cannot be reached: {reason}; check the URL, and who may use it") from error
+            self.fetch(sign)
+            if not sign.exists():
+                write_text(sign, "Files of servers and workers of show1 (docs/serve.md).\n")
+                self._publish_one(sign)
+        except OSError as error:
+            reason = reason_of(error.__cause__ or error)
+            raise InputError(f"--store cannot be used: {reason}; check the URL, and who may write there") from error
 
     def fetch(self, path: Path, *, age: float = 0.0) -> None:
         """See `Store`."""
