@@ -279,3 +279,22 @@ def test_a_session_takes_no_file(app: Any) -> None:
         answer = client.post("/v1/session", **how)
         assert answer.status_code == 400 and "JSON" in answer.json()["error"]["message"]
     assert client.post("/v1/session", json={"key": "x"}).status_code == 401
+
+
+def test_what_is_not_there_is_said(app: Any) -> None:
+    client = testclient.TestClient(app, base_url="http://127.0.0.1")
+    made = client.post("/v1/videos", json={"prompt": "a cat", "until": "keyframes"}).json()["id"]
+    address = "http://example.com/a.mp4"
+    for method, path, body, status, says in (
+        ("GET", f"/v1/videos/{made}/stages/translation", None, 404, "this video has no stage translation"),
+        ("GET", "/v1/video", None, 404, "nothing at this address"),
+        ("PUT", "/v1/videos", None, 405, "does not take this method"),
+        ("POST", "/v1/videos", {"prompt": "a", "input_reference": address}, 400, "must be a file in a form"),
+    ):
+        answer = client.request(method, path, json=body)
+        assert answer.status_code == status and says in answer.json()["error"]["message"], answer.text
+    content = client.get("/openapi.json").json()["paths"]["/v1/videos"]["post"]["requestBody"]["content"]
+    assert content["multipart/form-data"]["schema"]["properties"]["input_reference"]["format"] == "binary"
+    assert "input_reference" not in content["application/json"]["schema"]["properties"]
+    assert content["application/json"]["schema"]["properties"]["prompt"]["description"] == "What the video shows."
+    client.delete(f"/v1/videos/{made}")

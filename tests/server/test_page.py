@@ -141,7 +141,7 @@ def test_the_page_watches_on_after_an_error(page: sync_api.Page) -> None:
     page.route("**/v1/events?*", refuse_once)
     card = ask(page, 1, steps=100)  # so many that the job still runs when the page asks again
     expect(page.locator("#server")).to_contain_text("The connection is lost")
-    expect(card.locator("video")).to_have_count(1, timeout=60_000)
+    expect(card.locator("video")).to_have_count(1, timeout=180_000)
     expect(page.locator("#server")).to_contain_text("Model mini")
     assert len(asked) >= 2  # the one that was refused, and the one that brought the video
 

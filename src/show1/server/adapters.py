@@ -41,7 +41,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Upload(BaseModel):
     """The fields of `POST /v1/adapters`, beside its `file`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     name: Text
     """What it is to be called: up to 64 letters, digits and . _ -"""

@@ -187,7 +187,13 @@ def _invalid(error: RequestValidationError) -> Response:
 def _http(error: HTTPException) -> Response:
     kind = "server_error" if error.status_code >= 500 else "invalid_request_error"
     headers = {name.replace("-", "_"): value for name, value in (error.headers or {}).items()}
-    return failure(error.status_code, str(error.detail), kind, **headers)
+    where = "GET /openapi.json lists what there is"
+    told = {
+        404: (f"there is nothing at this address; {where}", "unknown_url"),
+        405: (f"this address does not take this method; {where}", "method_not_allowed"),
+    }
+    message, code = told.get(error.status_code, (str(error.detail), None))
+    return failure(error.status_code, message, kind, code, **headers)
 
 
 def _logged(status: int, message: str) -> Callable[[Exception], Response]:

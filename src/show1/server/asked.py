@@ -18,6 +18,8 @@ from show1.generation.request import GenerationRequest
 from show1.options import shown
 from show1.server.limits import ServerLimits
 
+CLIP = "input_reference"
+"""The field of a form that may hold a clip."""
 MAX_NUMBER = 2**53
 """Largest whole number that every JSON reader keeps exactly."""
 
@@ -49,7 +51,7 @@ Whole = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 class Settings(BaseModel):
     """What may be changed of a job's settings."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     negative_prompt: Text | None = None
     """What to avoid, in every stage."""
@@ -121,7 +123,7 @@ class Continuation(Settings):
 class Remix(BaseModel):
     """The body of `POST /v1/videos/{id}/remix`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     prompt: Text
     """What the new video shows; seed and settings stay."""
@@ -146,6 +148,8 @@ class Body:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             name = ".".join(str(part) for part in first["loc"][:2])[:60] or None
+            if name == CLIP:
+                raise BadRequest(f"{CLIP} must be a file in a form; addresses are not fetched", name) from None
             if first["type"] == "extra_forbidden":
                 known = ", ".join(kind.model_fields)
                 raise BadRequest(f"unknown parameter {name!r}; there are {known}", name, "unknown_parameter") from None

@@ -7,26 +7,38 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import Request
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
 from show1.files import parse_json
-from show1.server.asked import BadRequest, Body, form_values
+from show1.server.asked import CLIP, BadRequest, Body, form_values
+
+FORM = "multipart/form-data"
+"""The type of a body that may hold a file."""
 
 
-def body_schema(*kinds: str, model: type[Any]) -> dict[str, Any]:
-    """The part of the OpenAPI document that describes a body."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}}
+def body_schema(*kinds: str, model: type[BaseModel], file: str | None = None) -> dict[str, Any]:
+    """The part of the OpenAPI document that describes a body.
+
+    Args:
+        kinds: Its types.
+        model: Its fields.
+        file: The field of a form that may hold a file.
+    """
+    content = {kind: {"schema": model.model_json_schema()} for kind in kinds}
+    if file is not None:
+        content[FORM]["schema"]["properties"][file] = {"type": "string", "format": "binary"}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 @asynccontextmanager
-async def read_body(request: Request, *, file: str = "input_reference") -> AsyncIterator[tuple[Body, Path | None]]:
+async def read_body(request: Request, *, file: str = CLIP) -> AsyncIterator[tuple[Body, Path | None]]:
     """The values of a body, in JSON or a form, and a file in it, which is removed at the end of the block.
 
     Raises:
         BadRequest: It is neither, or cannot be read.
     """
-    if _kind(request) in ("multipart/form-data", "application/x-www-form-urlencoded"):
+    if _kind(request) in (FORM, "application/x-www-form-urlencoded"):
         async with request.form(max_files=1, max_fields=100) as form:
             upload = form.get(file)
             if any(isinstance(value, UploadFile) and name != file for name, value in form.multi_items()):

@@ -16,8 +16,8 @@ from show1.errors import InputError
 from show1.media import read_facts
 from show1.server.access import COOKIE, Access, Refused
 from show1.server.adapters import Upload
-from show1.server.asked import BadRequest, Continuation, Creation, Remix
-from show1.server.bodies import body_schema, read_body, read_json
+from show1.server.asked import CLIP, BadRequest, Continuation, Creation, Remix
+from show1.server.bodies import FORM, body_schema, read_body, read_json
 from show1.server.events import Streams
 from show1.server.jobs import Job
 from show1.server.keys import Key
@@ -53,7 +53,7 @@ def make_routes(service: Service, access: Access, metrics: Metrics) -> APIRouter
 
 def _add_jobs(router: APIRouter, service: Service, access: Access) -> None:
     """Asking for jobs, and what becomes of them."""
-    json_or_form = body_schema("application/json", "multipart/form-data", model=Creation)
+    json_or_form = body_schema("application/json", FORM, model=Creation, file=CLIP)
 
     def view(job: Job) -> dict[str, Any]:
         return video_object(job, service.data.job(job.id), service.place(job))
@@ -117,6 +117,7 @@ def _add_files(router: APIRouter, service: Service, access: Access) -> None:
     def send(video_id: str, key: Key, stage: StageName | None, variant: str, draft: int) -> Response:
         job, folder = service.folder(video_id, key)
         known = stage_or_last(job, stage, finished_stages(job, read_progress(folder)))
+        check_draft(job, draft)
         files = {
             "video": (folder.video(known, draft - 1), "video/mp4"),
             "thumbnail": (folder.thumbnail(known, draft - 1), "image/webp"),
@@ -186,7 +187,7 @@ def _add_streams(router: APIRouter, service: Service, access: Access) -> None:
         service.get(video_id, key)
         return answer([video_id], key)
 
-    @router.post("/v1/videos/sync", openapi_extra=body_schema("application/json", model=Creation))
+    @router.post("/v1/videos/sync", openapi_extra=body_schema("application/json", FORM, model=Creation, file=CLIP))
     async def create_video_and_wait(request: Request, key: Annotated[Key, Depends(seated)]) -> Response:
         """Makes a video and answers with the file."""
         job = await _created(service, request, key)
@@ -216,16 +217,30 @@ def stage_or_last(job: Job, stage: StageName | None, done: list[StageName]) -> S
 
     Raises:
         Conflict: It is not finished.
-        NotFound: The job has no such stage.
+        BadRequest: The job has no such stage.
     """
     assert job.spec is not None, "one job is read whole"
     stages = job.spec.parsed.stages
     wanted = stages[-1] if stage is None else stage
     if wanted not in stages:
-        raise NotFound
+        raise BadRequest(f"this video has no stage {wanted}; it has {', '.join(stages)}", "stage", "stage_not_found")
     if wanted not in done:
         raise Conflict(f"the stage {wanted} is not finished" if stage else "the video is not finished")
     return wanted
+
+
+def check_draft(job: Job, draft: int) -> None:
+    """Makes sure that a job has a draft (from 1).
+
+    Raises:
+        BadRequest: It has not.
+    """
+    assert job.spec is not None, "one job is read whole"
+    count = len(job.spec.parsed.prompts)
+    if draft > count:
+        raise BadRequest(
+            f"the last draft of this video is {count}, there is no draft {draft}", "draft", "draft_not_found"
+        )
 
 
 def asked_last(job: Job) -> StageName:
@@ -242,7 +257,7 @@ def _add_adapters(router: APIRouter, service: Service, access: Access) -> None:
         """The adapters that you may name, with the expert that each is for."""
         return {"object": "list", "data": [adapter.view() for adapter in service.adapters.offered(key.name or None)]}
 
-    @router.post("/v1/adapters", openapi_extra=body_schema("multipart/form-data", model=Upload))
+    @router.post("/v1/adapters", openapi_extra=body_schema(FORM, model=Upload, file="file"))
     async def upload_adapter(request: Request, key: Annotated[Key, Depends(access.key)]) -> Any:
         """Takes an adapter from a form with the safetensors file in `file`, where the operator allows it."""
         if not service.adapters.takes_uploads:
