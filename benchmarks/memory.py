@@ -142,10 +142,13 @@ def counted_experts(folder: Path) -> dict[str, Need]:
         part = expert_configs(folder / name, pipeline, components)
         assert part.expert is not None
         own = PUBLISHED.replace(translation={**EXPERT_SETTINGS, **part.expert.row.settings}).translation
-        options: dict[str, Any] = {"dtype": torch.bfloat16, "device": card, "text_device": card}
-        needs = expert_needs(part, own, frames=FRAMES["translation"], prompts=1, **options)
-        assert needs is not None
-        found |= {f"{name}, text encoder": needs.text, name: needs.networks}
+        options: dict[str, Any] = {"dtype": torch.bfloat16, "device": card, "text_device": card, "prompts": 1}
+        for bits in (None, "int8", "int4"):
+            settings = dataclasses.replace(own, weights=bits or "plain")
+            needs = expert_needs(part, settings, frames=FRAMES["translation"], stored=bits, **options)
+            assert needs is not None
+            stored = "" if bits is None else f", {bits}"
+            found |= {f"{name}, text encoder{stored}": needs.text, f"{name}{stored}": needs.networks}
     return found
 
 

@@ -187,8 +187,9 @@ class TranslationSettings(StageSettings):
     time_factor: int = 1
     """Frames that another expert is shown per frame of the video: those between are blended in, and left out again.
     With 2, a model of 16 frames per second sees a video of 8 at the pace that it knows."""
-    weights: Literal["plain", "fp8"] = "plain"
-    """How another expert's network keeps its weights: fp8 halves their memory, and changes the result a little."""
+    weights: Literal["plain", "fp8", "int8", "int4"] = "plain"
+    """How another expert's network keeps its weights: fp8 and int8 halve their memory, int4 takes a quarter, and all
+    change the result, the fewer bits the more. int8 and int4 need bitsandbytes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

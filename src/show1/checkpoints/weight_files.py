@@ -22,6 +22,8 @@ _NAME = re.compile(
     r"(?:-(?P<part>\d{5})-of-(?P<parts>\d{5})(?:\.(?P<late_variant>\w+))?)?"
     r"\.(?P<kind>safetensors|bin)"
 )
+GGUF = ".gguf"
+"""End of the name of a file of llama.cpp's format, of which only networks of experts are read."""
 _INT8, _SCALE = ".int8", ".int8_scale"
 """Ends of the names of a weight that is stored as int8, and of its scales, (C_out,) float32."""
 
@@ -53,7 +55,8 @@ def weight_variants(names: Collection[str]) -> dict[tuple[str, str | None], list
 def pick_weights(names: Collection[str], variant: str | None = None) -> list[str]:
     """Chooses which weight files of a component to use.
 
-    Safetensors come before pickles; of each, the variant asked for, then the plain files, then any other variant.
+    Safetensors come before pickles; of each, the variant asked for, then the plain files, then any other variant. A
+    GGUF file is chosen where there is nothing else.
 
     Args:
         names: File names in the component's folder, on this disk or on the Hub.
@@ -68,7 +71,7 @@ def pick_weights(names: Collection[str], variant: str | None = None) -> list[str
         kind, name = key
         return kind != "safetensors", 0 if name == variant else 1 if name is None else 2, name or ""
 
-    return groups[min(groups, key=rank)] if groups else []
+    return groups[min(groups, key=rank)] if groups else sorted(name for name in names if name.endswith(GGUF))
 
 
 def find_weights(folder: Path, variant: str | None = None) -> list[Path]:
@@ -85,6 +88,10 @@ def find_weights(folder: Path, variant: str | None = None) -> list[Path]:
         raise CheckpointError(
             f"{folder} holds no weights (expected a file such as diffusion_pytorch_model.safetensors or "
             f"model.safetensors, found {', '.join(sorted(names)) or 'nothing'}); {_download_hint(names)}"
+        )
+    if len(files) > 1 and files[0].suffix == GGUF:
+        raise CheckpointError(
+            f"{folder} holds {len(files)} GGUF files, and one network has one; leave one of them there"
         )
     for file in files + _indexed(folder, files):
         if not file.exists():
@@ -175,6 +182,10 @@ def read_headers(file: Path) -> dict[str, tuple[tuple[int, ...], bool]]:
     Raises:
         CheckpointError: The file is truncated, corrupt or not a weight file, or an int8 weight lacks its scales.
     """
+    if file.suffix == GGUF:
+        raise CheckpointError(
+            f"{file} is a GGUF file, from which only networks of experts are read (docs/experts.md); use safetensors"
+        )
     if file.suffix == ".bin":
         return {name: (tuple(t.shape), t.is_floating_point()) for name, t in _read_pickle(file).items()}
     found: dict[str, tuple[tuple[int, ...], bool]] = {}
@@ -191,12 +202,15 @@ def read_headers(file: Path) -> dict[str, tuple[tuple[int, ...], bool]]:
 
 
 def count_parameters(files: Iterable[Path]) -> int:
-    """Counts the elements of all tensors in the files.
+    """Counts the elements of all tensors in the files; of GGUF files, as many as take their bytes in half precision.
 
     Raises:
         CheckpointError: A file is truncated, corrupt or no weight file.
     """
-    return sum(math.prod(shape) for file in files for shape in read_shapes(file).values())
+    kinds = {file: file.suffix == GGUF for file in files}
+    packed = sum(file.stat().st_size // 2 for file, is_packed in kinds.items() if is_packed)
+    whole = (file for file, is_packed in kinds.items() if not is_packed)
+    return packed + sum(math.prod(shape) for file in whole for shape in read_shapes(file).values())
 
 
 def read_tensors(file: Path, names: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:

@@ -18,12 +18,13 @@ from show1.expert_table import Expert
 from show1.experts.family import ExpertFamily, Texts
 from show1.experts.frames import cropped, padded, resized, slowed
 from show1.experts.loading import names_of
+from show1.experts.packing import check_bits, gguf_of, pack
 from show1.experts.placing import add_loras, cast_to_fp8, load_placed
 from show1.experts.windows import windowed
 from show1.stages import PromptEmbeddings
 from show1.stages.denoising import require_video
 
-Weights = Literal["plain", "fp8"]
+Weights = Literal["plain", "fp8", "int8", "int4"]
 """How a network keeps its weights."""
 
 
@@ -187,11 +188,17 @@ def load_expert(
             pipe.vae.enable_tiling()
         if weights == "fp8":
             cast_to_fp8(pipe, dtype)
+        elif weights != "plain":
+            pack(pipe.transformer, weights)
 
     def load(weights: Weights) -> Any:
+        if weights != "plain" and (file := gguf_of(part.path / "transformer")) is not None:
+            raise InputError(f"{file} has few bits already; leave out translation.weights, which is {weights}")
+        packed = weights in ("int8", "int4")  # those of bitsandbytes stay where they are
         size = dtype.itemsize if weights == "plain" else 1
         place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant, "bytes_per_weight": size}
-        return load_placed(part, family, names, **place, prepare=lambda pipe: prepare(pipe, weights), streamed=streamed)
+        place |= {"streamed": False if packed else streamed, "whole_first": packed}
+        return load_placed(part, family, names, **place, prepare=lambda pipe: prepare(pipe, weights))
 
     return DiffusersExpert(load, family)
 
@@ -215,6 +222,8 @@ def check_expert_settings(expert: Expert, settings: TranslationSettings) -> None
             f"the expert {row.name!r} was distilled to {len(fixed)} steps, and translation.num_inference_steps is "
             f"{settings.num_inference_steps}; leave it out"
         )
+    if settings.weights in ("int8", "int4"):
+        check_bits(settings.weights)
     if settings.num_inference_steps < 2:
         raise InputError(f"the expert {row.name!r} needs 2 steps or more in its whole schedule; give more")
     if row.family().frame_axis is None and settings.window is not None:

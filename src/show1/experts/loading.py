@@ -18,10 +18,11 @@ from torch import nn
 from show1.checkpoints.loading import Problem, check_weights, load_weights, read_scheduler_config
 from show1.checkpoints.locate import Part
 from show1.checkpoints.network_configs import check_kinds, read_network_config
-from show1.checkpoints.weight_files import find_weights, read_headers, weight_variants
+from show1.checkpoints.weight_files import GGUF, find_weights, read_headers, weight_variants
 from show1.errors import CheckpointError, Show1Error, reason_of
 from show1.expert_table import Expert
 from show1.experts.family import ExpertFamily
+from show1.experts.packing import check_gguf, gguf_of, read_gguf
 from show1.limits import MAX_NOISE_TIMESTEPS
 from show1.stage_table import Component
 from show1.text.encoder import NAMES_CODE, load_tokenizer, rename_text, set_positions
@@ -79,7 +80,9 @@ def can_stream(part: Part, names: Sequence[str]) -> bool:
     """Whether components can leave their weights in the files, whose tensors then have to be named as the network's."""
     assert part.expert is not None
     kept = [component for component in part.expert.components if component.name in names and component.has_weights]
-    return all(_named_as_saved(find_class(part, component), part.path / component.name) for component in kept)
+    return all(_named_as_saved(find_class(part, component), part.path / component.name) for component in kept) and (
+        not any(gguf_of(part.path / component.name) for component in kept)
+    )
 
 
 def _named_as_saved(cls: Any, folder: Path) -> bool:
@@ -122,6 +125,9 @@ def check_component(part: Part, component: Component, variant: str | None) -> li
     if not component.has_weights:
         return []
     model, files = _build_empty(find_class(part, component), folder), find_weights(folder, variant)
+    if files[0].suffix == GGUF:
+        check_gguf(type(model), files[0])
+        return []
     if isinstance(model, transformers.PreTrainedModel) and model.config.model_type not in _SAVED_AS_THEY_ARE:
         read_headers(files[0])  # transformers renames its tensors when it reads them
         return []
@@ -158,6 +164,8 @@ def _load(
             f"(`show1 models convert {folder}`)"
         )
     precision = torch.float32 if component.name in family.float32 else dtype
+    if files[0].suffix == GGUF:
+        return read_gguf(cls, folder, files[0], precision).to(device).eval()
     if streamed:
         return _streamed(cls, folder, files, precision, device)
     own = next(v for (_, v), group in weight_variants([file.name for file in files]).items() if group)

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from show1.checkpoints.locate import Part
-from show1.checkpoints.storage import largest_layer_bytes, weight_bytes
+from show1.checkpoints.storage import TextStorage, largest_layer_bytes, weight_bytes
 from show1.config import TranslationSettings
 from show1.errors import Show1Error, reason_of
 from show1.experts.expert import DiffusersExpert, multiples_of
 from show1.experts.family import ExpertFamily, Texts
 from show1.experts.frames import padded_shape
 from show1.experts.loading import assembled, can_stream, empty_component, names_of
+from show1.experts.packing import packed_bytes, saved_by_gguf
 from show1.experts.placing import cast_to_fp8
 from show1.runtime.plan import Need
 from show1.runtime.tracing import peak_of_call
@@ -44,6 +45,7 @@ def expert_needs(
     device: torch.device,
     text_device: torch.device,
     loras: bool = False,
+    stored: TextStorage | None = None,
 ) -> ExpertNeeds | None:
     """Counts the memory of an expert: one step of its pipeline, and coding, on the meta device.
 
@@ -56,6 +58,7 @@ def expert_needs(
         device: Where they are to compute.
         text_device: Where its text encoders are to compute.
         loras: Whether LoRA files change its networks.
+        stored: How the linear layers of its text encoders are stored; None: as they are computed.
 
     Returns:
         None, with a warning, if its pipeline cannot be traced.
@@ -66,7 +69,7 @@ def expert_needs(
     assert part.expert is not None
     family: ExpertFamily = part.expert.row.family()()
     try:
-        text, states = _text(part, family, dtype, text_device)
+        text, states = _text(part, family, dtype, text_device, stored)
         networks = _networks(part, family, settings, states, frames=frames, dtype=dtype)
     except Show1Error:
         raise
@@ -74,12 +77,16 @@ def expert_needs(
         name, reason = part.expert.row.name, reason_of(error)
         logger.warning("the expert %r keeps to no memory budget: its memory cannot be counted (%.200s)", name, reason)
         return None
-    streamable = device.type == "cuda" or (not loras and can_stream(part, names_of(part.expert, text=False)))
+    packed = settings.weights in ("int8", "int4")  # whose layers stay where they are
+    from_files = not loras and can_stream(part, names_of(part.expert, text=False))
+    streamable = not packed and (device.type == "cuda" or from_files)
     samples = min(prompts, settings.max_batch or prompts)
     return ExpertNeeds(text=text, networks=networks(samples=samples, streamable=streamable))
 
 
-def _text(part: Part, family: ExpertFamily, dtype: torch.dtype, device: torch.device) -> tuple[Need, Texts]:
+def _text(
+    part: Part, family: ExpertFamily, dtype: torch.dtype, device: torch.device, stored: TextStorage | None
+) -> tuple[Need, Texts]:
     """What the text encoders take, and text states (1, ...) on the meta device, of both halves of guidance."""
     assert part.expert is not None
     names = names_of(part.expert, text=True)
@@ -87,8 +94,11 @@ def _text(part: Part, family: ExpertFamily, dtype: torch.dtype, device: torch.de
     states: Texts = {}
     peak = peak_of_call(networks, lambda: states.update(family.text_of(pipe, "a")))
     both = {f"{half}{name}": value for half in ("", "negative_") for name, value in states.items()}
+    weights = weight_bytes(networks)
+    if stored is not None:
+        weights = sum(packed_bytes(network, stored) for network in networks)
     need = Need(
-        weights=weight_bytes(networks),
+        weights=weights,
         largest_layer=largest_layer_bytes(networks),
         row=peak,
         streamable=device.type == "cuda" or can_stream(part, names),
@@ -113,7 +123,14 @@ def _networks(
         tiled = _coding_peak(family, pipe, networks, tile) + tiles + _video_bytes(shape)
     weights, largest = weight_bytes(networks), largest_layer_bytes(networks)
     row = _step_peak(family, pipe, networks, settings, text, shape)
-    small = weight_bytes(networks) + largest if cast_to_fp8(pipe, dtype) else None  # a layer's at a time are converted
+    in_gguf = saved_by_gguf([(part.path / name, n) for name, n in pipe.components.items() if isinstance(n, nn.Module)])
+    small: int | None = None
+    if in_gguf:
+        weights += largest - in_gguf  # a layer's at a time are unpacked
+    elif settings.weights in ("int8", "int4"):
+        weights += packed_bytes(pipe.transformer, settings.weights) - weight_bytes(pipe.transformer)
+    elif cast_to_fp8(pipe, dtype):
+        small = weight_bytes(networks) + largest  # a layer's at a time are converted
     return functools.partial(
         Need,
         weights=small if small is not None and settings.weights == "fp8" else weights,

@@ -26,6 +26,7 @@ def load_placed(
     bytes_per_weight: int | None = None,
     prepare: Callable[[Any], None] = lambda pipe: None,
     streamed: bool | None = None,
+    whole_first: bool = False,
 ) -> Any:
     """Loads components as `load_pipeline` does; each layer may get its weights only when it runs.
 
@@ -41,6 +42,7 @@ def load_placed(
         bytes_per_weight: Memory of a weight; None: as `dtype` says.
         prepare: Changes the pipeline before it is offloaded.
         streamed: Whether layers get their weights when they run; None: if a card has no room for all.
+        whole_first: Whether the networks are in the computer's memory until `prepare` has changed them.
     """
     assert part.expert is not None
     place, kept = torch.device(device), [c for c in part.expert.components if c.name in names and c.has_weights]
@@ -48,11 +50,14 @@ def load_placed(
         files = [file for component in kept for file in find_weights(part.path / component.name, variant)]
         streamed = exceeds_memory(place, count_parameters(files) * (bytes_per_weight or dtype.itemsize))
     offloaded = streamed and place.type == "cuda"
-    options: dict[str, Any] = {"device": "cpu" if offloaded else place, "streamed": streamed and not offloaded}
+    first = "cpu" if offloaded or whole_first else place
+    options: dict[str, Any] = {"device": first, "streamed": streamed and not offloaded}
     pipe = load_pipeline(part, family, names, dtype=dtype, variant=variant, **options)
     prepare(pipe)
     if offloaded:
         offload(pipe, place)
+    elif whole_first and place.type != "cpu":
+        pipe.to(place)
     return pipe
 
 

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from show1.checkpoints.locate import Part
+from show1.checkpoints.storage import TextStorage
 from show1.experts.family import Texts
 from show1.experts.loading import names_of
+from show1.experts.packing import pack
 from show1.experts.placing import load_placed
 from show1.files import cached_sha256, sha256_of_text
 from show1.runtime import empty_cache
@@ -28,6 +31,7 @@ class ExpertText:
         device: torch.device,
         variant: str | None = None,
         cache: EmbeddingCache | None = None,
+        stored: TextStorage | None = None,
     ) -> None:
         """Takes the files of an expert.
 
@@ -37,12 +41,14 @@ class ExpertText:
             device: Where they compute.
             variant: Weight files to prefer.
             cache: Text states on disk; None to keep none.
+            stored: How the weights of linear layers are stored that are not streamed; None: as they are computed.
         """
         assert part.expert is not None
         self._part, self._expert = part, part.expert
         self._family = part.expert.row.family()()
         self._place: dict[str, Any] = {"dtype": dtype, "device": device, "variant": variant}
         self._cache = cache
+        self._stored = stored
         self._pipe: Any = None
         self.streamed: bool | None = None
         """Whether layers get their weights when they run; see `load_placed`."""
@@ -97,19 +103,34 @@ class ExpertText:
     def _names(self) -> list[str]:
         return names_of(self._expert, text=True)
 
+    def _loaded(self) -> Any:
+        """A pipeline of the text encoders."""
+        place: dict[str, Any] = {**self._place, "streamed": self.streamed}
+        if (bits := self._stored) is not None and not self.streamed:
+
+            def prepare(pipe: Any) -> None:
+                for name in self._names:
+                    if isinstance(encoder := getattr(pipe, name), nn.Module):
+                        pack(encoder, bits)
+
+            place |= {"prepare": prepare, "whole_first": True, "streamed": False}
+        return load_placed(self._part, self._family, self._names, **place)
+
     def _encode_one(self, text: str) -> Texts:
         """The states of one text, (1, ...) each; all or none of them are in the cache."""
         device, cache, keys = self._place["device"], self._cache, {}
         if cache is not None:
+            smaller = f" {self._stored}" if self._stored is not None and not self.streamed else ""
             place = {"dtype": self._place["dtype"], "device": device.type, "max_tokens": self._family.text_length}
             keys = {
-                n: cache.key(encoder=f"{self._identity} {n}", prompt=text, **place) for n in self._family.text_states
+                n: cache.key(encoder=f"{self._identity} {n}{smaller}", prompt=text, **place)
+                for n in self._family.text_states
             }
             known = {name: cache.get(key) for name, key in keys.items()}
             if all(states is not None for states in known.values()):
                 return {name: states.to(device) for name, states in known.items() if states is not None}
         if self._pipe is None:
-            self._pipe = load_placed(self._part, self._family, self._names, **self._place, streamed=self.streamed)
+            self._pipe = self._loaded()
         with torch.no_grad():
             states: Texts = self._family.text_of(self._pipe, text)
         if cache is not None:

@@ -127,6 +127,7 @@ class Planner:
             "device": devices.of(stage),
             "text_device": devices.of(TEXT),
             "loras": bool(self._adapters.active((stage,))),
+            "stored": self.storage.text,
         }
         find = partial(expert_needs, self._cascade.parts[stage], settings, **known)
         return self._once((stage, settings, *known.values()), find)

@@ -377,9 +377,9 @@ class CascadeModel:
         folder = part.path if part.expert is not None else part.text
         assert folder is not None, "a resolved cascade gives every stage a text encoder"
         if folder not in self._encoders:
-            place = self._place(TEXT)
-            own = ExpertText(part, cache=self._cache, **place) if part.expert is not None else None
-            self._encoders[folder] = own or PromptEncoder(folder, cache=self._cache, **place, stored=self.storage.text)
+            kept: dict[str, Any] = {"cache": self._cache, "stored": self.storage.text, **self._place(TEXT)}
+            expert = part.expert is not None
+            self._encoders[folder] = ExpertText(part, **kept) if expert else PromptEncoder(folder, **kept)
         return self._encoders[folder]
 
     def _load(self, name: StageName) -> Stage[Any]:
