@@ -45,6 +45,16 @@ def test_kinds_come_equally_often_and_by_index() -> None:
     assert found[5] == GroupWorld().scene(5) != GroupWorld(seed=1).scene(5)
 
 
+def test_relations_can_have_another_share() -> None:
+    many = Counter(map(kind, scenes(relations=0.8)))
+    assert 440 < many["relation"] < 520 and min(many["count"], many["size"]) > 30
+    assert Counter(map(kind, scenes(100, relations=1.0))) == {"relation": 100}
+    shown = SpriteClips.from_spec("sprites:groups=1,relations=0").shown
+    assert "relation" not in {kind(SpriteClips(shown=shown).scene(index)) for index in range(50)}
+    with pytest.raises(InputError, match="relations must be from 0 to 1"):
+        SpriteClips.from_spec("sprites:groups=1,relations=1.5")
+
+
 def test_training_never_shows_a_held_out_pair() -> None:
     for scene in scenes():
         for each in (scene, *scene.others):

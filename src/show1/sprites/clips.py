@@ -67,7 +67,7 @@ class SpriteClips(ClipSource):
     def scene(self, index: int) -> Scene:
         """Gives the scene that the clip at an index shows."""
         if self._drawn("groups", index, self.shown.groups):
-            return GroupWorld(seed=self.seed).scene(index)
+            return GroupWorld(seed=self.seed, relations=self.shown.relations).scene(index)
         if self._drawn("two motions", index, self.shown.two_motions):
             return TwoMotionsWorld(seed=self.seed).scene(index)
         if self.clips_per_scene == 1:

@@ -63,6 +63,9 @@ class GroupWorld(World):
 
     first_key = 3
 
+    relations: float | None = None
+    """Share of the scenes with a relation, 0 to 1, where it is another one; numbers and sizes share the rest."""
+
     def scene(self, index: int) -> Scene:
         """The scene at an index from 0 up.
 
@@ -70,7 +73,7 @@ class GroupWorld(World):
             InputError: The index is negative.
         """
         rng = self.generator(index)
-        kind = (RELATIONS, tuple(COUNTS.values()), SIZES)[int(rng.integers(3))]
+        kind = (RELATIONS, tuple(COUNTS.values()), SIZES)[self._kind(rng)]
         while True:
             how = kind[int(rng.integers(len(kind)))]
             subjects = rng.choice(len(SUBJECTS), 2 if how in RELATIONS else 1, replace=False).tolist()
@@ -79,6 +82,11 @@ class GroupWorld(World):
             scene = _lay_out(subjects, how, motion, int(rng.integers(len(BACKGROUNDS))), rng)
             if self.shows(holds_held_out(scene)):
                 return scene
+
+    def _kind(self, rng: np.random.Generator) -> int:
+        if self.relations is None:
+            return int(rng.integers(3))
+        return 0 if rng.random() < self.relations else 1 + int(rng.integers(2))
 
     def compose(
         self, subjects: Sequence[int], how: str, background: int, *, motion: int = _STILL, index: int = 0

@@ -32,6 +32,9 @@ class SpriteOptions(Options):
     """Share of the clips that show two subjects and their relation, several subjects of one kind, or a small or big
     subject, 0 to 1."""
 
+    relations: float | None = None
+    """Share of those clips of groups that show two subjects and their relation, 0 to 1. None: a third."""
+
     two_motions: float = 0.0
     """Share of the clips that show two subjects with a motion each, or one subject that changes its direction, 0 to
     1."""
@@ -45,7 +48,7 @@ class SpriteOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_range("spins", "tilts", "groups", "two_motions", least=0, most=1)
+        self.check_range("spins", "tilts", "groups", "relations", "two_motions", least=0, most=1)
         self.check_range("motions_per_scene", least=1)
         check_subject_shares(self.subject_shares)
         if self.motions_per_scene > 1:
