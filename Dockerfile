@@ -1,9 +1,11 @@
 # An image of show1 with its server. It builds from the pinned versions; with a folder of wheels, without a network:
-#   pip download -d wheels -c constraints.txt '.[server,postgres]' && docker build -t show1 .
+#   pip download -d wheels -c constraints.txt '.[server,postgres]' hatchling && docker build -t show1 .
 # A server that computes too lets in who has a key, so that it needs one before it starts:
 #   docker run --rm -v show1:/data show1 keys add me
 #   docker run -p 127.0.0.1:8000:8000 -v show1:/data show1
+# The files of jobs in a bucket (--store s3://...) need: docker build --build-arg EXTRAS=server,postgres,s3 -t show1 .
 FROM python:3.11-slim AS build
+ARG EXTRAS=server,postgres
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
@@ -11,7 +13,7 @@ COPY src src
 COPY wheel[s] wheels/
 RUN python -m venv /venv \
     && if [ -d wheels ]; then set -- --no-index --find-links wheels; else set --; fi \
-    && /venv/bin/pip install --no-cache-dir "$@" -c constraints.txt '.[server,postgres]'
+    && /venv/bin/pip install --no-cache-dir "$@" -c constraints.txt ".[$EXTRAS]"
 
 FROM python:3.11-slim
 COPY --from=build /venv /venv

@@ -1,5 +1,6 @@
 """The page, in a real browser."""
 
+import base64
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,18 @@ def test_drafts_are_made_picked_watched_and_downloaded(page: sync_api.Page, tmp_
     found = page.locator("#found")
     expect(found).to_contain_text(PROMPT)
     expect(found).to_contain_text("256x160")
+    found.get_by_role("button", name="Close").click()
+    dropped = page.evaluate_handle(
+        """bytes => {
+          const data = new DataTransfer();
+          data.items.add(new File([Uint8Array.from(atob(bytes), (each) => each.charCodeAt(0))], "dropped.mp4"));
+          return data;
+        }""",
+        base64.b64encode(file.read_bytes()).decode(),
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": dropped})
+    expect(found).to_contain_text("dropped.mp4")
+    expect(found).to_contain_text(PROMPT)
     found.get_by_role("button", name="Use its prompt and seed").click()
     assert page.locator("#seed").input_value() != ""
 
