@@ -12,7 +12,7 @@ levels up to 0.9, by the schedule of CogVideoX-2b. Its text encoder is a copy of
 of this family read prompts without a mask. Its autoencoder is an `AutoencoderKLCogVideoX` that computes frame by frame
 what mini's does, without any training: a new one of Wan's class still missed pixels by 8 % of their range after 320
 steps of 4 crops, which had taken 17 minutes of a busy core.
-Run it again to resume.
+Run the same command again to resume: a run that was killed ends with the same weights, bit for bit.
 """
 
 import argparse
@@ -237,20 +237,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("sprite-expert"))
     parser.add_argument("--clips", type=int, default=1000, help="clips to learn from")
     parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--batch-size", type=int, default=8, help="samples per step, a multiple of 4")
+    parser.add_argument("--checkpoint-every", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=1, help="threads of the computation")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     out, source = arguments.out, SpriteClips(seed=0)
     out.mkdir(parents=True, exist_ok=True)
     latents = encoded(source, arguments.clips, out / "latents.safetensors")
     loop = LoopOptions(
         out=str(out / "transformer"),
         steps=arguments.steps,
-        batch_size=8,
+        batch_size=arguments.batch_size,
         optimizer="muon",
         learning_rate=2e-3,
         warmup_steps=50,
         ema_decay=0.99,
         mixed_precision="bf16",
-        checkpoint_every=100,
+        checkpoint_every=arguments.checkpoint_every,
         sample_every=0,
     )
     torch.manual_seed(loop.seed)

@@ -240,8 +240,11 @@ def test_an_expert_redraws_a_video_of_the_users(show1: Show1, wan: Path) -> None
     assert set(ways) == {"the text encoder of translation", "translation"} and ways["translation"]["peak"] < 6e9
     assert "memory are not enough for the text encoder of translation" in show1(*sized, "--memory", "1MB").err
     Video(frames=frames, fps=8.0).save("slow.mkv")
-    slow = show1(*asked[:1], "slow.mkv", *asked[2:], "--time", "resample").json["request"]["settings"]["translation"]
-    assert slow["time_factor"] == 2 and plan["request"]["settings"]["translation"]["time_factor"] == 1
+    for time, factor in (((), 2), (("--time", "resample"), 2), (("--time", "keep"), 1)):
+        slow = show1(*asked[:1], "slow.mkv", *asked[2:], *time).json["request"]["settings"]["translation"]
+        assert slow["time_factor"] == factor
+    usual = show1(*asked)
+    assert usual.json["request"]["settings"]["translation"]["time_factor"] == 1 and "as it is" not in usual.err
     near = show1(*asked, "--time", "resample")
     assert "12 frames per second and the expert knows 16; it is shown as it is" in near.err
     small = [*settings, "--set", "translation.height=32", "--set", "translation.width=72", "--level", 0.4]

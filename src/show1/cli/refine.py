@@ -44,10 +44,10 @@ _Level = Annotated[
     typer.Option(help="Noise to start from, above 0 and at most 1: less keeps more of the video. translation only."),
 ]
 _Time = Annotated[
-    Literal["keep", "resample"],
+    Literal["keep", "resample"] | None,
     typer.Option(
         help="resample slows the video down for an expert that knows more frames per second, by a whole number of "
-        "blended frames, and gives back those of the video; keep shows them as they are."
+        "blended frames, and gives back those of the video, as is usual; keep shows them as they are, in less time."
     ),
 ]
 _Adapter = Annotated[
@@ -72,7 +72,7 @@ def refine(
     stage: _Stage = "translation",
     model: _Model = "mini",
     level: _Level = None,
-    time: _Time = "keep",
+    time: _Time = None,
     adapter: _Adapter = None,
     seed: _Seed = None,
     set_: _Set = None,
@@ -133,12 +133,13 @@ def _check_stage(stage: StageName, expert: str | None) -> None:
         raise InputError(f"an expert takes the place of the translation, not of {stage!r}; leave out --expert")
 
 
-def _suiting(pipe: "Show1Pipeline", stage: StageName, video: "Video", time: str) -> list[Change]:
+def _suiting(pipe: "Show1Pipeline", stage: StageName, video: "Video", time: str | None) -> list[Change]:
     """Settings that suit the video's size and pace."""
     from show1.generation.refining import refine_settings
 
-    fps = video.fps if time == "resample" else None
-    found = refine_settings(pipe, stage, *video.frames.shape[1:3], fps=fps)
+    usual = time is None and pipe.cascade.parts[stage].expert is not None
+    fps = video.fps if usual or time == "resample" else None
+    found = refine_settings(pipe, stage, *video.frames.shape[1:3], fps=fps, asked=not usual)
     return [Change((name, option), value) for name, options in found.items() for option, value in options.items()]
 
 

@@ -12,12 +12,14 @@ from show1.stage_table import STAGE_TABLE
 
 logger = logging.getLogger(__name__)
 
+_USUAL_FACTOR = 4
+"""A video is slowed down by more only if that is asked for: it is one of single pictures, and costs that much time."""
 _STEP = 16
 """Heights and widths that are chosen here are multiples of it, which most latent models take as they are."""
 
 
 def refine_settings(
-    model: CascadeModel, stage: StageName, height: int, width: int, *, fps: float | None = None
+    model: CascadeModel, stage: StageName, height: int, width: int, *, fps: float | None = None, asked: bool = True
 ) -> dict[str, dict[str, Any]]:
     """Changes of settings that suit a video of some size.
 
@@ -30,6 +32,7 @@ def refine_settings(
         height: Height of the video.
         width: Its width.
         fps: Its frames per second, if the expert is to see it at the pace that it knows; None: as it is.
+        asked: Whether the user asked for that pace, and is to hear where it cannot be had.
 
     Returns:
         Changes by stage, as `make_request` takes them.
@@ -52,8 +55,9 @@ def refine_settings(
         name: {"height": max(8, high), "width": max(8, wide)} for name, (high, wide) in sizes.items()
     }
     if fps is not None:
-        factor = changes[stage]["time_factor"] = min(max(1, round(expert.row.fps / fps)), 8)
-        if factor == 1 and abs(expert.row.fps / fps - 1) > 0.01:
+        ratio = round(expert.row.fps / fps)
+        factor = changes[stage]["time_factor"] = min(max(1, ratio), 8) if asked or ratio <= _USUAL_FACTOR else 1
+        if asked and factor == 1 and abs(expert.row.fps / fps - 1) > 0.01:
             logger.warning(
                 "the video has %g frames per second and the expert knows %g; it is shown as it is, because a video can "
                 "only be slowed down, by 2 or another whole number",
