@@ -1,11 +1,11 @@
 """At which noise levels does an expert keep what the keyframes show, and what does the picture gain?
 
-    python scripts/expert_levels.py sprite-expert/model --out levels --size 80 128
-    python scripts/expert_levels.py mini --out levels
+    python scripts/expert_levels.py sprite-expert/model mini --out levels
 
-`mini` makes videos of held-out prompts up to a stage (`--until`), once. The expert redraws each of them from every
-level; `mini` stands for the cascade's own expert. What is judged and how is that of `show1 evaluate alignment`:
-sharpness is relative to a render of the same size, flicker in 8-bit levels. Run it again to resume.
+`mini` makes videos of held-out prompts up to a stage (`--until`), once. Each expert redraws each of them from every
+level that it knows; `mini` stands for the cascade's own expert, at 160x256. What is judged and how is that of
+`show1 evaluate alignment`: sharpness is relative to a render of the same size, flicker in 8-bit levels. Run it again to
+resume; results are kept by the hash of the expert's weights, so that one that was trained further is measured anew.
 """
 
 import argparse
@@ -17,16 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from show1 import Show1Pipeline
+from show1 import Show1Pipeline, make_request
 from show1.config import StageName
+from show1.errors import InputError
 from show1.evaluation.intervals import Share
 from show1.experts.frames import resized
+from show1.files import write_json
 from show1.media import contact_sheet, save_sheet
 from show1.sprites.alignment.judge import CRITERIA, SceneJudge
 from show1.sprites.alignment.prompts import prompts_of
 from show1.video import Video
 
 STAGE: StageName = "translation"
+OWN_SIZE = (160, 256)
+"""Height and width of what mini's own expert makes."""
 SHOWN = 4
 """Videos of each level on the contact sheet."""
 COLUMNS = [*CRITERIA[:4], "sharpness", "flicker"]
@@ -73,46 +77,60 @@ def row(name: str, scores: list[dict[str, Any]]) -> str:
     return f"| {name} | {len(scores)} | {' | '.join(cells)} |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("expert", help="folder or repository of an expert, or mini")
-    parser.add_argument("--out", type=Path, default=Path("levels"))
-    parser.add_argument("--levels", type=float, nargs="+", default=[0.2, 0.4, 0.6, 0.8, 0.9])
-    parser.add_argument("--videos", type=int, default=32)
-    parser.add_argument("--until", choices=("interpolation", "super_resolution"), default="super_resolution")
-    parser.add_argument("--size", type=int, nargs=2, default=(160, 256), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--steps", type=int, default=10, help="steps of the whole schedule")
-    parser.add_argument("--guidance", type=float, default=1.0)
-    parser.add_argument("--dtype", default="bfloat16")
-    arguments = parser.parse_args()
-    prompts, judge = prompts_of("held_out")[: arguments.videos], SceneJudge()
-    low = given(arguments.out, arguments.until, prompts, arguments.dtype)
-    height, width = arguments.size
-    name = "mini" if arguments.expert == "mini" else Path(arguments.expert).parent.name
-    folder = arguments.out / f"{name} from {arguments.until}"
+def curve(expert: str, given_videos: list[Tensor], prompts: list[Any], judge: SceneJudge, options: Any) -> None:
+    """The rows of an expert, and a sheet of its first videos."""
+    height, width = OWN_SIZE if expert == "mini" else options.size
+    pipe = Show1Pipeline.from_pretrained({STAGE: expert}, dtype=options.dtype)
+    how = f"{height}x{width} {options.steps} steps guidance {options.guidance:g}"
+    folder = options.out / f"{pipe.model_record.sha256[:8]} from {options.until} {how}"
     folder.mkdir(exist_ok=True)
-    pipe = Show1Pipeline.from_pretrained({STAGE: arguments.expert}, dtype=arguments.dtype)
-    print(f"| {name} | n | {' | '.join(COLUMNS)} |\n|---|---:|---:|---:|---:|---:|---:|---:|")
-    enlarged = [resized(video[None], height, width)[0] for video in low]
-    print(row("enlarged", [measured(v, p, judge) for v, p in zip(enlarged, prompts, strict=True)]), flush=True)
+    enlarged = [resized(video[None], height, width)[0] for video in given_videos]
+    scores = [measured(video, prompt, judge) for video, prompt in zip(enlarged, prompts, strict=True)]
+    print(row(f"enlarged to {height}x{width}", scores), flush=True)
     shown = [("enlarged", Video.from_tensor(video, fps=8.0).frames) for video in enlarged[:SHOWN]]
-    for level in arguments.levels:
-        settings = {"level": level, "num_inference_steps": arguments.steps, "guidance_scale": arguments.guidance}
+    for level in options.levels:
+        settings = {"level": level, "num_inference_steps": options.steps, "guidance_scale": options.guidance}
         settings |= {"height": height, "width": width}
+        try:
+            pipe.check(
+                make_request("a cat", model=pipe, start_from=STAGE, video=enlarged[0], settings={STAGE: settings})
+            )
+        except InputError as error:
+            print(f"{expert}, level {level:g}: left out ({error})", flush=True)
+            continue
         scores = []
-        for number, (prompt, video) in enumerate(zip(prompts, low, strict=True)):
+        for number, (prompt, video) in enumerate(zip(prompts, given_videos, strict=True)):
             file = folder / f"{level:g}-{number:03}.json"
             if not file.is_file():
                 made = redrawn(pipe, prompt, video, number, settings)
                 if number < SHOWN:
                     Video.from_tensor(made, fps=8.0).save(file.with_suffix(".mkv"), overwrite=True)
-                file.write_text(json.dumps(measured(made, prompt, judge)))
+                write_json(file, measured(made, prompt, judge))
             if number < SHOWN and file.with_suffix(".mkv").is_file():
                 shown.append((f"level {level:g}", Video.load(file.with_suffix(".mkv")).frames))
             scores.append(json.loads(file.read_text()))
-        print(row(f"level {level:g}", scores), flush=True)
+        print(row(f"{expert}, level {level:g}", scores), flush=True)
     sheet = contact_sheet([v for _, v in shown], labels=[n for n, _ in shown], columns=SHOWN, max_width=1500)
     save_sheet(sheet, folder / "sheet.png", overwrite=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experts", nargs="+", help="folders or repositories of experts; mini: the cascade's own")
+    parser.add_argument("--out", type=Path, default=Path("levels"))
+    parser.add_argument("--levels", type=float, nargs="+", default=[0.2, 0.4, 0.6, 0.8, 0.9])
+    parser.add_argument("--videos", type=int, default=32)
+    parser.add_argument("--until", choices=("interpolation", "super_resolution"), default="super_resolution")
+    parser.add_argument("--size", type=int, nargs=2, default=(80, 128), metavar=("HEIGHT", "WIDTH"), help="but of mini")
+    parser.add_argument("--steps", type=int, default=10, help="steps of the whole schedule")
+    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--dtype", default="bfloat16")
+    options = parser.parse_args()
+    prompts, judge = prompts_of("held_out")[: options.videos], SceneJudge()
+    low = given(options.out, options.until, prompts, options.dtype)
+    print(f"| video | n | {' | '.join(COLUMNS)} |\n|---|---:|---:|---:|---:|---:|---:|---:|")
+    for expert in options.experts:
+        curve(expert, low, prompts, judge, options)
 
 
 if __name__ == "__main__":

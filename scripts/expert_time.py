@@ -9,9 +9,9 @@ tables say what comes of it:
 
 1. Frames are put between those of clips of 29 frames (8 per second: 57), 15 (4 per second: 29) and 8 (2 per second:
    29). How far are the new ones from what was rendered at those times?
-2. `mini`'s own expert, which knows 8 frames per second, gets clips of 15 frames (or `--frames 8`) in each of the three ways; the
-   last row is what was rendered at 8 frames per second. It redraws them, and the frames of the clip are taken from what
-   it gives.
+2. `mini`'s own expert, which knows 8 frames per second, gets clips of 15 frames (or `--frames 8`) in each of the three
+   ways; the last row is what was rendered at 8 frames per second. It redraws them, and the frames of the clip are taken
+   from what it gives.
 
 `off`: distance of the subject from where it was rendered, in percent of the frame's width (root mean square over
 frames), by the reader that looks at both; `size off`: the same of its size, in percent; `motion`: how many videos still
