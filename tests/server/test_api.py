@@ -128,6 +128,9 @@ def test_a_clip_is_refined_from_a_later_stage(http: httpx2.Client, tmp_path: Pat
     assert facts["num_frames"] == 5 and facts["metadata"] is None
     lacking = http.post("/v1/videos", json={"prompt": "a cat", "start_from": "super_resolution"})
     assert lacking.status_code == 400 and "video" in lacking.json()["error"]["message"]
+    with file.open("rb") as opened:
+        lacking = http.post("/v1/videos", data={"prompt": "a cat"}, files={"input_reference": opened})
+    assert lacking.status_code == 400 and lacking.json()["error"]["param"] == "start_from"
     broken = http.post("/v1/videos", data=fields, files={"input_reference": b"\0" * 5000})
     assert broken.status_code == 400 and "cannot be read" in broken.json()["error"]["message"]
 

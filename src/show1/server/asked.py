@@ -217,6 +217,13 @@ def to_request(
     check_prompt_length(asked.prompt, limits)
     if asked.count > limits.max_count:
         raise BadRequest(f"count is {asked.count}, and {limits.max_count} are the most", "count")
+    later = pipe.stages[1:]
+    if (video is not None) != (asked.start_from in later):
+        raise BadRequest(
+            f"start_from (one of {', '.join(later)}) and a video in {CLIP}, a file in a form, belong together; "
+            "give both or neither",
+            CLIP if video is None else "start_from",
+        )
     last = pipe.stages[-1] if asked.until is None else asked.until
     first = STAGES.index(asked.start_from or STAGES[0])
     stages = [stage for stage in pipe.stages if first <= STAGES.index(stage) <= STAGES.index(last)]
