@@ -1,6 +1,7 @@
 """Memory plans of experts: whatever the plan, the video is the same; what cannot be counted is said."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from show1.errors import InputError
 from show1.experts import ExpertText, expert_needs, load_expert
 from show1.experts.loading import can_stream, names_of
 from show1.experts.wan import Wan
-from show1.runtime.plan import Way, ways
+from show1.runtime.plan import Way, choose_ways, ways
 from show1.runtime.tracing import LiveTensors
 from tests.experts.tiny_experts import (
     build_cogvideox,
@@ -185,3 +186,18 @@ def test_a_pipeline_that_cannot_be_traced_keeps_to_no_budget(
         found = expert_needs(wan, SETTINGS, frames=9, prompts=1, dtype=torch.float32, device=CPU, text_device=CPU)
     assert found is None
     assert "the expert 'wan' keeps to no memory budget: its memory cannot be counted" in caplog.text
+
+
+@pytest.mark.slow
+def test_the_published_wan_fits_8_gb_by_its_plan(tmp_path: Path) -> None:
+    """Of the configs alone: what is counted needs no weights."""
+    from benchmarks.memory import EXPERTS, expert_configs
+
+    part = expert_configs(tmp_path, *EXPERTS["Wan 2.1 1.3B"])
+    own = TranslationSettings(
+        num_inference_steps=50, guidance_scale=5.0, height=480, width=832, level=0.7, max_batch=1, window=81
+    )
+    needs = needs_of(part, own, frames=29, dtype=torch.bfloat16, device=CUDA, text_device=CUDA)
+    plan = choose_ways({"text": needs.text, "networks": needs.networks}, 8 * 10**9)
+    assert plan["text"].streamed and plan["networks"].tiled and not plan["networks"].streamed
+    assert 4e9 < plan["text"].peak < 8e9 and 4e9 < plan["networks"].peak < 8e9
