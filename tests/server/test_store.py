@@ -110,6 +110,22 @@ def test_what_an_earlier_process_has_left_gives_way(machines: tuple[Machine, Mac
         assert one.read("run/manifest.json") == "new" and one.read("run/interpolation.safetensors") is None
 
 
+def test_no_name_in_the_store_leads_out_of_the_folder(
+    machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one, two = machines
+    one.write("run/manifest.json", "x")
+    one.data.store.publish(one.job.path)
+    files = two.data.store._fs  # type: ignore[attr-defined]
+    start, info = two.data.store._key(two.job.path), {"size": 1, "mtime": 1}  # type: ignore[attr-defined]
+    names = [f"{start}/../../../../evil", f"{start}/{tmp_path}/evil", f"{start}/run/manifest.json"]
+    monkeypatch.setattr(files, "find", lambda *a, **k: dict.fromkeys(names, info))
+    fetched: list[Path] = []
+    monkeypatch.setattr(two.data.store, "_fetch_one", lambda path, info: fetched.append(path))
+    two.data.store.fetch_folder(two.job.path)
+    assert fetched == [two.job.run / "manifest.json"]
+
+
 def test_the_manifest_comes_last(machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = machines
     for name in ("run/manifest.json", "run/a.safetensors", "run/z.safetensors"):

@@ -165,6 +165,8 @@ class RemoteStore(Store):
             except FileNotFoundError:
                 found = {}
             wanted = {path / name[len(start) :]: info for name, info in found.items() if name.startswith(start)}
+            # The keys of a bucket may be any text: none leads out of the folder.
+            wanted = {file: info for file, info in wanted.items() if path in file.parents and ".." not in file.parts}
             for file, info in sorted(wanted.items(), key=lambda each: each[0].name == MANIFEST):
                 with contextlib.suppress(FileNotFoundError):  # it is gone by now
                     self._fetch_one(file, info)
