@@ -42,7 +42,6 @@ def show_plan(
     _warn(pipe, request)
     ways = pipe.plan(request, clip_frames)
     now = environment(pipe.device, pipe.dtype, str(pipe.storage))
-    seconds = expected_seconds(request, clip_frames, model=pipe.cascade.name, now=now)
     adapters = [adapter.record for adapter in pipe.adapters]
     plan: dict[str, Any] = {
         "files": output.files(len(request.prompts)),
@@ -55,7 +54,7 @@ def show_plan(
         "memory": pipe.memory,
         "budget_bytes": pipe.budget,
         "plan": {name: vars(way) for name, way in ways.items()},
-        "expected_seconds": seconds,
+        "expected_seconds": expected_seconds(request, clip_frames, model=pipe.cascade.name, now=now),
         "frames": frames,
         "height": height,
         "width": width,
@@ -72,14 +71,11 @@ def show_plan(
         say_fact(key, ", ".join(plan[key]) if isinstance(plan[key], list) else _plain(plan[key]))
     for name, way in ways.items():
         say_fact("plan", f"{name.removeprefix('the ')}: {way}")
-    say_fact("time", _expected(seconds, request))
+    say_fact("time", _expected(plan["expected_seconds"], request))
     say_adapters(adapters)
     say_fact("prompt", request.prompts[0])
     say_fact("seeds", f"{', '.join(str(s) for s in request.seeds)} ({request.numerics} numerics)")
-    say_fact(
-        "video",
-        f"{counted(frames, 'frame')} of {height}x{width} (height x width), {fps:g} frames/s",
-    )
+    say_fact("video", f"{counted(frames, 'frame')} of {height}x{width} (height x width), {fps:g} frames/s")
     say_settings(request.settings, request.stages)
 
 
