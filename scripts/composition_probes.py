@@ -1,12 +1,15 @@
 """Cheap looks at composition: what text states say of groups, and what a network of single frames draws of them.
 
     python scripts/composition_probes.py text training-runs/text/export
+    python scripts/composition_probes.py losses training-runs/keyframes/export --frames 8
     python scripts/composition_probes.py frames training-runs/keyframe_images/export --prompts 32 --sheets sheets/
 
 "text" fits linear classifiers to the states of 6,000 training captions and reads 600 captions of scenes with held-out
 pairs: one for each fact, from the mean of the states, and one for what is said of a subject, from the state of its
-name. "frames" samples one frame for each of the first prompts of each set of groups (`show1 evaluate alignment`) and
-judges it; seconds instead of the hours that whole videos take.
+name. "losses" compares the loss of scenes with held-out pairs under their captions with that under captions in which
+the two subjects, or the two motions of one subject, are exchanged: it shows that a network begins to tell them apart
+long before its samples do. "frames" samples one frame for each of the first prompts of each set of groups (`show1
+evaluate alignment`) and judges it; seconds instead of the hours that whole videos take.
 """
 
 import argparse
@@ -17,23 +20,29 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor
 
+from show1.checkpoints.loading import load_unet
 from show1.config import KeyframesSettings
+from show1.data.clips import frame_times
 from show1.diffusion import IndependentSeeds
+from show1.diffusion.predictions import add_noise, target
 from show1.sprites.alignment.group_judge import GroupJudge
 from show1.sprites.alignment.prompts import GROUP_SETS, GroupPrompt, prompts_of
 from show1.sprites.caption_reader import CaptionFacts, Mention, mentions, read_caption
 from show1.sprites.captions import caption
 from show1.sprites.groups import GroupWorld
+from show1.sprites.scenes import Scene, render_tensor
 from show1.sprites.two_motions import TwoMotionsWorld
-from show1.sprites.world import Split
+from show1.sprites.world import Split, World
 from show1.stages import load_stage
 from show1.stages.stage import PromptEmbeddings
 from show1.text.encoder import PromptEncoder
 
 TOKENS = 24
+TIMESTEPS = (500, 700, 850, 940)
 FACTS = ("subject", "other", "arrangement", "motion", "then")
 BATCH = 16
 
@@ -96,6 +105,46 @@ def probe_text(folder: Path) -> None:
 
 
 @torch.inference_mode()
+def probe_losses(folder: Path, count: int, frames: int) -> None:
+    unet, encoder = load_unet(folder / "unet", dtype=torch.float32, device="cpu"), PromptEncoder(folder)
+    schedule = DDPMScheduler.from_pretrained(folder / "scheduler")
+    worlds: dict[str, World] = {"relations": GroupWorld(seed=5, split="held_out", relations=1.0)}
+    if frames > 1:
+        worlds["two motions"] = TwoMotionsWorld(seed=5, split="held_out")
+    for name, world in worlds.items():
+        scenes = [world.scene(index) for index in range(count)]
+        clips = torch.stack([render_tensor(scene, frame_times(frames), 20, 32) for scene in scenes])
+        texts = [
+            encoder.encode([caption(each) for each in list_], TOKENS) for list_ in (scenes, map(exchanged, scenes))
+        ]
+        for timestep in TIMESTEPS:
+            t = torch.full((count,), timestep)
+            noise = torch.randn(clips.shape, generator=torch.Generator().manual_seed(timestep))
+            noisy = add_noise(clips, noise, t, schedule.alphas_cumprod)
+            wanted = target(clips, noise, t, schedule.alphas_cumprod, "v_prediction")
+            losses = []
+            for text in texts:
+                parts = zip(noisy.split(BATCH), text.split(BATCH), strict=True)
+                found = torch.cat([unet(x, timestep, encoder_hidden_states=states).sample for x, states in parts])
+                losses.append((found[:, :3] - wanted).square().mean((1, 2, 3, 4)))
+            right, wrong = losses
+            more, higher = 100 * (wrong / right).mean() - 100, 100 * (wrong > right).float().mean()
+            print(
+                f"{name}, timestep {timestep}: loss {right.mean():.4f}, exchanged {more:+.1f} %, "
+                f"higher in {higher:.0f} %",
+                flush=True,
+            )
+
+
+def exchanged(scene: Scene) -> Scene:
+    """The scene with its two subjects, or its two motions one after the other, exchanged."""
+    if scene.then is not None:
+        return replace(scene, motion=scene.then, then=scene.motion)
+    (other,) = scene.others
+    return replace(scene, subject=other.subject, others=(replace(other, subject=scene.subject),))
+
+
+@torch.inference_mode()
 def probe_frames(folder: Path, count: int, steps: int, guidance: float, sheets: Path | None) -> None:
     stage, encoder, judge = load_stage("keyframes", folder), PromptEncoder(folder), GroupJudge()
     settings = KeyframesSettings(num_inference_steps=steps, guidance_scale=guidance, num_frames=1, height=20, width=32)
@@ -133,15 +182,18 @@ def save_frames(frames: list[Tensor], file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["text", "frames"])
+    parser.add_argument("what", choices=["text", "losses", "frames"])
     parser.add_argument("folder", type=Path, help="export with tokenizer and text_encoder, and unet for frames")
-    parser.add_argument("--prompts", type=int, default=32, help="prompts of each set")
+    parser.add_argument("--prompts", type=int, default=32, help="prompts of each set, or scenes")
+    parser.add_argument("--frames", type=int, default=1, help="frames of the clips whose losses are compared")
     parser.add_argument("--steps", type=int, default=24, help="sampling steps")
     parser.add_argument("--guidance", type=float, default=3.0, help="guidance scale")
     parser.add_argument("--sheets", type=Path, help="folder for the frames")
     options = parser.parse_args()
     if options.what == "text":
         probe_text(options.folder)
+    elif options.what == "losses":
+        probe_losses(options.folder, options.prompts, options.frames)
     else:
         probe_frames(options.folder, options.prompts, options.steps, options.guidance, options.sheets)
 
