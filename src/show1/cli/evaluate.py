@@ -43,8 +43,8 @@ Sets = Annotated[
     str,
     typer.Option(
         metavar="SET,SET",
-        help="Prompt sets: held_out, seen, paraphrase; relations, counts, sizes, and each of these three with "
-        "_held_out.",
+        help="Prompt sets: held_out, seen, paraphrase; relations, counts, sizes, motion_binding, motion_order, and "
+        "each of these five with _held_out.",
     ),
 ]
 Levels = Annotated[
