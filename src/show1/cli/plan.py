@@ -4,8 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 from show1.cli.console import printable, say, say_fact, say_json, tell
 from show1.config import STAGES, CascadeSettings, StageName
-from show1.generation.expected_time import expected_seconds
-from show1.generation.metadata import environment
 from show1.generation.output import OutputFile
 from show1.options import counted
 
@@ -41,7 +39,6 @@ def show_plan(
     assert frames is not None, "known for every stage whose input is known"
     _warn(pipe, request)
     ways = pipe.plan(request, clip_frames)
-    now = environment(pipe.device, pipe.dtype, str(pipe.storage))
     adapters = [adapter.record for adapter in pipe.adapters]
     plan: dict[str, Any] = {
         "files": output.files(len(request.prompts)),
@@ -54,7 +51,7 @@ def show_plan(
         "memory": pipe.memory,
         "budget_bytes": pipe.budget,
         "plan": {name: vars(way) for name, way in ways.items()},
-        "expected_seconds": expected_seconds(request, clip_frames, model=pipe.cascade.name, now=now),
+        "expected_seconds": _expected(pipe, request, clip_frames),
         "frames": frames,
         "height": height,
         "width": width,
@@ -71,7 +68,7 @@ def show_plan(
         say_fact(key, ", ".join(plan[key]) if isinstance(plan[key], list) else _plain(plan[key]))
     for name, way in ways.items():
         say_fact("plan", f"{name.removeprefix('the ')}: {way}")
-    say_fact("time", _expected(plan["expected_seconds"], request))
+    say_fact("time", _in_words(plan["expected_seconds"], request))
     say_adapters(adapters)
     say_fact("prompt", request.prompts[0])
     say_fact("seeds", f"{', '.join(str(s) for s in request.seeds)} ({request.numerics} numerics)")
@@ -79,7 +76,16 @@ def show_plan(
     say_settings(request.settings, request.stages)
 
 
-def _expected(seconds: "dict[StageName, float]", request: "GenerationRequest") -> str:
+def _expected(pipe: "Show1Pipeline", request: "GenerationRequest", frames: int | None) -> "dict[StageName, float]":
+    """The seconds that the stages will take."""
+    from show1.generation.expected_time import expected_seconds
+    from show1.generation.metadata import environment
+
+    now = environment(pipe.device, pipe.dtype, str(pipe.storage))
+    return expected_seconds(request, frames, model=pipe.cascade.name, now=now)
+
+
+def _in_words(seconds: "dict[StageName, float]", request: "GenerationRequest") -> str:
     """Says how long the stages will take."""
     unknown = [stage for stage in request.stages if stage not in seconds]
     if not seconds:
