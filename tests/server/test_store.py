@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_no_name_in_the_store_leads_out_of_the_folder(
     files = two.data.store._fs  # type: ignore[attr-defined]
     start, info = two.data.store._key(two.job.path), {"size": 1, "mtime": 1}  # type: ignore[attr-defined]
     names = [f"{start}/../../../../evil", f"{start}/{tmp_path}/evil", f"{start}/run/manifest.json"]
-    monkeypatch.setattr(files, "find", lambda *a, **k: dict.fromkeys(names, info))
+    monkeypatch.setattr(files, "ls", lambda *a, **k: [{**info, "name": name, "type": "file"} for name in names])
     fetched: list[Path] = []
     monkeypatch.setattr(two.data.store, "_fetch_one", lambda path, info: fetched.append(path))
     two.data.store.fetch_folder(two.job.path)
@@ -205,15 +206,103 @@ def test_a_store_that_is_away(machines: tuple[Machine, Machine], monkeypatch: py
     with one.data.store.working(one.job.path):
         file = one.write("run/manifest.json", "y")
     assert failures < 0
-    monkeypatch.setattr(one.data.store._fs, "find", lambda *a, **k: away())  # type: ignore[attr-defined]
+    monkeypatch.setattr(one.data.store._fs, "ls", lambda *a, **k: away())  # type: ignore[attr-defined]
     failures = 1
     with pytest.raises(StoreError):
         one.data.store.fetch_folder(one.job.path)
     assert file.read_text() == "y", "what cannot be looked at is not gone"
 
 
+def test_a_folder_that_cannot_be_listed_is_not_gone(
+    machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = machines
+    one.write("run/manifest.json", "x")
+    one.data.store.publish(one.job.path)
+    two.data.store.fetch_folder(two.job.path)
+    files, inner = two.data.store._fs, two.data.store._key(two.job.run)  # type: ignore[attr-defined]
+    real = files.ls
+
+    def ls(path: str, **kwargs: Any) -> Any:
+        if path.rstrip("/") == inner:
+            raise PermissionError("not now")
+        return real(path, **kwargs)
+
+    monkeypatch.setattr(files, "ls", ls)
+    with pytest.raises(StoreError):
+        two.data.store.fetch_folder(two.job.path)
+    assert two.read("run/manifest.json") == "x"
+
+
+def test_whoever_asks_for_what_is_being_fetched_waits(
+    machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page asks for parts of a large video at the same time; the second must not hear that there is none."""
+    one, two = machines
+    one.write("keyframes-1.mp4", "x")
+    one.data.store.publish(one.job.path)
+    files, begun = two.data.store._fs, threading.Event()  # type: ignore[attr-defined]
+    real = files.get_file
+
+    def slow(*given: Any) -> None:
+        begun.set()
+        time.sleep(0.3)
+        real(*given)
+
+    monkeypatch.setattr(files, "get_file", slow)
+    file = two.job.path / "keyframes-1.mp4"
+    thread = threading.Thread(target=two.data.store.fetch, args=(file,), kwargs={"age": 60.0})
+    thread.start()
+    assert begun.wait(10)
+    two.data.store.fetch(file, age=60.0)
+    assert file.is_file()
+    thread.join()
+
+
+def test_a_look_that_failed_is_none(machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is not put off, and it still removes what an earlier process has left."""
+    one, two = machines
+    one.write("progress.json", "{}")
+    one.data.store.publish(one.job.path)
+    two.write("run/interpolation.safetensors", "old")
+    with monkeypatch.context() as away:
+        for name in ("ls", "info"):
+            away.setattr(two.data.store._fs, name, lambda *a, **k: 1 / 0)  # type: ignore[attr-defined]
+        for look in (two.data.store.fetch_folder, two.data.store.fetch):
+            with pytest.raises(StoreError):
+                look(two.job.path if look == two.data.store.fetch_folder else two.job.progress, age=60.0)
+    two.data.store.fetch(two.job.progress, age=60.0)
+    assert two.read("progress.json") == "{}"
+    two.data.store.fetch_folder(two.job.path, age=60.0)
+    assert two.read("run/interpolation.safetensors") is None
+
+
+def test_what_a_store_does_not_take_is_not_overlooked(
+    machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buckets that are gone are files that are not found, as is a file that somebody has removed here."""
+    one, _ = machines
+    file = one.write("run/manifest.json", "x")
+
+    def gone(*args: Any) -> None:
+        raise FileNotFoundError("no such bucket")
+
+    monkeypatch.setattr(one.data.store._fs, "put_file", gone)  # type: ignore[attr-defined]
+    with pytest.raises(StoreError):
+        one.data.store.publish(file)
+
+
+def test_a_long_step_keeps_the_copies(machines: tuple[Machine, Machine], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "SECONDS_BETWEEN_NEWS", 0.01)
+    one, _ = machines
+    with one.data.store.working(one.job.path):
+        folder = one.write("run/manifest.json", "x").parent.parent
+        os.utime(folder, (0, 0))
+        wait_for(lambda: time.time() - folder.stat().st_mtime < 60, 10)
+
+
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
-    for url in ("nothing://x", "file:///proc/nobody/x", "file:///proc/nobody/x\0"):
+    for url in ("nothing://x", "s3:/bucket/show1", "", "file:///proc/nobody/x", "file:///proc/nobody/x\0"):
         with pytest.raises(InputError, match="--store"):
             RemoteStore(url, tmp_path).check()
     with pytest.raises(MissingDependencyError, match="--store needs another package"):

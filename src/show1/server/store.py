@@ -7,6 +7,7 @@ nothing that another one would take for finished.
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -121,6 +122,8 @@ class RemoteStore(Store):
         """
         from fsspec.core import url_to_fs
 
+        if "://" not in url:  # fsspec would take it for a folder of this machine
+            raise InputError(f"--store {url!r} is no URL; give one, such as s3://bucket/show1 or file:///mnt/show1")
         try:
             self._fs, root = url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
@@ -131,9 +134,8 @@ class RemoteStore(Store):
         self._root, self._copies = root.rstrip("/"), copies
         self._known: dict[Path, _Known] = {}
         self._looked: dict[Path, float] = {}
+        self._busy: dict[Path, threading.Lock] = {}
         self._swept = time.monotonic()
-        # Others overlook errors as they walk through folders, and what cannot be read must not count as gone.
-        self._strictly = {} if self._fs.async_impl else {"on_error": "raise"}
 
     def check(self) -> None:
         """See `Store`."""
@@ -149,37 +151,27 @@ class RemoteStore(Store):
 
     def fetch(self, path: Path, *, age: float = 0.0) -> None:
         """See `Store`."""
-        if self._is_due(path, age):
-            try:
-                self._fetch_one(path, self._do(self._fs.info, self._key(path)))
-            except FileNotFoundError:
-                self._drop(path)
+        with self._looking(path, age) as due:
+            if due:
+                try:
+                    self._fetch_one(path, self._do(self._fs.info, self._key(path)))
+                except FileNotFoundError:
+                    self._drop(path)
 
     def fetch_folder(self, path: Path, *, age: float = 0.0) -> None:
         """See `Store`."""
-        begun = path not in self._looked
-        if self._is_due(path, age):
-            start = f"{self._key(path)}/"
-            try:
-                found = self._do(self._fs.find, start[:-1], detail=True, **self._strictly)
-            except FileNotFoundError:
-                found = {}
-            wanted = {path / name[len(start) :]: info for name, info in found.items() if name.startswith(start)}
-            # The keys of a bucket may be any text: none leads out of the folder.
-            wanted = {file: info for file, info in wanted.items() if path in file.parents and ".." not in file.parts}
-            for file, info in sorted(wanted.items(), key=lambda each: each[0].name == MANIFEST):
-                with contextlib.suppress(FileNotFoundError):  # it is gone by now
-                    self._fetch_one(file, info)
-            # At the first look, what an earlier process has left is removed too.
-            for file in _files(path) if begun else self._known_in(path):
-                if file not in wanted:
-                    self._drop(file)
+        with self._looking(path, age) as due:
+            if due:
+                self._fetch_all(path, begun=path not in self._looked)
 
     def publish(self, path: Path) -> None:
         """See `Store`."""
         for file in [path] if path.is_file() else _files(path):
-            with contextlib.suppress(FileNotFoundError):  # it is gone by now
+            try:
                 self._publish_one(file)
+            except FileNotFoundError as error:
+                if file.exists():  # else it is gone by now
+                    raise self._failed(error) from error
         for file in self._known_in(path):
             if not file.exists():
                 self._remove_there(file)
@@ -200,6 +192,7 @@ class RemoteStore(Store):
 
         def tell() -> None:
             while not ended.wait(SECONDS_BETWEEN_NEWS):
+                _touch(path)  # a single step may take longer than a copy is kept
                 with contextlib.suppress(StoreError):
                     for file in path.glob("[!.]*.*"):  # not the run folder, whose files belong together
                         self.publish(file)
@@ -212,6 +205,40 @@ class RemoteStore(Store):
             ended.set()
             thread.join()
         self._patiently(self.publish, path)
+
+    def _fetch_all(self, path: Path, *, begun: bool) -> None:
+        start = f"{self._key(path)}/"
+        found = self._do(self._find, start[:-1])
+        wanted = {path / name[len(start) :]: info for name, info in found.items() if name.startswith(start)}
+        # The keys of a bucket may be any text: none leads out of the folder.
+        wanted = {file: info for file, info in wanted.items() if path in file.parents and ".." not in file.parts}
+        for file, info in sorted(wanted.items(), key=lambda each: each[0].name == MANIFEST):
+            with contextlib.suppress(FileNotFoundError):  # it is gone by now
+                self._fetch_one(file, info)
+        # At the first look, what an earlier process has left is removed too.
+        for file in _files(path) if begun else self._known_in(path):
+            if file not in wanted:
+                self._drop(file)
+
+    def _find(self, folder: str) -> dict[str, dict[str, Any]]:
+        """The files in a folder of the store. What cannot be listed must not count as gone, so an error is raised.
+
+        Other file systems than buckets walk through folders, and overlook errors below the first one.
+        """
+        if self._fs.async_impl:
+            try:
+                return self._fs.find(folder, detail=True)  # type: ignore[no-any-return]
+            except FileNotFoundError:
+                return {}
+        found, folders = {}, [folder]
+        while folders:
+            with contextlib.suppress(FileNotFoundError):
+                for info in self._fs.ls(each := folders.pop(), detail=True):
+                    if info["type"] != "directory":
+                        found[info["name"]] = info
+                    elif info["name"].rstrip("/") != each:
+                        folders.append(info["name"].rstrip("/"))
+        return found
 
     def _fetch_one(self, path: Path, info: dict[str, Any]) -> None:
         mark, known = _mark(info), self._known.get(path)
@@ -250,22 +277,30 @@ class RemoteStore(Store):
         with contextlib.suppress(FileNotFoundError):
             self._do(self._fs.rm, self._key(path), recursive=True)
 
+    @contextmanager
+    def _looking(self, path: Path, age: float) -> Iterator[bool]:
+        """Gives whether a copy is to be looked at, and notes that it was unless the block fails.
+
+        Whoever asks for what another thread fetches waits, as a large file is not there at once.
+        """
+        with self._busy.setdefault(path, threading.Lock()):
+            due = self._is_due(path, age)
+            yield due
+            if due:
+                self._looked[path] = time.monotonic()
+
     def _is_due(self, path: Path, age: float) -> bool:
         """Whether a copy is to be looked at. Marks the folder of its job as used, and sweeps out old ones at times."""
         now, jobs = time.monotonic(), self._copies / "jobs"
         if jobs in path.parents:
-            with contextlib.suppress(OSError):
-                os.utime(jobs / path.relative_to(jobs).parts[0])
+            _touch(jobs / path.relative_to(jobs).parts[0])
         if now - self._swept > SECONDS_UNTIL_FORGOTTEN / 10:
             self._swept = now
             self._sweep(jobs)
-        if age and now - self._looked.get(path, -age) < age:
-            return False
-        self._looked[path] = now
-        return True
+        return not age or now - self._looked.get(path, -math.inf) >= age
 
     def _sweep(self, jobs: Path) -> None:
-        """Removes copies of jobs that nobody uses. A job that is computed is in use: its progress is written there."""
+        """Removes copies of jobs that nobody uses. The worker that computes a job marks its folder every second."""
         for job in jobs.glob("*"):
             with contextlib.suppress(OSError):
                 if time.time() - job.stat().st_mtime > SECONDS_UNTIL_FORGOTTEN:
@@ -273,6 +308,9 @@ class RemoteStore(Store):
         for path in [path for path in (*self._known, *self._looked) if not path.exists()]:
             self._known.pop(path, None)
             self._looked.pop(path, None)
+        for path in [path for path in list(self._busy) if path not in self._looked]:
+            if not self._busy[path].locked():
+                self._busy.pop(path, None)
 
     def _key(self, path: Path) -> str:
         return f"{self._root}/{path.relative_to(self._copies).as_posix()}"
@@ -289,8 +327,11 @@ class RemoteStore(Store):
         except FileNotFoundError:
             raise
         except Exception as error:
-            logger.warning("the store failed: %s", reason_of(error))
-            raise StoreError("the store of the files cannot be reached; try again in a moment") from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> StoreError:
+        logger.warning("the store failed: %s", reason_of(error))
+        return StoreError("the store of the files cannot be reached; try again in a moment")
 
     def _patiently(self, work: Callable[[Path], None], path: Path) -> None:
         """Does something again and again while the store is away for some time."""
@@ -306,6 +347,12 @@ def _files(folder: Path) -> list[Path]:
     """The files in a folder, manifests last, without locks and what is being written."""
     found = [file for file in folder.rglob("*") if not file.name.startswith(".") and file.is_file()]
     return sorted(found, key=lambda file: file.name == MANIFEST)
+
+
+def _touch(folder: Path) -> None:
+    """Marks a folder as used."""
+    with contextlib.suppress(OSError):
+        os.utime(folder)
 
 
 def _state(path: Path) -> tuple[int, int]:
