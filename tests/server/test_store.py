@@ -301,6 +301,54 @@ def test_a_long_step_keeps_the_copies(machines: tuple[Machine, Machine], monkeyp
         wait_for(lambda: time.time() - folder.stat().st_mtime < 60, 10)
 
 
+def test_a_server_beside_a_worker_leaves_what_it_writes(machines: tuple[Machine, Machine], url: str) -> None:
+    """`show1 serve` starts a worker, and both have the same copies."""
+    one, other = machines
+    one.write("run/manifest.json", "old")
+    one.data.store.publish(one.job.path)
+    server = DataFolder(one.data.path, store_url=url).store
+    with one.data.store.working(one.job.path):
+        time.sleep(0.02)
+        for name in ("run/manifest.json", "run/a.safetensors", "keyframes-1.mp4"):
+            one.write(name, "new")
+        server.fetch(one.job.path / "keyframes-1.mp4")
+        server.fetch(one.job.run / "manifest.json")
+        server.fetch_folder(one.job.path)
+        assert one.read("run/manifest.json") == one.read("run/a.safetensors") == one.read("keyframes-1.mp4") == "new"
+    other.data.store.fetch_folder(other.job.path)
+    assert other.read("run/manifest.json") == other.read("keyframes-1.mp4") == "new"
+    other.data.store.remove(other.job.path)
+    server.fetch_folder(one.job.path)
+    assert one.read("run/manifest.json") is None, "the worker has ended"
+
+
+def test_a_killed_worker_leaves_no_half_file_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged manifest would fail the job. Buckets take a file whole or not at all."""
+    url, job_id = f"file://{tmp_path}/shared", new_id()
+    one, two = Machine(tmp_path / "a", url, job_id), Machine(tmp_path / "b", url, job_id)
+    file = one.write("run/manifest.json", "old, and whole")
+    one.data.store.publish(one.job.path)
+    time.sleep(0.02)
+    file.write_text("new, and whole")
+
+    def killed(here: str, there: str) -> None:
+        Path(there).write_text("new, a")
+        raise KeyboardInterrupt
+
+    files = one.data.store._fs  # type: ignore[attr-defined]
+    with monkeypatch.context() as dying:
+        dying.setattr(files, "put_file", killed)
+        dying.setattr(files, "rm_file", lambda *a: 1 / 0)  # nothing is removed after SIGKILL
+        with pytest.raises(KeyboardInterrupt):
+            one.data.store.publish(file)
+    two.data.store.fetch_folder(two.job.path)
+    assert two.read("run/manifest.json") == "old, and whole"
+    assert [each.name for each in two.job.run.iterdir()] == ["manifest.json"], "the rest of the other is not fetched"
+    one.data.store.publish(file)
+    two.data.store.fetch_folder(two.job.path)
+    assert two.read("run/manifest.json") == "new, and whole"
+
+
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     for url in ("nothing://x", "s3:/bucket/show1", "", "file:///proc/nobody/x", "file:///proc/nobody/x\0"):
         with pytest.raises(InputError, match="--store"):

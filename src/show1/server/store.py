@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
+
 from show1.errors import InputError, MissingDependencyError, OutputError, reason_of
 from show1.files import write_text
 from show1.generation.manifest import MANIFEST
@@ -33,6 +35,8 @@ SECONDS_BETWEEN_NEWS = 1.0
 """How often the progress of a running stage is published."""
 SECONDS_UNTIL_FORGOTTEN = 3600.0
 """Copies of a job that nobody has used for so long are removed."""
+WORKING = ".working"
+"""A file in the folder of a job, which is locked while a worker of this machine writes there."""
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds that a worker waits before it tries again, while the store is away."""
 _MARKS = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified", "updated", "created")
@@ -131,10 +135,14 @@ class RemoteStore(Store):
         except Exception as error:
             reason = reason_of(error)
             raise InputError(f"--store cannot be used: {reason}; give a URL, such as s3://bucket/show1") from error
+        # Those whose `mv` puts a file in another one's place at once.
+        self._renames = bool({"file", "sftp"} & set(_names(self._fs.protocol)))
         self._root, self._copies = root.rstrip("/"), copies
         self._known: dict[Path, _Known] = {}
         self._looked: dict[Path, float] = {}
         self._busy: dict[Path, threading.Lock] = {}
+        self._working: set[Path] = set()
+        self._probing = threading.Lock()
         self._swept = time.monotonic()
 
     def check(self) -> None:
@@ -187,6 +195,10 @@ class RemoteStore(Store):
     @contextmanager
     def working(self, path: Path) -> Iterator[None]:
         """See `Store`."""
+        with self._held(path):
+            yield from self._work(path)
+
+    def _work(self, path: Path) -> Iterator[None]:
         self._patiently(self.fetch_folder, path)
         ended = threading.Event()
 
@@ -206,12 +218,46 @@ class RemoteStore(Store):
             thread.join()
         self._patiently(self.publish, path)
 
+    @contextmanager
+    def _held(self, job: Path) -> Iterator[None]:
+        """Keeps other processes of this machine from replacing by older files what the worker writes in its block."""
+        lock = FileLock(job / WORKING, timeout=1)
+        try:
+            job.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except (Timeout, OSError):  # one that has lost the job still ends its step, or what follows says what is wrong
+            logger.info("another worker still writes %s", job)
+        self._working.add(job)
+        try:
+            yield
+        finally:
+            self._working.discard(job)
+            lock.release()
+
+    def _is_newer_here(self, path: Path) -> bool:
+        """Whether another process of this machine works on the file's job: what it has written is not published yet."""
+        jobs = self._copies / "jobs"
+        if jobs not in path.parents or not path.exists():
+            return False
+        job = jobs / path.relative_to(jobs).parts[0]
+        if job in self._working or not (job / WORKING).exists():
+            return False
+        with self._probing:  # threads must not take each other for a worker
+            try:
+                with FileLock(job / WORKING, timeout=0):
+                    return False
+            except Timeout:
+                return True
+            except OSError:
+                return False
+
     def _fetch_all(self, path: Path, *, begun: bool) -> None:
         start = f"{self._key(path)}/"
         found = self._do(self._find, start[:-1])
         wanted = {path / name[len(start) :]: info for name, info in found.items() if name.startswith(start)}
         # The keys of a bucket may be any text: none leads out of the folder.
         wanted = {file: info for file, info in wanted.items() if path in file.parents and ".." not in file.parts}
+        wanted = {file: info for file, info in wanted.items() if not file.name.startswith(".")}  # what is being put
         for file, info in sorted(wanted.items(), key=lambda each: each[0].name == MANIFEST):
             with contextlib.suppress(FileNotFoundError):  # it is gone by now
                 self._fetch_one(file, info)
@@ -225,12 +271,12 @@ class RemoteStore(Store):
 
         Other file systems than buckets walk through folders, and overlook errors below the first one.
         """
+        found: dict[str, dict[str, Any]] = {}
         if self._fs.async_impl:
-            try:
-                return self._fs.find(folder, detail=True)  # type: ignore[no-any-return]
-            except FileNotFoundError:
-                return {}
-        found, folders = {}, [folder]
+            with contextlib.suppress(FileNotFoundError):
+                found = self._fs.find(folder, detail=True)
+            return found
+        folders = [folder]
         while folders:
             with contextlib.suppress(FileNotFoundError):
                 for info in self._fs.ls(each := folders.pop(), detail=True):
@@ -244,10 +290,14 @@ class RemoteStore(Store):
         mark, known = _mark(info), self._known.get(path)
         if known is not None and known.there == mark and path.exists():
             return
+        if self._is_newer_here(path):
+            return
         partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._do(self._fs.get_file, self._key(path), str(partial))
+            if self._is_newer_here(path):  # by now
+                return
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -258,14 +308,31 @@ class RemoteStore(Store):
         if known is not None and known.here == state:
             return
         try:
-            self._do(self._fs.put_file, str(path), key)
+            self._put(path, key)
         except FileNotFoundError:  # a file system with folders
             self._do(self._fs.makedirs, key.rpartition("/")[0], exist_ok=True)
-            self._do(self._fs.put_file, str(path), key)
+            self._put(path, key)
         self._known[path] = _Known(state, _mark(self._do(self._fs.info, key)))
+
+    def _put(self, path: Path, key: str) -> None:
+        """Puts a file there whole or not at all, as buckets do: a folder keeps the part of a worker that is killed."""
+        if not self._renames:
+            self._do(self._fs.put_file, str(path), key)
+            return
+        folder, _, name = key.rpartition("/")
+        partial = f"{folder}/.{name}.{secrets.token_hex(4)}.partial"
+        try:
+            self._do(self._fs.put_file, str(path), partial)
+            self._do(self._fs.mv, partial, key)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._fs.rm_file(partial)
+            raise
 
     def _drop(self, path: Path) -> None:
         """Removes a copy of what is not in the store."""
+        if self._is_newer_here(path):
+            return
         self._known.pop(path, None)
         path.unlink(missing_ok=True)
 
@@ -284,7 +351,7 @@ class RemoteStore(Store):
         Whoever asks for what another thread fetches waits, as a large file is not there at once.
         """
         with self._busy.setdefault(path, threading.Lock()):
-            due = self._is_due(path, age)
+            due = self._is_due(path, age) and not self._is_newer_here(path)
             yield due
             if due:
                 self._looked[path] = time.monotonic()
@@ -347,6 +414,10 @@ def _files(folder: Path) -> list[Path]:
     """The files in a folder, manifests last, without locks and what is being written."""
     found = [file for file in folder.rglob("*") if not file.name.startswith(".") and file.is_file()]
     return sorted(found, key=lambda file: file.name == MANIFEST)
+
+
+def _names(protocol: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
 def _touch(folder: Path) -> None:
