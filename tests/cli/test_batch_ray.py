@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -120,3 +121,39 @@ def test_a_prompt_that_ends_its_actor_does_not_stop_the_others(tmp_path: Path) -
         assert "its process ended 4 times" in command.log.read_text()
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [row["error"] is None for row in report["prompts"]] == [True, False, True]
+
+
+MANY = """
+import os, resource, sys
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+import ray
+from show1.cli import batch_ray
+
+class Idle:
+    def __init__(self, stage, model, how):
+        pass
+    def __call__(self, row):
+        return row
+
+class Model:
+    class cascade:
+        model = "mini"
+
+batch_ray.StageActor = Idle
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+row = {"prompt": "a cat", "run": "/none", "error": "", "request": "{}" * 500, "output": "{}"}
+rows = [{**row, "number": number} for number in range(int(sys.argv[1]))]
+stages = ["keyframes", "interpolation"]
+made = batch_ray._dataset(Model, rows, stages, {"device": None, "memory": "auto"})
+numbers = [row["number"] for row in made.iter_rows()]
+print(sorted(numbers) == list(range(len(rows))), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.thousands
+def test_two_thousand_prompts_go_through_the_actors() -> None:
+    pytest.importorskip("ray")
+    done = subprocess.run([sys.executable, "-c", MANY, "2000"], capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stderr[-2000:]
+    whole, megabytes = done.stdout.split("\n")[-2].split()
+    assert whole == "True" and int(megabytes) < 1000
