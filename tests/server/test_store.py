@@ -16,10 +16,11 @@ from torch import Tensor
 
 from show1 import GenerationRequest, Video
 from show1.errors import InputError, MissingDependencyError
-from show1.server import store
+from show1.server import remote_store as store
 from show1.server.jobs import DataFolder, JobFolder, new_id
 from show1.server.progress import living_workers, read_progress
-from show1.server.store import RemoteStore, StoreError
+from show1.server.remote_store import RemoteStore
+from show1.server.store import StoreError
 from tests.server.processes import POSTGRES, Process, postgres, serve, wait_for, worker
 
 fsspec = pytest.importorskip("fsspec")

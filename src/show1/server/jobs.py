@@ -30,7 +30,8 @@ from pydantic import BaseModel, ConfigDict
 
 from show1.config import StageName
 from show1.generation.request import GenerationRequest
-from show1.server.store import RemoteStore, Store
+from show1.server.remote_store import RemoteStore
+from show1.server.store import Store
 
 JobStatus = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 """How a job stands."""
