@@ -30,7 +30,7 @@ from show1.checkpoints.weight_files import (
     tensor_reader,
 )
 from show1.errors import CheckpointError, reason_of
-from show1.networks.latent_unet import PlacedLatentUNet
+from show1.networks.latent_unet import latent_unet_class
 from show1.networks.layers import use_frame_convolutions
 from show1.networks.unet_3d_condition import UNet3DConditionModel
 
@@ -192,8 +192,8 @@ def build_empty(cls: type[ModelMixin], folder: Path) -> ModelMixin:
     """
     file = folder / "config.json"
     config = {k: v for k, v in read_network_config(file).items() if k != "_class_name"}
-    if cls is LatentUNet3DConditionModel and (config.get("embed_frames") or config.get("embed_places")):
-        cls = PlacedLatentUNet
+    if cls is LatentUNet3DConditionModel:
+        cls = latent_unet_class(config)
     check_kinds(file, config, cls)
     try:
         with init_empty_weights(), _quiet_config():

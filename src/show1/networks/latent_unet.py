@@ -1,6 +1,7 @@
 """diffusers' latent video UNet, which can be told where in the clip and in the frame it is."""
 
 import inspect
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -9,6 +10,12 @@ from diffusers import UNet3DConditionModel
 from torch import Tensor, nn
 
 from show1.networks.layers import FrameEmbedding, PlaceEmbedding
+
+
+def latent_unet_class(config: Mapping[str, Any]) -> type[UNet3DConditionModel]:
+    """The class of a latent video UNet: diffusers' own, unless its config asks for embeddings."""
+    embedded = config.get("embed_frames") or config.get("embed_places")
+    return PlacedLatentUNet if embedded else UNet3DConditionModel
 
 
 class PlacedLatentUNet(UNet3DConditionModel):  # type: ignore[misc]

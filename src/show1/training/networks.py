@@ -11,7 +11,7 @@ from torch import nn
 
 from show1.errors import InputError
 from show1.networks import UNet3DConditionModel
-from show1.networks.latent_unet import PlacedLatentUNet
+from show1.networks.latent_unet import latent_unet_class
 from show1.networks.layers import use_frame_convolutions
 
 
@@ -116,11 +116,10 @@ def embedded_latent_unet(source: nn.Module, **embeddings: bool) -> nn.Module:
 
 
 def _latent_unet(config: Mapping[str, Any]) -> nn.Module:
-    """Of diffusers' class, unless the config asks for embeddings that it does not have."""
-    names = ("embed_frames", "embed_places")
-    if any(config.get(name) for name in names):
-        return PlacedLatentUNet(**config)
-    return LatentUNet(**{name: value for name, value in config.items() if name not in names})  # type: ignore[no-any-return]
+    """Makes the network; diffusers' own class knows no embeddings, not even that it has none."""
+    kind = latent_unet_class(config)
+    known = config if kind is not LatentUNet else {k: v for k, v in config.items() if not k.startswith("embed_")}
+    return kind(**known)  # type: ignore[no-any-return]
 
 
 def fresh_vae(config: Mapping[str, Any]) -> nn.Module:
