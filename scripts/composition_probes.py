@@ -13,8 +13,10 @@ evaluate alignment`) and judges it; seconds instead of the hours that whole vide
 """
 
 import argparse
+import itertools
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,11 +110,12 @@ def probe_text(folder: Path) -> None:
 def probe_losses(folder: Path, count: int, frames: int) -> None:
     unet, encoder = load_unet(folder / "unet", dtype=torch.float32, device="cpu"), PromptEncoder(folder)
     schedule = DDPMScheduler.from_pretrained(folder / "scheduler")
-    worlds: dict[str, World] = {"relations": GroupWorld(seed=5, split="held_out", relations=1.0)}
+    sets = {"relations": first_scenes(GroupWorld(seed=5, split="held_out", relations=1.0), count)}
     if frames > 1:
-        worlds["two motions"] = TwoMotionsWorld(seed=5, split="held_out")
-    for name, world in worlds.items():
-        scenes = [world.scene(index) for index in range(count)]
+        moving = TwoMotionsWorld(seed=5, split="held_out")
+        sets["two subjects"] = first_scenes(moving, count, lambda scene: bool(scene.others))
+        sets["one after the other"] = first_scenes(moving, count, lambda scene: not scene.others)
+    for name, scenes in sets.items():
         clips = torch.stack([render_tensor(scene, frame_times(frames), 20, 32) for scene in scenes])
         texts = [
             encoder.encode([caption(each) for each in list_], TOKENS) for list_ in (scenes, map(exchanged, scenes))
@@ -134,6 +137,11 @@ def probe_losses(folder: Path, count: int, frames: int) -> None:
                 f"higher in {higher:.0f} %",
                 flush=True,
             )
+
+
+def first_scenes(world: World, count: int, wanted: Callable[[Scene], bool] = bool) -> list[Scene]:
+    """The first scenes of a world that are wanted."""
+    return list(itertools.islice(filter(wanted, map(world.scene, itertools.count())), count))
 
 
 def exchanged(scene: Scene) -> Scene:
