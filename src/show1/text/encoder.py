@@ -310,6 +310,7 @@ def build_empty_text_encoder(folder: Path) -> nn.Module:
         CheckpointError: The config is missing, not JSON, or that of another kind of model.
     """
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+    from transformers.initialization import no_init_weights
 
     file = folder / "config.json"
     kinds = {"t5": (T5Config, T5EncoderModel), "clip_text_model": (CLIPTextConfig, CLIPTextModel)}
@@ -324,11 +325,13 @@ def build_empty_text_encoder(folder: Path) -> nn.Module:
     if isinstance(config.get("eos_token_id"), list):
         raise CheckpointError(f"{file}: eos_token_id must be one number; correct it")
     try:
-        with torch.device("meta"):
-            model: nn.Module = model_class(config_class.from_dict(config))
+        with torch.device("meta"), no_init_weights():  # random numbers on this device would import torch's compiler
+            model: Any = model_class(config_class.from_dict(config))
+            model.tie_weights()
     except Exception as error:  # whatever goes wrong here, the config asked for
         raise CheckpointError(f"{file} does not describe a {model_class.__name__}: {reason_of(error)}") from error
-    return model
+    encoder: nn.Module = model
+    return encoder
 
 
 def rename_text(name: str) -> str | None:
