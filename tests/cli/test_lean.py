@@ -83,3 +83,17 @@ def test_another_version_is_imported_as_it_is():
         "print('diffusers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_the_collector_rests_while_a_new_process_imports():
+    program = (
+        "import gc, sys\n"
+        "from show1.cli.progress import starting\n"
+        "with starting(quiet=True):\n"
+        "    rests = not gc.isenabled(); import torch\n"
+        "kept = gc.get_freeze_count()\n"
+        "with starting(quiet=True): runs = gc.isenabled()\n"
+        "print(rests, gc.isenabled(), kept > 10_000, runs, gc.get_freeze_count() == kept)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["True"] * 5, done.stdout + done.stderr

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from show1.cli.console import ERR, tell
+from show1.cli.lean import without_collector
 from show1.config import StageName
 
 if TYPE_CHECKING:
@@ -38,11 +39,14 @@ def shown(*, quiet: bool) -> Iterator["Callbacks"]:
         yield Callbacks(on_stage_start=to.stage_start, on_step_end=to.step_end, on_stage_end=to.stage_end)
 
 
-def starting(*, quiet: bool) -> AbstractContextManager[Any]:
+@contextmanager
+def starting(*, quiet: bool) -> Iterator[None]:
     """Says that the command is starting, inside a block that imports torch, which takes seconds."""
-    if quiet:
-        return nullcontext()
-    return ERR.status("starting") if ERR.is_terminal else Heartbeat("starting")
+    telling: AbstractContextManager[Any] = nullcontext()
+    if not quiet:
+        telling = ERR.status("starting") if ERR.is_terminal else Heartbeat("starting")
+    with telling, without_collector():
+        yield
 
 
 class Heartbeat:
