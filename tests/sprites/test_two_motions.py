@@ -175,6 +175,16 @@ def test_clips_show_them_on_request() -> None:
     assert all(clips.scene(i) == plain.scene(i) for i in range(400) if not shown[i])
 
 
+def test_pairs_can_have_another_share() -> None:
+    clips = SpriteClips.from_spec("sprites:two_motions=1,pairs=0.8")
+    assert clips.spec == "sprites:two_motions=1.0,pairs=0.8"
+    assert 290 < sum(bool(clips.scene(index).others) for index in range(400)) < 350
+    never = SpriteClips.from_spec("sprites:two_motions=1,pairs=0")
+    assert not any(never.scene(index).others for index in range(50))
+    with pytest.raises(InputError, match="pairs must be from 0 to 1"):
+        SpriteClips.from_spec("sprites:two_motions=1,pairs=2")
+
+
 def test_the_prompts_are_what_they_say() -> None:
     prompts = motion_prompts()
     assert prompts_sha256(MOTION_SETS).startswith("e8308f0efd6bd062")

@@ -69,7 +69,7 @@ class SpriteClips(ClipSource):
         if self._drawn("groups", index, self.shown.groups):
             return GroupWorld(seed=self.seed, relations=self.shown.relations).scene(index)
         if self._drawn("two motions", index, self.shown.two_motions):
-            return TwoMotionsWorld(seed=self.seed).scene(index)
+            return TwoMotionsWorld(seed=self.seed, pairs=self.shown.pairs).scene(index)
         if self.clips_per_scene == 1:
             return self.world.scene(index)
         return self.world.sibling(*divmod(index, self.clips_per_scene))

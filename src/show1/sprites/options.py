@@ -39,6 +39,9 @@ class SpriteOptions(Options):
     """Share of the clips that show two subjects with a motion each, or one subject that changes its direction, 0 to
     1."""
 
+    pairs: float | None = None
+    """Share of those clips with two motions that show two subjects, 0 to 1. None: half."""
+
     motions_per_scene: int = 1
     """Number of consecutive clips that show one subject over one background in different motions. `keyframes` gives
     them the same noise, so the loss mostly measures whether the words for motions are understood."""
@@ -48,7 +51,7 @@ class SpriteOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_range("spins", "tilts", "groups", "relations", "two_motions", least=0, most=1)
+        self.check_range("spins", "tilts", "groups", "relations", "two_motions", "pairs", least=0, most=1)
         self.check_range("motions_per_scene", least=1)
         check_subject_shares(self.subject_shares)
         if self.motions_per_scene > 1:

@@ -66,6 +66,9 @@ class TwoMotionsWorld(World):
 
     first_key = 6
 
+    pairs: float | None = None
+    """Share of the scenes with two subjects, 0 to 1, where it is not half."""
+
     def scene(self, index: int) -> Scene:
         """The scene at an index from 0 up.
 
@@ -73,7 +76,7 @@ class TwoMotionsWorld(World):
             InputError: The index is negative.
         """
         rng = self.generator(index)
-        pair = bool(rng.random() < 0.5)
+        pair = bool(rng.random() < (0.5 if self.pairs is None else self.pairs))
         while True:
             subjects = rng.choice(len(SUBJECTS), 1 + pair, replace=False).tolist()
             motions = rng.choice(PAIR_MOTIONS, 2, replace=False) if pair else ORDERS[int(rng.integers(len(ORDERS)))]
