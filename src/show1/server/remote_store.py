@@ -138,17 +138,21 @@ class RemoteStore(Store):
     def working(self, path: Path) -> Iterator[None]:
         """See `Store`."""
         with self._held(path):
-            yield from self._work(path)
+            self._patiently(self.fetch_folder, path)
+            with self._telling(path):
+                yield
+            self._patiently(self.publish, path)
 
-    def _work(self, path: Path) -> Iterator[None]:
-        self._patiently(self.fetch_folder, path)
+    @contextmanager
+    def _telling(self, job: Path) -> Iterator[None]:
+        """Publishes the progress of a job whenever some time has passed in the block."""
         ended = threading.Event()
 
         def tell() -> None:
             while not ended.wait(SECONDS_BETWEEN_NEWS):
-                _touch(path)  # a single step may take longer than a copy is kept
+                _touch(job)  # a single step may take longer than a copy is kept
                 with contextlib.suppress(StoreError):
-                    for file in path.glob("[!.]*.*"):  # not the run folder, whose files belong together
+                    for file in job.glob("[!.]*.*"):  # not the run folder, whose files belong together
                         self.publish(file)
 
         thread = threading.Thread(target=tell, daemon=True)
@@ -158,7 +162,6 @@ class RemoteStore(Store):
         finally:
             ended.set()
             thread.join()
-        self._patiently(self.publish, path)
 
     @contextmanager
     def _held(self, job: Path) -> Iterator[None]:
