@@ -97,8 +97,11 @@ def test_a_picked_draft_becomes_the_video_that_it_was(
     from safetensors.torch import load
 
     torch.testing.assert_close(load(artefact.content)["video"], undisturbed, atol=2e-3, rtol=0)  # another batch size
-    record = Video.load(_saved(folder, http.get(f"/v1/videos/{full['id']}/content").content)).metadata
+    content = http.get(f"/v1/videos/{full['id']}/content").content
+    record = Video.load(_saved(folder, content)).metadata
     assert record["stages"] == list(whole.stages) and record["seed"] == 1
+    head = http.head(f"/v1/videos/{full['id']}/content")
+    assert (head.status_code, head.content) == (200, b"") and int(head.headers["content-length"]) == len(content)
     again = http.post(f"/v1/videos/{full['id']}/continue", json={})
     assert again.status_code == 409 and "finished" in again.json()["error"]["message"]
 

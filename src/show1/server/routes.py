@@ -126,6 +126,7 @@ def _add_files(router: APIRouter, service: Service, access: Access) -> None:
         }
         return found(*files[variant], name=f"{video_id}-{known}-{draft}")
 
+    @router.head("/v1/videos/{video_id}/content", include_in_schema=False)
     @router.get("/v1/videos/{video_id}/content", response_class=FileResponse)
     def download_video(
         video_id: str, key: Annotated[Key, Depends(access.key)], variant: Variant = "video", draft: Draft = 1
@@ -133,6 +134,7 @@ def _add_files(router: APIRouter, service: Service, access: Access) -> None:
         """The finished video, a picture of it, or a contact sheet of all drafts."""
         return send(video_id, key, None, variant, draft)
 
+    @router.head("/v1/videos/{video_id}/stages/{stage}", include_in_schema=False)
     @router.get("/v1/videos/{video_id}/stages/{stage}", response_class=FileResponse)
     def download_stage(
         video_id: str,
@@ -144,6 +146,7 @@ def _add_files(router: APIRouter, service: Service, access: Access) -> None:
         """What a finished stage gave; `artefact` is the lossless tensor of all drafts, as safetensors."""
         return send(video_id, key, stage, variant, draft)
 
+    @router.head("/v1/videos/{video_id}/preview", include_in_schema=False)
     @router.get("/v1/videos/{video_id}/preview", response_class=FileResponse)
     def preview_video(video_id: str, key: Annotated[Key, Depends(access.key)], draft: Draft = 1) -> Response:
         """A moving picture of a draft that is being denoised."""
