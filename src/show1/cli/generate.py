@@ -70,7 +70,7 @@ def generate(
         typer.Option(
             metavar="FILE",
             help="Make a video of each prompt in a file: one per line, or a table (.csv, .jsonl) with the columns "
-            "prompt, seed and negative_prompt. --output is then a folder. The same command resumes.",
+            "prompt, seed, negative_prompt and expert_prompt. --output is then a folder. The same command resumes.",
         ),
     ] = None,
     run: Annotated[

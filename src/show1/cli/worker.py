@@ -51,7 +51,7 @@ def worker(
 
     Examples:
 
-    \\b
+    \b
       show1 worker
       show1 worker --database postgresql://show1:secret@db/show1 --data /mnt/show1 --device cuda:1
       show1 worker --database postgresql://show1:secret@db/show1 --store s3://bucket/show1
