@@ -174,6 +174,14 @@ def test_a_damaged_artefact_is_made_again(
     assert torch.equal(run.load("keyframes"), expected["keyframes"])
 
 
+def test_every_quality_survives_a_save(tmp_path: Path) -> None:
+    for quality in (0, 1, 100, None):
+        output = OutputFile(path=str(tmp_path / "a.mp4"), quality=quality, overwrite=quality == 1)
+        assert OutputFile.from_dict(output.to_dict()) == output
+        assert Run.create(tmp_path / f"run-{quality}", output=output).path.is_dir()
+        assert Run.open(tmp_path / f"run-{quality}").output == output
+
+
 def test_finished_stages_are_not_computed_again(pipe: Show1Pipeline, tmp_path: Path) -> None:
     first = generate(pipe, tmp_path / "run")
     seen: list[str] = []

@@ -44,7 +44,8 @@ class OutputFile(Options):
     def to_dict(self) -> dict[str, Any]:
         """The saved form: JSON types only."""
         values = super().to_dict()
-        return {"path": values.pop("path"), "options": {k: v for k, v in values.items() if v not in (None, False)}}
+        path = values.pop("path")
+        return {"path": path, "options": {k: v for k, v in values.items() if v is not None and v is not False}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
