@@ -357,9 +357,11 @@ def test_folders_that_are_no_runs(pipe: Show1Pipeline, tmp_path: Path) -> None:
         Run.open(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("")
-    with pytest.raises(RunError, match=r"not empty \(it holds thesis.txt\)"):
+    with pytest.raises(RunError, match=r"not empty \(it holds thesis.txt\); name another folder$"):
         generate(pipe, tmp_path / "full")
     fresh = Run.create(tmp_path / "fresh")
+    with pytest.raises(RunError, match=r"or finish the run in it with `show1 resume .*fresh`"):
+        Run.create(fresh.path)
     with pytest.raises(RunError, match="stopped before it began"):
         pipe.resume(fresh)
     for text in ("{", "[]", "{}", '{"format": 3}', '{"format": 2, "stages": []}'):

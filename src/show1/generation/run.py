@@ -90,10 +90,8 @@ class Run:
         except OSError as error:
             raise OutputError(f"the run folder {path} cannot be made: {error.strerror or error}") from error
         if held:
-            raise RunError(
-                f"{path} is not empty (it holds {held[0]}); name another folder, or finish the run in it with "
-                f"`show1 resume {path}`"
-            )
+            finish = f", or finish the run in it with `show1 resume {path}`" if MANIFEST in held else ""
+            raise RunError(f"{path} is not empty (it holds {held[0]}); name another folder{finish}")
         manifest = Manifest(created=time.strftime("%Y-%m-%dT%H:%M:%S%z"), output=output, format=2)
         write_json(path / MANIFEST, manifest.to_dict())
         return cls(path, manifest)
