@@ -5,9 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from show1 import Show1Pipeline
+from show1.cli.evaluate import _feature_options
 from show1.cli.jobs import read_jobs
+from show1.cli.session import load_pipeline
 from tests.cli.conftest import Show1
 
 
@@ -62,3 +65,20 @@ def test_prompts_that_differ_in_nothing_else_are_checked_once(cascade: Path, tmp
     for job in jobs:
         last = job.request(pipe, None, (), None, checked=last)
     assert checked == ["a", "c"]
+
+
+def test_each_of_several_processes_computes_on_a_device_of_its_own(
+    cascade: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    options = {"dtype": "float32", "memory": "low"}
+    assert load_pipeline(str(cascade), quiet=True, **options).device == torch.device("cuda:1")
+    apart = load_pipeline(str(cascade), quiet=True, device="cuda:0,text=cpu,translation=cuda:2", **options).devices
+    assert (str(apart.main), str(apart.of("text")), str(apart.of("translation"))) == ("cuda:1", "cpu", "cuda:3")
+    assert _feature_options(None, None, True).device == "cuda:1"
+
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert load_pipeline(str(cascade), quiet=True, **options).device == torch.device("cuda")

@@ -280,9 +280,9 @@ def score(
 
 def _feature_options(folder: Path | None, device: str | None, offline: bool) -> "FeatureOptions":
     from show1.evaluation.feature_networks import FeatureOptions
-    from show1.runtime import choose_devices
+    from show1.runtime.processes import own_devices
 
-    return FeatureOptions(folder=folder, device=str(choose_devices(device).main), local_files_only=offline)
+    return FeatureOptions(folder=folder, device=str(own_devices(device).main), local_files_only=offline)
 
 
 def _say_benchmark(report: dict[str, Any], folder: Path, *, quiet: bool, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from show1.cli.stopping import stopped
 from show1.config import StageName
 from show1.errors import RunError
 from show1.generation.output import OutputFile
+from show1.launch import several
 from show1.options import counted
 
 if TYPE_CHECKING:
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
 
 
 def load_pipeline(model: str | dict[str, str], *, quiet: bool, **options: Any) -> "Show1Pipeline":
-    """Imports torch, which takes seconds, and finds the model."""
+    """Imports torch, which takes seconds, and finds the model; each of several processes gets devices of its own."""
     if quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with starting(quiet=quiet):
         if model == "mini":
             lean_imports()
         from show1.generation.pipeline import Show1Pipeline
+    if several():
+        from show1.runtime.processes import own_devices
+
+        options["device"] = own_devices(options.get("device"))
     return Show1Pipeline.from_pretrained(model, **options)
 
 

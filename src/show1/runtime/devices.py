@@ -14,8 +14,9 @@ TEXT = "text"
 """The name of all text encoders among the parts that have a device."""
 PARTS = (TEXT, *STAGES)
 
-DeviceLike: TypeAlias = "str | torch.device | Mapping[str, str | torch.device] | None"
-"""A device; or, per part, `{"text": "cpu", "translation": "cuda:1"}`, or as text `cuda:0,translation=cuda:1`."""
+DeviceLike: TypeAlias = "str | torch.device | Mapping[str, str | torch.device] | Devices | None"
+"""A device; or, per part, `{"text": "cpu", "translation": "cuda:1"}`, or as text `cuda:0,translation=cuda:1`; or
+what `choose_devices` gave."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ def choose_devices(device: DeviceLike = None) -> Devices:
     Raises:
         InputError: There is no such device or part, or a part is named twice.
     """
+    if isinstance(device, Devices):
+        return device
     if isinstance(device, str) and ("=" in device or "," in device):
         device = _read(device)
     if not isinstance(device, Mapping):

@@ -17,7 +17,8 @@ import torch
 import torch.distributed as dist
 
 from show1.errors import OutOfMemory, Show1Error, reason_of
-from show1.launch import own_place
+from show1.launch import own_place, several
+from show1.runtime.devices import DeviceLike, Devices, choose_devices
 
 T = TypeVar("T")
 
@@ -54,6 +55,14 @@ def own_device(device: torch.device) -> torch.device:
     if device.type != "cuda" or not (there := torch.cuda.device_count()):
         return device
     return torch.device("cuda", ((device.index or 0) + int(os.environ.get("LOCAL_RANK", "0"))) % there)
+
+
+def own_devices(device: DeviceLike = None) -> Devices:
+    """The devices of this process where each of several makes videos of its own; see `choose_devices`."""
+    chosen = choose_devices(device)
+    if not several():
+        return chosen
+    return Devices(own_device(chosen.main), {part: own_device(place) for part, place in chosen.own.items()})
 
 
 @dataclass(frozen=True)
