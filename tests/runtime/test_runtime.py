@@ -3,6 +3,7 @@
 import gc
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,6 +52,27 @@ def test_auto_keeps_what_fills_half_of_the_free_memory() -> None:
     assert choose_memory("auto", {CPU: free * 2}) == "low"
     assert choose_memory("high", {CPU: free * 2}) == "high"
     assert choose_memory("low", {CPU: 1}) == "low"
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "stat", "cached"),
+    [
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    ],
+)
+def test_cached_files_of_a_container_count_as_free(
+    limit: str, used: str, stat: str, cached: str, tmp_path: Path
+) -> None:
+    (tmp_path / "memory").mkdir()
+    assert placement._cgroup_available(tmp_path) is None
+    (tmp_path / limit).write_text("1000\n")
+    (tmp_path / used).write_text("900\n")
+    assert placement._cgroup_available(tmp_path) == 100
+    (tmp_path / stat).write_text(f"anon 300\ninactive_file_of_another_kind 1\n{cached} 550\nactive_file 50\n")
+    assert placement._cgroup_available(tmp_path) == 650
+    (tmp_path / limit).write_text("max\n")
+    assert placement._cgroup_available(tmp_path) is None
 
 
 def test_devices_and_precisions() -> None:

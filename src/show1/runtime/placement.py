@@ -201,15 +201,24 @@ def _memory_available() -> int | None:
         return None
 
 
-def _cgroup_available() -> int | None:
-    """Returns what a container's limit leaves (cgroup v2, then v1)."""
-    root = Path("/sys/fs/cgroup")
-    for limit, used in (
-        (root / "memory.max", root / "memory.current"),
-        (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes"),
+def _cgroup_available(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Returns what a container's limit leaves (cgroup v2, then v1); the system gives back cached files as needed."""
+    for limit, used, stat, cached in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
     ):
         try:
-            return max(0, int(limit.read_text()) - int(used.read_text()))
+            left = int((root / limit).read_text()) - int((root / used).read_text())
         except (OSError, ValueError):  # no such file, or "max"
             continue
+        return max(0, left + _counted(root / stat, cached))
     return None
+
+
+def _counted(stat: Path, name: str) -> int:
+    """A number of bytes in a container's `memory.stat`; 0 if it is not there."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in stat.read_text().splitlines():
+            if line.startswith(f"{name} "):
+                return int(line.split()[1])
+    return 0
