@@ -214,6 +214,20 @@ def test_a_finished_run_on_a_disk_that_cannot_be_written(
     assert failed.code == 2 and "run cannot be written: Read-only file system" in failed.err
 
 
+def test_a_run_of_one_stage_is_resumed_where_the_model_has_no_other(show1: Show1, whole: Path, cascade: Path) -> None:
+    shutil.copytree(cascade, "tiny")
+    shutil.rmtree("tiny/interpolation")
+    asked = ["refine", whole, "-m", "tiny", "--stage", "translation", "--seed", 1, "--run", "run", "-o", "out.mkv"]
+    with signalled_at("translation: done"):
+        stopped = show1(*asked)
+    assert stopped.code == 130 and "To resume: show1 resume run" in stopped.err
+    resumed = show1("resume", "run")
+    assert resumed.code == 0 and resumed.out == "out.mkv\n", resumed.err
+    picked = show1("resume", "run", "--pick", 1, "-o", "picked.mkv")
+    assert picked.code == 0, picked.err
+    assert (Video.load("picked.mkv").frames == Video.load("out.mkv").frames).all()
+
+
 def test_a_second_process_is_refused_without_advice_to_resume(show1: Show1, whole: Path) -> None:
     shutil.copytree(whole.parent / "run", "run")
     with Run.open("run"):

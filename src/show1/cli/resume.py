@@ -74,15 +74,15 @@ def resume(
     began = time.monotonic()
     changes = [parse_change(pair) for pair in set_ or ()]
     run = Run.open(directory)
-    if run.request is None or run.model is None:
+    model = run.manifest.model
+    if run.request is None or model is None:
         raise RunError(f"{directory} was stopped before it began; begin again with `show1 generate`")
     remedy = f"get it first (`show1 models download {{model}}`), then `show1 resume {quoted(directory)}`"
-    pipe = load_recorded_model(
-        run.model, run.path, remedy=remedy, quiet=quiet or as_json, memory=memory, **_placement(run, device, dtype)
-    )
+    place = {"memory": memory, "stages": model.stages, **_placement(run, device, dtype)}
+    pipe = load_recorded_model(model.model, run.path, remedy=remedy, quiet=quiet or as_json, **place)
     pipe.adapters.load_recorded(run.adapters)
     if pick is not None:
-        run = _pick(run, pick, output, pipe.stages)
+        run = _pick(run, pick, output)
     assert run.request is not None, "a picked run has the request of its parent"
     settings = apply_changes(run.request.settings, changes)
     target = _target(run, output=output, sheet=sheet, overwrite=overwrite)
@@ -109,7 +109,7 @@ def _placement(run: "Run", device: str | None, dtype: str | None) -> dict[str, A
     return {"device": device or known.device, "dtype": dtype or known.precision, "storage": known.storage}
 
 
-def _pick(run: "Run", number: int, output: str | None, stages: tuple[Any, ...]) -> "Run":
+def _pick(run: "Run", number: int, output: str | None) -> "Run":
     """The run of one draft; its file is that of the whole run, or one with the draft's number if that is taken."""
     asked = run.output
     if output is not None:
