@@ -249,6 +249,10 @@ class CascadeSettings(Options):
         """The settings with one negative prompt for every stage."""
         return self.replace(**{stage: {"negative_prompt": text} for stage in STAGES})
 
+    def without_own_prompts(self) -> Self:
+        """The settings with which each stage is told the prompt itself."""
+        return self.replace(translation={"prompt": ""})
+
 
 PUBLISHED = CascadeSettings(
     # showlab/Show-1's published run: 75 steps, guidance 9.0 at 8x40x64 and 2 fps

@@ -381,3 +381,17 @@ def test_a_table_of_prompts_tells_the_expert_something_of_its_own(show1: Show1, 
     asked = ["--prompts", "table.csv", "-m", cascade, "--expert", wan, "--dry-run", "--json"]
     plans = [json.loads(line) for line in show1("generate", *asked).out.splitlines()]
     assert [plan["request"]["expert_prompts"] for plan in plans] == [["a cat in thick fur"], []]
+
+
+def test_another_prompt_does_not_keep_what_the_expert_was_told(show1: Show1, cascade: Path) -> None:
+    told = ["--set", "translation.prompt=a panda in thick fur"]
+    assert show1("generate", "a panda", "-m", cascade, *told, "--seed", 1, "-o", "a.mkv", "--quiet").code == 0
+    for words, prompt in ((["a car"], ""), ([], "a panda in thick fur"), (["a car", *told], "a panda in thick fur")):
+        plan = show1("generate", *words, "--from", "a.mkv", "--dry-run", "--json")
+        assert json.loads(plan.out)["request"]["settings"]["translation"]["prompt"] == prompt
+
+
+def test_a_table_with_another_kind_of_value_names_its_line(show1: Show1, cascade: Path) -> None:
+    Path("rows.jsonl").write_text('{"prompt": "a cat"}\n{"prompt": "a dog", "expert_prompt": 5}\n')
+    made = show1("generate", "--prompts", "rows.jsonl", "-m", cascade)
+    assert made.code == 2 and "line 2: expert_prompt must be text, got 5" in made.err

@@ -361,6 +361,17 @@ def test_a_long_prompt_warns_of_what_is_cut(pipe: Show1Pipeline, caplog: pytest.
     assert any("does not know '☃'" in w for w in pipe.prompt_warnings("a ☃"))
 
 
+def test_warnings_are_about_what_each_stage_is_told(pipe: Show1Pipeline) -> None:
+    long = "a panda " * 60
+    own = make_request("a panda", model=pipe, seed=1, settings={"translation": {"prompt": long}})
+    (warning,) = pipe.request_warnings(own)
+    assert "longer than 77 tokens" in warning and pipe.request_warnings(own, ["keyframes"]) == []
+    other = make_request(long, model=pipe, seed=1, settings={"translation": {"prompt": "a panda"}})
+    assert pipe.request_warnings(other, ["translation"]) == [] != pipe.request_warnings(other)
+
+
+CLIP = Video(frames=torch.zeros(2, 8, 8, 3, dtype=torch.uint8).numpy(), fps=8.0)
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ""}, "prompt is empty"),
     ({"prompt": ["a", "  "]}, "prompt is empty"),
@@ -378,7 +389,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"generator": "me"}, "torch.Generator"),
     ({"negative_prompt": 5}, "negative_prompt must be text"),
     ({"negative_prompt": ["a", "b"]}, "2 negative prompts for 1 prompts"),
-    ({"negative_prompt": [5]}, "negative_prompts must be text"),
+    ({"negative_prompt": [5]}, "negative_prompt must be text"),
+    ({"expert_prompt": 5}, "expert_prompt must be text, or a list of texts, got 5"),
+    ({"expert_prompt": ["a", "b"]}, "2 expert prompts for 1 prompts"),
     ({"settings": {"keyframes": {"height": 3}}}, "height must be"),
     ({"settings": {"keyframes": {"height": 9}}}, "the settings of keyframes cannot work: .*multiples of 2, got 9x"),
     ({"settings": {"translation": {"num_inference_steps": 1}}}, "the settings of translation cannot work: all 1 steps"),
@@ -406,6 +419,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"video": torch.zeros(3, 2, 8, 8)}, "only for start_from="),
     ({"start_from": "interpolation", "video": torch.zeros(4, 8, 8)}, r"\(3, F, H, W\)"),
     ({"start_from": "interpolation", "video": 5}, "must be a Video"),
+    (
+        {"start_from": "interpolation", "video": [CLIP, dataclasses.replace(CLIP, fps=24.0)], "count": 2},
+        "have 8, 24 frames per",
+    ),
     ({"start_from": "interpolation", "video": []}, "must be a Video"),
     ({"start_from": "interpolation", "video": ""}, "video must be a path"),
     ({"start_from": "interpolation", "video": torch.full((3, 2, 8, 8), math.nan)}, "not finite"),

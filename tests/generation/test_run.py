@@ -16,6 +16,7 @@ import torch
 import show1.files
 from show1.config import CascadeSettings, StageName
 from show1.errors import InputError, OutputError, RunError
+from show1.generation.arguments import make_request
 from show1.generation.manifest import model_sha256
 from show1.generation.metadata import VideoRecord
 from show1.generation.output import OutputFile
@@ -243,6 +244,53 @@ def test_a_folder_belongs_to_one_request(pipe: Show1Pipeline, tmp_path: Path) ->
             generate(pipe, tmp_path / "run", **{"until": "keyframes", **change})
 
 
+def test_a_run_records_the_settings_that_a_stage_was_computed_with(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(pipe, tmp_path / "run", callbacks=Callbacks(on_step_end=stop))
+    fewer = small_changes()
+    fewer["keyframes"]["num_inference_steps"] += 1
+    for _ in range(2):  # the second time it is finished
+        generate(pipe, tmp_path / "run", settings=fewer, until="keyframes")
+    known = Run.open(tmp_path / "run").begun_request
+    assert known.stages == ("keyframes", "interpolation")
+    assert known.settings.keyframes.num_inference_steps == fewer["keyframes"]["num_inference_steps"]
+    with pytest.raises(RunError, match=r"with keyframes\.num_inference_steps"):
+        generate(pipe, tmp_path / "run", until="keyframes")
+    later = small_changes()
+    later["keyframes"] = fewer["keyframes"]
+    generate(pipe, tmp_path / "run", settings=later)
+    later["interpolation"]["num_inference_steps"] += 1  # of a stage that is not asked for: what is computed stays
+    generate(pipe, tmp_path / "run", settings=later, until="keyframes")
+    assert Run.open(tmp_path / "run").finished
+
+
+def test_a_whole_number_is_the_same_setting_as_a_float(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    settings = small_changes()
+    for scale in (4.0, 4, 4.0):
+        settings["keyframes"]["guidance_scale"] = scale
+        generate(pipe, tmp_path / "run", settings=settings, until="keyframes")
+    assert Run.open(tmp_path / "run").finished
+
+
+def test_a_run_belongs_to_its_expert_prompt(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    generate(pipe, tmp_path / "run", until=None, expert_prompt="a panda in thick fur")
+    generate(pipe, tmp_path / "run", until="interpolation", expert_prompt="a panda in thin fur")  # not computed with it
+    with pytest.raises(RunError, match="with expert_prompts .*thick.* instead of .*thin"):
+        generate(pipe, tmp_path / "run", until=None, expert_prompt="a panda in thin fur")
+
+
+def test_the_frame_rate_of_a_run_that_has_computed_nothing_may_change(pipe: Show1Pipeline, tmp_path: Path) -> None:
+    request = make_request(PROMPT, model=pipe, seed=1, settings=small_changes(), until="keyframes")
+    pipe.begin(request, tmp_path / "run")
+    (video,) = pipe.resume(tmp_path / "run", settings={"keyframes": {"fps": 4.0}})
+    assert video.fps == 4.0
+    with pytest.raises(RunError, match=r"with keyframes\.fps 4\.0 instead of 2\.0"):
+        pipe.generate(request, tmp_path / "run")
+
+
 def change_files(run: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
     """Makes a run one of other weight files."""
     manifest = json.loads((run / MANIFEST).read_text())
@@ -319,6 +367,11 @@ def test_one_draft_is_picked_and_carried_on(published: Path, tmp_path: Path) -> 
     with pytest.raises(RunError, match=f"{later} has changed"):
         pipe.resume(picked.path)
     assert run.pick(2).finished
+    with pytest.raises(RunError, match="holds another draft than 1"):
+        run.pick(0, directory=picked.path)
+    with pytest.raises(RunError, match=r"with keyframes\.num_inference_steps"):
+        other = picked.request.settings.replace(keyframes={"num_inference_steps": 9})
+        run.pick(2, request=picked.request.with_settings(other))
     for index in (3, -1):
         with pytest.raises(RunError, match="drafts 1 to 3"):
             run.pick(index)

@@ -12,7 +12,7 @@ from show1.errors import InputError
 from show1.generation.output import OutputFile, absolute, numbered, slug
 from show1.generation.request import check_prompt
 from show1.limits import MAX_SAMPLES
-from show1.options import shown
+from show1.options import require, shown
 from show1.tables import opened_text, read_rows
 
 if TYPE_CHECKING:
@@ -65,8 +65,11 @@ class Job:
         if record is not None:
             known = {"seed": record.seed, "until": record.stages[-1], "numerics": record.numerics}
         changed = preset_changes(given.pop("preset", None), pipe.settings)
+        begun = pipe.settings if record is None else record.settings
+        if record is not None and self.prompt != record.prompt:
+            begun = begun.without_own_prompts()  # they describe the other video
         settings = resolve_settings(
-            (pipe.settings if record is None else record.settings).replace(**changed),
+            begun.replace(**changed),
             negative_prompt=given.pop("negative_prompt", None),
             num_keyframes=given.pop("num_keyframes", None),
         )
@@ -165,6 +168,8 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         values = {name: value for name, value in row.items() if value not in (None, "")}
         try:
             check_prompt(values.get("prompt", ""))
+            for name in ("negative_prompt", "expert_prompt"):
+                require(isinstance(values.get(name, ""), str), name, values.get(name), "text")
             if "seed" in values:
                 values["seed"] = int(str(values["seed"]))
         except ValueError as error:

@@ -97,7 +97,7 @@ def _in_words(seconds: "dict[StageName, float]", request: "GenerationRequest") -
 
 def _warn(pipe: "Show1Pipeline", request: "GenerationRequest") -> None:
     """Writes what of the prompt has no effect."""
-    for warning in pipe.prompt_warnings(request.prompts[0], request.settings, request.stages):
+    for warning in pipe.request_warnings(request):
         tell(f"warning: {warning}", style="yellow")
 
 

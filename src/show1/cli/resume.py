@@ -88,7 +88,7 @@ def resume(
     target = _target(run, output=output, sheet=sheet, overwrite=overwrite)
     count = len(run.request.prompts)
     if not run.finished:
-        _, height, width, fps = replace(run.request, settings=settings).final_shape
+        _, height, width, fps = run.request.with_settings(settings).final_shape
         target.probe(count, size=(height, width), fps=fps)
         if output is None and not quiet and not as_json and short(target.path) == target.path:
             tell(f"the video goes to {target.path}, which the run was begun for; --output names another file")

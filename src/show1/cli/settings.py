@@ -17,6 +17,7 @@ _OPTIONS: dict[tuple[str, ...], type[StageSettings]] = {
     (row.name,) if row.part_of is None else (row.part_of, row.name): row.settings for row in STAGE_TABLE.values()
 }
 """The options at each place in the settings, such as ("super_resolution", "first_frame")."""
+_YES_OR_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 
 
 class Change(NamedTuple):
@@ -186,6 +187,10 @@ def _convert(pair: str, text: str, hint: Any) -> Any:
         if len(parts) != count:
             raise InputError(f"--set {pair}: expected {count} numbers with a comma between them, got {text!r}")
         return [_number(part, float, f"--set {pair}: expected a number, got {part.strip()!r}") for part in parts]
+    if kind is bool:
+        if text.lower() not in _YES_OR_NO:
+            raise InputError(f"--set {pair}: expected yes or no, got {text!r}")
+        return _YES_OR_NO[text.lower()]
     if kind is int:
         return _number(text, int, f"--set {pair}: expected a whole number, got {text!r}")
     return _number(text, float, f"--set {pair}: expected a number, got {text!r}") if kind is float else text

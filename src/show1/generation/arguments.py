@@ -80,8 +80,8 @@ def make_request(
     count = None if count is None else _whole(count, "count", least=1, most=MAX_SAMPLES)
     stages = _stages(model.stages, start_from, until)
     _check_given(video, stages[0])
-    negatives = _per_prompt(negative_prompt, len(prompts), "negative prompts")
-    told = _per_prompt(expert_prompt, len(prompts), "expert prompts", repeat=True)
+    negatives = _per_prompt(negative_prompt, len(prompts), "negative_prompt")
+    told = _per_prompt(expert_prompt, len(prompts), "expert_prompt", repeat=True)
     one = None if negatives else cast("str | None", negative_prompt)
     resolved = resolve_settings(defaults, settings, negative_prompt=one, num_keyframes=num_keyframes)
     return GenerationRequest(
@@ -115,11 +115,15 @@ def _check_given(video: VideoLike | None, first: StageName) -> None:
 
 def _per_prompt(texts: PromptLike | None, count: int, name: str, *, repeat: bool = False) -> list[str]:
     """The texts of `count` prompts; none where one is for all, unless it is to be repeated."""
-    if repeat and isinstance(texts, str):
-        return [texts] * count
-    many = list(texts) if isinstance(texts, list | tuple) else []
+    if texts is None:
+        return []
+    if isinstance(texts, str):
+        return [texts] * count if repeat else []
+    many = list(texts) if isinstance(texts, Sequence) else [texts]
+    if not all(isinstance(text, str) for text in many):
+        raise InputError(f"{name} must be text, or a list of texts, got {shown(texts)}")
     if many and len(many) != count:
-        raise InputError(f"{len(many)} {name} for {count} prompts; give one, or one each")
+        raise InputError(f"{len(many)} {name.replace('_', ' ')}s for {count} prompts; give one, or one each")
     return many
 
 
@@ -285,9 +289,14 @@ def _drawn_seeds(generator: GeneratorLike, samples: int) -> tuple[int, ...]:
 
 def _first_fps(settings: CascadeSettings, first: StageName, video: VideoLike | None) -> float:
     known = read_videos(video, max_frames=1)
-    known = known[0] if isinstance(known, list) and known else known
-    if isinstance(known, Video):
-        return known.fps
+    clips = [each for each in (known if isinstance(known, list) else [known]) if isinstance(each, Video)]
+    if len(rates := sorted({clip.fps for clip in clips})) > 1:
+        raise InputError(
+            f"video: the clips have {', '.join(f'{rate:g}' for rate in rates)} frames per second, and one call has one "
+            "rate; give those of one rate together"
+        )
+    if clips:
+        return clips[0].fps
     fps = settings.keyframes.fps
     for stage in STAGES[: STAGES.index(first)]:
         fps *= STAGE_TABLE[stage].fps_factor(settings)

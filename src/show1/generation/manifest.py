@@ -15,7 +15,7 @@ from show1.files import read_json_object, sha256_of_text
 from show1.generation.output import OutputFile
 from show1.generation.request import GenerationRequest
 from show1.options import shown
-from show1.stage_table import parts_of
+from show1.stage_table import STAGE_TABLE, parts_of
 
 MANIFEST = "manifest.json"
 INPUT_FILE = "input.safetensors"
@@ -264,7 +264,8 @@ def check_request(path: Path, known: Manifest, before: GenerationRequest, asked:
             f"another folder, or finish the run in it with `show1 resume {path}`"
         )
 
-    for key in ("prompts", "negative_prompts", "seeds", "numerics", "fps"):
+    own = ["fps"] if before.needs_video else []  # otherwise it is a setting of the keyframes
+    for key in ("prompts", "negative_prompts", "seeds", "numerics", *own):
         if getattr(before, key) != getattr(asked, key):
             refuse(key, getattr(before, key), getattr(asked, key))
     shorter, longer = sorted((before.stages, asked.stages), key=len)
@@ -274,7 +275,11 @@ def check_request(path: Path, known: Manifest, before: GenerationRequest, asked:
         if stage in asked.stages and record.request_sha256 != asked.stage_sha256(stage):
             saved, wanted = before.settings.to_dict(), asked.settings.to_dict()
             counted = [name for name in saved if name not in STAGES or name in asked.up_to(stage).stages]
-            name = next(name for name in counted if saved[name] != wanted[name])
+            if STAGE_TABLE[stage].takes_experts and before.expert_prompts != asked.expert_prompts:
+                refuse("expert_prompts", before.expert_prompts, asked.expert_prompts)
+            name = next((name for name in counted if saved[name] != wanted[name]), None)
+            if name is None:  # they differ in how a number is written, 9 or 9.0
+                continue
             old, new = saved[name], wanted[name]
             if isinstance(old, Mapping):
                 option = next(option for option in old if old[option] != new[option])

@@ -366,6 +366,20 @@ class CascadeModel:
         known = settings or self.settings
         return warnings_of(prompt, encoders, settings=known, taught=taught, model=self.cascade.name)
 
+    def request_warnings(self, request: GenerationRequest, stages: Sequence[StageName] | None = None) -> list[str]:
+        """Lists what the user should know about the prompts of a request: for each stage about those that it is told.
+
+        Args:
+            request: What is asked for.
+            stages: The stages that count; None: all of the request.
+        """
+        told: dict[str, list[StageName]] = {}
+        for stage in request.stages if stages is None else stages:
+            for prompt in dict.fromkeys(request.prompts_of(stage)):
+                told.setdefault(prompt, []).append(stage)
+        found = [w for prompt, where in told.items() for w in self.prompt_warnings(prompt, request.settings, where)]
+        return list(dict.fromkeys(found))
+
     def _place(self, part: str) -> dict[str, Any]:
         """Where and how precisely a stage's networks, or the text encoders, are loaded, and which weight files."""
         return {"dtype": self.dtype, "device": self.devices.of(part), "variant": self.cascade.variant}

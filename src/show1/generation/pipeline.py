@@ -1,6 +1,5 @@
 """The pipeline: a cascade of stages from prompts to videos."""
 
-import dataclasses
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -302,7 +301,7 @@ class Show1Pipeline(CascadeModel):
         """
         with existing_run(run) as folder:
             begun = folder.begun_request
-            request = dataclasses.replace(begun, settings=resolve_settings(begun.settings, settings))
+            request = begun.with_settings(resolve_settings(begun.settings, settings))
             return self.generate(request, folder, output_type=output_type, callbacks=callbacks)
 
     def check(self, request: GenerationRequest) -> None:
@@ -383,9 +382,8 @@ class Show1Pipeline(CascadeModel):
         stages = [stage for stage in request.stages if stage not in done]
         if not stages:
             return {}
-        for prompt in dict.fromkeys(request.prompts):
-            for warning in self.prompt_warnings(prompt, request.settings, stages):
-                logger.warning("%s", warning)
+        for warning in self.request_warnings(request, stages):
+            logger.warning("%s", warning)
         calls.stage_start("text")
         names = {self._planner.text_of(stage) for stage in stages}
         for attempt in self._attempts(request, names, "in the text encoder"):

@@ -131,6 +131,11 @@ class GenerationRequest(Options):
         one["expert_prompts"] = ()
         return dataclasses.replace(self, **one, settings=settings, stages=stages)
 
+    def with_settings(self, settings: CascadeSettings) -> "GenerationRequest":
+        """The same request with other settings; keyframes of another frame rate change that of the video."""
+        fps = self.fps if self.needs_video else settings.keyframes.fps
+        return dataclasses.replace(self, settings=settings, fps=fps)
+
     def up_to(self, stage: StageName) -> "GenerationRequest":
         """The same request with this stage as its last one."""
         return dataclasses.replace(self, stages=self.stages[: self.stages.index(stage) + 1])

@@ -11,6 +11,7 @@
 Every file is written beside its place and moved there when it is complete, so a run can be killed at any moment.
 """
 
+import dataclasses
 import secrets
 import time
 from collections.abc import Collection
@@ -257,11 +258,10 @@ class Run:
         check_request(self.path, known, known.request, request)
         self._check_input(video)
         check_model(self.path, known.model, model, request.stages)
-        longer = len(request.stages) >= len(known.request.stages)
         files = {**known.model.files, **model.files}
         identity = model if files == model.files else known.model
         self._update(
-            request=request if longer else known.request,
+            request=_combined(known.request, request, computed=known.stages),
             model=identity.model_copy(update={"files": files}),
             output=self._new_output or known.output,
         )
@@ -309,7 +309,8 @@ class Run:
             keep: The finished stages that it takes over; other stages may then have another model. None: all.
 
         Raises:
-            RunError: Nothing is finished yet, there is no such sample, or the request differs in what is finished.
+            RunError: Nothing is finished yet, there is no such sample, the folder holds another one, or the request
+                differs in what is finished.
         """
         whole, model = self.request, self._manifest.model
         if whole is None or model is None or not (done := self.finished_stages):
@@ -320,6 +321,11 @@ class Run:
         check_no_links(path)
         child = Run.open(path) if (path / MANIFEST).is_file() else Run.create(path, output=output or self.output)
         if child.request is not None:
+            one = whole.sample(index, whole.stages)
+            if (child.request.prompts, child.request.seeds) != (one.prompts, one.seeds):
+                raise RunError(f"{path} holds another draft than {index + 1}; name another folder")
+            if request is not None:
+                check_request(path, child.manifest, child.request, request)
             return child
         later = model.stages[model.stages.index(whole.stages[0]) :] if request is None else request.stages
         asked, begin, place = whole.sample(index, later), self.load_input(), Environment(**dict(self._manifest))
@@ -396,3 +402,17 @@ def begun_with(run: Run | str | Path | None) -> Tensor | None:
 
 def _holds_run(folder: str | Path) -> bool:
     return (user_path(folder, "run") / MANIFEST).is_file()
+
+
+def _combined(
+    known: GenerationRequest, asked: GenerationRequest, *, computed: Collection[StageName]
+) -> GenerationRequest:
+    """The request to record when `asked` agrees with the known one: the longer of the two, as far as it is open.
+
+    Computed stages keep their settings, of which only the spelling of a number may differ (9 and 9.0); those that are
+    not asked for now keep theirs as well.
+    """
+    longer = asked if len(asked.stages) >= len(known.stages) else known
+    kept = [stage for stage in known.stages if stage in computed or stage not in asked.stages]
+    settings = dataclasses.replace(asked.settings, **{stage: getattr(known.settings, stage) for stage in kept})
+    return longer.with_settings(settings)

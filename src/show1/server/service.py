@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -118,7 +119,7 @@ class Service:
         self._check_texts(request, pipe)
         if video is not None:
             check_work(request, self.limits, len(video))
-        told = tuple(pipe.prompt_warnings(asked.prompt, request.settings, request.stages))
+        told = tuple(pipe.request_warnings(request))
         how = {"adapters": asked.adapters, "owner": key.name or None, "expert": expert, "warnings": told}
         spec = JobSpec.model_validate({"request": request.to_dict(), "model": self.model, **how})
         with self._new_folder() as folder:
@@ -184,11 +185,11 @@ class Service:
         begun = source.spec.parsed
         if begun.needs_video:
             raise BadRequest("this video was made from a clip: upload the clip again with the new prompt")
-        values = {**begun.to_dict(), "prompts": [asked.prompt] * len(begun.prompts)}
-        request = GenerationRequest.from_dict(values)
+        settings = begun.settings.without_own_prompts()  # they describe the other video
+        request = replace(begun, prompts=(asked.prompt,) * len(begun.prompts), expert_prompts=(), settings=settings)
         _, pipe = self._expert(None, source.spec.expert)
         pipe.check(request)
-        told = pipe.prompt_warnings(asked.prompt, request.settings, request.stages)
+        told = pipe.request_warnings(request)
         changes = {"request": request.to_dict(), "kind": "remix", "source": job_id, "draft": 0, "warnings": told}
         spec = JobSpec.model_validate({**source.spec.model_dump(), **changes})
         return self._submit(new_id(), spec, key)
