@@ -38,6 +38,21 @@ def test_a_batch_makes_videos_a_report_and_a_page(show1: Show1, cascade: Path) -
     assert json.loads(Path("out/report.json").read_text())["made"] == 3
 
 
+@pytest.mark.parametrize("name", ["report.json", "index.html"])
+def test_a_report_replaces_no_file_of_the_user(show1: Show1, cascade: Path, name: str) -> None:
+    Path("p.txt").write_text("a panda\n")
+    Path("out").mkdir()
+    Path("out", name).write_text("mine")
+    asked = ["batch", "p.txt", "-m", cascade, "--until", "keyframes", "-o", "out", "--quiet"]
+    refused = show1(*asked)
+    assert refused.code == 2 and f"{name} exists already" in refused.err and not Path("runs").exists()
+    assert Path("out", name).read_text() == "mine" and len(list(Path("out").iterdir())) == 1
+    for options in (["--overwrite"], []):  # then it is the batch's own
+        assert show1(*asked, *options).code == 0
+    assert json.loads(Path("out/report.json").read_text())["made"] == 1
+    assert "a panda" in Path("out/index.html").read_text()
+
+
 def test_shards_and_standard_input(show1: Show1, cascade: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for shard, names in (("1/2", ["0001-a.mp4", "0003-c.mp4"]), ("2/2", ["0002-b.mp4"])):
         monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\n\nc\n"))

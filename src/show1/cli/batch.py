@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from show1.cli.batch_report import write_report
+from show1.cli.batch_report import check_report, write_report
 from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Quiet, VideoAsJson
 from show1.cli.jobs import Job, probe_all, read_jobs
 from show1.cli.making import Failed, end_with, make_all
@@ -89,6 +89,7 @@ def batch(
     _check_ways(file, database, ray)
     options: dict[str, Any] = {"seed": seed, "count": count, "until": until}
     jobs = _shard(_read(file, output, run, options, overwrite=overwrite), shard)
+    check_report(jobs, shard=shard)
     changes = [parse_change(pair) for pair in set_ or ()]
     pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, device=device, memory=memory)
     work: Work = []

@@ -11,16 +11,19 @@ from show1.cli.jobs import Job
 from show1.cli.making import Failed
 from show1.cli.progress import duration
 from show1.cli.session import short
-from show1.errors import RunError
-from show1.files import write_json, write_text
+from show1.errors import OutputError, RunError
+from show1.files import check_regular, write_json, write_text
 from show1.options import shortened
 
 if TYPE_CHECKING:
     from show1.generation.request import GenerationRequest
 
+_PROGRAM = "show1 batch"
+_MARKS = (f'"program": "{_PROGRAM}"', f'name="generator" content="{_PROGRAM}"')
+"""One stands at the beginning of each file that a batch has written."""
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><title>{title}</title>
+<meta name="generator" content="{program}"><meta name="color-scheme" content="light dark"><title>{title}</title>
 <style>
 body {{ font: 15px/1.4 system-ui, sans-serif; margin: 1rem; }}
 main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem; }}
@@ -31,6 +34,29 @@ figure {{ margin: 0; }} video {{ width: 100%; aspect-ratio: 8 / 5; background: #
 {cells}
 </main></html>
 """
+
+
+def check_report(jobs: Sequence[Job], *, shard: str | None) -> None:
+    """Makes sure, before any work, that `write_report` replaces no file of somebody else.
+
+    Args:
+        jobs: The prompts.
+        shard: As for `write_report`.
+
+    Raises:
+        OutputError: A file of its name is there that no batch has written, and the prompts do not say `overwrite`.
+    """
+    from show1.media.destination import check_free
+
+    for file in _files(jobs[0], shard):
+        if _is_own(file):
+            continue
+        if os.path.lexists(file) and not jobs[0].output.overwrite:
+            raise OutputError(
+                f"{file} exists already, and is not by `show1 batch`, which writes a report there: choose another "
+                "folder, or replace it (--overwrite)"
+            )
+        check_free(file, overwrite=True)
 
 
 def tell_ended(
@@ -79,16 +105,31 @@ def write_report(
     """
     reasons = {each.job.output.path: each.reason for each in failed}
     rows = [_row(job, request, reasons.get(job.output.path)) for job, request in work]
-    folder = Path(work[0][0].output.path).parent
-    part = "" if shard is None else f"-{shard.replace('/', '-of-')}"
-    made = sum(row["error"] is None for row in rows)
-    write_json(folder / f"report{part}.json", {"made": made, "failed": len(rows) - made, "prompts": rows})
+    report, page = _files(work[0][0], shard)
+    folder, made = page.parent, sum(row["error"] is None for row in rows)
+    write_json(report, {"program": _PROGRAM, "made": made, "failed": len(rows) - made, "prompts": rows})
     cells = "\n".join(_cell(row, folder) for row in rows)
     title, summary = html.escape(folder.name), f"{made} of {len(rows)} prompts are made."
-    page = folder / f"index{part}.html"
-    write_text(page, _PAGE.format(title=title, summary=summary, cells=cells))
+    write_text(page, _PAGE.format(program=_PROGRAM, title=title, summary=summary, cells=cells))
     if not quiet:
         tell(f"all on one page: {short(str(page))}")
+
+
+def _files(job: Job, shard: str | None) -> tuple[Path, Path]:
+    """The report and the page, beside the video of a prompt."""
+    folder, part = Path(job.output.path).parent, "" if shard is None else f"-{shard.replace('/', '-of-')}"
+    return folder / f"report{part}.json", folder / f"index{part}.html"
+
+
+def _is_own(file: Path) -> bool:
+    """Whether a batch has written a file."""
+    try:
+        check_regular(file)
+        with file.open("rb") as opened:
+            beginning = opened.read(400).decode(errors="replace")
+    except (OSError, ValueError):
+        return False
+    return any(mark in beginning for mark in _MARKS)
 
 
 def _row(job: Job, request: "GenerationRequest", reason: str | None) -> dict[str, Any]:
