@@ -11,12 +11,15 @@ from show1 import Show1Pipeline, make_request
 from show1.checkpoints.locate import Part, resolve
 from show1.config import TranslationSettings
 from show1.diffusion import IndependentSeeds
-from show1.errors import InputError
-from show1.experts import ExpertText, expert_needs, load_expert
+from show1.errors import InputError, OutOfMemory
+from show1.experts import ExpertText, expert_needs, load_expert, loading
 from show1.experts.loading import can_stream, names_of
+from show1.experts.placing import add_loras
 from show1.experts.wan import Wan
+from show1.generation.request import GenerationRequest
 from show1.runtime.plan import Way, choose_ways, ways
 from show1.runtime.tracing import LiveTensors
+from show1.stage_table import Component
 from tests.experts.tiny_experts import (
     build_cogvideox,
     build_hunyuan,
@@ -148,31 +151,82 @@ def networks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("show1.generation.memory.CPU_SCRATCH", 0)
 
 
+VIDEO = clip(1, 9, 16, 16)
+
+
+def pipeline(part: Part, memory: Any) -> Show1Pipeline:
+    options: dict[str, Any] = {"device": "cpu", "dtype": torch.float32, "cache_embeddings": False}
+    return Show1Pipeline.from_pretrained({"translation": str(part.path)}, memory=memory, **options)
+
+
+def request(pipe: Show1Pipeline) -> GenerationRequest:
+    changes = {"translation": {"height": 32, "width": 32, "num_inference_steps": 3}}
+    options: dict[str, Any] = {"start_from": "translation", "video": VIDEO}
+    return make_request("a panda", model=pipe, seed=5, settings=changes, **options)
+
+
 def test_a_budget_plans_an_expert(wan: Part, networks_alone: None) -> None:
-    def pipeline(memory: Any) -> Show1Pipeline:
-        options: dict[str, Any] = {"device": "cpu", "dtype": torch.float32, "cache_embeddings": False}
-        return Show1Pipeline.from_pretrained({"translation": str(wan.path)}, memory=memory, **options)
-
-    video = clip(1, 9, 16, 16)
-
-    def request(pipe: Show1Pipeline) -> Any:
-        changes = {"translation": {"height": 32, "width": 32, "num_inference_steps": 3}}
-        options: dict[str, Any] = {"start_from": "translation", "video": video}
-        return make_request("a panda", model=pipe, seed=5, settings=changes, **options)
-
-    free = pipeline("low")
-    (expected,) = free.generate(request(free), video=video, output_type="pt")
+    free = pipeline(wan, "low")
+    (expected,) = free.generate(request(free), video=VIDEO, output_type="pt")
     needs = free.needs(request(free), 9)
     assert list(needs) == ["the text encoder of translation", "translation"]
     least = max(list(ways(need))[-1].peak for need in needs.values())
-    pipe = pipeline(least)
+    pipe = pipeline(wan, least)
     plan = pipe.plan(request(pipe), 9)
     assert plan["the text encoder of translation"].streamed or plan["translation"].streamed
-    (out,) = pipe.generate(request(pipe), video=video, output_type="pt")
+    (out,) = pipe.generate(request(pipe), video=VIDEO, output_type="pt")
     assert torch.equal(out, expected)
     with pytest.raises(InputError, match="GB of memory are not enough for .*allow more, or ask for fewer frames"):
-        tight = pipeline(least // 50)
-        tight.generate(request(tight), video=video)
+        tight = pipeline(wan, least // 50)
+        tight.generate(request(tight), video=VIDEO)
+
+
+NO_MEMORY = RuntimeError("[enforce fail at alloc_cpu.cpp:125] err == 0. DefaultCPUAllocator: can't allocate memory")
+
+
+def test_memory_that_runs_out_while_an_expert_loads_is_followed_by_another_try(
+    wan: Part, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    load, tried = loading._load, 0
+
+    def failing(part: Part, component: Component, *arguments: Any, **options: Any) -> Any:
+        nonlocal tried
+        if component.name == "transformer":
+            tried += 1
+            if not options["streamed"]:
+                raise NO_MEMORY
+        return load(part, component, *arguments, **options)
+
+    pipe = pipeline(wan, "low")
+    (expected,) = pipe.generate(request(pipe), video=VIDEO, output_type="pt")
+    monkeypatch.setattr(loading, "_load", failing)
+    pipe = pipeline(wan, "low")
+    with caplog.at_level(logging.WARNING):
+        (out,) = pipe.generate(request(pipe), video=VIDEO, output_type="pt")
+    assert torch.equal(out, expected) and tried > 1
+    assert "memory ran out in the stage 'translation': computed again with less memory" in caplog.text
+
+
+def test_where_nothing_takes_less_an_expert_that_does_not_load_is_not_called_damaged(
+    wan: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise NO_MEMORY
+
+    monkeypatch.setattr(loading, "_load", never)
+    pipe = pipeline(wan, "low")
+    with pytest.raises(OutOfMemory, match="memory ran out in the text encoder"):
+        pipe.generate(request(pipe), video=VIDEO)
+
+
+@pytest.mark.parametrize("error", [NO_MEMORY, torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_memory_that_runs_out_is_no_fault_of_a_lora(error: Exception, tmp_path: Path) -> None:
+    class Pipe:
+        def load_lora_weights(self, *_: Any, **__: Any) -> None:
+            raise error
+
+    with pytest.raises(type(error)):
+        add_loras(Pipe(), [(tmp_path / "a.safetensors", 1.0)])
 
 
 def test_a_pipeline_that_cannot_be_traced_keeps_to_no_budget(

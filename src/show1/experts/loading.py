@@ -24,6 +24,7 @@ from show1.expert_table import Expert
 from show1.experts.family import ExpertFamily
 from show1.experts.packing import check_gguf, gguf_of, read_gguf
 from show1.limits import MAX_NOISE_TIMESTEPS
+from show1.runtime import is_out_of_memory
 from show1.stage_table import Component
 from show1.text.encoder import NAMES_CODE, load_tokenizer, rename_text, set_positions
 
@@ -301,9 +302,10 @@ def _explained(folder: Path) -> Iterator[None]:
     """Turns what goes wrong while a network is made of files into an error that names them."""
     try:
         yield
-    except (Show1Error, torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:  # whatever goes wrong here, the files asked for
+    except Exception as error:
+        if isinstance(error, Show1Error) or is_out_of_memory(error):
+            raise
+        # whatever else goes wrong here, the files asked for
         raise CheckpointError(
             f"{folder} cannot be loaded ({reason_of(error):.300}); check it with `show1 models verify`"
         ) from error

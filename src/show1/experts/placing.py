@@ -12,7 +12,7 @@ from show1.checkpoints.weight_files import count_parameters, find_weights
 from show1.errors import CheckpointError, MissingDependencyError, reason_of
 from show1.experts.family import ExpertFamily
 from show1.experts.loading import load_pipeline, quiet
-from show1.runtime import free_memory
+from show1.runtime import free_memory, is_out_of_memory
 
 
 def load_placed(
@@ -104,7 +104,10 @@ def add_loras(pipe: Any, loras: Sequence[tuple[Path, float]]) -> None:
                     str(file.parent), weight_name=file.name, adapter_name=name, local_files_only=True
                 )
             loaded = {each for group in pipe.get_list_adapters().values() for each in group}
-        except Exception as error:  # whatever goes wrong here, the file asked for
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            # whatever else goes wrong here, the file asked for
             raise CheckpointError(f"{file} is no LoRA for {type(pipe).__name__} ({reason_of(error):.300})") from error
         if name not in loaded:
             raise CheckpointError(f"{file} changes nothing of {type(pipe).__name__}; it is a LoRA of another model")

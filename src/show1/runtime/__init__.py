@@ -15,6 +15,7 @@ from show1.runtime.placement import (
     explained_memory,
     free_memory,
     give_back_what_is_freed,
+    is_out_of_memory,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "explained_memory",
     "free_memory",
     "give_back_what_is_freed",
+    "is_out_of_memory",
     "measure",
     "taken_memory",
 ]

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from show1.errors import OutOfMemory, Show1Error, reason_of
 from show1.launch import own_place, several
 from show1.runtime.devices import DeviceLike, Devices, choose_devices
+from show1.runtime.placement import is_out_of_memory
 
 T = TypeVar("T")
 
@@ -184,9 +185,8 @@ def _serve(worker: Any) -> None:
 
 
 def _failure(error: Exception) -> _Failure:
-    is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
     reason = str(error) if isinstance(error, Show1Error) else f"{type(error).__name__}: {reason_of(error)}"
-    return _Failure(reason, is_memory)
+    return _Failure(reason, is_out_of_memory(error))
 
 
 @contextmanager
