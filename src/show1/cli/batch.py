@@ -105,7 +105,7 @@ def batch(
         check_installed()
         from show1.cli.batch_queue import make_by_queue
 
-        failed = make_by_queue(database, data_folder(data, store=store), model, work, **said)
+        failed = make_by_queue(pipe, database, data_folder(data, store=store), model, work, **said)
     elif (parts := _make_here(pipe, work, **said)) is not None:
         failed = parts
     else:

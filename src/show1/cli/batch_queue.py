@@ -14,16 +14,18 @@ from show1.cli.batch_report import tell_ended
 from show1.cli.console import tell
 from show1.cli.jobs import Job
 from show1.cli.making import Failed
-from show1.errors import reason_of
-from show1.files import write_atomically
+from show1.errors import InputError, MediaError, OutputError, reason_of
 from show1.generation.manifest import MANIFEST
+from show1.generation.metadata import VideoRecord
+from show1.media import probe_output, read_metadata
+from show1.media.destination import replacing
 from show1.server.jobs import DataFolder, JobSpec
 from show1.server.jobs import Job as QueuedJob
 from show1.server.progress import living_workers
 from show1.server.queue import JobQueue
-from show1.server.store import StoreError
 
 if TYPE_CHECKING:
+    from show1.generation.pipeline import Show1Pipeline
     from show1.generation.request import GenerationRequest
 
 PRIORITY = 500
@@ -34,6 +36,7 @@ JOBS_OF_LOOK = 500
 
 
 def make_by_queue(
+    pipe: "Show1Pipeline",
     database: str,
     data: DataFolder,
     model: str,
@@ -44,9 +47,11 @@ def make_by_queue(
 ) -> list[Failed]:
     """Puts prompts into a queue, and fetches their videos as they are made.
 
-    A prompt that is in the queue already is not asked for again; one that failed or was cancelled is.
+    A prompt whose videos are there is kept, and one that is in the queue already is not asked for again; one that
+    failed or was cancelled is.
 
     Args:
+        pipe: The model, of which no weights are loaded.
         database: URL of the queue.
         data: Folder, or store, that is shared with the workers.
         model: The model's name in the queue.
@@ -56,32 +61,64 @@ def make_by_queue(
 
     Returns:
         Those that failed.
+
+    Raises:
+        OutputError: A file that is no video of its prompt is there, and the prompts do not say `overwrite`.
     """
+    made = [_is_made(pipe, *each) for each in work]
     queue = JobQueue(database, model=model)
-    waiting = {_ask(queue, data, model, job, request): (job, request) for job, request in work}
+    left = [each for each, is_made in zip(work, made, strict=True) if not is_made]
+    waiting = {_ask(queue, data, model, *each): each for each in left}
     failed: list[Failed] = []
     began, done = time.monotonic(), 0
+
+    def ended(job: Job, request: "GenerationRequest", reason: str | None) -> None:
+        nonlocal done
+        done += 1
+        seconds = (time.monotonic() - began) / done * len(waiting)
+        if reason is not None:
+            failed.append(Failed(job, reason))
+        tell_ended(job, request, reason, (done, len(work), seconds), quiet=quiet, as_json=as_json)
+
     if waiting and not living_workers(data):
         tell(
             f"no worker has been heard of in {data.path}: the videos wait until one is started (`show1 worker --help`)"
         )
+    for each, is_made in zip(work, made, strict=True):
+        if is_made:
+            ended(*each, None)
     while waiting:
         states = _states(queue, list(waiting))
         for name in list(waiting):
             queued = states.get(name)
-            if queued is not None and queued.status in ("queued", "in_progress"):
-                continue
-            job, request = waiting.pop(name)
-            done += 1
-            reason = _fetch(queued, data, job, request)
-            left = (time.monotonic() - began) / done * len(waiting)
-            place = (done, len(work), left)
-            if reason is not None:
-                failed.append(Failed(job, reason))
-            tell_ended(job, request, reason, place, quiet=quiet, as_json=as_json)
+            if queued is None or queued.status not in ("queued", "in_progress"):
+                job, request = waiting.pop(name)
+                ended(job, request, _fetch(queued, data, pipe, job, request))
         time.sleep(SECONDS_BETWEEN_LOOKS if waiting else 0)
     queue.close()
     return failed
+
+
+def _is_made(pipe: "Show1Pipeline", job: Job, request: "GenerationRequest") -> bool:
+    """Whether all videos of a prompt are there; makes sure that those that are not can be written."""
+    _, height, width, fps = request.final_shape
+    missing = 0
+    for draft, file in enumerate(job.output.files(len(request.prompts))):
+        if job.output.overwrite or not _holds(file, draft, pipe, request):
+            missing += 1
+            probe_output(file, job.output.overwrite, size=(height, width), fps=fps)
+    return missing == 0
+
+
+def _holds(file: str, draft: int, pipe: "Show1Pipeline", request: "GenerationRequest") -> bool:
+    """Whether a file carries the record of a draft (from 0) of a request, made by the same model."""
+    if not Path(file).exists():
+        return False
+    try:
+        record = VideoRecord.from_metadata(read_metadata(file))
+        return record.to_request() == request.sample(draft, request.stages) and record.model.model == pipe.cascade.model
+    except (MediaError, InputError):
+        return False
 
 
 def _states(queue: JobQueue, names: Sequence[str]) -> dict[str, QueuedJob]:
@@ -117,7 +154,9 @@ def _is_gone(job: QueuedJob, data: DataFolder) -> bool:
     return job.status == "completed" and not manifest.is_file()
 
 
-def _fetch(queued: QueuedJob | None, data: DataFolder, job: Job, request: "GenerationRequest") -> str | None:
+def _fetch(
+    queued: QueuedJob | None, data: DataFolder, pipe: "Show1Pipeline", job: Job, request: "GenerationRequest"
+) -> str | None:
     """Copies the videos of a finished job; returns why there are none."""
     if queued is None or queued.status == "cancelled":
         return "somebody cancelled it"
@@ -125,12 +164,15 @@ def _fetch(queued: QueuedJob | None, data: DataFolder, job: Job, request: "Gener
         return queued.error.message
     folder = data.job(queued.id)
     for draft, file in enumerate(job.output.files(len(request.prompts))):
+        if not job.output.overwrite and _holds(file, draft, pipe, request):
+            continue
         source = folder.video(request.stages[-1], draft)
         try:
             folder.store.fetch(source)
-        except StoreError as error:
+            if not source.is_file():
+                return f"its file {source} is not there: --data or --store must be that of the workers"
+            with replacing(Path(file), overwrite=job.output.overwrite) as partial:
+                shutil.copyfile(source, partial)
+        except OutputError as error:
             return str(error)
-        if not source.is_file():
-            return f"its file {source} is not there: --data or --store must be that of the workers"
-        write_atomically(Path(file), lambda partial, source=source: shutil.copyfile(source, partial))  # type: ignore[misc]
     return None
