@@ -14,6 +14,7 @@ from show1.adapters.adapter import Adapter, unet_sha256
 from show1.checkpoints.weight_files import find_weights, read_shapes
 from show1.config import StageName
 from show1.errors import CheckpointError, InputError, RunError
+from show1.generation.arguments import make_request
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.run import Run
 from show1.stages import PromptEmbeddings
@@ -51,6 +52,25 @@ def files(pipe: Show1Pipeline, tmp_path: Path) -> dict[str, Path]:
         "fill": random_adapter(pipe, stage="interpolation", seed=2),
     }
     return {name: adapter.save(tmp_path / f"{name}.safetensors") for name, adapter in made.items()}
+
+
+def test_a_plan_counts_the_weights_that_details_have_beside(pipe: Show1Pipeline, files: dict[str, Path]) -> None:
+    request = make_request(PROMPT, model=pipe, settings=small_changes())
+
+    def weights() -> int:
+        return pipe.needs(request)["keyframes"].weights
+
+    plain = weights()
+    pipe.adapters.load(files["fill"], detail_weight=0.5)  # of another stage
+    pipe.adapters.load(files["walk"])
+    assert weights() == plain
+    pipe.adapters.set_weight("walk", 0.0, 0.5)
+    pipe.adapters.load(files["jump"], weight=0.5)  # of the same weights
+    with pipe.resident("keyframes") as stage:
+        details: Any = stage.details  # type: ignore[attr-defined]
+    assert weights() == plain + sum(tensor.nbytes for tensor in details.values()) > plain
+    pipe.adapters.set_weight("walk", 0.5)
+    assert weights() == plain
 
 
 def test_loaded_weighted_and_taken_out_again(pipe: Show1Pipeline, files: dict[str, Path]) -> None:

@@ -229,6 +229,14 @@ class AdapterSet:
         """Whether a stage's weights are others at low noise levels."""
         return any(a.record.weight != a.record.detail_weight for a in self.active((stage,)))
 
+    def count_details(self, stage: StageName) -> int:
+        """How many weights a stage holds twice, because they are others at low noise levels."""
+        if not self.has_detail_weights(stage):
+            return 0
+        adapters = [a.adapter for a in self.active((stage,)) if a.adapter is not None]
+        shapes = {name: shape for adapter in adapters for name, shape in adapter.shapes().items()}
+        return sum(map(math.prod, shapes.values()))
+
     def start_noises(self, stage: StageName) -> list[tuple[Tensor, float]]:
         """Inverted clips (N, 3, F, H, W) for a stage's start noise, with their shares of its variance."""
         return [

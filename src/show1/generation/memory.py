@@ -109,6 +109,7 @@ class Planner:
             others = None if request.numerics == "published" else helpers()
             found[stage] = dataclasses.replace(
                 need,
+                weights=need.weights + self._adapters.count_details(stage) * dtype.itemsize,
                 processes=1 if others is None else others.count + 1,
                 streamable=not self._adapters.has_detail_weights(stage),
             )
