@@ -283,6 +283,9 @@ def test_what_cannot_be_used(pipe: Show1Pipeline, files: dict[str, Path], tmp_pa
         (InputError, "must not be empty", {"path": files["jump"], "name": ""}),
         (InputError, "finite number", {"path": files["jump"], "weight": float("nan")}),
         (InputError, "detail_weight must be a finite", {"path": files["jump"], "detail_weight": float("inf")}),
+        (InputError, "weight must be a finite number", {"path": files["jump"], "weight": None}),
+        (InputError, "an adapter's name must be a text, got 5", {"path": files["jump"], "name": 5}),
+        (InputError, "noise_weight must be from 0 to 1, got '0.5'", {"path": files["jump"], "noise_weight": "0.5"}),
         (InputError, "no start noise", {"path": files["jump"], "noise_weight": 0.5}),
         (InputError, "there is no adapter", {"path": tmp_path / "none.safetensors"}),
     ]
@@ -296,6 +299,8 @@ def test_what_cannot_be_used(pipe: Show1Pipeline, files: dict[str, Path], tmp_pa
     for change in (pipe.adapters.unload, lambda name: pipe.adapters.set_weight(name, 1)):
         with pytest.raises(InputError, match="no adapter 'jmp' is loaded; the loaded ones are walk"):
             change("jmp")
+    with pytest.raises(InputError, match="weight must be a finite number .*got None"):
+        pipe.adapters.set_weight("walk", None)  # type: ignore[arg-type]
     assert [a.record.name for a in pipe.adapters] == ["walk"]
     alone = Show1Pipeline.from_pretrained(published, stages=["keyframes"], device="cpu")
     with pytest.raises(InputError, match="for the stage 'interpolation'"):

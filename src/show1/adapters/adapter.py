@@ -31,6 +31,7 @@ from show1.config import STAGES, StageName
 from show1.errors import CheckpointError, InputError, OutputError
 from show1.files import cached_sha256, check_regular, parse_json, sha256_of_text, user_path, write_tensors
 from show1.limits import MAX_ADAPTER_BYTES
+from show1.options import plain_number, require
 
 FORMAT = "show1-adapter-1"
 """Version of the file format."""
@@ -278,8 +279,9 @@ def check_noise_weight(weight: float, start_noise: Tensor | None) -> None:
     Raises:
         InputError: The weight is not from 0 to 1, or there is no start noise.
     """
-    if not 0 <= weight <= 1:
-        raise InputError(f"noise_weight must be from 0 to 1, got {weight!r}")
+    number = plain_number(weight)
+    known = isinstance(number, int | float) and not isinstance(number, bool)
+    require(known and 0 <= number <= 1, "noise_weight", weight, "from 0 to 1")
     if weight and start_noise is None:
         raise InputError(f"noise_weight is {weight}, but the adapter has no start noise; leave noise_weight out")
 

@@ -269,6 +269,7 @@ class AdapterSet:
         return self._loaded[name]
 
     def _checked_name(self, name: str) -> str:
+        require(isinstance(name, str), "an adapter's name", name, "a text")
         if not name:
             raise InputError("an adapter's name must not be empty")
         if name in self._loaded:
@@ -294,9 +295,10 @@ class AdapterSet:
 
 def _checked_weights(weight: float, detail_weight: float | None) -> tuple[float, float]:
     """Both weights; that of details equals the other one if it is not given."""
-    for name, value in (("weight", weight), ("detail_weight", detail_weight)):
+    details = weight if detail_weight is None else detail_weight
+    for name, value in (("weight", weight), ("detail_weight", details)):
         number = plain_number(value)
         known = isinstance(number, int | float) and not isinstance(number, bool)
-        sound = value is None if number is None else known and math.isfinite(number) and abs(number) <= 1e6
+        sound = known and abs(number) <= 1e6
         require(sound, f"an adapter's {name}", value, "a finite number (at most a million)")
-    return float(weight), float(weight if detail_weight is None else detail_weight)
+    return float(weight), float(details)
