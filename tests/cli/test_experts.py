@@ -103,6 +103,7 @@ REFUSED = {
     "level": (["--set", "translation.level=0.9"], "trained on noise levels up to 0.875, and translation.level 0.9"),
     "no level": (["--set", "translation.level=none"], "needs a noise level to start at; give translation.level"),
     "strength": (["--set", "translation.strength=0.5"], "translation.strength is for the cascade's own expert"),
+    "max_timestep": (["--set", "translation.max_timestep=500"], "translation.max_timestep is for the cascade's own"),
     "scheduler": (["--set", "translation.scheduler=ddim"], "translation.scheduler is for the cascade's own expert"),
     "steps": (["--set", "translation.num_inference_steps=1"], "needs 2 steps or more in its whole schedule"),
     "range": (["--set", "translation.level=1.5"], "level must be more than 0, at most 1, got 1.5"),

@@ -239,6 +239,7 @@ def check_expert_settings(expert: Expert, settings: TranslationSettings) -> None
 
 _ONLY_OURS = {
     "strength": "give translation.level",
+    "max_timestep": "leave it out: translation.level says where the expert begins",
     "scheduler": "leave it at 'checkpoint'",
     "guidance_interval": "leave it out",
     "split_guidance": "leave it out",
