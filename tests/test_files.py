@@ -1,12 +1,14 @@
 """What is read from a stranger's files is bounded before it is read."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from show1.errors import OutputError
-from show1.files import check_regular, link_target, parse_json, read_json_object, write_text
+from show1.errors import OutputError, RunError
+from show1.files import _umask, check_no_links, check_regular, link_target, parse_json, read_json_object, write_text
 from show1.limits import MAX_JSON_BYTES, MAX_JSON_DEPTH
 
 
@@ -54,3 +56,32 @@ def test_a_link_to_a_pipe_is_not_written_through(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="link to .*pipe, which is no ordinary file"):
         write_text(tmp_path / "link", "x")
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_file_that_is_moved_away_meanwhile_is_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    listed = [tmp_path / ".manifest.json.a1b2.partial", tmp_path / "manifest.json"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", lambda _: iter(listed))
+        check_no_links(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RunError, match="is a pipe or a device"):
+        check_no_links(tmp_path)
+
+
+def test_the_umask_is_read_by_one_thread_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    change = os.umask
+
+    def slow(mask: int) -> int:
+        before = change(mask)
+        time.sleep(0.01)
+        return before
+
+    before = change(0o077)
+    try:
+        monkeypatch.setattr(os, "umask", slow)
+        with ThreadPoolExecutor(4) as threads:
+            found = set(threads.map(lambda _: _umask(), range(8)))
+        assert found == {0o077} and change(0o077) == 0o077
+    finally:
+        change(before)

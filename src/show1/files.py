@@ -9,6 +9,7 @@ import re
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,9 +64,13 @@ def check_no_links(folder: Path) -> None:
         RunError: A file or folder in it is a link, or a pipe or device, which may never end.
     """
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if file.is_symlink():
+        try:
+            mode = file.lstat().st_mode
+        except FileNotFoundError:  # another process has moved it into its place
+            continue
+        if stat.S_ISLNK(mode):
             raise RunError(f"{file} is a link, through which other files could be changed; put what it leads to there")
-        if not (file.is_file() or file.is_dir()):
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise RunError(f"{file} is a pipe or a device, and no ordinary file; remove it")
 
 
@@ -263,9 +268,13 @@ def _sort_header(file: Path) -> None:
             opened.write(text.ljust(size))
 
 
+_UMASK = threading.Lock()
+
+
 def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
+    with _UMASK:  # it can be read only by changing it
+        mask = os.umask(0o022)
+        os.umask(mask)
     return mask
 
 
