@@ -98,6 +98,10 @@ def test_a_cascade_in_fp8_is_planned_recorded_and_resumed(
 
     (video,) = smaller.generate(request.up_to("keyframes"), tmp_path / "run")
     assert video.metadata["storage"] == "fp8"
+    for place in ({"dtype": "float64"}, {"device": "cpu,text=cpu:1", "dtype": torch.float64}):
+        with pytest.raises(InputError, match="storage fp8 is an approximation, which dtype='float64' does not go with"):
+            smaller.to(**place)  # type: ignore[arg-type]
+    assert smaller.dtype == torch.float32 and smaller.devices.own == {}
     with caplog.at_level(logging.WARNING):
         exact.generate(request, tmp_path / "run")
     assert "The run began with storage fp8 and is resumed with as computed" in caplog.text

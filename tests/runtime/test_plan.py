@@ -52,7 +52,10 @@ def test_sizes(text: object, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "6", "GB", "-1GB", "6 TBs", "six GB", 0, -5, True, 1.5, None])
+NO_SIZES = ["", "6", "GB", "-1GB", "6 TBs", "six GB", "0GB", "9" * 400 + "GB", 0, -5, 10**400, True, 1.5, None]
+
+
+@pytest.mark.parametrize("text", NO_SIZES)
 def test_what_is_no_size(text: object) -> None:
     with pytest.raises(InputError, match="'auto', 'low', 'high' or a size such as '6GB'"):
         parse_size(text)

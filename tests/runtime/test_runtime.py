@@ -80,8 +80,9 @@ def test_devices_and_precisions() -> None:
     assert choose_dtype(None, CPU) == torch.float32
     assert choose_dtype(torch.bfloat16, CPU) == torch.bfloat16
     assert choose_dtype(None, torch.device("meta")) == torch.float32
-    with pytest.raises(InputError, match="unknown device 'abacus'"):
-        choose_device("abacus")
+    for other in ("abacus", "xpu", "hpu", "meta"):
+        with pytest.raises(InputError, match=f"unknown device '{other}'; use cpu, cuda"):
+            choose_device(other)
 
 
 @pytest.mark.parametrize("supported", ["_is_avx512_bf16_supported", "_is_amx_tile_supported", None])

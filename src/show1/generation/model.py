@@ -203,17 +203,20 @@ class CascadeModel:
             dtype: A precision, by name.
 
         Raises:
-            InputError: There is no such device or precision.
+            InputError: There is no such device or precision, or weights that are stored in fewer bits cannot go there.
         """
+        devices, precision = self.devices, self.dtype
         for each in place:
             if isinstance(each, torch.dtype) or (isinstance(each, str) and each in PRECISIONS):
-                self.dtype = choose_dtype(each, self.device)
+                precision = choose_dtype(each, devices.main)
             else:
-                self.devices = choose_devices(each)
+                devices = choose_devices(each)
         if device is not None:
-            self.devices = choose_devices(device)
+            devices = choose_devices(device)
         if dtype is not None:
-            self.dtype = choose_dtype(dtype, self.device)
+            precision = choose_dtype(dtype, devices.main)
+        self.storage.check([devices.of(stage) for stage in STAGES], devices.of(TEXT), precision)
+        self.devices, self.dtype = devices, precision
         self.free()
         self._encoders.clear()
         self._stages = Residency(self.memory, self.device)

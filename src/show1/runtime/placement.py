@@ -40,8 +40,14 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
         chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise InputError(f"unknown device {device!r}; use cpu, cuda, cuda:1 or mps") from error
-    there: dict[str, Callable[[], bool]] = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if chosen.type in there and not there[chosen.type]():
+    there: dict[str, Callable[[], bool]] = {
+        "cpu": lambda: True,
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
+    if chosen.type not in there:
+        raise InputError(f"unknown device {device!r}; use cpu, cuda, cuda:1 or mps")
+    if not there[chosen.type]():
         raise InputError(f"the device {device!r} is not available: torch {torch.__version__} finds none; use cpu")
     if chosen.type == "cuda" and chosen.index is not None and chosen.index >= torch.cuda.device_count():
         raise InputError(

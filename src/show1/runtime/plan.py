@@ -124,9 +124,11 @@ def parse_size(size: object) -> int:
     Raises:
         InputError: It is none.
     """
-    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
-        return size
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B)\s*", size, re.IGNORECASE) if isinstance(size, str) else None
-    require(match is not None, "memory", size, "'auto', 'low', 'high' or a size such as '6GB'")
-    assert match is not None
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    found: float = 0
+    if isinstance(size, int) and not isinstance(size, bool):
+        found = size
+    elif isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B)\s*", size, re.IGNORECASE)
+        found = float(match[1]) * _UNITS[match[2].upper()] if match else 0
+    require(1 <= found < 2**63, "memory", size, "'auto', 'low', 'high' or a size such as '6GB'")
+    return int(found)
