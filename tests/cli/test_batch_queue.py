@@ -1,5 +1,7 @@
 """`show1 batch --database`, with a queue whose jobs are computed when they are asked for."""
 
+import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ pytest.importorskip("dbos")
 from show1 import Show1Pipeline, Video
 from show1.cli import batch_queue
 from show1.server.jobs import DataFolder, Job, JobSpec
+from show1.server.queue import queue_name
 from show1.server.stages import write_files
 from tests.cli.conftest import Result, Show1
 
@@ -102,3 +105,13 @@ def test_the_same_command_keeps_what_is_made(batch: Batch) -> None:
     other = batch("--seed", 5)
     assert other.code == 2 and "exists already" in other.err and PANDA.stat().st_mtime_ns == before
     assert batch("--overwrite").code == 0 and PANDA.stat().st_mtime_ns != before
+
+
+def test_a_model_without_a_worker_is_told(batch: Batch, cascade: Path) -> None:
+    note = Path("show1-data/workers/w.json")
+    note.parent.mkdir(parents=True)
+    note.write_text(json.dumps({"queue": queue_name("mini"), "time": time.time()}))
+    made = batch()
+    assert made.code == 0 and f"no worker with the model {cascade} has been heard of" in made.err
+    note.write_text(json.dumps({"queue": queue_name(str(cascade)), "time": time.time()}))
+    assert "no worker" not in batch("--overwrite").err

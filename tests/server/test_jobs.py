@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from show1 import GenerationRequest, Run, Show1Pipeline, Video, make_request
+from show1.cli.jobs import Job as BatchJob
+from show1.generation.output import OutputFile
 from show1.server.jobs import DataFolder, Job, JobSpec, new_id
 from show1.server.progress import read_progress
-from show1.server.queue import JobQueue
+from show1.server.queue import JobQueue, queue_name
 from tests.full_disk import largest_file
 from tests.server.processes import POSTGRES, Process, free_port, postgres, serve, wait_for, worker
 
@@ -379,15 +381,45 @@ def test_a_batch_waits_while_the_database_is_away(
     from show1.cli import batch_queue
 
     names = [jobs.submit(draft(pipe)) for _ in range(3)]
-    whole, failures = jobs.queue.get_all, [OperationalError("select", {}, Exception("gone"))] * 2
 
-    def get_all(asked: Any) -> Any:
-        if failures:
-            raise failures.pop()
-        return whole(asked)
+    def failing(name: str) -> None:
+        whole, failures = getattr(jobs.queue, name), [OperationalError("select", {}, Exception("gone"))] * 2
 
-    monkeypatch.setattr(jobs.queue, "get_all", get_all)
+        def failing_at_first(*asked: Any, **how: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return whole(*asked, **how)
+
+        monkeypatch.setattr(jobs.queue, name, failing_at_first)
+
+    failing("get_all")
     monkeypatch.setattr(batch_queue, "SECONDS_BETWEEN_LOOKS", 0.01)
     monkeypatch.setattr(batch_queue, "JOBS_OF_LOOK", 2)
     assert set(batch_queue._states(jobs.queue, names)) == set(names)
     assert capsys.readouterr().err.count("the database cannot be reached") == 1
+
+    work = BatchJob(prompt="a cat", output=OutputFile(path="cat.mp4"), run=None, options={})
+    for name in ("get", "submit"):
+        failing(name)
+    asked = batch_queue._ask(jobs.queue, jobs.folder, "mini", work, draft(pipe))
+    assert jobs.get(asked).status == "queued"
+    assert capsys.readouterr().err.count("the database cannot be reached") == 2
+
+
+def test_a_folder_of_a_model_has_one_queue_however_it_is_named(
+    jobs: Jobs, pipe: Show1Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("tiny", "elsewhere", "mini"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    names = ["tiny", "./tiny", "elsewhere/../tiny/", str(tmp_path / "tiny")]
+    assert {queue_name(name) for name in names} == {f"show1:{tmp_path}/tiny"}
+    parts = ["keyframes=tiny,translation=a/b", f"keyframes = {tmp_path}/tiny, translation=a/b"]
+    assert {queue_name(name) for name in parts} == {f"show1:keyframes={tmp_path}/tiny,translation=a/b"}
+    assert [queue_name(name) for name in ("mini", "a/b")] == ["show1:mini", "show1:a/b"]
+
+    one, other = JobQueue(jobs.database, model="./tiny"), JobQueue(jobs.database, model=str(tmp_path / "tiny"))
+    one.submit(job_id := new_id(), JobSpec(request=draft(pipe).to_dict(), model="./tiny"))
+    assert [job.id for job in other.active()] == [job_id] and jobs.queue.active() == []
+    one.close()
+    other.close()

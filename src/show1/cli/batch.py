@@ -15,7 +15,7 @@ from show1.cli.jobs import Job, probe_all, read_jobs
 from show1.cli.making import Failed, end_with, make_all
 from show1.cli.serving import Data, Model, StoreUrl, check_installed, data_folder
 from show1.cli.session import load_pipeline
-from show1.cli.settings import parse_change, parse_model
+from show1.cli.settings import Change, parse_change, parse_model
 from show1.config import StageName
 from show1.errors import InputError
 from show1.files import user_path
@@ -92,9 +92,7 @@ def batch(
     check_report(jobs, shard=shard)
     changes = [parse_change(pair) for pair in set_ or ()]
     pipe = load_pipeline(parse_model(model), quiet=quiet or as_json, device=device, memory=memory)
-    work: Work = []
-    for job in jobs:
-        work.append((job, job.request(pipe, None, changes, None, checked=work[-1][1] if work else None)))
+    work = _requests(pipe, jobs, changes)
     said = {"quiet": quiet, "as_json": as_json}
     if ray:
         from show1.cli.batch_ray import make_by_ray
@@ -126,6 +124,14 @@ def _check_ways(file: str, database: str | None, ray: bool) -> None:
         )
     if ray and database is not None:
         raise InputError("the videos are made by --ray or by the queue of --database; give one of them")
+
+
+def _requests(pipe: "Show1Pipeline", jobs: Sequence[Job], changes: Sequence[Change]) -> Work:
+    """The jobs with what each asks for."""
+    work: Work = []
+    for job in jobs:
+        work.append((job, job.request(pipe, None, changes, None, checked=work[-1][1] if work else None)))
+    return work
 
 
 def _make_here(pipe: "Show1Pipeline", work: Work, *, quiet: bool, as_json: bool) -> list[Failed] | None:

@@ -4,9 +4,10 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,12 +23,13 @@ from show1.media.destination import replacing
 from show1.server.jobs import DataFolder, JobSpec
 from show1.server.jobs import Job as QueuedJob
 from show1.server.progress import living_workers
-from show1.server.queue import JobQueue
+from show1.server.queue import JobQueue, absolute_model, queue_name
 
 if TYPE_CHECKING:
     from show1.generation.pipeline import Show1Pipeline
     from show1.generation.request import GenerationRequest
 
+Answer = TypeVar("Answer")
 PRIORITY = 500
 """Of batches; whoever waits at a page comes first."""
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -54,7 +56,7 @@ def make_by_queue(
         pipe: The model, of which no weights are loaded.
         database: URL of the queue.
         data: Folder, or store, that is shared with the workers.
-        model: The model's name in the queue.
+        model: The model, as `--model` names it.
         work: The prompts.
         quiet: Whether to write the files' names only.
         as_json: Whether to write JSON, an object per prompt.
@@ -66,9 +68,9 @@ def make_by_queue(
         OutputError: A file that is no video of its prompt is there, and the prompts do not say `overwrite`.
     """
     made = [_is_made(pipe, *each) for each in work]
+    model = absolute_model(model)
     queue = JobQueue(database, model=model)
-    left = [each for each, is_made in zip(work, made, strict=True) if not is_made]
-    waiting = {_ask(queue, data, model, *each): each for each in left}
+    waiting = {_ask(queue, data, model, *each): each for each, is_made in zip(work, made, strict=True) if not is_made}
     failed: list[Failed] = []
     began, done = time.monotonic(), 0
 
@@ -80,10 +82,8 @@ def make_by_queue(
             failed.append(Failed(job, reason))
         tell_ended(job, request, reason, (done, len(work), seconds), quiet=quiet, as_json=as_json)
 
-    if waiting and not living_workers(data):
-        tell(
-            f"no worker has been heard of in {data.path}: the videos wait until one is started (`show1 worker --help`)"
-        )
+    if waiting:
+        _warn_without_worker(data, model)
     for each, is_made in zip(work, made, strict=True):
         if is_made:
             ended(*each, None)
@@ -121,13 +121,27 @@ def _holds(file: str, draft: int, pipe: "Show1Pipeline", request: "GenerationReq
         return False
 
 
+def _warn_without_worker(data: DataFolder, model: str) -> None:
+    """Says so if no worker lives that has the model."""
+    if not any(note.get("queue") == queue_name(model) for note in living_workers(data)):
+        tell(
+            f"no worker with the model {model} has been heard of in {data.path}: the videos wait until one is started "
+            "(`show1 worker --help`)"
+        )
+
+
 def _states(queue: JobQueue, names: Sequence[str]) -> dict[str, QueuedJob]:
-    """How jobs stand, by their names. While the database is away it waits: what the workers make is not lost."""
+    """How jobs stand, by their names."""
+    parts = [names[start : start + JOBS_OF_LOOK] for start in range(0, len(names), JOBS_OF_LOOK)]
+    return {job.id: job for part in parts for job in _patiently(partial(queue.get_all, part))}
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """What the database answers. While it is away this waits: what the workers make is not lost."""
     told = False
     while True:
         try:
-            parts = [names[start : start + JOBS_OF_LOOK] for start in range(0, len(names), JOBS_OF_LOOK)]
-            return {job.id: job for part in parts for job in queue.get_all(part)}
+            return ask()
         except SQLAlchemyError as error:
             if not told:
                 tell(f"the database cannot be reached ({reason_of(error)}); trying again until it is back")
@@ -139,10 +153,11 @@ def _ask(queue: JobQueue, data: DataFolder, model: str, job: Job, request: "Gene
     """Puts a prompt into the queue, and returns the name of its job, which follows from the prompt and the file."""
     text = json.dumps([job.output.path, model, request.to_dict()], sort_keys=True)
     name = f"video_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
-    known = queue.get(name)
+    known = _patiently(lambda: queue.get(name))
     if known is not None and (known.status in ("failed", "cancelled") or _is_gone(known, data)):
-        queue.delete(name)
-    queue.submit(name, JobSpec(request=request.to_dict(), model=model), priority=PRIORITY)
+        _patiently(lambda: queue.delete(name))
+    spec = JobSpec(request=request.to_dict(), model=model)
+    _patiently(lambda: queue.submit(name, spec, priority=PRIORITY))
     return name
 
 

@@ -5,15 +5,19 @@ Whoever asks for jobs or looks at them uses this; only `worker.py` runs them.
 
 import datetime
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
 
+from show1.checkpoints.hub import KNOWN_MODELS
 from show1.errors import InputError, Show1Error, reason_of
 from show1.server.jobs import Job, JobError, JobSpec, JobStatus
+from show1.stage_table import STAGE_TABLE
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +59,7 @@ class JobQueue:
         """
         check_url(database)
         self.database = database
-        self.model = model
+        self._queue = None if model is None else queue_name(model)
         try:
             DBOS.migrate(database)
             self._client = DBOSClient(
@@ -170,7 +174,7 @@ class JobQueue:
         job = self.get(job_id)
         if job is None or job.worker != worker or job.spec is None:
             return
-        self._client.resume_workflow(job_id, queue_name=queue_name(job.spec.model))
+        self._client.resume_workflow(job_id, queue_name=self._queue or queue_name(job.spec.model))
         if self._attributes(job_id).get(STOPPED):  # it was cancelled meanwhile, and is no longer
             self._client.cancel_workflow(job_id)
 
@@ -211,14 +215,23 @@ class JobQueue:
         rows = self._client.list_workflows(workflow_ids=[job_id], load_input=False, load_output=False)
         return (rows[0].attributes or {}) if rows else {}
 
-    @property
-    def _queue(self) -> str | None:
-        return None if self.model is None else queue_name(self.model)
-
 
 def queue_name(model: str) -> str:
-    """The name of the queue of a model's jobs."""
-    return f"show1:{model}"
+    """The name of the queue of a model's jobs, the same however a folder is named: see `absolute_model`."""
+    return f"show1:{absolute_model(model)}"
+
+
+def absolute_model(model: str) -> str:
+    """A model as `--model` names it, with absolute paths of the folders on this disk."""
+    if model.partition("=")[0].strip() not in STAGE_TABLE:
+        return _absolute(model)
+    pairs = (part.partition("=") for part in model.split(","))
+    return ",".join(f"{name.strip()}={_absolute(where.strip())}" for name, _, where in pairs)
+
+
+def _absolute(where: str) -> str:
+    folder = Path(where).expanduser()
+    return os.path.abspath(folder) if where not in KNOWN_MODELS and folder.is_dir() else where
 
 
 def check_url(database: str) -> None:

@@ -193,9 +193,10 @@ class Worker:
     def _say(self) -> None:
         """Writes what the server shows of its workers; removes what those have left that died long ago."""
         folder, store, now = self._data.workers, self._data.store, time.time()
-        note = {"name": self.name, "model": self._model, "device": self._models.own.device.type, "time": now}
+        note = {"name": self.name, "model": self._model, "queue": queue_name(self._model), "time": now}
+        note |= {"device": self._models.own.device.type, "began": self._began}
         try:
-            write_text(folder / f"{self.name}.json", json.dumps({**note, "began": self._began}))
+            write_text(folder / f"{self.name}.json", json.dumps(note))
             store.publish(folder / f"{self.name}.json")
             store.fetch_folder(folder, age=SECONDS_BETWEEN_FORGETTING)
         except OutputError as error:
