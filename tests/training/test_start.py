@@ -73,6 +73,37 @@ def test_texts_that_cannot_be_computed_ahead(
         run(config("keyframe_images", tmp_path, cache_text=True, **options))
 
 
+def test_the_negative_prompt_of_a_teacher_is_computed_ahead(
+    tmp_path: Path, exports: Exports, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = shutil.copytree(exports["keyframes"], tmp_path / "teacher")
+    notes = json.loads((teacher / "stage.json").read_text())
+    notes["settings"] |= {"guidance_scale": 3.0, "negative_prompt": "a dog", "guidance_interval": [0, 1]}
+    (teacher / "stage.json").write_text(json.dumps(notes))
+    loaded: list[bool] = []
+    forward = CachedText.forward
+
+    def watched(self: CachedText, captions: list[str]) -> Any:
+        states = forward(self, captions)
+        loaded.append(self._encoder.loaded)
+        return states
+
+    monkeypatch.setattr(CachedText, "forward", watched)
+    for text in clips.glob("*.txt"):
+        text.write_text("a cat spins")
+    options: dict[str, Any] = {"data": str(clips), "teacher": str(teacher), "cache_text": True}
+    run(config("distil_keyframes", tmp_path / "run", **options, steps=1))
+    assert loaded and not any(loaded)
+
+
+def test_a_text_encoder_that_trainings_do_not_read_with_is_refused(published: Path) -> None:
+    (clip,) = (file.parents[1] for file in published.rglob("vocab.json"))
+    with pytest.raises(InputError, match="holds an encoder of the kind 'clip_text_model'.*with a T5"):
+        CachedText(clip)
+    with pytest.raises(InputError, match="trainings read prompts with a T5"):
+        TextConditioner.from_folder(clip)
+
+
 def test_names_of_the_hub_are_found(tmp_path: Path, exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, tuple[str, ...], bool]] = []
     copies = {

@@ -1,6 +1,7 @@
 """Training of the stages' networks."""
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -73,7 +74,7 @@ def train(
         task = make_task(located, source)
         _warn_of_captions(task, source)
         if isinstance(text := getattr(task, "text", None), CachedText):
-            text.compute(captions, loop.folder / STATES)
+            text.compute(itertools.chain(task.own_texts(), captions), loop.folder / STATES)
     batches = partial(clip_batches, source, view, loop)
     measured = None if validation is None else Validation(validation, view, loop)
     return fit(task, batches, loop, name=options.task, records=records, validation=measured, on_log=on_log, stop=stop)

@@ -52,6 +52,10 @@ class Task(nn.Module, ABC):
     def preview(self, batch: Batch) -> list[Sample]:
         """Makes samples to look at: for the first captions of a batch, videos (3, F, H, W)."""
 
+    def own_texts(self) -> list[str]:
+        """Texts that the task encodes besides captions and the empty text."""
+        return []
+
     def new_parameters(self) -> set[str]:
         """Names the parameters that learn at the full rate, because no `init` brought them."""
         return {name for name, _ in self.named_parameters()}

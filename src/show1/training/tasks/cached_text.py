@@ -30,7 +30,7 @@ class CachedText(TextConditioner):
         folder: Stage folder with `tokenizer/` and `text_encoder/`.
 
     Raises:
-        InputError: It holds no text encoder.
+        InputError: It holds no text encoder, or none that trainings read prompts with.
         CheckpointError: A file is missing or damaged.
     """
 
@@ -38,9 +38,12 @@ class CachedText(TextConditioner):
         self._folder = Path(folder)
         if not (self._folder / "text_encoder").is_dir():
             raise InputError(f"text: {folder} holds no text_encoder/; name the export of a keyframes training")
+        config = read_network_config(self._folder / "text_encoder" / "config.json")
+        if (kind := config.get("model_type")) != "t5":
+            raise InputError(f"text: {folder} holds an encoder of the kind {kind!r}; trainings read prompts with a T5")
         self._encoder = PromptEncoder(self._folder, device=choose_device())
         super().__init__(self._encoder.tokenizer, torch.nn.Identity())
-        self._width = int(read_network_config(self._folder / "text_encoder" / "config.json")["d_model"])
+        self._width = int(config["d_model"])
         self._place: Tensor
         self.register_buffer("_place", torch.empty(0), persistent=False)
 

@@ -117,6 +117,10 @@ class DistillationTask(Task):
         """The text encoder, which is frozen."""
         return self.student.text
 
+    def own_texts(self) -> list[str]:
+        """See `Task.own_texts`: the teacher's negative prompt."""
+        return [self.settings.negative_prompt]
+
     def train(self, mode: bool = True) -> Self:
         """Sets the mode as for every module, but the teacher stays in evaluation mode."""
         super().train(mode)
