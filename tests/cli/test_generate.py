@@ -197,6 +197,19 @@ def test_a_resumption_sweeps_what_a_killed_encoding_left(
     assert not left.exists() and other.exists()
 
 
+def test_options_of_files_count_for_a_finished_run(show1: Show1, whole: Path) -> None:
+    shutil.copytree(whole.parent / "run", "run")
+    Path("sheet.png").write_text("mine")
+    asked = ["resume", "run", "-o", "panda.mkv", "--sheet", "sheet.png", "--quiet"]
+    refused = show1(*asked)
+    assert refused.code == 2 and "sheet.png exists already" in refused.err
+    assert Path("sheet.png").read_text() == "mine" and not Path("panda.mkv").exists()
+    assert show1(*asked, "--overwrite").code == 0 and Path("sheet.png").read_bytes().startswith(b"\x89PNG")
+    before = Path("panda.mkv").stat().st_mtime_ns
+    assert show1(*asked[:4]).code == 0 and Path("panda.mkv").stat().st_mtime_ns == before
+    assert show1(*asked[:4], "--overwrite").code == 0 and Path("panda.mkv").stat().st_mtime_ns > before
+
+
 def test_a_finished_run_on_a_disk_that_cannot_be_written(
     show1: Show1, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,27 @@ def test_tables_name_seeds_and_files_and_one_failure_stops_nothing(show1: Show1,
     assert show1(*asked, "--seed", 3).code == 0 and Video.load("out/take-0001.mkv").metadata["seed"] == 7
 
 
+def test_options_of_files_count_for_finished_runs_too(show1: Show1, cascade: Path) -> None:
+    Path("p.txt").write_text("a panda\n")
+    video, sheet = Path("out/0001-a-panda.mp4"), Path("s-0001.png")
+    asked = ["generate", "--prompts", "p.txt", "-m", cascade, "--until", "keyframes", "-o", "out", "--quiet"]
+    assert show1(*asked, "--quality", 100).code == 0
+    best = video.read_bytes()
+    worse = show1(*asked, "--quality", 0)
+    assert worse.code == 2 and "exists already" in worse.err and video.read_bytes() == best
+    assert show1(*asked, "--quality", 0, "--overwrite").code == 0 and len(video.read_bytes()) < len(best)
+    written = video.stat().st_mtime_ns
+
+    sheet.write_text("mine")
+    asked += ["--quality", 0, "--sheet", "s.png"]
+    refused = show1(*asked)
+    assert refused.code == 2 and "s-0001.png exists already" in refused.err and sheet.read_text() == "mine"
+    sheet.unlink()
+    for _ in range(2):  # then it is the run's own
+        assert show1(*asked).code == 0 and sheet.read_bytes().startswith(b"\x89PNG")
+    assert video.stat().st_mtime_ns == written
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

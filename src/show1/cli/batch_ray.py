@@ -170,10 +170,14 @@ def _row(number: int, job: Job, request: "GenerationRequest") -> dict[str, Any]:
 
 
 def _is_made(job: Job, request: "GenerationRequest") -> bool:
-    """Whether the videos of a prompt are there: they are written last."""
+    """Whether the videos of a prompt are there, and are to stay: they are written last."""
     from show1.generation.manifest import read_manifest
 
-    if job.run is None or not all(Path(file).exists() for file in job.output.files(len(request.prompts))):
+    if (
+        job.run is None
+        or job.output.overwrite
+        or not all(Path(file).exists() for file in job.output.files(len(request.prompts)))
+    ):
         return False
     with suppress(RunError):
         return read_manifest(job.run).request == request

@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from show1.cli.settings import Change, apply_changes
 from show1.config import preset_changes
-from show1.errors import InputError
+from show1.errors import InputError, RunError
 from show1.generation.output import OutputFile, absolute, numbered, slug
 from show1.generation.request import check_prompt
 from show1.limits import MAX_SAMPLES
@@ -88,6 +89,14 @@ class Job:
         """Makes sure, before any work, that the files can be written: see `OutputFile.probe`."""
         self.output.probe(self.options["count"], size=size, fps=fps)
 
+    def probe_again(self) -> None:
+        """The same for a run that is begun already: see `OutputFile.probe_again`."""
+        from show1.generation.manifest import read_manifest
+
+        assert self.run is not None, "it is begun"
+        with suppress(RunError):  # which is said when the run is opened
+            self.output.probe_again(read_manifest(self.run).output, self.options["count"])
+
 
 def probe_all(
     jobs: Sequence[Job], requests: "Sequence[GenerationRequest] | None" = None, *, resuming: bool = False
@@ -97,15 +106,15 @@ def probe_all(
     Args:
         jobs: The jobs.
         requests: Their requests, once they are known, which say the videos' size.
-        resuming: Whether the files of runs that are begun already may be there.
+        resuming: Whether runs may be begun already, so that files that they have written may be there.
 
     Raises:
         OutputError: A file cannot be written.
     """
     for job, request in itertools.zip_longest(jobs, requests or ()):
         if resuming and job.is_begun:
-            continue
-        if request is None:
+            job.probe_again()
+        elif request is None:
             job.probe()
         else:
             _, height, width, fps = request.final_shape

@@ -87,7 +87,9 @@ def resume(
     settings = apply_changes(run.request.settings, changes)
     target = _target(run, output=output, sheet=sheet, overwrite=overwrite)
     count = len(run.request.prompts)
-    if not run.finished:
+    if run.finished:
+        target.probe_again(run.output, count)
+    else:
         _, height, width, fps = run.request.with_settings(settings).final_shape
         target.probe(count, size=(height, width), fps=fps)
         if output is None and not quiet and not as_json and short(target.path) == target.path:

@@ -84,13 +84,33 @@ class OutputFile(Options):
         if self.sheet is not None:
             probe_sheet(self.sheet, self.overwrite)
 
+    def probe_again(self, before: Self | None, count: int) -> None:
+        """As `probe`, for a run that was begun before: files that it has written itself may be there.
+
+        Args:
+            before: What the run was asked to write until now.
+            count: Number of drafts.
+
+        Raises:
+            OutputError: A contact sheet that is not the run's is there, or a video of another codec or quality.
+        """
+        from show1.media import probe_output, probe_sheet
+
+        if self.sheet is not None and (before is None or absolute(before.sheet or "") != absolute(self.sheet)):
+            probe_sheet(self.sheet, self.overwrite)
+        same = before is not None and absolute(before.path) == absolute(self.path)
+        if before is not None and same and (before.codec, before.quality) != (self.codec, self.quality):
+            for file in self.files(count):
+                probe_output(file, self.overwrite, codec=self.codec, quality=self.quality)
+
     def write(self, videos: "Sequence[Video]", *, keep_same: bool = False) -> list[str]:
         """Writes the videos and the contact sheet.
 
         Args:
             videos: One per draft.
-            keep_same: Whether a run is resumed: a file that holds the same video already is left as it is, and what a
-                process that was killed while it wrote has left is removed.
+            keep_same: Whether a run is resumed: a file that holds the same video already, and a contact sheet that is
+                there (see `probe_again`), is left as it is unless `overwrite` is set, and what a process that was
+                killed while it wrote has left is removed.
 
         Returns:
             The paths of the videos.
@@ -103,10 +123,11 @@ class OutputFile(Options):
         files = self.files(len(videos))
         for file in [*files, *([] if self.sheet is None else [self.sheet])] if keep_same else []:
             remove_partials(file)
+        kept = keep_same and not self.overwrite
         for file, video in zip(files, videos, strict=True):
-            if not (keep_same and _holds(file, video)):
+            if not (kept and _holds(file, video)):
                 video.save(file, overwrite=self.overwrite, codec=self.codec, quality=self.quality)
-        if self.sheet is not None and not (keep_same and Path(self.sheet).exists() and not self.overwrite):
+        if self.sheet is not None and not (kept and Path(self.sheet).exists()):
             sheet = contact_sheet([v.frames for v in videos], labels=[v.label for v in videos])
             save_sheet(sheet, self.sheet, overwrite=self.overwrite)
         return files
