@@ -9,6 +9,7 @@ import torch
 
 from show1 import Show1Pipeline, make_request
 from show1.checkpoints.locate import Part, resolve
+from show1.cli.main import main
 from show1.config import TranslationSettings
 from show1.diffusion import IndependentSeeds
 from show1.errors import InputError, OutOfMemory
@@ -17,6 +18,7 @@ from show1.experts.loading import can_stream, names_of
 from show1.experts.placing import add_loras
 from show1.experts.wan import Wan
 from show1.generation.request import GenerationRequest
+from show1.generation.run import Run
 from show1.runtime.plan import Way, choose_ways, ways
 from show1.runtime.tracing import LiveTensors
 from show1.stage_table import Component
@@ -227,6 +229,29 @@ def test_memory_that_runs_out_is_no_fault_of_a_lora(error: Exception, tmp_path: 
 
     with pytest.raises(type(error)):
         add_loras(Pipe(), [(tmp_path / "a.safetensors", 1.0)])
+
+
+def test_weights_in_fewer_bits_than_asked_for_are_recorded(
+    wan: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = pipeline(wan, "low")
+    way = Way(samples=1, split_guidance=False, streamed=False, peak=0, fp8=True)
+    monkeypatch.setattr(pipe._planner, "plan", lambda *_, **__: pipe._planner._ways.update({"translation": way}))
+    asked = request(pipe)
+    (alone,) = pipe.generate(asked, video=VIDEO)
+    (video,) = pipe.generate(asked, tmp_path / "run", video=VIDEO)
+    run = Run.open(tmp_path / "run")
+    assert run.begun_request == asked and asked.settings.translation.weights == "plain"
+    assert run.manifest.stages["translation"].weights == "fp8"
+    (resumed,) = pipeline(wan, "low").resume(run)  # it is finished
+    (picked,) = pipeline(wan, "low").resume(run.pick(0))
+    for each in (alone, video, resumed, picked):
+        assert each.metadata["weights"] == {"translation": "fp8"}
+
+    file = video.save(tmp_path / "video.mkv")
+    for name in (run.path, file):
+        assert main(["inspect", str(name)]) == 0
+        assert "weights in fp8" in capsys.readouterr().out
 
 
 def test_a_pipeline_that_cannot_be_traced_keeps_to_no_budget(

@@ -66,7 +66,8 @@ def _inspect_video(path: Path, *, as_json: bool) -> None:
     say_fact("seed", record.seed)
     say_fact("video", f"{counted(frames, 'frame')} of {height}x{width} (height x width), {fps:g} frames/s")
     _say_origin(record.model, record)
-    say_fact("stages", ", ".join(record.stages))
+    kept = {stage: f" (weights in {weights})" for stage, weights in (record.weights or {}).items()}
+    say_fact("stages", ", ".join(f"{stage}{kept.get(stage, '')}" for stage in record.stages))
     say("settings")
     say_settings(record.settings, record.stages)
     say_fact("again", f"show1 generate --from {quoted(path)}")
@@ -123,7 +124,9 @@ def _inspect_run(path: Path, *, as_json: bool) -> None:
         cost = manifest.stages[stage] if stage in done else None
         state = "to do" if cost is None else f"done in {duration(cost.seconds)}"
         memory = None if cost is None else cost.peak_memory_bytes
-        say_fact("stage", f"{stage:18} {state}" + (f", peak memory {memory / 1e9:.2f} GB" if memory else ""))
+        kept = "" if cost is None or cost.weights is None else f", weights in {cost.weights}"
+        peak = f", peak memory {memory / 1e9:.2f} GB" if memory else ""
+        say_fact("stage", f"{stage:18} {state}{peak}{kept}")
     if run.output is not None:
         say_fact("output", run.output.path)
     say("settings")

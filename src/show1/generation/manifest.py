@@ -22,6 +22,7 @@ INPUT_FILE = "input.safetensors"
 
 DtypeName = Literal["float64", "float32", "bfloat16", "float16"]
 Text = Annotated[str, Field(min_length=1)]
+FewerBits = Literal["fp8"]
 
 
 def artefact_name(stage: StageName) -> str:
@@ -63,6 +64,9 @@ class CostRecord(Record):
     """Wall-clock time."""
     peak_memory_bytes: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     """Peak memory."""
+    weights: FewerBits | None = None
+    """How its network kept its weights because memory was short, which changes the result; None: as the settings
+    say."""
 
 
 class StageRecord(CostRecord):
@@ -167,6 +171,11 @@ class Manifest(Environment):
     """The finished stages."""
     picked_from: PickedFrom | None = None
     """The run that this one carries a single draft of."""
+
+    @property
+    def weights(self) -> dict[StageName, FewerBits]:
+        """The finished stages whose weights were kept otherwise than the settings say; see `CostRecord.weights`."""
+        return {stage: record.weights for stage, record in self.stages.items() if record.weights is not None}
 
     @model_validator(mode="before")
     @classmethod

@@ -14,9 +14,10 @@ from show1.adapters.adapter_set import AdapterSet
 from show1.checkpoints.locate import Cascade
 from show1.checkpoints.storage import Storage
 from show1.checkpoints.weight_files import count_parameters
-from show1.config import StageName, StageSettings, TranslationSettings
+from show1.config import STAGES, StageName, StageSettings, TranslationSettings
 from show1.errors import OutOfMemory
 from show1.experts import ExpertNeeds, expert_needs
+from show1.generation.manifest import FewerBits
 from show1.generation.request import GenerationRequest
 from show1.runtime import Cost, Devices, give_back_what_is_freed, taken_memory
 from show1.runtime.devices import TEXT
@@ -154,8 +155,13 @@ class Planner:
         if way is None:
             return settings
         split = way.split_guidance or settings.split_guidance
-        kept: dict[str, Any] = {"weights": "fp8"} if way.fp8 else {}
+        kept: dict[str, Any] = {"weights": self.weights[stage]} if stage in self.weights else {}
         return dataclasses.replace(settings, max_batch=way.samples, split_guidance=split, **kept)
+
+    @property
+    def weights(self) -> dict[StageName, FewerBits]:
+        """The stages whose weights are kept in fewer bits than the settings say, so that memory suffices."""
+        return {stage: "fp8" for stage in STAGES if stage in self._ways and self._ways[stage].fp8}
 
     def attempts(
         self,

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from show1.adapters.record import explain
 from show1.config import CascadeSettings, Numerics, StageName
 from show1.errors import InputError
-from show1.generation.manifest import DtypeName, Environment, VideoModel
+from show1.generation.manifest import DtypeName, Environment, FewerBits, VideoModel
 from show1.generation.request import GenerationRequest, with_numerics
 
 
@@ -30,6 +30,8 @@ class VideoRecord(Environment):
     """The settings of all stages."""
     model: VideoModel
     """The model."""
+    weights: dict[StageName, FewerBits] | None = None
+    """The stages whose weights were kept otherwise than the settings say; see `CostRecord.weights`."""
 
     @model_validator(mode="before")
     @classmethod

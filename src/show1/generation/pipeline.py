@@ -209,7 +209,7 @@ class Show1Pipeline(CascadeModel):
                 assert current is not None, "the stage has run"
                 self._finish(stage, current, request, folder, cost, calls)
         assert current is not None, "at least one stage has run or been read"
-        videos = self._videos(current, request, request.stages)
+        videos = self._videos(current, request, request.stages, folder)
         return [convert(v, frames, output_type) for v, frames in zip(videos, current, strict=True)]
 
     def begin(
@@ -349,8 +349,9 @@ class Show1Pipeline(CascadeModel):
         """Checks, keeps and reports what a stage computed, (B, 3, F, H, W)."""
         self._check_finite(video, stage, request)
         if run is not None:
-            run.keep(stage, video, CostRecord.model_validate(cost.to_dict()))
-        calls.stage_end(stage, partial(self._videos, video, request.up_to(stage), request.stages))
+            known = {**cost.to_dict(), "weights": self._planner.weights.get(stage)}
+            run.keep(stage, video, CostRecord.model_validate(known))
+        calls.stage_end(stage, partial(self._videos, video, request.up_to(stage), request.stages, run))
 
     def _check_finite(self, values: Tensor, stage: StageName, request: GenerationRequest) -> None:
         """Makes sure that a stage's numbers, of any shape, are finite."""
@@ -363,10 +364,14 @@ class Show1Pipeline(CascadeModel):
         self._check_finite(samples, stage, request)
         calls.step_end(stage, done, total, samples)
 
-    def _videos(self, video: Tensor, request: GenerationRequest, stages: Sequence[StageName]) -> list[Video]:
+    def _videos(
+        self, video: Tensor, request: GenerationRequest, stages: Sequence[StageName], run: Run | None
+    ) -> list[Video]:
         """Videos of (B, 3, F, H, W) with their records, by the model's identity for `stages`."""
         model = VideoModel(**dict(self.identify(stages)))
-        return make_videos(video, request, model, environment(self.device, self.dtype, str(self.storage)))
+        place = environment(self.device, self.dtype, str(self.storage))
+        weights = self._planner.weights if run is None else run.manifest.weights
+        return make_videos(video, request, model, place, weights)
 
     @contextmanager
     def _measured(self, where: str, device: torch.device) -> Iterator[Cost]:

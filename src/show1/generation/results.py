@@ -1,13 +1,15 @@
 """What a generation gives back: videos with the record of how they were made, or their frames in another form."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from show1.config import StageName
 from show1.diffusion import IndependentSeeds, PublishedSeeds, Seeds
-from show1.generation.manifest import Environment, VideoModel
+from show1.generation.manifest import Environment, FewerBits, VideoModel
 from show1.generation.metadata import VideoRecord
 from show1.generation.request import GenerationRequest
 from show1.video import Video
@@ -18,7 +20,13 @@ Images: TypeAlias = "list[Any]"
 """A list of `PIL.Image.Image`."""
 
 
-def make_videos(video: Tensor, request: GenerationRequest, model: VideoModel, place: Environment) -> list[Video]:
+def make_videos(
+    video: Tensor,
+    request: GenerationRequest,
+    model: VideoModel,
+    place: Environment,
+    weights: Mapping[StageName, FewerBits],
+) -> list[Video]:
     """Makes videos with their records.
 
     Args:
@@ -26,6 +34,7 @@ def make_videos(video: Tensor, request: GenerationRequest, model: VideoModel, pl
         request: What was asked for.
         model: The model that made it.
         place: Where it was made.
+        weights: The stages whose weights were kept otherwise than the settings say; those of the request count.
     """
     *_, fps = request.final_shape
     out = []
@@ -38,6 +47,7 @@ def make_videos(video: Tensor, request: GenerationRequest, model: VideoModel, pl
             stages=one.stages,
             settings=one.settings,
             model=model,
+            weights={stage: kept for stage, kept in weights.items() if stage in one.stages} or None,
             **dict(place),
         )
         out.append(Video.from_tensor(frames, fps=fps, metadata=record.to_dict()))

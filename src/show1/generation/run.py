@@ -330,7 +330,8 @@ class Run:
         later = model.stages[model.stages.index(whole.stages[0]) :] if request is None else request.stages
         asked, begin, place = whole.sample(index, later), self.load_input(), Environment(**dict(self._manifest))
         taken = [s for s in done if s in later and (keep is None or s in keep)]
-        kept = {s: child._write(s, self.load(s)[index : index + 1], asked) for s in taken}
+        costs = {s: CostRecord(weights=self._manifest.stages[s].weights) for s in taken}
+        kept = {s: child._write(s, self.load(s)[index : index + 1], asked, costs[s]) for s in taken}
         model = model if keep is None else model.only(taken)
         child._update(stages=kept, picked_from=PickedFrom(run=str(self.path), index=index))
         for step in (asked, request or asked):  # the second must agree with what is finished
