@@ -16,7 +16,7 @@ from show1.generation.inputs import VideoLike, video_tensor
 from show1.generation.progress import Callbacks
 from show1.generation.request import GenerationRequest
 from show1.generation.results import OutputType
-from show1.generation.run import Run, begun_with
+from show1.generation.run import Run, existing_run, holds_run
 from show1.options import require
 from show1.runtime import free_memory
 from show1.stages import PromptEmbeddings, check_settings
@@ -44,7 +44,7 @@ def check_call(
         RunError: The run's own video is damaged.
     """
     if video is None:
-        current = begun_with(run) if request.needs_video else None
+        current = _begun_with(run) if request.needs_video else None
     else:
         current = video_tensor(video, request)
     if prompt_embeds is not None:
@@ -60,6 +60,13 @@ def check_call(
         )
     check_memory(request, None if current is None else current.shape[2])
     return current
+
+
+def _begun_with(run: Run | str | Path | None) -> Tensor | None:
+    """The video (B, 3, F, H, W) that a run began with; None if it is new or began with a prompt only."""
+    if run is None or not (isinstance(run, Run) or holds_run(run)):
+        return None
+    return existing_run(run).load_input()
 
 
 def check_memory(request: GenerationRequest, frames: int | None = None) -> None:

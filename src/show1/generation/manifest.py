@@ -1,8 +1,9 @@
 """The manifest of a run folder: checked as a whole when it is read, and compared with what is asked for."""
 
+import dataclasses
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -294,6 +295,20 @@ def check_request(path: Path, known: Manifest, before: GenerationRequest, asked:
                 option = next(option for option in old if old[option] != new[option])
                 name, old, new = f"{name}.{option}", old[option], new[option]
             refuse(name, old, new)
+
+
+def combined(
+    known: GenerationRequest, asked: GenerationRequest, *, computed: Collection[StageName]
+) -> GenerationRequest:
+    """The request to record when `asked` agrees with the known one: the longer of the two, as far as it is open.
+
+    Computed stages keep their settings, of which only the spelling of a number may differ (9 and 9.0); those that are
+    not asked for now keep theirs as well.
+    """
+    longer = asked if len(asked.stages) >= len(known.stages) else known
+    kept = [stage for stage in known.stages if stage in computed or stage not in asked.stages]
+    settings = dataclasses.replace(asked.settings, **{stage: getattr(known.settings, stage) for stage in kept})
+    return longer.with_settings(settings)
 
 
 def check_model(path: Path, known: ModelRecord, now: ModelRecord, stages: Sequence[StageName]) -> None:

@@ -18,7 +18,7 @@ from show1.files import cached_sha256, user_path
 from show1.generation.arguments import resolve_settings
 from show1.generation.manifest import ModelRecord, model_sha256
 from show1.generation.memory import Planner, weights_on
-from show1.generation.prompts import warnings_of
+from show1.generation.prompts import encoded, told_prompts, warnings_of
 from show1.generation.request import GenerationRequest, check_prompt
 from show1.options import require
 from show1.runtime import (
@@ -33,7 +33,7 @@ from show1.runtime import (
 )
 from show1.runtime.devices import TEXT
 from show1.runtime.plan import Need, Way, parse_size
-from show1.stage_table import STAGE_TABLE, parts_of
+from show1.stage_table import parts_of
 from show1.stages import PromptEmbeddings, Stage
 from show1.stages.helping import load_in_all_processes
 from show1.stages.keyframes import StartNoise
@@ -309,20 +309,7 @@ class CascadeModel:
         texts: dict[StageName, PromptEmbeddings] = {}
         for encoder in dict.fromkeys(encoders.values()):
             try:
-                for stage in (s for s in stages if encoders[s] is encoder):
-                    to_text = STAGE_TABLE[stage].prompt
-                    prompts = [to_text(p, request.settings)[0] for p in request.prompts_of(stage)]
-                    one = getattr(request.settings, stage).negative_prompt
-                    avoided = request.negative_prompts or (one,) * len(prompts)
-                    negatives = [to_text(p, request.settings)[0] for p in avoided]
-                    _, length = to_text(one, request.settings)
-                    if isinstance(encoder, ExpertText):
-                        texts[stage] = encoder.embed(prompts, negatives)
-                        continue
-                    texts[stage] = PromptEmbeddings(
-                        prompt_embeds=encoder.encode(prompts, length),
-                        negative_prompt_embeds=encoder.encode(negatives, length),
-                    )
+                texts |= {s: encoded(request, s, encoder) for s in stages if encoders[s] is encoder}
             finally:
                 if self.memory == "low":
                     encoder.free()
@@ -366,8 +353,7 @@ class CascadeModel:
         check_prompt(prompt)
         taught = " ".join(a.adapter.prompt for a in self.adapters.active() if a.adapter is not None)
         encoders = {stage: self._encoder(stage) for stage in (self.stages if stages is None else stages)}
-        known = settings or self.settings
-        return warnings_of(prompt, encoders, settings=known, taught=taught, model=self.cascade.name)
+        return warnings_of(prompt, encoders, settings=settings or self.settings, taught=taught, model=self.cascade.name)
 
     def request_warnings(self, request: GenerationRequest, stages: Sequence[StageName] | None = None) -> list[str]:
         """Lists what the user should know about the prompts of a request: for each stage about those that it is told.
@@ -376,10 +362,7 @@ class CascadeModel:
             request: What is asked for.
             stages: The stages that count; None: all of the request.
         """
-        told: dict[str, list[StageName]] = {}
-        for stage in request.stages if stages is None else stages:
-            for prompt in dict.fromkeys(request.prompts_of(stage)):
-                told.setdefault(prompt, []).append(stage)
+        told = told_prompts(request, request.stages if stages is None else stages)
         found = [w for prompt, where in told.items() for w in self.prompt_warnings(prompt, request.settings, where)]
         return list(dict.fromkeys(found))
 

@@ -1,14 +1,40 @@
-"""What users should know about their prompts."""
+"""What each stage is told, its text states, and what users should know about their prompts."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from show1.config import CascadeSettings, StageName
 from show1.experts import ExpertText
+from show1.generation.request import GenerationRequest
 from show1.options import shown
 from show1.stage_table import STAGE_TABLE
+from show1.stages import PromptEmbeddings
 from show1.text.encoder import PromptEncoder
 from show1.text.unread import SHOWN
+
+
+def encoded(request: GenerationRequest, stage: StageName, encoder: PromptEncoder | ExpertText) -> PromptEmbeddings:
+    """The text states of a request's prompts for a stage, by the stage's encoder."""
+    to_text = STAGE_TABLE[stage].prompt
+    prompts = [to_text(p, request.settings)[0] for p in request.prompts_of(stage)]
+    one = getattr(request.settings, stage).negative_prompt
+    avoided = request.negative_prompts or (one,) * len(prompts)
+    negatives = [to_text(p, request.settings)[0] for p in avoided]
+    _, length = to_text(one, request.settings)
+    if isinstance(encoder, ExpertText):
+        return encoder.embed(prompts, negatives)
+    return PromptEmbeddings(
+        prompt_embeds=encoder.encode(prompts, length), negative_prompt_embeds=encoder.encode(negatives, length)
+    )
+
+
+def told_prompts(request: GenerationRequest, stages: Sequence[StageName]) -> dict[str, list[StageName]]:
+    """The prompts of a request, each with those of some stages that are told it."""
+    told: dict[str, list[StageName]] = {}
+    for stage in stages:
+        for prompt in dict.fromkeys(request.prompts_of(stage)):
+            told.setdefault(prompt, []).append(stage)
+    return told
 
 
 def warnings_of(

@@ -11,7 +11,6 @@
 Every file is written beside its place and moved there when it is complete, so a run can be killed at any moment.
 """
 
-import dataclasses
 import secrets
 import time
 from collections.abc import Collection
@@ -41,13 +40,14 @@ from show1.generation.manifest import (
     artefact_name,
     check_model,
     check_request,
+    combined,
     read_manifest,
 )
 from show1.generation.output import OutputFile
 from show1.generation.request import GenerationRequest
 from show1.options import require
 
-__all__ = ["MANIFEST", "FinishedStage", "Run", "begun_with", "existing_run", "opened_run"]
+__all__ = ["MANIFEST", "FinishedStage", "Run", "existing_run", "holds_run", "opened_run"]
 
 
 class FinishedStage(StageRecord):
@@ -261,7 +261,7 @@ class Run:
         files = {**known.model.files, **model.files}
         identity = model if files == model.files else known.model
         self._update(
-            request=_combined(known.request, request, computed=known.stages),
+            request=combined(known.request, request, computed=known.stages),
             model=identity.model_copy(update={"files": files}),
             output=self._new_output or known.output,
         )
@@ -392,28 +392,9 @@ def existing_run(run: Run | str | Path) -> Run:
 
 def opened_run(run: Run | str | Path) -> Run:
     """A run by its folder, which may be new, or as it is."""
-    return run if isinstance(run, Run) else Run.open(run) if _holds_run(run) else Run.create(run)
+    return run if isinstance(run, Run) else Run.open(run) if holds_run(run) else Run.create(run)
 
 
-def begun_with(run: Run | str | Path | None) -> Tensor | None:
-    """The video (B, 3, F, H, W) that a run began with; None if it is new or began with a prompt only."""
-    begun = run is not None and (isinstance(run, Run) or _holds_run(run))
-    return opened_run(run).load_input() if run is not None and begun else None
-
-
-def _holds_run(folder: str | Path) -> bool:
+def holds_run(folder: str | Path) -> bool:
+    """Whether a folder is that of a run that has begun."""
     return (user_path(folder, "run") / MANIFEST).is_file()
-
-
-def _combined(
-    known: GenerationRequest, asked: GenerationRequest, *, computed: Collection[StageName]
-) -> GenerationRequest:
-    """The request to record when `asked` agrees with the known one: the longer of the two, as far as it is open.
-
-    Computed stages keep their settings, of which only the spelling of a number may differ (9 and 9.0); those that are
-    not asked for now keep theirs as well.
-    """
-    longer = asked if len(asked.stages) >= len(known.stages) else known
-    kept = [stage for stage in known.stages if stage in computed or stage not in asked.stages]
-    settings = dataclasses.replace(asked.settings, **{stage: getattr(known.settings, stage) for stage in kept})
-    return longer.with_settings(settings)
