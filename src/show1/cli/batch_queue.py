@@ -186,8 +186,8 @@ def _fetch(
             folder.store.fetch(source)
             if not source.is_file():
                 return f"its file {source} is not there: --data or --store must be that of the workers"
-            with replacing(Path(file), overwrite=job.output.overwrite) as partial:
-                shutil.copyfile(source, partial)
+            with replacing(Path(file), overwrite=job.output.overwrite) as unfinished:
+                shutil.copyfile(source, unfinished)
         except OutputError as error:
             return str(error)
     return None

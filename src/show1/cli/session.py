@@ -15,7 +15,6 @@ from show1.cli.stopping import stopped
 from show1.config import StageName
 from show1.errors import RunError
 from show1.generation.output import OutputFile
-from show1.launch import several
 from show1.options import counted
 
 if TYPE_CHECKING:
@@ -32,11 +31,8 @@ def load_pipeline(model: str | dict[str, str], *, quiet: bool, **options: Any) -
         if model == "mini":
             lean_imports()
         from show1.generation.pipeline import Show1Pipeline
-    if several():
         from show1.runtime.processes import own_devices
-
-        options["device"] = own_devices(options.get("device"))
-    return Show1Pipeline.from_pretrained(model, **options)
+    return Show1Pipeline.from_pretrained(model, **{**options, "device": own_devices(options.get("device"))})
 
 
 @contextmanager
