@@ -71,6 +71,7 @@ class Worker:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._models = Models(pipe, experts or {})
         self._data, self._model, self._database = data, model, database
+        self._queue_name = queue_name(model)
         self._look_seconds, self._dtype = look_seconds, pipe.dtype
         self._queue = JobQueue(database, model=model)
         self._locks = open_locks(database, data.locks, self.name, LOOKS_TO_SETTLE * look_seconds)
@@ -113,9 +114,9 @@ class Worker:
 
         # No limit of DBOS's own, which would count workers that were only stopped: `take_over` counts those that died.
         DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(generate)
-        DBOS.listen_queues([queue_name(self._model)])
+        DBOS.listen_queues([self._queue_name])
         DBOS.launch()
-        DBOS.register_queue(queue_name(self._model), worker_concurrency=1, polling_interval_sec=SECONDS_BETWEEN_POLLS)
+        DBOS.register_queue(self._queue_name, worker_concurrency=1, polling_interval_sec=SECONDS_BETWEEN_POLLS)
 
     def _generate(self, values: dict[str, Any]) -> dict[str, Any]:
         """The workflow: one step per stage."""
@@ -193,7 +194,7 @@ class Worker:
     def _say(self) -> None:
         """Writes what the server shows of its workers; removes what those have left that died long ago."""
         folder, store, now = self._data.workers, self._data.store, time.time()
-        note = {"name": self.name, "model": self._model, "queue": queue_name(self._model), "time": now}
+        note = {"name": self.name, "model": self._model, "queue": self._queue_name, "time": now}
         note |= {"device": self._models.own.device.type, "began": self._began}
         try:
             write_text(folder / f"{self.name}.json", json.dumps(note))
