@@ -66,10 +66,12 @@ class Video:
         Raises:
             InputError: A value is NaN or infinite, which would be black.
         """
-        if not bool(video.isfinite().all()):
-            raise InputError("the video holds numbers that are not finite (NaN or infinity); make it again")
-        pixels = ((video.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
-        frames = pixels.permute(1, 2, 3, 0).contiguous().numpy()
+        frames = np.empty((*video.shape[1:], 3), np.uint8)
+        for frame, one in zip(frames, video.detach().unbind(1), strict=True):  # all at once would take more memory
+            if not bool(one.isfinite().all()):
+                raise InputError("the video holds numbers that are not finite (NaN or infinity); make it again")
+            pixels = (one.float().cpu().clamp(-1, 1) + 1) * 127.5
+            frame[:] = pixels.round().byte().permute(1, 2, 0).numpy()
         return cls(frames=frames, fps=fps, metadata=dict(metadata or {}))
 
     def to_tensor(self) -> "torch.Tensor":

@@ -6,6 +6,7 @@ from diffusers import VideoToVideoSDPipeline
 
 from show1.config import TranslationSettings
 from show1.diffusion import IndependentSeeds, PublishedSeeds, build_scheduler
+from show1.runtime.tracing import LiveTensors
 from show1.stages import PromptEmbeddings, load_stage
 from show1.stages.translation import encode
 
@@ -142,3 +143,16 @@ def test_windows_are_of_the_length_that_is_asked_for(stage, prompts):
     assert torch.equal(stage(video, one(prompts, 0), seeds=seeds, settings=asked), whole)
     split = stage(video, one(prompts, 0), seeds=seeds, settings=dataclasses.replace(asked, window=6))
     assert split.shape == whole.shape and not torch.equal(split, whole)
+
+
+def test_a_longer_video_takes_little_memory_beside_itself(stage, prompts):
+    settings = dataclasses.replace(SETTINGS, height=64, width=96, window=8, overlap=2, num_inference_steps=2)
+
+    def peak(frames):
+        low = clip(1, frames=frames)
+        with LiveTensors([*stage.unet.parameters(), *stage.vae.parameters(), low]) as counted:
+            out = stage(low, one(prompts, 0), seeds=IndependentSeeds([1]), settings=settings)
+        return counted.peak, out.nbytes
+
+    (short, small), (long, large) = peak(10), peak(74)
+    assert long - short < 1.3 * (large - small)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from show1.adapters.adapter_set import AdapterSet
 from show1.checkpoints.locate import Part
+from show1.checkpoints.weight_files import is_finite
 from show1.config import CascadeSettings, StageName
 from show1.errors import InputError, Show1Error
 from show1.experts import check_expert_settings
@@ -122,7 +123,7 @@ def check_finite(
     Raises:
         Show1Error: Some are NaN or infinite.
     """
-    if bool(values.isfinite().all()):
+    if is_finite(values):
         return
     scale = getattr(request.settings, stage).guidance_scale
     remedies = [f"lower {stage}.guidance_scale (now {scale:g})"] if scale > 1 else []
@@ -169,7 +170,7 @@ def check_texts(texts: Mapping[StageName, PromptEmbeddings], request: Generation
                     f"the text states for the stage {stage!r} must be floating-point of shape ({len(request.prompts)}, "
                     f"L, D), got {states.dtype} of shape {tuple(states.shape)}"
                 )
-            if not bool(states.isfinite().all()):
+            if not is_finite(states):
                 raise Show1Error(
                     f"the text states for the stage {stage!r} hold numbers that are not finite (NaN or infinity); "
                     "compute in float32 or bfloat16 (dtype=, --dtype), or check the model's weights (`show1 models "

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from show1.checkpoints.weight_files import is_finite
 from show1.errors import InputError
 from show1.files import user_path
 from show1.generation.request import GenerationRequest
@@ -68,7 +69,7 @@ def video_tensor(video: VideoLike, request: GenerationRequest) -> Tensor:
     if len(tensor) not in (1, samples):
         raise InputError(f"there are {len(tensor)} videos for {samples} samples; give one, or one per sample")
     tensor = tensor.detach().float().cpu()
-    if not bool(tensor.isfinite().all()):
+    if not is_finite(tensor):
         raise InputError("the video holds numbers that are not finite (NaN or infinity); give values from -1 to 1")
     if float(tensor.abs().amax()) > MAX_PIXEL_VALUE:
         raise InputError(f"the video holds values up to {float(tensor.abs().amax()):g}; scale them to -1 to 1")

@@ -1,6 +1,6 @@
 """Expert translation: a low-resolution video to high resolution, in latent space."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -64,8 +64,9 @@ class TranslationStage(DenoisingStage):
         scheduler = self.scheduler(settings)
         timesteps = run_timesteps(scheduler, settings)
         with evaluating(self.unet), evaluating(self.vae):
-            frames = F.interpolate(fold_frames(low), size=(settings.height, settings.width), mode="bilinear")
-            latents = encode(self.vae, frames, draw=lambda shape: randn(shape, generators), frames_per_slice=1)
+            size = (settings.height, settings.width)
+            one_by_one: dict[str, Any] = {"frames_per_slice": 1, "size": size}
+            latents = encode(self.vae, fold_frames(low), draw=lambda shape: randn(shape, generators), **one_by_one)
             noise = randn(latents.shape, generators).to(latents)
             start = timesteps[:1].expand(len(latents)).to(latents.device)
             latents = unfold_frames(scheduler.add_noise(latents, noise, start), len(low))
@@ -73,8 +74,10 @@ class TranslationStage(DenoisingStage):
             network = LatentNetwork(self.unet, window=window, overlap=overlap)
             guided = self.guided(network, prompts, scheduler, settings=settings)
             latents = sample(guided, scheduler, latents, timesteps=timesteps, generators=generators, on_step=on_step)
-            frames = decode(self.vae, fold_frames(latents))
-            return unfold_frames(frames, len(low))
+            out = low.new_empty(*low.shape[:3], *size)
+            for number, frame in enumerate(decode(self.vae, fold_frames(latents))):
+                out[number // low.shape[2], :, number % low.shape[2]] = frame
+            return out
 
 
 def encode(
@@ -83,6 +86,7 @@ def encode(
     *,
     draw: Callable[[torch.Size], Tensor] | None,
     frames_per_slice: int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Tensor:
     """Encodes frames to what the network denoises. Sampling, training and customization all call this.
 
@@ -91,6 +95,7 @@ def encode(
         frames: (N, 3, H, W) in about [-1, 1], on any device.
         draw: Gives standard normal noise of a shape, for the sample from the autoencoder's posterior; None: its mean.
         frames_per_slice: Frames that are encoded at a time, memory against speed; None: all.
+        size: The height and width that frames are resized to first, bilinearly; None: they are encoded as they are.
 
     Returns:
         (N, C, H/8, W/8) scaled latents, float32, on the autoencoder's device.
@@ -98,6 +103,8 @@ def encode(
     autoencoder: Any = vae
     means, stds = [], []
     for part in torch.split(frames, frames_per_slice or len(frames)):
+        if size is not None:
+            part = F.interpolate(part, size=size, mode="bilinear")
         posterior = autoencoder.encode(part.to(computing_device(vae), autoencoder.dtype)).latent_dist
         means.append(posterior.mean.float())
         stds.append(posterior.std.float())
@@ -107,13 +114,13 @@ def encode(
     return latents * float(autoencoder.config.scaling_factor)
 
 
-def decode(vae: nn.Module, latents: Tensor) -> Tensor:
-    """Decodes scaled latents (N, C, H/8, W/8), one after another, to frames (N, 3, H, W), float32, on the CPU.
+def decode(vae: nn.Module, latents: Tensor) -> Iterator[Tensor]:
+    """Decodes scaled latents (N, C, H/8, W/8) to frames (3, H, W), float32, on the CPU, one after another.
 
     Args:
         vae: diffusers' `AutoencoderKL`.
         latents: As `encode` gives them.
     """
     autoencoder: Any = vae
-    parts = torch.split(latents / float(autoencoder.config.scaling_factor), 1)
-    return torch.cat([autoencoder.decode(x.to(autoencoder.dtype), return_dict=False)[0].float().cpu() for x in parts])
+    for one in torch.split(latents / float(autoencoder.config.scaling_factor), 1):
+        yield autoencoder.decode(one.to(autoencoder.dtype), return_dict=False)[0][0].float().cpu()
