@@ -1,6 +1,7 @@
 """Every task: its loss, what it trains, its samples, and the folder that the public stages load."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -388,6 +389,47 @@ def test_inflation_starts_as_the_image_network(exports: Exports) -> None:
     with torch.no_grad():
         frames = [image(x[:, :, i : i + 1], 10, text).sample for i in range(4)]
         assert_close(video(x, 10, text).sample, torch.cat(frames, dim=2))
+
+
+def scrambled(network: UNet3DConditionModel, names: Iterable[str]) -> UNet3DConditionModel:
+    """The network with other numbers in some of its parameters."""
+    own = dict(network.named_parameters())
+    with torch.no_grad():
+        for name in names:
+            own[name].copy_(torch.randn(own[name].shape) * 0.1)
+    return network
+
+
+def test_a_video_network_goes_on_with_single_frames_and_gets_its_layers_over_frames_back(exports: Exports) -> None:
+    image = unet_of(exports["keyframe_images"])
+    video = networks.adapt_pixel_unet(image, temporal=True).eval()
+    over_frames = set(video.temporal_parameters())
+    scrambled(video, over_frames)
+    single = networks.adapt_pixel_unet(video, temporal=False).eval()
+    assert not single.temporal_parameters()
+    x, text = torch.randn(1, 3, 1, 8, 8), torch.randn(1, 5, 32)
+    with torch.no_grad():
+        assert_close(single(x, 10, text).sample, image(x, 10, text).sample)
+    scrambled(single, dict(single.named_parameters()))  # as if it had learned
+    again = networks.adapt_pixel_unet(single, temporal=True).eval()
+    assert set(networks.take_temporal_layers(again, video)) == over_frames
+    wanted = {**single.state_dict(), **{name: video.state_dict()[name] for name in over_frames}}
+    assert {name: torch.equal(value, wanted[name]) for name, value in again.state_dict().items()} == dict.fromkeys(
+        wanted, True
+    )
+    with pytest.raises(InputError, match="temporal_init: its layers over frames do not fit"):
+        networks.take_temporal_layers(again, single)
+
+
+def test_keyframes_take_layers_over_frames_of_another_folder(exports: Exports, tmp_path: Path) -> None:
+    video = unet_of(exports["keyframes"])
+    scrambled(video, video.temporal_parameters()).save_pretrained(tmp_path / "unet")
+    task = build("keyframes", exports, init=str(exports["keyframe_images"]), temporal_init=str(tmp_path))
+    got, image = task.unet.state_dict(), unet_of(exports["keyframe_images"]).state_dict()
+    assert all(torch.equal(got[name], value) for name, value in video.temporal_parameters().items())
+    assert all(torch.equal(got[name], value) for name, value in image.items())
+    with pytest.raises(InputError, match="temporal_init: name the network that gets these layers, too"):
+        build("keyframes", exports, init=None, temporal_init=str(tmp_path))
 
 
 @pytest.mark.parametrize("patch_size", [1, 2])

@@ -130,7 +130,7 @@ def _command(kind: type[TaskOptions]) -> Callable[..., None]:
     return command
 
 
-_FIRST = ("out", "teacher", "network", "init", "text", "vae")
+_FIRST = ("out", "teacher", "network", "init", "temporal_init", "text", "vae")
 """Options that the help shows first: where everything comes from, and goes to."""
 
 _METAVARS = {
@@ -138,6 +138,7 @@ _METAVARS = {
     "val_data": "DIR",
     "tracker": "NAME",
     "init": "DIR",
+    "temporal_init": "DIR",
     "teacher": "MODEL",
     "text": "DIR",
     "vae": "DIR",

@@ -73,4 +73,6 @@ def _components(options: TaskOptions, option: str) -> tuple[str, ...]:
         return ("vae", "scheduler") if option == "vae" or options.task == "vae" else _TEXT
     if option == "text":
         return _TEXT
+    if option == "temporal_init":
+        return ("unet",)
     return ("unet", "scheduler", *(() if options.text else _TEXT))

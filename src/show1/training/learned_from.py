@@ -52,7 +52,7 @@ def check_contents(folder: Path, now: Mapping[str, str], options: TaskOptions, s
     """
     before = _before(folder)
     titles = {"data": f"the clips or captions of {source.spec}", "words": "the words of the captions"}
-    titles |= {name: f"the folder {path} (--{name})" for name, path in options.folders().items()}
+    titles |= {name: f"the folder {path} (--{name.replace('_', '-')})" for name, path in options.folders().items()}
     changed = [titles[name] for name, digest in now.items() if name in before and before[name] != digest]
     if changed:
         raise RunError(

@@ -36,11 +36,12 @@ def fresh_pixel_unet(
 def adapt_pixel_unet(
     source: UNet3DConditionModel, *, add_condition: bool = False, **changes: Any
 ) -> UNet3DConditionModel:
-    """Makes a network of another config that starts as `source`: inflation, or more input channels.
+    """Makes a network of another config that starts as `source`: inflation, no layers over frames, or more inputs.
 
     New temporal layers and embeddings start as the identity and weights of new input channels as zero, so the new
     network computes what the old one did (section 3.2 of arXiv:2309.15818; arXiv:2209.14792 for inflation). If it adds
-    its condition and the source did not, it starts as that condition.
+    its condition and the source did not, it starts as that condition. With `temporal=False` it computes single frames
+    as a video network does without its layers over frames.
 
     Args:
         source: An image or video network.
@@ -55,6 +56,8 @@ def adapt_pixel_unet(
     config |= {**changes, "add_condition": add_condition or adds}
     model: UNet3DConditionModel = UNet3DConditionModel(**config)
     state = dict(source.state_dict())
+    if not model.temporal_parameters():
+        state = {name: value for name, value in state.items() if name not in source.temporal_parameters()}
     weight = state["conv_in.weight"]
     if model.conv_in.weight.shape[1] > weight.shape[1]:
         wide = torch.zeros_like(model.conv_in.weight)
@@ -69,6 +72,23 @@ def adapt_pixel_unet(
     if add_condition and not adds:
         _start_as_the_condition(model)
     return model
+
+
+def take_temporal_layers(model: UNet3DConditionModel, source: UNet3DConditionModel) -> list[str]:
+    """Gives a video network the layers over frames of another one, whose other layers may differ; lists their names.
+
+    Raises:
+        InputError: The other one has no such layers, or they are of other sizes.
+    """
+    own, others = model.temporal_parameters(), source.temporal_parameters()
+    if {name: p.shape for name, p in own.items()} != {name: p.shape for name, p in others.items()}:
+        raise InputError(
+            "temporal_init: its layers over frames do not fit the network of init; name keyframes of one shape"
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(others[name])
+    return list(own)
 
 
 def _start_as_the_condition(model: UNet3DConditionModel) -> None:

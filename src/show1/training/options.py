@@ -153,6 +153,10 @@ class DrawOptions(Options):
         self.check("timestep_logit", above_0, "MEAN STD with STD above 0")
 
 
+FOLDERS = ("init", "temporal_init", "teacher", "text", "vae")
+"""Options that name folders of trained networks, where a task has them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions(Options):
     """Base of the options of training tasks. A subclass says what the task is called and which class implements it."""
@@ -190,7 +194,7 @@ class TaskOptions(Options):
 
     def folders(self) -> dict[str, Path]:
         """Lists the folders that the options name, by option."""
-        given = {name: getattr(self, name, None) for name in ("init", "text", "vae", "teacher")}
+        given = {name: getattr(self, name, None) for name in FOLDERS}
         return {name: user_path(path, name) for name, path in given.items() if path is not None}
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any
 from show1.checkpoints.index import CARD, STAGE_NOTES, Notes, read_stage_notes, write_stage_notes
 from show1.config import PUBLISHED, StageName
 from show1.files import write_text
+from show1.training.options import FOLDERS
 
 
 def write_notes(
@@ -50,12 +51,12 @@ def write_card(folder: Path, config: Mapping[str, Any], step: int) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
-    task, begun = config["task"], [name for name in ("init", "teacher", "text", "vae") if config.get(name)]
+    task, begun = config["task"], [name for name in FOLDERS if config.get(name)]
     rows = {
         "what": f"weights of the training task `{task}` of [show1](https://arxiv.org/abs/2309.15818)",
         "data": f"`{config['data']}`",
         "steps": f"{step:,} of {config['steps']:,}, in batches of {config['batch_size']} per process",
-        **{f"`--{name}`": f"`{config[name]}`" for name in begun},
+        **{f"`--{name.replace('_', '-')}`": f"`{config[name]}`" for name in begun},
         "licence": "not chosen yet",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())

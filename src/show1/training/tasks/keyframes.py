@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 
+from show1.checkpoints.loading import load_unet
 from show1.config import KeyframesSettings
 from show1.data.clips import ClipSource
 from show1.stages import KeyframesStage
+from show1.training.networks import take_temporal_layers
 from show1.training.objective import Inputs
 from show1.training.tasks.base import Batch, Sample
 from show1.training.tasks.denoising import PIXEL_SCHEDULE, DenoisingTask
@@ -22,7 +24,10 @@ class KeyframesTask(DenoisingTask):
     def __init__(self, options: DenoisingOptions, source: ClipSource) -> None:
         super().__init__(options, source, PIXEL_SCHEDULE)
         self._clips_per_scene = source.clips_per_scene
-        self._make_pixel_unet(temporal=options.temporal)
+        unet = self._make_pixel_unet(temporal=options.temporal)
+        if (folder := getattr(options, "temporal_init", None)) is not None:
+            other = load_unet(Path(folder) / "unet", dtype=torch.float32, device="cpu")
+            self._inherited |= {f"unet.{name}" for name in take_temporal_layers(unet, other)}
         if options.init is not None:
             self._inherited |= {name for name, _ in self.named_parameters() if name.startswith("text.")}
 

@@ -146,6 +146,15 @@ class KeyframesOptions(DenoisingOptions):
     trains_text = True
     shares_noise = True
 
+    temporal_init: str | None = None
+    """Stage folder of keyframes whose layers over frames are taken, where `init` has learned from single frames only,
+    or since then. None: those of `init`, or new ones."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.temporal_init is not None and self.init is None:
+            raise InputError("temporal_init: name the network that gets these layers, too (--init DIR)")
+
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolationOptions(DenoisingOptions):
