@@ -18,7 +18,7 @@ from show1.errors import InputError
 from show1.files import user_path
 from show1.launch import is_first, own_place
 from show1.sprites.options import TextOptions
-from show1.training.options import LoopOptions, TaskOptions, TrainingConfig, current_form
+from show1.training.options import FOLDERS, LoopOptions, TaskOptions, TrainingConfig, current_form
 from show1.training.tasks.distillation_options import DISTILLATIONS
 from show1.training.tasks.options import TASKS
 
@@ -130,7 +130,7 @@ def _command(kind: type[TaskOptions]) -> Callable[..., None]:
     return command
 
 
-_FIRST = ("out", "teacher", "network", "init", "temporal_init", "text", "vae")
+_FIRST = ("out", "network", *FOLDERS)
 """Options that the help shows first: where everything comes from, and goes to."""
 
 _METAVARS = {

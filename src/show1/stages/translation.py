@@ -65,8 +65,13 @@ class TranslationStage(DenoisingStage):
         timesteps = run_timesteps(scheduler, settings)
         with evaluating(self.unet), evaluating(self.vae):
             size = (settings.height, settings.width)
-            one_by_one: dict[str, Any] = {"frames_per_slice": 1, "size": size}
-            latents = encode(self.vae, fold_frames(low), draw=lambda shape: randn(shape, generators), **one_by_one)
+            latents = encode(
+                self.vae,
+                fold_frames(low),
+                draw=lambda shape: randn(shape, generators),
+                frames_per_slice=1,
+                size=size,
+            )
             noise = randn(latents.shape, generators).to(latents)
             start = timesteps[:1].expand(len(latents)).to(latents.device)
             latents = unfold_frames(scheduler.add_noise(latents, noise, start), len(low))

@@ -57,7 +57,8 @@ def adapt_pixel_unet(
     model: UNet3DConditionModel = UNet3DConditionModel(**config)
     state = dict(source.state_dict())
     if not model.temporal_parameters():
-        state = {name: value for name, value in state.items() if name not in source.temporal_parameters()}
+        left_out = source.temporal_parameters()
+        state = {name: value for name, value in state.items() if name not in left_out}
     weight = state["conv_in.weight"]
     if model.conv_in.weight.shape[1] > weight.shape[1]:
         wide = torch.zeros_like(model.conv_in.weight)
