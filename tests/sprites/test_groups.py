@@ -13,6 +13,7 @@ from show1.sprites.clips import SpriteClips
 from show1.sprites.groups import ARRANGEMENTS, GroupWorld, arrangement, holds_held_out
 from show1.sprites.options import SpriteOptions
 from show1.sprites.scenes import Scene, SpriteWorld, render_tensor, sprite_layer
+from show1.sprites.two_motions import TwoMotionsWorld
 from show1.sprites.world import (
     RELATIONS,
     SUBJECTS,
@@ -53,6 +54,20 @@ def test_relations_can_have_another_share() -> None:
     assert "relation" not in {kind(SpriteClips(shown=shown).scene(index)) for index in range(50)}
     with pytest.raises(InputError, match="relations must be from 0 to 1"):
         SpriteClips.from_spec("sprites:groups=1,relations=1.5")
+
+
+def test_some_subjects_can_be_shown_more_often() -> None:
+    fish, bicycle = SUBJECTS.index("fish"), SUBJECTS.index("bicycle")
+    for world in (GroupWorld, TwoMotionsWorld):
+        plain, more = (
+            [world(seed=1, subject_shares=shares).scene(i) for i in range(300)] for shares in ((), (("fish", 0.4),))
+        )
+        few, many = (sum(fish in {s.subject, *(o.subject for o in s.others)} for s in each) for each in (plain, more))
+        assert few < 40 and many > 90, (world, few, many)
+        assert any(s.others and s.subject != fish == s.others[0].subject for s in more)  # at either place
+    # a bicycle that stands still is held out: others are shown in its place
+    still = [GroupWorld(relations=1.0, subject_shares=(("bicycle", 1.0),)).scene(i) for i in range(8)]
+    assert not any(bicycle in (s.subject, s.others[0].subject) for s in still)
 
 
 def test_training_never_shows_a_held_out_pair() -> None:

@@ -17,16 +17,14 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from show1.adapters.record import AdapterRecord
 from show1.config import STAGES, StageName
 from show1.errors import OutputError, RunError, RunInUseError
-from show1.files import check_no_links, sha256, user_path, write_json, write_tensors
+from show1.files import check_no_links, user_path, write_json
+from show1.generation.artefacts import is_sound, read_artefact, write_artefact
 from show1.generation.manifest import (
     INPUT_FILE,
     MANIFEST,
@@ -224,7 +222,7 @@ class Run:
         if record is None:
             return None
         file = self.path / INPUT_FILE
-        if not file.is_file() or sha256(file) != record.sha256:
+        if not is_sound(file, record):
             raise RunError(f"{file} is missing or damaged, and nothing can make it again; begin a new run")
         return self._load_video(file)
 
@@ -251,8 +249,7 @@ class Run:
             picked = {s: record for s, record in known.stages.items() if s in request.stages}  # and stopped before this
             changes["stages"] = {s: r for s, r in picked.items() if r.request_sha256 == request.stage_sha256(s)}
             if video is not None:
-                write_tensors(self.path / INPUT_FILE, {"video": video.contiguous()})
-                changes["input"] = InputRecord(sha256=sha256(self.path / INPUT_FILE))
+                changes["input"] = InputRecord(sha256=write_artefact(self.path / INPUT_FILE, video))
             self._update(request=request, model=model, **changes)
             return
         check_request(self.path, known, known.request, request)
@@ -349,23 +346,17 @@ class Run:
         self, stage: StageName, video: Tensor, request: GenerationRequest | None, cost: CostRecord | None = None
     ) -> StageRecord:
         file = self._file(stage)
-        write_tensors(file, {"video": video.float().cpu().contiguous()})
-        made_for = None if request is None else request.stage_sha256(stage)
-        return StageRecord(file=file.name, sha256=sha256(file), request_sha256=made_for, **dict(cost or CostRecord()))
+        made_for, written = None if request is None else request.stage_sha256(stage), write_artefact(file, video)
+        return StageRecord(file=file.name, sha256=written, request_sha256=made_for, **dict(cost or CostRecord()))
 
     def _file(self, stage: StageName) -> Path:
         return self.path / artefact_name(stage)
 
     def _load_video(self, file: Path, stage: StageName | None = None) -> Tensor:
         """Reads an artefact, of a stage or the run's input: (B, 3, F, H, W) float32, of the request's shape, finite."""
-        try:
-            video: Tensor = load_file(file)["video"]
-        except (SafetensorError, OSError, KeyError) as error:
-            raise RunError(f"{file} cannot be read ({error}); delete it and resume the run") from error
-        if video.ndim != 5 or video.dtype != torch.float32 or not self._fits(video, stage):
-            raise RunError(f"{file} holds no video for the request of {MANIFEST}; delete it and resume the run")
-        if not bool(video.isfinite().all()):
-            raise RunError(f"{file} holds numbers that are not finite (NaN or infinity); delete it and resume the run")
+        video = read_artefact(file)
+        if not self._fits(video, stage):
+            raise RunError(f"{file} holds no video for the request of its run; delete it and resume the run")
         return video
 
     def _fits(self, video: Tensor, stage: StageName | None) -> bool:
@@ -376,8 +367,8 @@ class Run:
         return (batch, channels, *size) == (len(request.prompts), 3, *request.shapes()[stage])
 
     def _is_sound(self, stage: StageName) -> bool:
-        record, file = self._manifest.stages.get(stage), self._file(stage)
-        return record is not None and file.is_file() and sha256(file) == record.sha256
+        record = self._manifest.stages.get(stage)
+        return record is not None and is_sound(self._file(stage), record)
 
     def _check_input(self, video: Tensor | None) -> None:
         begin = self.load_input()

@@ -66,10 +66,11 @@ class SpriteClips(ClipSource):
 
     def scene(self, index: int) -> Scene:
         """Gives the scene that the clip at an index shows."""
-        if self._drawn("groups", index, self.shown.groups):
-            return GroupWorld(seed=self.seed, relations=self.shown.relations).scene(index)
-        if self._drawn("two motions", index, self.shown.two_motions):
-            return TwoMotionsWorld(seed=self.seed, pairs=self.shown.pairs).scene(index)
+        shown, shares = self.shown, self.shown.subject_shares
+        if self._drawn("groups", index, shown.groups):
+            return GroupWorld(seed=self.seed, relations=shown.relations, subject_shares=shares).scene(index)
+        if self._drawn("two motions", index, shown.two_motions):
+            return TwoMotionsWorld(seed=self.seed, pairs=shown.pairs, subject_shares=shares).scene(index)
         if self.clips_per_scene == 1:
             return self.world.scene(index)
         return self.world.sibling(*divmod(index, self.clips_per_scene))

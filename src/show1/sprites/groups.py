@@ -17,7 +17,6 @@ from show1.sprites.world import (
     MOTIONS,
     RELATIONS,
     SIZES,
-    SUBJECTS,
     World,
     is_count_held_out,
     is_held_out,
@@ -74,14 +73,16 @@ class GroupWorld(World):
         """
         rng = self.generator(index)
         kind = (RELATIONS, tuple(COUNTS.values()), SIZES)[self._kind(rng)]
+        attempt = 0
         while True:
             how = kind[int(rng.integers(len(kind)))]
-            subjects = rng.choice(len(SUBJECTS), 2 if how in RELATIONS else 1, replace=False).tolist()
+            subjects = self.draw_subjects(rng, 2 if how in RELATIONS else 1, attempt)
             motions = range(len(MOTIONS)) if how == "small" else _ROOM_FOR_BIG if how == "big" else (_STILL,)
             motion = motions[int(rng.integers(len(motions)))]
             scene = _lay_out(subjects, how, motion, int(rng.integers(len(BACKGROUNDS))), rng)
             if self.shows(holds_held_out(scene)):
                 return scene
+            attempt += 1
 
     def _kind(self, rng: np.random.Generator) -> int:
         if self.relations is None:

@@ -47,7 +47,8 @@ class SpriteOptions(Options):
     them the same noise, so the loss mostly measures whether the words for motions are understood."""
 
     subject_share: tuple[str, ...] = ()
-    """Subject and the share of the clips that show it, such as `bicycle:0.25`; may be given several times."""
+    """Subject and the share of the clips that show it, alone or in a group, such as `bicycle:0.25`; may be given
+    several times."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,7 +26,6 @@ from show1.sprites.world import (
     SUBJECTS,
     Split,
     World,
-    check_subject_shares,
     combinations,
     is_held_out,
 )
@@ -157,13 +156,8 @@ class SpriteWorld(World):
     """Share of the scenes whose subject lies at some angle, or spins from there, as their captions say, 0 to 1. So a
     network sees what a turned subject looks like that it never sees spin."""
 
-    subject_shares: tuple[tuple[str, float], ...] = ()
-    """Subjects that are shown more often, such as thin ones, which take longest to learn: each with its share of the
-    scenes, together at most 1. The rest is drawn from all subjects."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_subject_shares(self.subject_shares)
         if self.spins is not None and not 0 <= self.spins <= 1:
             raise InputError(f"spins must be from 0 to 1, got {self.spins}")
         if not 0 <= self.tilts <= 1:
@@ -174,7 +168,7 @@ class SpriteWorld(World):
         `subject_shares`; its subject is upright but for `tilts`."""
         rng = self.generator(index)
         spins = None if self.spins is None else bool(rng.random() < self.spins)
-        allowed = _allowed(self.split, spins, self._preferred(rng))
+        allowed = _allowed(self.split, spins, self.preferred(rng))
         scene = self._lay_out(*allowed[int(rng.integers(len(allowed)))], rng)
         if rng.random() < self.tilts:
             scene = replace(scene, tilt=float(rng.uniform(*TILTS)))
@@ -207,14 +201,6 @@ class SpriteWorld(World):
         order = np.random.default_rng((self.seed, index)).permutation(motions)
         scene = self.compose(drawn.subject, int(order[member % len(order)]), drawn.background, index)
         return replace(scene, paint_seed=drawn.paint_seed)
-
-    def _preferred(self, rng: np.random.Generator) -> int | None:
-        """One of the subjects that are shown more often; None: any."""
-        if not self.subject_shares:
-            return None
-        shares = np.cumsum([share for _, share in self.subject_shares])
-        place = int(np.searchsorted(shares, rng.random(), side="right"))
-        return SUBJECTS.index(self.subject_shares[place][0]) if place < len(shares) else None
 
     def _lay_out(self, subject: int, motion: int, background: int, rng: np.random.Generator) -> Scene:
         # The one place through which this world's scenes pass: no other check keeps held-out pairs out of training.

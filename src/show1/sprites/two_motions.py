@@ -77,13 +77,15 @@ class TwoMotionsWorld(World):
         """
         rng = self.generator(index)
         pair = bool(rng.random() < (0.5 if self.pairs is None else self.pairs))
+        attempt = 0
         while True:
-            subjects = rng.choice(len(SUBJECTS), 1 + pair, replace=False).tolist()
+            subjects = self.draw_subjects(rng, 1 + pair, attempt)
             motions = rng.choice(PAIR_MOTIONS, 2, replace=False) if pair else ORDERS[int(rng.integers(len(ORDERS)))]
             first, second = (int(motion) for motion in motions)
             scene = _lay_out(subjects, (first, second), int(rng.integers(len(BACKGROUNDS))), rng)
             if self.shows(holds_held_out(scene)):
                 return scene
+            attempt += 1
 
     def compose(self, subjects: Sequence[int], motions: tuple[int, int], background: int, *, index: int = 0) -> Scene:
         """Makes a scene of given parts; the index picks places, sizes and paint.

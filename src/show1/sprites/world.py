@@ -116,7 +116,12 @@ class World:
     split: Split = "train"
     """"train" never shows a held-out pair, "held_out" shows only scenes with at least one, "all" shows every scene."""
 
+    subject_shares: tuple[tuple[str, float], ...] = ()
+    """Subjects that are shown more often, such as thin ones, which take longest to learn: each with its share of the
+    scenes, together at most 1. The rest is drawn from all subjects."""
+
     def __post_init__(self) -> None:
+        check_subject_shares(self.subject_shares)
         if self.split not in get_args(Split):
             raise InputError(f"split must be one of {', '.join(get_args(Split))}, got {self.split!r}")
 
@@ -135,3 +140,29 @@ class World:
         import numpy as np  # the options of the command line stand on this module, and help is to be fast
 
         return np.random.default_rng((self.seed, self.first_key + get_args(Split).index(self.split), index))
+
+    def preferred(self, rng: "np.random.Generator") -> int | None:
+        """Draws one of the subjects that are shown more often, an index into `SUBJECTS`; None: any subject."""
+        if not self.subject_shares:
+            return None
+        drawn, total = rng.random(), 0.0
+        for name, share in self.subject_shares:
+            total += share
+            if drawn < total:
+                return SUBJECTS.index(name)
+        return None
+
+    def draw_subjects(self, rng: "np.random.Generator", count: int, attempt: int) -> list[int]:
+        """Draws different subjects, indices into `SUBJECTS`, for a scene that may turn out to be held out.
+
+        Args:
+            rng: The random generator.
+            count: Number of subjects.
+            attempt: Number of scenes that were held out before. After 20, `subject_shares` no longer counts: there may
+                be no such scene of a subject that is shown more often.
+        """
+        preferred = self.preferred(rng) if attempt < 20 else None
+        if preferred is None:
+            return [int(subject) for subject in rng.choice(len(SUBJECTS), count, replace=False)]
+        others = rng.choice([each for each in range(len(SUBJECTS)) if each != preferred], count - 1, replace=False)
+        return [int(subject) for subject in rng.permutation([preferred, *others])]
