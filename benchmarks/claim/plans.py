@@ -10,6 +10,7 @@ from scripts import train_mini
 from show1.checkpoints.locate import resolve
 from show1.evaluation.suite import identify
 from show1.files import sha256
+from show1.sprites.alignment.prompts import Prompt, PromptSet, prompts_of
 
 LOW, LOW_SIZE, SIZE = "low resolution", (80, 128), (160, 256)
 EARLIER = "hybrid, earlier keyframes"
@@ -17,6 +18,9 @@ TRUTHS = {"ground truth": SIZE, "low-resolution truth": LOW_SIZE}
 ARMS = ("hybrid", "latent only", "pixel only", "all noise levels", "plain upscaling")
 NETWORKS = {"latent only": "latent", "pixel only": "pixel", "all noise levels": "all-levels"}
 """The network of `PLANS` that a way has in place of one of the hybrid's."""
+
+SETS: tuple[PromptSet, ...] = ("held_out", "seen")
+"""The prompt sets that are compared unless others are asked for: one subject with one motion."""
 
 TRAINED: dict[str, int] = {
     "keyframe_images": 95_968,
@@ -79,8 +83,14 @@ class Options:
     model: str = "mini"
     """The hybrid."""
 
+    sets: tuple[PromptSet, ...] = SETS
+    """Prompt sets, in turn."""
+
     videos: int = 64
     """Number of prompts."""
+
+    guidance: float = 3.0
+    """Guidance of latent only."""
 
     share: float = 1.0
     """Share of the hybrid's training compute that latent only gets."""
@@ -102,6 +112,12 @@ class Options:
 
     cuda_graphs: bool = False
     """Whether trainings replay networks as CUDA graphs."""
+
+    @functools.cached_property
+    def prompts(self) -> list[Prompt]:
+        """The prompts that are compared."""
+        sets = [prompts_of(name) for name in self.sets]
+        return [sets[i % len(sets)][i // len(sets) % len(sets[i % len(sets)])] for i in range(self.videos)]
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -130,7 +146,7 @@ class Options:
 
     def video(self, number: int, arm: str) -> Path:
         """Returns the file of a way's video of a prompt."""
-        variant = {"latent only": f"-{self.share:g}"}.get(arm, "")
+        variant = f"-{self.share:g}-{self.guidance:g}" if arm == "latent only" else ""
         if arm == EARLIER:
             assert self.earlier is not None
             variant = "-" + identify(_hashes(self.earlier))["id"][:8]
@@ -152,7 +168,7 @@ class Options:
     def identity(self) -> dict[str, Any]:
         """What the videos depend on, and its hash."""
         parts = {stage: _hashes(part.path) for stage, part in resolve(self.model).parts.items()}
-        return identify({"training": self.training.name, "model": parts})
+        return identify({"training": self.training.name, "model": parts, "sets": self.sets})
 
     @property
     def videos_folder(self) -> Path:

@@ -6,6 +6,7 @@
     python -m benchmarks.claim.run --out claim --processes 4          # prompts side by side
     python -m benchmarks.claim.run --out claim --earlier-keyframes STAGE    # also a hybrid of a shorter training
     python -m benchmarks.claim.run --out claim --way hybrid --way "plain upscaling"    # compares only these
+    python -m benchmarks.claim.run --out claim --sets relations_held_out,counts_held_out    # prompts of composition
     python -m benchmarks.claim.run --out claim --only latent-images --only latent    # trains only these, and ends
 
 Five ways, with the same prompts and seeds:
@@ -30,6 +31,7 @@ import argparse
 import dataclasses
 import datetime
 import functools
+import itertools
 import logging
 import platform
 import sys
@@ -41,16 +43,16 @@ from typing import Any
 
 import torch
 
-from benchmarks.claim.plans import ARMS, LOW, PLANS, Options
+from benchmarks.claim.plans import ARMS, LOW, PLANS, SETS, Options
 from benchmarks.claim.training import train_networks
-from benchmarks.claim.ways import CORRUPTIONS, Comparison, cost_of, pipelines, prompts
+from benchmarks.claim.ways import CORRUPTIONS, Comparison, cost_of, pipelines
 from scripts import train_mini
 from show1 import Show1Pipeline
 from show1.errors import Cancelled
 from show1.evaluation.report import Report, Table, percent, rounded, save_contact_sheet
 from show1.evaluation.suite import Suite
 from show1.files import read_json_object
-from show1.sprites.alignment.judge import CRITERIA
+from show1.sprites.alignment.prompts import PROMPT_SETS, SCENE_SETS
 from show1.sprites.alignment.summary import summarise
 from show1.training import train
 
@@ -83,12 +85,17 @@ def compare(options: Options, pipes: dict[str, Show1Pipeline], costs_of: Costs) 
 
 
 def _rows(options: Options, comparison: Comparison) -> list[dict[str, Any]]:
-    measured = {arm: [comparison.measured(number, arm) for number in range(options.videos)] for arm in comparison.arms}
+    """A row for each way; where other sets than the usual ones are compared, for each way and set."""
     rows = []
-    for arm in (LOW, *options.arms):
-        real = measured["low-resolution truth" if arm == LOW else "ground truth"]
-        rows.append(summarise(arm, measured[arm], [m.features for m in real if m.features is not None]))
-    return [*rows, summarise("ground truth", measured["ground truth"])]
+    for sets in (options.sets,) if set(options.sets) <= set(SCENE_SETS) else [(name,) for name in options.sets]:
+        numbers = [number for number, prompt in enumerate(options.prompts) if prompt.set in sets]
+        measured = {arm: [comparison.measured(number, arm) for number in numbers] for arm in comparison.arms}
+        for arm in (LOW, *options.arms):
+            real = measured["low-resolution truth" if arm == LOW else "ground truth"]
+            features = [m.features for m in real if m.features is not None]
+            rows.append({"sets": [*sets], **summarise(arm, measured[arm], features)})
+        rows.append({"sets": [*sets], **summarise("ground truth", measured["ground truth"])})
+    return rows
 
 
 def _repairs(options: Options, comparison: Comparison) -> list[dict[str, Any]]:
@@ -134,19 +141,17 @@ def costs_of(options: Options, networks: dict[str, Path], arms: Sequence[str]) -
 
 
 def _cost(options: Options, networks: dict[str, Path], arm: str) -> dict[str, float]:
-    return cost_of(arm, pipelines(options, networks))
+    return cost_of(options, arm, pipelines(options, networks))
 
 
 def readable(options: Options, report: dict[str, Any]) -> Report:
     """Makes the readable report."""
-    looks = {"sharpness": "sharpness", "flicker": "flicker", "frame_distance": "FD frames", "clip_distance": "FD clips"}
-    rows = []
-    for row in report["rows"]:
-        cost = report["costs"].get(row["name"])
-        price = ["", ""] if cost is None else [f"{cost['seconds']:.1f}", f"{cost['bytes'] / 1e9:.2f}"]
-        shares = [percent(row[criterion]) for criterion in CRITERIA]
-        rows.append([row["name"], *shares, *(rounded(row[key]) for key in looks), *price])
-    parts: list[str | Table] = [Table(("way", *CRITERIA, *looks.values(), "seconds", "peak GB"), rows)]
+    parts: list[str | Table] = []
+    for _, group in itertools.groupby(report["rows"], lambda row: row["sets"]):
+        rows = list(group)
+        if len(report["rows"]) > len(rows):
+            parts.append("## " + ", ".join(rows[0]["sets"]))
+        parts.append(_table(rows, report["costs"]))
     if report["repair"]:
         names = [key for key in report["repair"][0] if key != "corruption"]
         errors = [[r["corruption"], *(rounded(r[name]) for name in names)] for r in report["repair"]]
@@ -155,13 +160,27 @@ def readable(options: Options, report: dict[str, Any]) -> Report:
     done = [_training_row(name, read_json_object(file)) for name, file in trained.items() if file.is_file()]
     parts.append(Table(("network", "steps", "samples", "PFLOP", "minutes"), done))
     parts.append(
-        f"{options.videos} prompts (half held out), model {options.model}; seconds and memory of a whole video. "
+        f"{options.videos} prompts of {', '.join(options.sets)}, model {options.model}, guidance of latent only "
+        f"{options.guidance:g}; seconds and memory of a whole video. "
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {datetime.date.today()}."
     )
     samples = options.videos_folder / "samples.png"
     return Report(
         title="The hybrid and its halves", parts=parts, pictures={"Samples": f"{samples.parent.name}/samples.png"}
     )
+
+
+def _table(rows: Sequence[dict[str, Any]], costs: dict[str, dict[str, float]]) -> Table:
+    """The table of some rows of a report, with what a whole video of each way costs."""
+    looks = {"sharpness": "sharpness", "flicker": "flicker", "frame_distance": "FD frames", "clip_distance": "FD clips"}
+    criteria = [name for name, value in rows[0].items() if isinstance(value, dict)]
+    cells = []
+    for row in rows:
+        cost = costs.get(row["name"])
+        price = ["", ""] if cost is None else [f"{cost['seconds']:.1f}", f"{cost['bytes'] / 1e9:.2f}"]
+        shares = [percent(row[name]) for name in criteria]
+        cells.append([row["name"], *shares, *(rounded(row[key]) for key in looks), *price])
+    return Table(("way", *criteria, *looks.values(), "seconds", "peak GB"), cells)
 
 
 def _training_row(name: str, trained: dict[str, Any]) -> list[str]:
@@ -171,7 +190,7 @@ def _training_row(name: str, trained: dict[str, Any]) -> list[str]:
 
 def save_samples(options: Options) -> None:
     """Draws the first prompts by all ways."""
-    shown = [(i, prompt, arm) for i, prompt in enumerate(prompts(options.videos)[:3]) for arm in options.arms]
+    shown = [(i, prompt, arm) for i, prompt in enumerate(options.prompts[:3]) for arm in options.arms]
     videos = [options.video(i, arm) for i, _, arm in shown]
     labels = [f"{prompt.prompt} [{arm}]" for _, prompt, arm in shown]
     save_contact_sheet(options.videos_folder / "samples.png", videos, labels, columns=8, max_width=1500)
@@ -182,7 +201,13 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, argparse.Nam
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--videos", type=int, default=64)
+    parser.add_argument("--videos", type=int, default=64, help="number of prompts, of all sets together")
+    parser.add_argument(
+        "--sets",
+        default=",".join(SETS),
+        help="prompt sets, such as motion_binding_held_out,counts_held_out (see `show1 evaluate alignment --help`)",
+    )
+    parser.add_argument("--guidance", type=float, default=3.0, help="guidance of latent only")
     parser.add_argument(
         "--share", type=float, default=1.0, help="share of the hybrid's training compute that latent only gets"
     )
@@ -217,9 +242,12 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, argparse.Nam
         parser.error(f"--share must be more than 0, got {given.share}")
     if given.earlier is not None and not (given.earlier / "unet").is_dir():
         parser.error(f"--earlier-keyframes: {given.earlier} is not a stage folder; it has no folder unet")
+    sets = tuple(given.sets.split(","))
+    if unknown := [name for name in sets if name not in PROMPT_SETS]:
+        parser.error(f"--sets: there is no set {unknown[0]!r}; they are {', '.join(PROMPT_SETS)}")
     fields = {name: value for name, value in vars(given).items() if name not in ("only", "processes", "quick")}
-    options = Options(**{**fields, "ways": tuple(given.ways)})
-    return dataclasses.replace(options, videos=2, steps=2) if given.quick else options, given
+    options = Options(**{**fields, "ways": tuple(given.ways), "sets": sets})
+    return dataclasses.replace(options, videos=2 * len(sets), steps=2) if given.quick else options, given
 
 
 def main(arguments: Sequence[str] | None = None, *, train: Callable[..., Any] = train) -> None:

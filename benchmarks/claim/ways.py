@@ -17,8 +17,8 @@ from show1.config import StageName
 from show1.diffusion import fold_frames, unfold_frames
 from show1.files import read_json_object
 from show1.runtime import measure
-from show1.sprites.alignment.judge import SceneJudge
-from show1.sprites.alignment.prompts import AlignmentPrompt, alignment_prompts
+from show1.sprites.alignment.prompts import Prompt
+from show1.sprites.alignment.run import AlignmentPlan
 from show1.sprites.alignment.summary import Measurement
 from show1.video import Video
 
@@ -32,12 +32,6 @@ CORRUPTIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 EXPERTS = {"expert": "hybrid", "expert of all noise levels": "all noise levels"}
 """The experts that repair, and the ways that have them."""
-
-
-def prompts(count: int) -> list[AlignmentPrompt]:
-    """Lists the prompts that are compared: half of them held out, half seen."""
-    sets = [[p for p in alignment_prompts() if p.set == name] for name in ("held_out", "seen")]
-    return [sets[i % 2][i // 2 % len(sets[i % 2])] for i in range(count)]
 
 
 def pipelines(options: Options, networks: dict[str, Path]) -> dict[str, Show1Pipeline]:
@@ -54,8 +48,20 @@ def pipelines(options: Options, networks: dict[str, Path]) -> dict[str, Show1Pip
     return pipes
 
 
-def make(arm: str, pipe: Show1Pipeline, low: Tensor | None, prompt: str, seed: int, settings: Any) -> Tensor:
-    """Makes the video (3, F, H, W) of a way from the low-resolution one (3, F, h, w), which is a way as well."""
+def make(
+    arm: str, pipe: Show1Pipeline, low: Tensor | None, prompt: str, seed: int, settings: Any, *, guidance: float
+) -> Tensor:
+    """Makes the video (3, F, H, W) of a way from the low-resolution one (3, F, h, w), which is a way as well.
+
+    Args:
+        arm: The way.
+        pipe: Its pipeline.
+        low: The low-resolution video; None for ways that need none.
+        prompt: The text.
+        seed: Seed of the noise.
+        settings: Those of the hybrid.
+        guidance: Guidance of latent only.
+    """
     if arm == LOW:
         first: Tensor = pipe(prompt, seed=seed, until="super_resolution", output_type="pt")
         return first
@@ -70,7 +76,7 @@ def make(arm: str, pipe: Show1Pipeline, low: Tensor | None, prompt: str, seed: i
         settings = settings.replace(super_resolution={"height": SIZE[0], "width": SIZE[1]})
     if arm == "latent only":
         low = torch.zeros_like(low)
-        sampling = {"strength": 1.0, "max_timestep": 1000, "num_inference_steps": 25, "guidance_scale": 3.0}
+        sampling = {"strength": 1.0, "max_timestep": 1000, "num_inference_steps": 25, "guidance_scale": guidance}
         settings = settings.replace(translation=sampling)
     out: Tensor = pipe(prompt, seed=seed, start_from=stage, until=stage, video=low, settings=settings, output_type="pt")
     return out
@@ -82,7 +88,7 @@ class Comparison:
     def __init__(self, options: Options, pipes: dict[str, Show1Pipeline]) -> None:
         self.options, self.pipes = options, pipes
         self.base = pipes["hybrid"]
-        self.judge = SceneJudge()
+        self.judges = AlignmentPlan(sets=options.sets).judges()
         self.arms = (LOW, *options.arms, *TRUTHS)
 
     def is_made(self, number: int) -> bool:
@@ -107,38 +113,41 @@ class Comparison:
     def measured(self, number: int, arm: str) -> Measurement:
         """Reads what was measured on a way's video."""
         found = read_json_object(self._score_file(number, arm))
-        features = np.array(found["features"], dtype=np.float32)
-        return Measurement(prompts(number + 1)[number], self.judge.restore(found["score"]), features)
+        features = None if found["features"] is None else np.array(found["features"], dtype=np.float32)
+        prompt = self.options.prompts[number]
+        return Measurement(prompt, self.judges[prompt.set].restore(found["score"]), features)
 
     def repair(self, number: int) -> dict[str, dict[str, float]]:
         """Measures what the experts do to corrupted low-resolution videos: errors against a render, in 8-bit levels."""
         return kept_json(self._repair_file(number), lambda: self._repair(number))
 
     def _repair(self, number: int) -> dict[str, dict[str, float]]:
-        prompt, errors = prompts(number + 1)[number], {}
-        clean, wanted = (
-            SceneJudge.truth(prompt, seed=number, num_frames=29, height=h, width=w) for h, w in (LOW_SIZE, SIZE)
-        )
+        prompt, errors = self.options.prompts[number], {}
+        clean, wanted = (self._truth(prompt, number, *size) for size in (LOW_SIZE, SIZE))
         for name, corrupt in CORRUPTIONS.items():
             low = corrupt(clean, torch.Generator().manual_seed(number)).clamp(-1, 1)
             errors[name] = {"before": _error(_resized(low, *SIZE), wanted)}
             for expert, arm in EXPERTS.items():
-                video = make(arm, self.pipes[arm], low, prompt.prompt, number, self.base.settings)
+                video = self._made(arm, low, prompt, number)
                 errors[name][expert] = _error(video, wanted)
         return errors
 
     def _video(self, number: int, arm: str, low: Tensor | None) -> Tensor:
-        prompt = prompts(number + 1)[number]
+        prompt = self.options.prompts[number]
         if arm in TRUTHS:
-            height, width = TRUTHS[arm]
-            return SceneJudge.truth(prompt, seed=5000 + number, num_frames=29, height=height, width=width)
-        pipe = self.pipes.get(arm, self.base)
-        return make(arm, pipe, low, prompt.prompt, 1000 + number, self.base.settings)
+            return self._truth(prompt, 5000 + number, *TRUTHS[arm])
+        return self._made(arm, low, prompt, 1000 + number)
+
+    def _truth(self, prompt: Prompt, seed: int, height: int, width: int) -> Tensor:
+        return self.judges[prompt.set].truth(prompt, seed=seed, num_frames=29, height=height, width=width)
+
+    def _made(self, arm: str, low: Tensor | None, prompt: Prompt, seed: int) -> Tensor:
+        pipe, guidance = self.pipes.get(arm, self.base), self.options.guidance
+        return make(arm, pipe, low, prompt.prompt, seed, self.base.settings, guidance=guidance)
 
     def _score(self, number: int, arm: str, video: Tensor) -> None:
-        score, features = self.judge.score(video)
-        assert features is not None
-        fields = {"score": dataclasses.asdict(score), "features": features.tolist()}
+        score, features = self.judges[self.options.prompts[number].set].score(video)
+        fields = {"score": dataclasses.asdict(score), "features": None if features is None else features.tolist()}
         kept_json(self._score_file(number, arm), lambda: fields)
 
     def _score_file(self, number: int, arm: str) -> Path:
@@ -148,15 +157,16 @@ class Comparison:
         return self.options.videos_folder / f"{number:03d}-repair.json"
 
 
-def cost_of(arm: str, pipes: dict[str, Show1Pipeline]) -> dict[str, float]:
+def cost_of(options: Options, arm: str, pipes: dict[str, Show1Pipeline]) -> dict[str, float]:
     """Measures seconds and bytes of a whole video by a way: of the second one, as the first also loads weights."""
-    base, prompt = pipes["hybrid"], prompts(1)[0].prompt
+    base, prompt, guidance = pipes["hybrid"], options.prompts[0].prompt, options.guidance
     for seed in (1, 2):
         with measure(base.device) as cost:
-            begins = arm not in (EARLIER, "latent only")
-            low = make(LOW, base, None, prompt, seed, base.settings) if begins else torch.zeros(3, 29, *LOW_SIZE)
+            begins, low = arm not in (EARLIER, "latent only"), torch.zeros(3, 29, *LOW_SIZE)
+            if begins:
+                low = make(LOW, base, None, prompt, seed, base.settings, guidance=guidance)
             if arm != LOW:
-                make(arm, pipes.get(arm, base), low, prompt, seed, base.settings)
+                make(arm, pipes.get(arm, base), low, prompt, seed, base.settings, guidance=guidance)
     return {"seconds": round(cost.seconds, 2), "bytes": float(cost.peak_memory)}
 
 

@@ -15,11 +15,12 @@ from torch import Tensor
 from benchmarks.claim import run
 from benchmarks.claim.plans import ARMS, EARLIER, EXPERT, LOW, LOW_SIZE, PLANS, SIZE, TRAINED, WHOLE, Options
 from benchmarks.claim.training import operations_of, train_networks
-from benchmarks.claim.ways import cost_of, prompts
+from benchmarks.claim.ways import cost_of
 from scripts import train_mini
 from show1.config import CascadeSettings
 from show1.errors import Cancelled
-from show1.sprites.alignment.judge import SceneJudge
+from show1.sprites.alignment.prompts import PromptSet
+from show1.sprites.alignment.run import AlignmentPlan
 from show1.sprites.clips import SpriteClips
 from show1.training import TASKS, LoopOptions, TaskOptions, TrainingConfig
 
@@ -34,21 +35,23 @@ class TruthPipeline:
 
     device = torch.device("cpu")
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options) -> None:
         self.settings = CascadeSettings.from_dict(train_mini.SETTINGS)
-        self.scenes = {p.prompt: p for p in prompts(2)}
+        self.scenes = {prompt.prompt: prompt for prompt in options.prompts}
+        self.judges = AlignmentPlan(sets=options.sets).judges()
         self.calls: list[dict[str, Any]] = []
 
     def __call__(self, prompt: str, *, seed: int, output_type: str, **options: Any) -> Tensor:
         self.calls.append(options)
         chosen = getattr(options.get("settings", self.settings), options.get("until", "translation"))
         size = {"height": chosen.height, "width": chosen.width}
-        return SceneJudge.truth(self.scenes[prompt], seed=seed, num_frames=29, **size)
+        scene = self.scenes[prompt]
+        return self.judges[scene.set].truth(scene, seed=seed, num_frames=29, **size)
 
 
 @pytest.fixture
-def pipes() -> Any:
-    return {name: TruthPipeline() for name in (*ARMS[:-1], EARLIER)}
+def pipes(options: Options) -> Any:
+    return {name: TruthPipeline(options) for name in (*ARMS[:-1], EARLIER)}
 
 
 def no_costs(arms: Any) -> dict[str, dict[str, float]]:
@@ -81,10 +84,26 @@ def test_all_ways_are_scored_for_the_same_prompts_and_seeds(options: Options, pi
     assert (options.videos_folder / "samples.png").is_file()
 
 
+@pytest.mark.slow
+def test_prompts_of_composition_are_judged_by_their_sets(options: Options) -> None:
+    sets: tuple[PromptSet, ...] = ("counts_held_out", "motion_binding_held_out")
+    asked = dataclasses.replace(options, sets=sets, earlier=None, ways=("hybrid", "latent only"), guidance=5.0)
+    assert [prompt.set for prompt in asked.prompts] == [*sets]
+    assert asked.videos_folder != options.videos_folder and asked.training == options.training
+    pipes: Any = {name: TruthPipeline(asked) for name in asked.ways}
+    report = run.compare(asked, pipes, no_costs)
+    rows = [(row["sets"], row["name"]) for row in report["rows"]]
+    assert rows == [([name], way) for name in sets for way in (LOW, "hybrid", "latent only", "ground truth")]
+    assert all(row["all three"]["share"] == 1.0 for row in report["rows"])
+    assert {call["settings"].translation.guidance_scale for call in pipes["latent only"].calls} == {5.0}
+    text = (options.out / "report.md").read_text()
+    assert "## counts_held_out" in text and "arrangement" in text and "## motion_binding_held_out" in text
+
+
 def test_videos_are_made_again_only_where_what_made_them_is_another(options: Options, tmp_path: Path) -> None:
     quick = dataclasses.replace(options, steps=2)
     assert quick.training != options.training and quick.videos_folder != options.videos_folder
-    longer = dataclasses.replace(options, share=0.25, videos=64)
+    longer = dataclasses.replace(options, share=0.25, guidance=2.0, videos=64)
     assert longer.training == options.training and longer.videos_folder == options.videos_folder
     changed = {arm for arm in ARMS if longer.video(0, arm) != options.video(0, arm)}
     assert changed == {"latent only"}
@@ -165,18 +184,25 @@ def test_operations_are_those_of_the_whole_training_step(tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
-def test_the_cost_is_that_of_the_whole_way(pipes: Any) -> None:
-    assert cost_of("plain upscaling", pipes)["seconds"] >= 0
+def test_the_cost_is_that_of_the_whole_way(options: Options, pipes: Any) -> None:
+    assert cost_of(options, "plain upscaling", pipes)["seconds"] >= 0
     assert [call["until"] for call in pipes["hybrid"].calls] == ["super_resolution"] * 2
-    cost_of("latent only", pipes)
-    cost_of(EARLIER, pipes)
+    cost_of(options, "latent only", pipes)
+    cost_of(options, EARLIER, pipes)
     assert len(pipes["hybrid"].calls) == 2 and len(pipes["latent only"].calls) == len(pipes[EARLIER].calls) == 2
-    cost_of("pixel only", pipes)
+    cost_of(options, "pixel only", pipes)
     assert len(pipes["hybrid"].calls) == 4 and len(pipes["pixel only"].calls) == 2
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--videos", "0"], ["--processes", "0"], ["--share", "0"], ["--earlier-keyframes", "nowhere"]]
+    "wrong",
+    [
+        ["--videos", "0"],
+        ["--processes", "0"],
+        ["--share", "0"],
+        ["--sets", "count"],
+        ["--earlier-keyframes", "nowhere"],
+    ],
 )
 def test_wrong_options_are_told_before_the_trainings(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
