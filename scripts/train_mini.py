@@ -47,6 +47,17 @@ _LARGE: dict[str, Any] = {
 }
 """The same in large batches."""
 
+_GROUPS: dict[str, Any] = {
+    **_TURNED,
+    "task": "keyframe_images",
+    "batch_size": 64,
+    "learning_rate": 2e-3,
+    "timestep_logit": [1.2, 1.6],
+    "spins": 0.2,
+    "tilts": 0.2,
+}
+"""What the runs have in common that show single frames, mostly of groups."""
+
 RECIPE: dict[str, dict[str, Any]] = {
     "text": {"steps": 400, "batch_size": 128, "learning_rate": 3e-3},
     "keyframe_images": {
@@ -188,7 +199,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "text": "text_groups",
     },
     # thin lines, and round things whose spins are held out, are learned last
-    "keyframes": {
+    "keyframes_bicycles": {
         **_TURNED,
         "steps": 680,
         "learning_rate": 1e-3,
@@ -201,6 +212,78 @@ RECIPE: dict[str, dict[str, Any]] = {
         "seed": 101,
         "init": "keyframes_turning",
         "text": "text_groups",
+    },
+    # composition: the text encoder learns what is said of each subject, single frames where each is, clips what it does
+    "text_composition": {
+        "task": "text",
+        "steps": 3500,
+        "batch_size": 128,
+        "learning_rate": 2e-3,
+        "lr_schedule": "linear",
+        "mixed_precision": "bf16",
+        "spins": 0.2,
+        "tilts": 0.25,
+        "groups": 0.35,
+        "two_motions": 0.45,
+        "seed": 5,
+        "init": "text_groups",
+    },
+    "keyframe_groups": {
+        **_GROUPS,
+        "steps": 1083,
+        "lr_schedule": "constant",
+        "ema_decay": 0.98,
+        "temporal_dropout": 0.1,
+        "groups": 0.8,
+        "relations": 0.6,
+        "seed": 201,
+        "init": "keyframes_bicycles",
+        "text": "text_groups",
+    },
+    "keyframe_relations": {
+        **_GROUPS,
+        "steps": 1800,
+        "groups": 0.85,
+        "relations": 0.65,
+        "seed": 202,
+        "init": "keyframe_groups",
+        "text": "text_composition",
+    },
+    "keyframes_pairs": {
+        **_TURNED,
+        "steps": 700,
+        "learning_rate": 2e-3,
+        "lr_schedule": "constant",
+        "warmup_steps": 50,
+        "timestep_logit": [1.2, 1.6],
+        "spins": 0.25,
+        "tilts": 0.15,
+        "groups": 0.25,
+        "relations": 0.45,
+        "two_motions": 0.85,
+        "pairs": 0.8,
+        "subject_share": ["bicycle:0.08"],
+        "seed": 203,
+        "init": "keyframe_relations",
+        "temporal_init": "keyframes_bicycles",
+        "text": "text_composition",
+    },
+    "keyframes": {
+        **_TURNED,
+        "steps": 1800,
+        "learning_rate": 2e-3,
+        "warmup_steps": 30,
+        "timestep_logit": [1.2, 1.6],
+        "spins": 0.3,
+        "tilts": 0.2,
+        "groups": 0.35,
+        "relations": 0.2,
+        "two_motions": 0.68,
+        "pairs": 0.9,
+        "subject_share": ["bicycle:0.12", "fish:0.06", "basketball:0.06"],
+        "seed": 204,
+        "init": "keyframes_pairs",
+        "text": "text_composition",
     },
     # a small network of its own: how things move from one keyframe to the next, and nothing else
     "interpolation": {
@@ -291,8 +374,8 @@ RECIPE: dict[str, dict[str, Any]] = {
         "max_timestep": 900,
     },
 }
-"""Options of each run, in order; "task" where that is not its name; "init", "text" and "vae" name runs whose exports it
-takes."""
+"""Options of each run, in order; "task" where that is not its name; "init", "temporal_init", "text" and "vae" name runs
+whose exports it takes."""
 
 SETTINGS: dict[str, Any] = {
     "keyframes": {
@@ -339,7 +422,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 def options(run: str, out: Path, steps: int | None) -> dict[str, Any]:
     """The options of a run, with paths in place of runs."""
     chosen = with_data({"task": run, "out": str(out / run), **RECIPE[run]})
-    for key in ("init", "text", "vae"):
+    for key in ("init", "temporal_init", "text", "vae"):
         if key in chosen:
             chosen[key] = str(out / chosen[key] / "export")
     if steps is not None:
@@ -396,11 +479,10 @@ def stop_when_asked() -> Iterator[Callable[[], bool]]:
 
 
 def assemble(out: Path, weights: Path) -> None:
-    """Gathers the exports into a cascade folder: the UNets' matrices as int8, all else in bfloat16."""
-    import torch
-    from safetensors.torch import load_file, save_file
+    """Gathers the exports into a cascade folder: the UNets' matrices as int8, all else in bfloat16.
 
-    from show1.checkpoints.weight_files import pack_int8
+    Stages that were not trained in `out` stay as they are.
+    """
     from show1.config import CascadeSettings
 
     settings = CascadeSettings.from_dict(SETTINGS).to_dict()
@@ -408,19 +490,32 @@ def assemble(out: Path, weights: Path) -> None:
     shutil.rmtree(new, ignore_errors=True)
     for stage, components in PARTS.items():
         export = out / stage / "export"
+        if not export.is_dir():
+            shutil.copytree(weights / stage, new / stage)
+            continue
         for component in components:
             shutil.copytree(export / component, new / stage / component)
-    for file in new.rglob("*.safetensors"):
-        tensors = load_file(file)
-        kept = pack_int8(tensors) if file.parent.name == "unet" else tensors
-        half = {name: kept[name].to(torch.bfloat16) for name in kept.keys() & tensors.keys()}
-        save_file({**kept, **half}, file, metadata={"format": "pt"})
+        for file in (new / stage).rglob("*.safetensors"):
+            _compress(file)
     index = {"format": 1, "name": "mini", "stages": {stage: stage for stage in PARTS}, "settings": settings}
     advice = json.loads((weights / "show1.json").read_text())["customization"]  # found by experiments, not by training
     (new / "show1.json").write_text(json.dumps({**index, "customization": advice}, indent=2) + "\n")
     shutil.rmtree(weights, ignore_errors=True)
     new.replace(weights)
     print(f"{weights}: {sum(f.stat().st_size for f in weights.rglob('*') if f.is_file()) / 1e6:.1f} MB")
+
+
+def _compress(file: Path) -> None:
+    """Replaces the matrices of a UNet by int8 with scales, and all else by bfloat16."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from show1.checkpoints.weight_files import pack_int8
+
+    tensors = load_file(file)
+    kept = pack_int8(tensors) if file.parent.name == "unet" else tensors
+    half = {name: kept[name].to(torch.bfloat16) for name in kept.keys() & tensors.keys()}
+    save_file({**kept, **half}, file, metadata={"format": "pt"})
 
 
 def report(out: Path) -> None:

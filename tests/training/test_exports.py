@@ -55,6 +55,8 @@ def test_assembled_and_saved_cascades_keep_them(
     pipe.save_pretrained(tmp_path / "saved", settings={"keyframes": {"guidance_scale": 1.5}, "max_text_tokens": 12})
     saved = Show1Pipeline.from_pretrained(tmp_path / "saved").settings
     assert saved == pipe.settings.replace(keyframes={"guidance_scale": 1.5}, max_text_tokens=12)
+    tokenizer = (tmp_path / "saved" / "keyframes" / "tokenizer" / "tokenizer_config.json").read_text()
+    assert "local_files_only" not in tokenizer
     of_stage = Show1Pipeline.from_pretrained({"keyframes": tmp_path / "saved" / "keyframes"}).settings
     assert of_stage.keyframes == saved.keyframes and of_stage.max_text_tokens == 12
 

@@ -244,6 +244,7 @@ def load_tokenizer(folder: Path) -> Any:
             f"{folder / file} is not a readable tokenizer ({reason_of(error):.150}); delete it and download it "
             "again (`show1 models download`)"
         ) from error
+    tokenizer.init_kwargs.pop("local_files_only", None)  # how it was read here is not written into exports
     limit = tokenizer.model_max_length
     if not isinstance(limit, int | float) or not limit >= 2:
         raise CheckpointError(
