@@ -182,8 +182,8 @@ class TranslationSettings(StageSettings):
     window: int | None = None
     """Most frames that the expert's network sees at once: longer videos are denoised in windows that are blended at
     each step. None: 32 of the cascade's own expert, all of another one."""
-    overlap: int = 16
-    """Frames that neighbouring windows share, fewer than `window`."""
+    overlap: int | None = None
+    """Frames that neighbouring windows share where `window` is given, fewer than it. None: half of it, at most 16."""
     time_factor: int = 1
     """Frames that another expert is shown per frame of the video: those between are blended in, and left out again.
     With 2, a model of 16 frames per second sees a video of 8 at the pace that it knows."""
@@ -196,16 +196,21 @@ class TranslationSettings(StageSettings):
         self.check_range("height", "width", least=8, most=limits.MAX_SIDE)
         self.check_range("window", least=5, most=limits.MAX_FRAMES)
         self.check_range("overlap", least=0, most=limits.MAX_FRAMES)
-        self.check("overlap", self.window is None or self.overlap < self.window, f"less than window ({self.window})")
+        fits = self.window is None or self.shared(self.window) < self.window
+        self.check("overlap", fits, f"less than window ({self.window})")
         self.check_range("time_factor", least=1, most=8)
         self.check("level", self.level is None or 0 < self.level <= 1, "more than 0, at most 1")
         self.check("strength", 0 < self.strength <= 1, "more than 0, at most 1")
         self.check_range("max_timestep", least=1, most=1000)
 
+    def shared(self, window: int) -> int:
+        """Frames that neighbouring windows of so many frames share."""
+        return min(16, window // 2) if self.overlap is None else self.overlap
+
     @property
     def own_window(self) -> tuple[int, int]:
         """Frames of a window of the cascade's own expert, and how many of them neighbours share."""
-        return (32, 4) if self.window is None else (self.window, self.overlap)
+        return (32, 4) if self.window is None else (self.window, self.shared(self.window))
 
 
 @dataclass(frozen=True, kw_only=True)

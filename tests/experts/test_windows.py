@@ -106,6 +106,12 @@ def test_frames_in_between_are_blends():
     assert torch.equal(slowed(video[:, :, :1], 3), video[:, :, :1])
 
 
+def test_short_windows_share_half_of_their_frames() -> None:
+    assert replace(SETTINGS, window=49).own_window == (49, 16)
+    assert replace(SETTINGS, window=9).own_window == (9, 4)
+    assert replace(SETTINGS, window=None).own_window == (32, 4)
+
+
 def test_an_overlap_as_long_as_the_window_is_refused():
     with pytest.raises(InputError, match=r"overlap must be less than window \(9\), got 9"):
         replace(SETTINGS, window=9, overlap=9)

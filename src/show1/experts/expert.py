@@ -144,7 +144,7 @@ class DiffusersExpert:
             return nullcontext()
         patch = getattr(self.pipe.transformer.config, "patch_size_t", None) or 1  # latent frames of a token
         ratio = (frames - 1) / max(1, latents.shape[axis] - 1)
-        most, least = (int((length - 1) / ratio) + 1 for length in (window, max(1, settings.overlap)))
+        most, least = (int((length - 1) / ratio) + 1 for length in (window, max(1, settings.shared(window))))
         seen, shared = max(2, most // patch) * patch, -(-least // patch) * patch
         return windowed(self.pipe.transformer, window=seen, overlap=min(shared, seen - patch), axis=axis)
 
