@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from expert_settings import FRAMES, HEADER, TINY, encoded, scenes, scored
 from torch import Tensor
 
+from show1.checkpoints.locate import embedded_folder
 from show1.config import InterpolationSettings, StageName, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds
 from show1.networks import UNet3DConditionModel
@@ -38,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", type=Path, help="folder of a stage")
     parser.add_argument("steps", type=int, nargs="+")
-    parser.add_argument("--text", type=Path, default=Path("src/show1/weights/mini/keyframes"))
+    parser.add_argument("--text", type=Path, default=embedded_folder() / "keyframes")
     parser.add_argument("--videos", type=int, default=6)
     parser.add_argument("--noise-level", type=int, default=0, help="noise level of the condition of super-resolution")
     arguments = parser.parse_args()

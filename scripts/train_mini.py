@@ -58,6 +58,20 @@ _GROUPS: dict[str, Any] = {
 }
 """What the runs have in common that show single frames, mostly of groups."""
 
+_BETWEEN: dict[str, Any] = {
+    "task": "interpolation",
+    "batch_size": 8,
+    "optimizer": "muon",
+    "lr_schedule": "linear",
+    "temporal_dropout": 0.0,
+    "ema_decay": 0.99,
+    "timestep_logit": [3.0, 1.5],
+    "prediction_type": "sample",
+    "add_condition": True,
+    "mixed_precision": "bf16",
+}
+"""What the runs of the interpolation have in common."""
+
 RECIPE: dict[str, dict[str, Any]] = {
     "text": {"steps": 400, "batch_size": 128, "learning_rate": 3e-3},
     "keyframe_images": {
@@ -286,21 +300,26 @@ RECIPE: dict[str, dict[str, Any]] = {
         "text": "text_composition",
     },
     # a small network of its own: how things move from one keyframe to the next, and nothing else
-    "interpolation": {
+    "interpolation_ordinary": {
+        **_BETWEEN,
         "steps": 3000,
-        "batch_size": 8,
         "learning_rate": 3e-3,
-        "optimizer": "muon",
-        "lr_schedule": "linear",
-        "temporal_dropout": 0.0,
-        "ema_decay": 0.99,
-        "timestep_logit": [3.0, 1.5],
-        "prediction_type": "sample",
-        "add_condition": True,
         "spins": 0.25,
         "tilts": 0.35,
-        "mixed_precision": "bf16",
         "text": "text",
+    },
+    # and how two subjects do, and one that turns off
+    "interpolation": {
+        **_BETWEEN,
+        "steps": 600,
+        "learning_rate": 1.5e-3,
+        "spins": 0.2,
+        "tilts": 0.2,
+        "groups": 0.3,
+        "two_motions": 0.6,
+        "seed": 205,
+        "init": "interpolation_ordinary",
+        "text": "text_composition",
     },
     "super_resolution_images": {
         "steps": 3400,

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from show1.data.clips import ClipSource, Vocabulary
-from show1.errors import Cancelled, InputError, MediaError, RunError, Show1Error
+from show1.errors import Cancelled, InputError, MediaError, MissingDependencyError, RunError, Show1Error
 from show1.networks import UNet3DConditionModel
 from show1.sprites.clips import SpriteClips
 from show1.training import KeyframeImagesOptions, TrainingConfig, train
@@ -98,6 +98,18 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert set(lines[0]) == {"step", "loss", "grad_norm", "lr", "samples_per_second"}
     # linear from the first step to 0 at the end of the last
     assert [line["lr"] / 3e-3 for line in lines] == pytest.approx([0.75, 0.5, 0.25, 0.0])
+
+
+@pytest.mark.parametrize("package", ["torch.utils.tensorboard", "pytorch_optimizer"])
+def test_a_missing_package_is_named_before_anything_is_written(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    asked = config("keyframe_images", tmp_path / "run", optimizer="muon")
+    for call in (run, describe):
+        with pytest.raises(MissingDependencyError, match=r"pip install 'show1\[train\]'"):
+            call(asked)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_export_holds_averaged_weights(tmp_path: Path) -> None:

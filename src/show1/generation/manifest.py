@@ -230,7 +230,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return _in_format_2(Manifest.model_validate(read_json_object(file)))
     except FileNotFoundError as error:
-        raise RunError(f"{folder} is no run folder: it has no {MANIFEST}") from error
+        raise RunError(f"{folder} is no run folder: it has no {MANIFEST}; name another one") from error
     except ValidationError as error:
         raise RunError(f"{file} is damaged ({explain(error)}); begin a new run") from error
     except ValueError as error:

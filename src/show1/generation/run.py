@@ -313,7 +313,8 @@ class Run:
         if whole is None or model is None or not (done := self.finished_stages):
             raise RunError(f"{self.path} has no finished stage to pick from; `show1 resume {self.path}` first")
         if not 0 <= index < len(whole.prompts):
-            raise RunError(f"{self.path} has drafts 1 to {len(whole.prompts)}, there is no draft {index + 1}")
+            has = f"drafts 1 to {len(whole.prompts)}" if len(whole.prompts) > 1 else "one draft"
+            raise RunError(f"{self.path} has {has}, there is no draft {index + 1}")
         path = self.path / f"pick-{index + 1}" if directory is None else user_path(directory, "directory")
         check_no_links(path)
         child = Run.open(path) if (path / MANIFEST).is_file() else Run.create(path, output=output or self.output)

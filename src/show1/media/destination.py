@@ -92,7 +92,7 @@ def check_free(path: Path, *, overwrite: bool, folder: bool = False) -> None:
         if not overwrite:
             raise OutputError(
                 f"{path} is a link to {target}, which does not exist: choose another name, or have the link's target "
-                "written (overwrite=True, or --overwrite)"
+                "written (--overwrite, or overwrite=True)"
             )
     elif folder and path.is_dir():
         names = os.listdir(path)
@@ -100,14 +100,14 @@ def check_free(path: Path, *, overwrite: bool, folder: bool = False) -> None:
             raise OutputError(f"the folder {path} holds other files than numbered frames: choose another one")
         if names and not overwrite:
             raise OutputError(
-                f"{path} holds frames already: choose another name, or overwrite it (overwrite=True, or --overwrite)"
+                f"{path} holds frames already: choose another name, or overwrite it (--overwrite, or overwrite=True)"
             )
     elif folder or not path.is_file():
         wanted = "a folder" if folder else "a file"
         raise OutputError(f"{path} exists and is not {wanted}: choose another name")
     elif not overwrite:
         raise OutputError(
-            f"{path} exists already: choose another name, or overwrite it (overwrite=True, or --overwrite)"
+            f"{path} exists already: choose another name, or overwrite it (--overwrite, or overwrite=True)"
         )
 
 

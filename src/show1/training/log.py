@@ -38,6 +38,18 @@ def check_trackers(names: Sequence[str]) -> list[str]:
     return list(names)
 
 
+def check_tensorboard() -> None:
+    """Makes sure that TensorBoard is installed, for which every run writes.
+
+    Raises:
+        MissingDependencyError: It is not.
+    """
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
+
+
 class RunLog:
     """Writes a run's log; a context manager.
 
@@ -54,10 +66,9 @@ class RunLog:
     def __init__(
         self, folder: Path, start: int, on_line: Callable[[Line], None] | None = None, trackers: Sequence[Any] = ()
     ) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
+        check_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter
+
         self._folder = folder
         file = folder / "log.jsonl"
         if file.exists():

@@ -28,9 +28,9 @@ from show1.training.checkpoint import (
     save_export,
     step_of,
 )
-from show1.training.log import Line, RunLog, check_trackers
+from show1.training.log import Line, RunLog, check_tensorboard, check_trackers
 from show1.training.objective import to_device
-from show1.training.optimizer import averaged, lr_factor, make_optimizer, update_average
+from show1.training.optimizer import averaged, check_optimizer, lr_factor, make_optimizer, update_average
 from show1.training.options import LoopOptions
 from show1.training.state import TrainingState
 from show1.training.tasks.base import Batch, Task
@@ -82,6 +82,7 @@ def fit(
         RunError: The loss is not finite.
         Cancelled: `stop` returned True.
     """
+    check_packages(loop)
     accelerator = _make_accelerator(loop)
     if accelerator.is_main_process:
         for file, values in records.items():
@@ -118,10 +119,25 @@ def _make_accelerator(loop: LoopOptions) -> Any:
     )
 
 
-def describe_task(task: Task, folder: Path) -> dict[str, Any]:
-    """Says how many parameters a run would train, and from which checkpoint in its folder it would resume."""
+def check_packages(loop: LoopOptions) -> None:
+    """Makes sure, before anything is written, that the packages of the optimizer and of the log are installed.
+
+    Raises:
+        MissingDependencyError: One is not.
+    """
+    check_optimizer(loop)
+    check_tensorboard()
+
+
+def describe_task(task: Task, loop: LoopOptions) -> dict[str, Any]:
+    """Says how many parameters a run would train, and from which checkpoint in its folder it would resume.
+
+    Raises:
+        MissingDependencyError: A package of the training is not installed.
+    """
+    check_packages(loop)
     trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
-    checkpoint = last_checkpoint(folder)
+    checkpoint = last_checkpoint(loop.folder)
     return {
         "trained_parameters": trained,
         "frozen_parameters": sum(p.numel() for p in task.parameters()) - trained,

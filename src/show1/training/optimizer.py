@@ -19,6 +19,7 @@ def make_optimizer(task: Task, loop: LoopOptions) -> torch.optim.Optimizer:
     Raises:
         MissingDependencyError: The package of the optimizer is not installed.
     """
+    check_optimizer(loop)
     new = task.new_parameters()
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
@@ -32,26 +33,34 @@ def make_optimizer(task: Task, loop: LoopOptions) -> torch.optim.Optimizer:
     if loop.optimizer == "adamw":
         return torch.optim.AdamW(options, weight_decay=loop.weight_decay, fused=True)
     if loop.optimizer == "adamw8bit":
-        return _eight_bit(options, loop.weight_decay)
+        from bitsandbytes.optim import AdamW8bit
+
+        optimizer: torch.optim.Optimizer = AdamW8bit(options, weight_decay=loop.weight_decay)
+        return optimizer
     for option, (_, use_muon) in zip(options, groups, strict=True):
         # orthogonal updates scaled to the size of AdamW's (section 2.2 of arXiv:2502.16982): one learning rate for both
         option |= {"use_muon": use_muon, "weight_decay": loop.weight_decay}
         option |= {"use_adjusted_lr": True} if use_muon else {"betas": (0.9, 0.999), "eps": 1e-8}
-    try:
-        return muon(options)
-    except ImportError as error:
-        raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
+    return muon(options)
 
 
-def _eight_bit(options: list[dict[str, Any]], weight_decay: float) -> torch.optim.Optimizer:
+def check_optimizer(loop: LoopOptions) -> None:
+    """Makes sure that the package of the optimizer is installed.
+
+    Raises:
+        MissingDependencyError: It is not.
+    """
     try:
-        from bitsandbytes.optim import AdamW8bit
+        if loop.optimizer == "muon":
+            import pytorch_optimizer  # noqa: F401
+        elif loop.optimizer == "adamw8bit":
+            import bitsandbytes  # noqa: F401
     except ImportError as error:
+        if loop.optimizer == "muon":
+            raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
         raise MissingDependencyError(
             f"optimizer: adamw8bit needs bitsandbytes ({error}); pip install bitsandbytes, or use adamw"
         ) from error
-    optimizer: torch.optim.Optimizer = AdamW8bit(options, weight_decay=weight_decay)
-    return optimizer
 
 
 def lr_factor(step: int, loop: LoopOptions) -> float:

@@ -95,7 +95,7 @@ def describe(
         held_out(source, loop.val_share)
     task = make_task(located, source)
     _warn_of_captions(task, source)
-    return {"config": records[CONFIG], **describe_task(task, loop.folder)}
+    return {"config": records[CONFIG], **describe_task(task, loop)}
 
 
 def _checked(

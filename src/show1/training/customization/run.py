@@ -135,7 +135,7 @@ def describe(config: CustomizationConfig, sheet: Path | None = None) -> dict[str
         "clips": [{"source": r.source, "times": list(r.times), "warnings": list(r.warnings)} for r in clips.references],
         "clip_shape": list(clips.video.shape),
         "prompts": list(clips.prompts),
-        **describe_task(CustomizationTask(config, cascade, None), config.folder),
+        **describe_task(CustomizationTask(config, cascade, None), config.loop),
     }
 
 
