@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from show1.errors import MissingDependencyError
+from show1.runtime import computes_bfloat16
 from show1.training.options import LoopOptions
 from show1.training.tasks.base import Task
 
@@ -97,7 +98,7 @@ def averaged(ema: Any, trained: Sequence[torch.nn.Parameter]) -> Iterator[None]:
 
 
 def muon(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Makes pytorch-optimizer's Muon (arXiv:2502.16982), with Newton-Schulz iterations in float32 on CPUs.
+    """Makes pytorch-optimizer's Muon (arXiv:2502.16982); its Newton-Schulz iterations are in float32 on some CPUs.
 
     The library runs them in bfloat16, which CPUs without it emulate 2.6 times more slowly.
 
@@ -110,7 +111,9 @@ def muon(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     from pytorch_optimizer import Muon
     from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
 
-    class Float32Muon(Muon):  # type: ignore[misc]
+    dtype = torch.bfloat16 if computes_bfloat16() else torch.float32
+
+    class BatchedMuon(Muon):  # type: ignore[misc]
         @staticmethod
         def _orthogonalize(group: dict[str, Any], updates: list[torch.Tensor]) -> list[torch.Tensor]:
             if updates[0].device.type != "cpu":
@@ -118,9 +121,9 @@ def muon(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
             matrices = [update.flatten(1) for update in updates]
             wide = torch.stack([m.mT if m.shape[0] > m.shape[1] else m for m in matrices])
             done = zero_power_via_newton_schulz_5(
-                wide, num_steps=group["ns_steps"], weights=group["ns_coeffs"], dtype=torch.float32
-            )
+                wide, num_steps=group["ns_steps"], weights=group["ns_coeffs"], dtype=dtype
+            ).float()
             return [d.mT if m.shape[0] > m.shape[1] else d for d, m in zip(done, matrices, strict=True)]
 
-    optimizer: torch.optim.Optimizer = Float32Muon(groups)
+    optimizer: torch.optim.Optimizer = BatchedMuon(groups)
     return optimizer
