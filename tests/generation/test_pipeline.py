@@ -377,7 +377,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ["a", "  "]}, "prompt is empty"),
     ({"prompt": []}, "list of texts"),
     ({"prompt": 5}, "got 5"),
-    ({"prompt": ["a", None]}, "NoneType"),
+    ({"prompt": ["a", None]}, "prompt must be text, got None"),
     ({"count": 0}, "count must be"),
     ({"num_keyframes": 0}, "num_frames must be from 1 to 1024, got 0"),
     ({"num_keyframes": 2.5}, "num_keyframes must be a whole number"),

@@ -172,7 +172,7 @@ def check_prompt(text: object) -> None:
         InputError: It is no text, not UTF-8, or empty.
     """
     if not isinstance(text, str):
-        raise InputError(f"each prompt must be text, got {text!r:.100}")
+        raise InputError(f"prompt must be text, got {text!r:.100}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
