@@ -247,7 +247,6 @@ RECIPE: dict[str, dict[str, Any]] = {
         "steps": 1083,
         "lr_schedule": "constant",
         "ema_decay": 0.98,
-        "temporal_dropout": 0.1,
         "groups": 0.8,
         "relations": 0.6,
         "seed": 201,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from scripts import train_mini
 from show1.checkpoints.locate import resolve
 from show1.evaluation.suite import identify
 from show1.files import sha256
-from show1.sprites.alignment.prompts import Prompt, PromptSet, prompts_of
+from show1.sprites.alignment.prompts import SCENE_SETS, Prompt, PromptSet, prompts_of
 
 LOW, LOW_SIZE, SIZE = "low resolution", (80, 128), (160, 256)
 EARLIER = "hybrid, earlier keyframes"
@@ -116,8 +117,13 @@ class Options:
     @functools.cached_property
     def prompts(self) -> list[Prompt]:
         """The prompts that are compared."""
-        sets = [prompts_of(name) for name in self.sets]
-        return [sets[i % len(sets)][i // len(sets) % len(sets[i % len(sets)])] for i in range(self.videos)]
+        turns = itertools.cycle([itertools.cycle(prompts_of(name)) for name in self.sets])
+        return [next(next(turns)) for _ in range(self.videos)]
+
+    @property
+    def tables(self) -> list[tuple[PromptSet, ...]]:
+        """The sets of each table of the report: all together if they show one subject with one motion, else each."""
+        return [self.sets] if set(self.sets) <= set(SCENE_SETS) else [(name,) for name in self.sets]
 
     @property
     def arms(self) -> tuple[str, ...]:

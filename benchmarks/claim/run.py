@@ -48,11 +48,11 @@ from benchmarks.claim.training import train_networks
 from benchmarks.claim.ways import CORRUPTIONS, Comparison, cost_of, pipelines
 from scripts import train_mini
 from show1 import Show1Pipeline
-from show1.errors import Cancelled
+from show1.errors import Cancelled, InputError
 from show1.evaluation.report import Report, Table, percent, rounded, save_contact_sheet
 from show1.evaluation.suite import Suite
 from show1.files import read_json_object
-from show1.sprites.alignment.prompts import PROMPT_SETS, SCENE_SETS
+from show1.sprites.alignment.run import AlignmentPlan
 from show1.sprites.alignment.summary import summarise
 from show1.training import train
 
@@ -85,9 +85,9 @@ def compare(options: Options, pipes: dict[str, Show1Pipeline], costs_of: Costs) 
 
 
 def _rows(options: Options, comparison: Comparison) -> list[dict[str, Any]]:
-    """A row for each way; where other sets than the usual ones are compared, for each way and set."""
+    """A row for each way and each table."""
     rows = []
-    for sets in (options.sets,) if set(options.sets) <= set(SCENE_SETS) else [(name,) for name in options.sets]:
+    for sets in options.tables:
         numbers = [number for number, prompt in enumerate(options.prompts) if prompt.set in sets]
         measured = {arm: [comparison.measured(number, arm) for number in numbers] for arm in comparison.arms}
         for arm in (LOW, *options.arms):
@@ -243,11 +243,17 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, argparse.Nam
     if given.earlier is not None and not (given.earlier / "unet").is_dir():
         parser.error(f"--earlier-keyframes: {given.earlier} is not a stage folder; it has no folder unet")
     sets = tuple(given.sets.split(","))
-    if unknown := [name for name in sets if name not in PROMPT_SETS]:
-        parser.error(f"--sets: there is no set {unknown[0]!r}; they are {', '.join(PROMPT_SETS)}")
+    try:
+        AlignmentPlan(sets=sets)
+    except InputError as error:
+        parser.error(f"--sets: {error}")
     fields = {name: value for name, value in vars(given).items() if name not in ("only", "processes", "quick")}
     options = Options(**{**fields, "ways": tuple(given.ways), "sets": sets})
-    return dataclasses.replace(options, videos=2 * len(sets), steps=2) if given.quick else options, given
+    if given.quick:
+        return dataclasses.replace(options, videos=2 * len(sets), steps=2), given
+    if options.videos < len(options.tables):
+        parser.error(f"--videos must be {len(options.tables)} or more, one for each set, got {options.videos}")
+    return options, given
 
 
 def main(arguments: Sequence[str] | None = None, *, train: Callable[..., Any] = train) -> None:

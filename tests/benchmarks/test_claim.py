@@ -201,6 +201,7 @@ def test_the_cost_is_that_of_the_whole_way(options: Options, pipes: Any) -> None
         ["--processes", "0"],
         ["--share", "0"],
         ["--sets", "count"],
+        ["--videos", "1", "--sets", "counts,sizes"],
         ["--earlier-keyframes", "nowhere"],
     ],
 )

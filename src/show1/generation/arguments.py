@@ -107,7 +107,7 @@ def _check_given(video: VideoLike | None, first: StageName) -> None:
     """Makes sure that there is a video where the first stage needs one, and only there."""
     if (video is not None) != STAGE_TABLE[first].needs_video:
         raise InputError(
-            f"start_from={first!r} needs `video` (`--video FILE`), what that stage works on"
+            f"start_from={first!r} needs `video` (`--video FILE`): the video that this stage works on"
             if video is None
             else f"`video` is only for start_from= a stage after {first}"
         )

@@ -154,8 +154,7 @@ def choose_format(path: str | Path, *, codec: str | None = None, quality: int | 
         choice = (
             f"choose one of {', '.join(container.codecs)}" if container.codecs else "it has no codecs to choose from"
         )
-        known = any(codec in other.codecs for other in CONTAINERS.values())
-        wrong = f"does not fit in {container.label}" if known else "is not known"
+        wrong = f"does not fit in {container.label}" if codec in ENCODERS else "is not known"
         raise InputError(f"codec {codec!r} {wrong} ({path}): {choice}")
     if codec is None and container.codecs:
         codec = container.codecs[0]

@@ -58,15 +58,11 @@ class RunLog:
         start: Step from which the run resumes; later lines of a run that was killed are dropped.
         on_line: Called with every line.
         trackers: Accelerate's trackers that get every line, and the sheets if they take images.
-
-    Raises:
-        MissingDependencyError: TensorBoard is not installed.
     """
 
     def __init__(
         self, folder: Path, start: int, on_line: Callable[[Line], None] | None = None, trackers: Sequence[Any] = ()
     ) -> None:
-        check_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -12,6 +13,12 @@ from show1.errors import MissingDependencyError
 from show1.runtime import computes_bfloat16
 from show1.training.options import LoopOptions
 from show1.training.tasks.base import Task
+
+_MODULES = {
+    "muon": ("pytorch_optimizer", "install the training extra: pip install 'show1[train]'"),
+    "adamw8bit": ("bitsandbytes.optim", "pip install bitsandbytes, or use adamw"),
+}
+"""The module of an optimizer that is not torch's own, and what to do without it."""
 
 
 def make_optimizer(task: Task, loop: LoopOptions) -> torch.optim.Optimizer:
@@ -51,16 +58,12 @@ def check_optimizer(loop: LoopOptions) -> None:
     Raises:
         MissingDependencyError: It is not.
     """
+    module, remedy = _MODULES.get(loop.optimizer, ("torch", ""))
     try:
-        if loop.optimizer == "muon":
-            import pytorch_optimizer  # noqa: F401
-        elif loop.optimizer == "adamw8bit":
-            import bitsandbytes  # noqa: F401
+        import_module(module)
     except ImportError as error:
-        if loop.optimizer == "muon":
-            raise MissingDependencyError(f"{error}; install the training extra: pip install 'show1[train]'") from error
         raise MissingDependencyError(
-            f"optimizer: adamw8bit needs bitsandbytes ({error}); pip install bitsandbytes, or use adamw"
+            f"optimizer: {loop.optimizer} needs {module.partition('.')[0]} ({error}); {remedy}"
         ) from error
 
 
