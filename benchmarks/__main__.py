@@ -4,6 +4,8 @@ import argparse
 import runpy
 import sys
 
+from show1.cli.failures import run_script
+
 BENCHMARKS = {
     "cost": "parameters, operations and bytes of the published networks, counted on any machine",
     "devices": "several processes against one; started by torchrun",
@@ -38,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

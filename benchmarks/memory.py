@@ -33,9 +33,9 @@ from transformers import CLIPTextConfig, T5Config, UMT5Config
 
 from benchmarks.claim.memory import CLIP, T5
 from benchmarks.pages import measured_on
+from show1.checkpoints.cascade import Part
 from show1.checkpoints.components import NETWORK_CLASSES
 from show1.checkpoints.loading import build_empty, load_network
-from show1.checkpoints.locate import Part
 from show1.config import PUBLISHED, STAGES, CascadeSettings
 from show1.errors import InputError
 from show1.expert_table import EXPERT_SETTINGS, read_expert

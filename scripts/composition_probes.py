@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from show1.checkpoints.loading import load_unet
+from show1.cli.failures import run_script
 from show1.config import KeyframesSettings
 from show1.data.clips import frame_times
 from show1.diffusion import IndependentSeeds
@@ -207,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from show1 import Show1Pipeline
+from show1.cli.failures import run_script
 from show1.config import StageName
 from show1.data.clips import frame_times
 from show1.diffusion import Window, sliding_windows
@@ -117,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

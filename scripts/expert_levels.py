@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from show1 import Show1Pipeline, make_request
+from show1.cli.failures import run_script
 from show1.config import StageName
 from show1.errors import InputError
 from show1.evaluation.intervals import Share
@@ -134,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from show1 import Show1Pipeline
+from show1.cli.failures import run_script
 from show1.config import StageName, TranslationSettings
 from show1.data.clips import frame_times
 from show1.diffusion import IndependentSeeds, fold_frames, unfold_frames
@@ -149,4 +150,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from show1 import Show1Pipeline
+from show1.cli.failures import run_script
 from show1.config import StageName
 from show1.data.clips import frame_times
 from show1.evaluation.intervals import Share
@@ -195,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -12,6 +12,7 @@ import random
 from itertools import permutations
 from pathlib import Path
 
+from show1.cli.failures import run_script
 from show1.sprites.captions import CLIP_TEMPLATES, PLACES, VERBS, caption, with_article
 from show1.sprites.groups import GroupWorld, arrangement, is_arrangement_held_out
 from show1.sprites.two_motions import ORDERS, PAIR_MOTIONS, TwoMotionsWorld, is_composition_held_out, two_motions
@@ -114,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

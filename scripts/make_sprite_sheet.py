@@ -17,6 +17,8 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
+from show1.cli.failures import run_script
+
 CELL = 256
 MARGIN = 2
 COLUMNS = 8
@@ -67,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

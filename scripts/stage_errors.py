@@ -22,9 +22,10 @@ from expert_settings import FRAMES, HEADER, TINY, encoded, scenes, scored
 from torch import Tensor
 
 from show1.checkpoints.locate import embedded_folder
+from show1.checkpoints.weight_files import read_json
+from show1.cli.failures import run_script
 from show1.config import InterpolationSettings, StageName, SuperResolutionSettings
 from show1.diffusion import IndependentSeeds
-from show1.networks import UNet3DConditionModel
 from show1.sprites.alignment.judge import SceneJudge
 from show1.stages import load_stage
 from show1.stages.super_resolution import upsample
@@ -48,7 +49,7 @@ def main() -> None:
     seeds = IndependentSeeds(list(range(len(captions))))
     name: StageName
     settings: InterpolationSettings | SuperResolutionSettings
-    if UNet3DConditionModel.load_config(arguments.stage / "unet")["in_channels"] == 7:
+    if read_json(arguments.stage / "unet" / "config.json").get("in_channels") == 7:
         name, given, wanted, plain = "interpolation", tiny[:, :, ::FACTOR], tiny, "linear blend"
         settings = InterpolationSettings(guidance_scale=1.0, factor=FACTOR)
     else:
@@ -80,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

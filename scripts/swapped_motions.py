@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from show1.checkpoints.loading import load_unet, read_scheduler_config
+from show1.cli.failures import run_script
 from show1.data.clips import frame_times
 from show1.diffusion import add_noise, build_scheduler, noise_scales, predicted_x0
 from show1.media import contact_sheet, save_sheet
@@ -121,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from reader_training import SIZES, arguments_of, begin, fit, roughen
 from torch import Tensor
 
+from show1.cli.failures import run_script
 from show1.sprites.groups import GroupWorld
 from show1.sprites.readers.group import GroupReader
 from show1.sprites.readers.subject import HEIGHT, WIDTH, resize
@@ -120,4 +121,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from reader_training import SIZES, arguments_of, begin, fit, roughen
 from torch import Tensor
 
+from show1.cli.failures import run_script
 from show1.sprites.readers.subject import HEIGHT, WIDTH, SpriteReader, resize
 from show1.sprites.scenes import SpriteWorld, render_tensor, sprite_layer
 
@@ -76,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

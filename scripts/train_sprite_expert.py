@@ -30,6 +30,7 @@ from torch import Tensor
 
 from show1.checkpoints.loading import load_vae
 from show1.checkpoints.locate import embedded_folder
+from show1.cli.failures import run_script
 from show1.diffusion import fold_frames, unfold_frames
 from show1.diffusion.levels import level_timestep
 from show1.sprites.clips import SpriteClips
@@ -265,4 +266,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,6 +21,10 @@ import torch
 import torch.nn.functional as F
 
 from show1 import Show1Pipeline, Video, make_request
+from show1.cli.failures import run_script
+from show1.cli.settings import apply_changes, parse_change
+from show1.errors import OutputError
+from show1.generation.arguments import resolve_settings
 from show1.generation.metadata import environment
 from show1.generation.refining import refine_settings
 from show1.media import contact_sheet, save_sheet
@@ -50,36 +54,53 @@ def compared(video: Video, source: Video) -> dict[str, float]:
     }
 
 
+def numbers(text: str) -> list[float]:
+    """Numbers with commas between them."""
+    return [float(each) for each in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("expert", help="Hub repository or folder")
     parser.add_argument("--video", help="clip to redraw")
     parser.add_argument("--prompt", default="a panda spins over the snow")
-    parser.add_argument("--levels", default="0.4,0.55,0.7,0.85", help="with commas between them")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="setting of the translation")
+    parser.add_argument("--levels", type=numbers, default="0.4,0.55,0.7,0.85", help="with commas between them")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="setting of a stage, such as translation.num_inference_steps=20",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device")
     parser.add_argument("--dtype")
     parser.add_argument("-o", "--output", type=Path, required=True, help="new folder")
     options = parser.parse_args()
-    options.output.mkdir(parents=True)
+    changes = [parse_change(pair) for pair in options.set]
+    if options.output.exists():
+        raise OutputError(f"{options.output} exists already; name a new folder")
     if options.video is None:
         source = Show1Pipeline.from_pretrained("mini")(options.prompt, seed=options.seed, until="super_resolution")
-        source.save(options.output / "source.mkv")
     else:
         source = Video.load(options.video)
     began = time.monotonic()
     pipe = Show1Pipeline.from_pretrained({"translation": options.expert}, device=options.device, dtype=options.dtype)
     found = f"{time.monotonic() - began:.0f} s to find or download it"
-    changes = refine_settings(pipe, "translation", *source.frames.shape[1:3])
-    for pair in options.set:
-        name, _, value = pair.partition("=")
-        changes["translation"][name.removeprefix("translation.")] = json.loads(value)
+    suiting = resolve_settings(pipe.settings, refine_settings(pipe, "translation", *source.frames.shape[1:3]))
+    settings = apply_changes(suiting, changes)
+    how = {"start_from": "translation", "video": source, "seed": options.seed}
+    requests = {
+        level: make_request(options.prompt, model=pipe, settings=settings.replace(translation={"level": level}), **how)
+        for level in options.levels
+    }
+    for request in requests.values():
+        pipe.check(request)
+    options.output.mkdir(parents=True)
+    if options.video is None:
+        source.save(options.output / "source.mkv")
     rows = []
-    for level in [float(text) for text in options.levels.split(",")]:
-        settings = {**changes, "translation": {**changes["translation"], "level": level}}
-        how = {"start_from": "translation", "video": source, "seed": options.seed, "settings": settings}
-        request = make_request(options.prompt, model=pipe, **how)
+    for level, request in requests.items():
         with measure(pipe.device) as cost:
             (video,) = pipe.generate(request, video=source)
         video.save(options.output / f"level-{level:g}.mp4")
@@ -101,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

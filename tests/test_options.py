@@ -126,7 +126,7 @@ def test_presets_are_for_the_published_model() -> None:
     assert efficient.replace(**preset_changes("published", PUBLISHED)) == PUBLISHED
     without = PUBLISHED.replace(super_resolution={"first_frame": None})
     assert preset_changes("efficient", without) == preset_changes("efficient", PUBLISHED)
-    with pytest.raises(InputError, match="preset must be one of published, efficient, got 'fast'"):
+    with pytest.raises(InputError, match="or be named with a model that has it, such as mini:fast, got 'fast'"):
         preset_changes("fast", PUBLISHED)
     with pytest.raises(
         InputError, match="the preset 'efficient' is for the published model, and this one has settings"

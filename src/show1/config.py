@@ -59,6 +59,11 @@ class StageSettings(Options):
     split_guidance: bool = False
     """Whether the two halves of guidance are computed one after the other, which takes half the memory of a call."""
 
+    @classmethod
+    def option_label(cls, name: str) -> str:
+        """The name with its stage, as `--set` takes it."""
+        return f"{cls.options_of}.{name}"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         low, high = self.guidance_interval
@@ -125,6 +130,11 @@ class FirstFrameSettings(StageSettings):
 
     noise_level: int = 150
     """Timestep whose noise the upsampled frame gets, 0 to 999."""
+
+    @classmethod
+    def option_label(cls, name: str) -> str:
+        """See `StageSettings.option_label`."""
+        return f"super_resolution.{cls.options_of}.{name}"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -308,7 +318,8 @@ def preset_changes(name: str | None, settings: CascadeSettings) -> dict[str, dic
     """
     if name is None:
         return {}
-    require(name in PRESETS, "preset", name, f"one of {', '.join(PRESETS)}")
+    known = f"one of {', '.join(PRESETS)}, or be named with a model that has it, such as mini:fast"
+    require(name in PRESETS, "preset", name, known)
     alike: dict[str, Any] = {"super_resolution": {"first_frame": None}}  # an optional part of the published model
     if settings.replace(**alike) != PUBLISHED.replace(**alike):
         raise InputError(

@@ -28,11 +28,16 @@ class Options:
             if value is not given:
                 object.__setattr__(self, field.name, value)
             if value is not None or type(None) not in kinds:
-                _check_type(field.name, value, kinds[0])
+                _check_type(self.option_label(field.name), value, kinds[0])
+
+    @classmethod
+    def option_label(cls, name: str) -> str:
+        """The name of an option in messages."""
+        return name
 
     def check(self, name: str, ok: bool, expected: str) -> None:
         """Raises `InputError`, with the option's name and value and what is expected, unless `ok`."""
-        require(ok, name, getattr(self, name), expected)
+        require(ok, self.option_label(name), getattr(self, name), expected)
 
     def check_range(self, *names: str, least: float, most: float | None = None) -> None:
         """Raises `InputError` for the first of these options that is below `least` or above `most`.

@@ -305,7 +305,7 @@ def test_numbers_that_are_not_finite_are_found(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("minni", ["'minni'", "did you mean 'mini'", "known models: mini, showlab/show-1"]),
+        ("minni", ["'minni'", "did you mean 'mini'", "known models: mini, mini:fast, showlab/show-1"]),
         ("/no/such/folder", ["/no/such/folder", "known models"]),
         ("showlab/show-1", ["showlab/show-1-base", "HF_HUB_OFFLINE", "show1 models download"]),
         ("someone/cascade", ["someone/cascade", "not on this disk"]),

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from show1.cli.failures import run_script
 from show1.config import PUBLISHED
+from show1.errors import InputError
 from show1.video import Video
 from tests.cli.conftest import Show1, signalled_at
 from tests.full_disk import largest_file
@@ -23,8 +25,8 @@ BAD_OPTIONS = {
     "no cascade": (["x", "-m", "/usr"], "is not a cascade"),
     "offline": (["x", "-m", "someone/something"], "show1 models download"),
     "unknown part": (["x", "-m", "keyframes=mini,interpolatoin=mini"], "did you mean 'interpolation'"),
-    "no keyframes": (["x", "-m", "{tiny}", "--keyframes", "0"], "num_frames must be from 1 to 1024"),
-    "too small": (["x", "-m", "{tiny}", "--set", "keyframes.height=5"], "height must be from 8"),
+    "no keyframes": (["x", "-m", "{tiny}", "--keyframes", "0"], "keyframes.num_frames must be from 1 to 1024"),
+    "too small": (["x", "-m", "{tiny}", "--set", "keyframes.height=5"], "keyframes.height must be from 8"),
     "no multiple of 8": (["x", "-m", "{tiny}", "--set", "translation.width=100"], "multiples of 8"),
     "unknown option": (["x", "-m", "{tiny}", "--set", "keyframes.guidance=5"], "did you mean 'guidance_scale'"),
     "a stage's option": (["x", "--set", "num_inference_steps=5"], "such as --set keyframes.num_inference_steps=5; the"),
@@ -36,7 +38,7 @@ BAD_OPTIONS = {
     "no such sampler": (["x", "-m", "{tiny}", "--set", "keyframes.scheduler=euler"], "expected one of checkpoint"),
     "no interval": (["x", "-m", "{tiny}", "--set", "keyframes.guidance_interval=0.5"], "expected 2 numbers"),
     "no preset of this model": (["x", "--preset", "efficient"], "is for the published model"),
-    "unknown preset": (["x", "--preset", "quick"], "preset must be one of published, efficient, got 'quick'"),
+    "unknown preset": (["x", "--preset", "quick"], "the model 'mini' has no preset 'quick'"),
     "no first frame": (
         ["x", "-m", "{tiny}", "--set", "super_resolution.first_frame.noise_level=5"],
         "no network of its own for the first frame",
@@ -184,7 +186,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_foreign_text_cannot_steer_the_terminal(show1: Show1, tmp_path: Path) -> None:
     prompt = "\x1b]0;title\x07\x1b[2J\x9b31m\u202epanda\x7f\nseed 7"
     assert show1("generate", prompt, "-m", "no\x1b[2Jmodel").err == "show1: error: " + (
-        "no model or folder 'no\\x1b[2Jmodel'; known models: mini, showlab/show-1\n"
+        "no model or folder 'no\\x1b[2Jmodel'; known models: mini, mini:fast, showlab/show-1\n"
     )
     record = {
         "prompt": prompt,
@@ -238,3 +240,13 @@ def test_shells_complete(show1: Show1, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMP_CWORD", "3")
     completed = show1()
     assert completed.code == 0 and completed.out == "keyframes\n"
+
+
+def test_a_script_ends_with_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise InputError("no such clip; name another")
+
+    with pytest.raises(SystemExit) as ended:
+        run_script(main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "show1: error: no such clip; name another\n"

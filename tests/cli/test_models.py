@@ -12,7 +12,11 @@ from tests.cli.conftest import Show1
 
 def test_list(show1: Show1) -> None:
     rows = {row["name"]: row for row in show1("models", "list", "--json").json}
-    assert {name for name, row in rows.items() if not row["about"].startswith("expert")} == {"mini", "showlab/show-1"}
+    assert {name for name, row in rows.items() if not row["about"].startswith("expert")} == {
+        "mini",
+        "mini:fast",
+        "showlab/show-1",
+    }
     assert not rows["showlab/show-1"]["on_disk"]
     listed = show1("models", "list")
     assert listed.code == 0 and "not on this disk" in listed.out and listed.err == ""

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from show1 import Show1Pipeline, make_request
-from show1.checkpoints.locate import Part, resolve
+from show1.checkpoints.cascade import Part
+from show1.checkpoints.locate import resolve
 from show1.cli.main import main
 from show1.config import TranslationSettings
 from show1.diffusion import IndependentSeeds

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from show1 import Show1Pipeline
-from show1.checkpoints.locate import Part, resolve
+from show1.checkpoints.cascade import Part
+from show1.checkpoints.locate import resolve
 from show1.errors import CheckpointError, InputError, MissingDependencyError
 from show1.experts import ExpertText, check_expert_settings, load_expert
 from show1.experts.packing import pack, packed_bytes

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from show1.adapters.adapter import Adapter, check_noise_weight, check_shapes, sum_deltas, unet_hashes, unet_sha256
 from show1.adapters.record import AdapterRecord
-from show1.checkpoints.locate import Cascade
+from show1.checkpoints.cascade import Cascade
 from show1.checkpoints.weight_files import find_weights, read_shapes
 from show1.config import STAGES, StageName
 from show1.errors import CheckpointError, InputError

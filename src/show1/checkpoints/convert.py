@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from show1.checkpoints.cascade import Cascade
 from show1.checkpoints.index import CARD, write_index
-from show1.checkpoints.locate import Cascade
 from show1.checkpoints.weight_files import check_ordinary, find_weights, indexed_names, read_tensors, weight_variants
 from show1.config import CascadeSettings, StageName
 from show1.errors import CheckpointError, OutputError

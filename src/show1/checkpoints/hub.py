@@ -1,20 +1,13 @@
 """Downloads from the Hugging Face Hub, with its errors turned into show1's."""
 
-import difflib
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from show1.checkpoints.names import KNOWN_MODELS, near_name
 from show1.checkpoints.weight_files import pick_weights
 from show1.errors import GatedModelError, ModelNotFoundError, OutputError, Show1Error
-from show1.stage_table import STAGE_TABLE
-
-KNOWN_MODELS: dict[str, str] = {
-    "mini": "the embedded cascade of the sprite world: 29x160x256, runs on any laptop, Apache-2.0",
-    "showlab/show-1": "the published cascade of arXiv:2309.15818: 29x320x576, about 40 GB, CC BY-NC 4.0",
-}
-"""Names for `from_pretrained`, with a line of description each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +20,6 @@ class HubOptions:
     """Branch, tag or commit."""
     local_files_only: bool = False
     """Whether to look only in the Hub's cache."""
-
-
-def near_name(name: str) -> str:
-    """Returns "; did you mean ...?" for a message if a known name is similar, otherwise an empty text."""
-    candidates = {k.lower(): k for k in (*KNOWN_MODELS, *(row.repository for row in STAGE_TABLE.values()))}
-    near = difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=0.6)
-    return f"; did you mean {candidates[near[0]]!r}?" if near else ""
 
 
 def download_advice(repo: str) -> str:

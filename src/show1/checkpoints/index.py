@@ -4,14 +4,16 @@ Both hold the settings that suit the model, and options that suit its customizat
 are checked when they are read, and name nothing outside of their folder.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from show1.checkpoints.names import PRESET_NAME
 from show1.checkpoints.weight_files import read_json
-from show1.config import PUBLISHED, STAGES, CascadeSettings
-from show1.errors import CheckpointError, Show1Error
+from show1.config import PRESETS, PUBLISHED, STAGES, CascadeSettings
+from show1.errors import CheckpointError, ModelNotFoundError, Show1Error
 from show1.files import write_json
 from show1.stage_table import SHARED_TEXT, STAGE_TABLE
 
@@ -58,15 +60,40 @@ def merged(notes: Iterable[Notes]) -> Notes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preset:
+    """What a preset of a cascade changes."""
+
+    subfolders: dict[str, str] = field(default_factory=dict)
+    """Folders of other networks, by the stage."""
+    notes: Notes = field(default_factory=Notes)
+    """How to use them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Index:
     """What is in `show1.json`."""
 
     name: str
-    """Name of the cascade; empty if it has none."""
+    """Name of the cascade, by default that of its folder."""
     subfolders: dict[str, str]
     """Folder of each stage, below that of the file."""
     notes: Notes
     """How to use it."""
+    presets: dict[str, Preset] = field(default_factory=dict)
+    """Its presets by name."""
+
+    def preset(self, name: str | None) -> Preset:
+        """One of the presets; None: one that changes nothing.
+
+        Raises:
+            ModelNotFoundError: There is no such preset.
+        """
+        if name is None:
+            return Preset()
+        if name not in self.presets:
+            known = f"; its presets are {', '.join(self.presets)}" if self.presets else ", nor any other"
+            raise ModelNotFoundError(f"the model {self.name!r} has no preset {name!r}{known}")
+        return self.presets[name]
 
 
 def read_index(file: Path) -> Index:
@@ -76,14 +103,39 @@ def read_index(file: Path) -> Index:
         CheckpointError: It is damaged, or of a later version of show1.
     """
     index = _read(file)
-    subfolders = index.get("stages")
-    if not isinstance(subfolders, dict) or not subfolders:
+    subfolders = _subfolders(file, index)
+    if not subfolders:
+        raise CheckpointError(f"{file} must map stages to subfolders under 'stages'; save the cascade again")
+    presets = index.get("presets", {})
+    if not isinstance(presets, dict) or not all(isinstance(each, dict) for each in presets.values()):
+        raise CheckpointError(f"{file}: 'presets' must map names to what they change; correct it")
+    for name in presets:
+        if not re.fullmatch(PRESET_NAME, name) or name in PRESETS:
+            raise CheckpointError(
+                f"{file}: a preset cannot be called {name!r}: names consist of letters, digits, dots and dashes, and "
+                f"{' and '.join(PRESETS)} belong to the published model; rename it"
+            )
+    return Index(
+        name=str(index.get("name") or file.resolve().parent.name)[:100],
+        subfolders=subfolders,
+        notes=_notes(file, index),
+        presets={
+            name: Preset(subfolders=_subfolders(file, values), notes=_notes(file, values))
+            for name, values in presets.items()
+        },
+    )
+
+
+def _subfolders(file: Path, values: Mapping[str, Any]) -> dict[str, str]:
+    """The folders of stages that a file names, which have to be inside of its own."""
+    subfolders = values.get("stages", {})
+    if not isinstance(subfolders, dict):
         raise CheckpointError(f"{file} must map stages to subfolders under 'stages'; save the cascade again")
     for stage, subfolder in subfolders.items():
         inside = isinstance(subfolder, str) and not Path(subfolder).is_absolute() and ".." not in Path(subfolder).parts
         if stage not in STAGE_TABLE or not inside:
             raise CheckpointError(f"{file}: {subfolder!r} is not a subfolder for the stage {stage!r}; correct it")
-    return Index(name=str(index.get("name") or "")[:100], subfolders=subfolders, notes=_notes(file, index))
+    return subfolders
 
 
 def write_index(folder: Path, parts: Mapping[str, str], settings: CascadeSettings, advice: Advice) -> None:
@@ -139,8 +191,9 @@ def read_stage_notes(folder: Path, part: str) -> Notes:
         return _notes(file, {**values, "settings": settings})
     if above.is_file():
         index = read_index(above)
-        if index.subfolders.get(part) == folder.resolve().name:
-            return index.notes.of_stage(part)
+        for preset in (Preset(), *index.presets.values()):
+            if {**index.subfolders, **preset.subfolders}.get(part) == folder.resolve().name:
+                return merged([preset.notes, index.notes]).of_stage(part)
     return Notes()
 
 

@@ -4,17 +4,18 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from show1.checkpoints.cascade import Cascade, Part
 from show1.checkpoints.expert_files import expert_in, expert_on_hub, expert_stage, read_notes
-from show1.checkpoints.hub import KNOWN_MODELS, HubOptions, fetch, near_name
-from show1.checkpoints.index import INDEX, STAGE_NOTES, Advice, Notes, merged, read_index, read_stage_notes, stage_of
+from show1.checkpoints.hub import HubOptions, fetch
+from show1.checkpoints.index import INDEX, STAGE_NOTES, Notes, merged, read_index, read_stage_notes, stage_of
+from show1.checkpoints.names import KNOWN_MODELS, absolute_model, near_name, split_preset
 from show1.checkpoints.weight_files import check_inside, find_weights, read_json
-from show1.config import PUBLISHED, STAGES, CascadeSettings, StageName
+from show1.config import PRESETS, PUBLISHED, STAGES, StageName
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
-from show1.expert_table import Expert
 from show1.options import shown
 from show1.stage_table import SHARED_TEXT, STAGE_TABLE, TEXT, Component, StageRow, parts_of, subfolders_of
 
@@ -26,69 +27,14 @@ _SETTINGS_OF_REPO: dict[str, dict[str, Any]] = {
 }
 
 ModelLike = str | Path | Mapping[str, str | Path]
-"""A known name, a folder, a Hub repository, or a mapping from stage to one of these."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """The files of one row of the stage table."""
-
-    path: Path
-    """Folder that holds the stage's components."""
-    source: str
-    """Where it comes from: a repository with its commit, or a folder."""
-    root: Path
-    """Folder of the model, which no link may lead out of."""
-    text: Path | None = None
-    """Folder that holds the stage's `tokenizer` and `text_encoder`; None for an expert, whose text encoders are among
-    its own components."""
-    expert: Expert | None = None
-    """What the folder holds, if it is a pipeline of diffusers in place of the stage's own networks."""
-
-    def components(self, row: StageRow) -> tuple[Component, ...]:
-        """The subfolders of the stage that are used, apart from those of `text`."""
-        return row.components if self.expert is None else self.expert.components
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cascade:
-    """A cascade whose files are on this disk."""
-
-    name: str
-    """Name to display: `mini`, `showlab/show-1`, or a folder's name."""
-    model: str | dict[str, str]
-    """The argument of `resolve` that finds it again."""
-    parts: dict[str, Part]
-    """The stages in order, then the optional parts that there are."""
-    settings: CascadeSettings
-    """The settings that it was made for."""
-    customization: Advice = field(default_factory=dict)
-    """Options that suit its customization."""
-    variant: str | None = None
-    """Weight files to prefer."""
-
-    @property
-    def stages(self) -> tuple[StageName, ...]:
-        """The stages, in order."""
-        return tuple(s for s in STAGES if s in self.parts)
-
-    def weight_files(self, stages: Sequence[str] | None = None) -> dict[str, Path]:
-        """Weight files by `stage/component/name`, of some rows (and their text encoders) or of all."""
-        files: dict[str, Path] = {}
-        for name, part in self.parts.items():
-            if stages is not None and name not in stages:
-                continue
-            folders = [part.path / c.name for c in part.components(STAGE_TABLE[name]) if c.has_weights]
-            folders += [part.text / c.name for c in TEXT if c.has_weights] if part.text is not None else []
-            for folder in folders:
-                for file in find_weights(folder, self.variant):
-                    files[f"{name}/{folder.name}/{file.name}"] = file
-        return files
+"""A known name, a folder, a Hub repository, or a mapping from stage to one of these. NAME:PRESET, such as `mini:fast`,
+stands for a cascade with the networks of one of its presets in place."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Options(HubOptions):
     stages: tuple[str, ...] = STAGES
+    preset: str | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -146,6 +92,9 @@ def embedded_folder() -> Path:
 
 
 def _resolve_name(name: str, options: _Options) -> Cascade:
+    plain, preset = split_preset(name)
+    if preset is not None:
+        return _with_preset(plain, preset, options)
     if name == "mini":
         if not (embedded_folder() / INDEX).is_file():
             raise ModelNotFoundError(
@@ -153,6 +102,7 @@ def _resolve_name(name: str, options: _Options) -> Cascade:
             )
         return replace(_cascade_folder(embedded_folder(), options), name="mini", model="mini")
     if name == "showlab/show-1":
+        _refuse_preset(name, options)
         return _published_on_hub(options)
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -166,9 +116,27 @@ def _resolve_name(name: str, options: _Options) -> Cascade:
     )
 
 
+def _with_preset(name: str, preset: str, options: _Options) -> Cascade:
+    """A cascade with the networks of one of its presets."""
+    if options.preset is not None:
+        raise ModelNotFoundError(f"{name}:{preset}:{options.preset} names two presets; name one")
+    cascade = _resolve_name(name, replace(options, preset=preset))
+    return replace(cascade, name=f"{cascade.name}:{preset}", model=f"{cascade.model}:{preset}")
+
+
+def _refuse_preset(name: str | Path, options: _Options) -> None:
+    """Makes sure that no preset is asked for of a model that has no `show1.json`, where presets are."""
+    if options.preset is not None:
+        raise ModelNotFoundError(
+            f"{name} has no preset {options.preset!r}; those of the published model are {' and '.join(PRESETS)} "
+            "(`--preset`, or `preset=` of a call)"
+        )
+
+
 def _resolve_folder(folder: Path, options: _Options) -> Cascade:
     if (folder / INDEX).is_file():
         return _cascade_folder(folder, options)
+    _refuse_preset(folder, options)
     if (stage := stage_of(folder) or expert_stage(folder)) is not None:
         return _resolve_mapping({stage: folder}, options)
     found = {name: _published_folder(folder, row.repository) for name, row in STAGE_TABLE.items()}
@@ -186,21 +154,27 @@ def _resolve_folder(folder: Path, options: _Options) -> Cascade:
 
 def _cascade_folder(folder: Path, options: _Options) -> Cascade:
     index = read_index(folder / INDEX)
-    parts, notes = {}, [index.notes]
+    preset = index.preset(options.preset)
+    subfolders = {**index.subfolders, **preset.subfolders}
+    parts: dict[str, Part] = {}
+    of_preset: list[Notes] = []
+    of_others: list[Notes] = []
     shared = folder / index.subfolders[SHARED_TEXT] if SHARED_TEXT in index.subfolders else None
-    for name in (n for n in options.parts if n in index.subfolders):
-        path = folder / index.subfolders[name]
+    for name in (n for n in options.parts if n in subfolders):
+        path = folder / subfolders[name]
         expert = expert_in(STAGE_TABLE[name], path)
         text = (_own_text(path) or shared) if STAGE_TABLE[name].has_text and expert is None else None
         parts[name] = Part(path=path, source=str(path), text=text, root=folder, expert=expert)
         if expert is not None or (path / STAGE_NOTES).is_file():
-            notes.append(read_notes(STAGE_TABLE[name], path, expert))
+            notes = read_notes(STAGE_TABLE[name], path, expert)
+            (of_preset if name in preset.subfolders else of_others).append(notes)
+    notes = merged([preset.notes, *of_preset, index.notes, *of_others])
     return Cascade(
-        name=index.name or folder.resolve().name,
+        name=index.name,
         model=str(folder.resolve()),
         parts=parts,
-        settings=PUBLISHED.replace(**merged(notes).settings),
-        customization=merged(notes).customization,
+        settings=PUBLISHED.replace(**notes.settings),
+        customization=notes.customization,
         variant=options.variant,
     )
 
@@ -274,25 +248,29 @@ def _explain_absent_part(row: StageRow, reason: str) -> None:
 def _cascade_on_hub(repo: str, options: _Options) -> Cascade:
     path, source = fetch(repo, (), options, extra=(INDEX, STAGE_NOTES))
     if not (path / INDEX).is_file():
+        _refuse_preset(repo, options)
         if (stage := stage_of(path) or expert_stage(path)) is not None:
             return _resolve_mapping({stage: repo}, options)
         raise ModelNotFoundError(
             f"{repo} is not a cascade: it has no {INDEX}; if it is a stage, say which: keyframes={repo}, or in Python "
             f"{{'keyframes': {repo!r}}}"
         )
-    subfolders = read_index(path / INDEX).subfolders
-    components = [
-        f"{subfolder}/{component.name}"
-        for name, subfolder in subfolders.items()
-        for component in (
-            *(STAGE_TABLE[name].components if name in options.parts else ()),
-            *(TEXT if name == SHARED_TEXT or (name in options.parts and STAGE_TABLE[name].has_text) else ()),
-        )
-    ]
-    path, source = fetch(repo, components, options, extra=(INDEX,))
+    index = read_index(path / INDEX)
+    subfolders = {**index.subfolders, **index.preset(options.preset).subfolders}
+    wanted = {name: _components_with_text(STAGE_TABLE[name]) for name in subfolders if name in options.parts}
+    needed = {f"{subfolders[name]}/{each.name}" for name, components in wanted.items() for each in components}
+    if SHARED_TEXT in index.subfolders:
+        needed |= {f"{index.subfolders[SHARED_TEXT]}/{component.name}" for component in TEXT}
+    notes = [f"{subfolder}/{STAGE_NOTES}" for subfolder in subfolders.values()]
+    path, source = fetch(repo, sorted(needed), options, extra=(INDEX, *notes))
     cascade = _cascade_folder(path, options)
     parts = {n: replace(p, source=f"{source}/{subfolders[n]}") for n, p in cascade.parts.items()}
     return replace(cascade, name=repo, model=repo, parts=parts)
+
+
+def _components_with_text(row: StageRow) -> tuple[Component, ...]:
+    """What a stage's folder may hold."""
+    return (*row.components, *TEXT) if row.has_text else row.components
 
 
 def _resolve_mapping(model: Mapping[str, str | Path], options: _Options) -> Cascade:
@@ -311,16 +289,12 @@ def _resolve_mapping(model: Mapping[str, str | Path], options: _Options) -> Casc
     parts = {n: replace(part, text=part.text or shared) if n in needing else part for n, part in parts.items()}
     return Cascade(
         name=", ".join(f"{stage}={value}" for stage, value in model.items()),
-        model={name: _absolute(str(value)) for name, value in model.items()},
+        model={name: absolute_model(str(value)) for name, value in model.items()},
         parts=parts,
         settings=PUBLISHED.replace(**merged(notes).settings),
         customization=merged(notes).customization,
         variant=options.variant,
     )
-
-
-def _absolute(value: str) -> str:
-    return str(Path(value).expanduser().resolve()) if Path(value).expanduser().is_dir() else value
 
 
 def _resolve_part(row: StageRow, value: str, options: _Options) -> tuple[dict[str, Part], Notes]:
@@ -351,7 +325,7 @@ def _part_on_hub(row: StageRow, repo: str, options: _Options) -> tuple[dict[str,
         path, source, expert = found
         return {row.name: Part(path=path, source=source, root=path, expert=expert)}, read_notes(row, path, expert)
     shares_text = row.text == "shared" and repo in {other.repository for other in STAGE_TABLE.values()}
-    components = (*row.components, *TEXT) if row.has_text and not shares_text else row.components
+    components = row.components if shares_text else _components_with_text(row)
     path, source = fetch(repo, subfolders_of(components), options, extra=(STAGE_NOTES,))
     text = _fetch_shared_text(options) if shares_text else _own_text(path) if row.has_text else None
     notes = read_stage_notes(path, row.name)

@@ -23,7 +23,7 @@ from show1.media.destination import replacing
 from show1.server.jobs import DataFolder, JobSpec
 from show1.server.jobs import Job as QueuedJob
 from show1.server.progress import living_workers
-from show1.server.queue import JobQueue, absolute_model, queue_name
+from show1.server.queue import JobQueue, absolute_model_option, queue_name
 
 if TYPE_CHECKING:
     from show1.generation.pipeline import Show1Pipeline
@@ -68,7 +68,7 @@ def make_by_queue(
         OutputError: A file that is no video of its prompt is there, and the prompts do not say `overwrite`.
     """
     made = [_is_made(pipe, *each) for each in work]
-    model = absolute_model(model)
+    model = absolute_model_option(model)
     queue = JobQueue(database, model=model)
     waiting = {_ask(queue, data, model, *each): each for each, is_made in zip(work, made, strict=True) if not is_made}
     failed: list[Failed] = []

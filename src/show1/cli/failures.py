@@ -13,7 +13,9 @@ code  meaning
 """
 
 import errno
+import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from show1.cli.console import debugging, tell
@@ -26,6 +28,16 @@ _BAD_INPUT = (InputError, MediaError, ModelNotFoundError, RunError)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BAD_PATH = (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError)
 _BAD_PATH_NUMBERS = {errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP}
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Runs the main function of a script; an error ends the process with one message, as it ends `show1`."""
+    try:
+        main()
+    except (Exception, KeyboardInterrupt) as error:
+        if not isinstance(error, Show1Error | OSError | KeyboardInterrupt):
+            traceback.print_exception(error)
+        sys.exit(report(error))
 
 
 def report(error: BaseException) -> int:

@@ -11,8 +11,8 @@ from show1.cli.jobs import Job, probe_all, read_jobs
 from show1.cli.making import end_with, make_all
 from show1.cli.plan import show_plan
 from show1.cli.session import load_pipeline
-from show1.cli.settings import AdapterChoice, parse_adapters, parse_change, parse_model, with_expert
-from show1.config import Numerics, StageName
+from show1.cli.settings import AdapterChoice, parse_adapters, parse_change, parse_model, with_expert, with_preset
+from show1.config import PRESETS, Numerics, StageName
 from show1.errors import InputError
 from show1.files import user_path
 from show1.generation.output import OutputFile, absolute, default_path
@@ -126,7 +126,8 @@ def generate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="published or efficient: steps of the published model. efficient takes a third of the evaluations.",
+            help="fast: distilled keyframes, of mini (the same as --model mini:fast). published or efficient: steps of "
+            "the published model; efficient takes a third of the evaluations.",
         ),
     ] = None,
     keyframes: Annotated[
@@ -178,7 +179,7 @@ def generate(
         "count": count,
         "negative_prompt": negative_prompt,
         "num_keyframes": keyframes,
-        "preset": preset,
+        "preset": preset if preset in PRESETS else None,
         "start_from": start_from,
         "until": until,
         "numerics": numerics,
@@ -195,6 +196,10 @@ def generate(
     probe_all(jobs, resuming=prompts is not None)
     clip = _read_clip(video, start_from)
     chosen = None if model is None and expert is None else parse_model(model or "mini")
+    if preset is not None and preset not in PRESETS:
+        if record is not None:
+            raise InputError(f"--preset {preset} makes another video than that of --from; give its prompt and --seed")
+        chosen = with_preset(chosen or "mini", preset)
     if expert is not None:
         if record is not None:
             raise InputError(f"--expert makes another video than that of --from; use `show1 refine {from_file}`")

@@ -17,7 +17,7 @@ from show1.options import counted
 from show1.stage_table import STAGE_TABLE
 
 if TYPE_CHECKING:
-    from show1.checkpoints.locate import Cascade
+    from show1.checkpoints.cascade import Cascade
 
 models = typer.Typer(no_args_is_help=True, help="List, download, check and convert models.")
 
@@ -41,7 +41,7 @@ def list_models(as_json: AsJson = False) -> None:
     \b
       show1 models list
     """
-    from show1.checkpoints.hub import KNOWN_MODELS
+    from show1.checkpoints.names import KNOWN_MODELS
 
     known: dict[str, tuple[str, Any]] = {name: (about, name) for name, about in KNOWN_MODELS.items()}
     for expert in EXPERTS.values():

@@ -28,7 +28,7 @@ def load_pipeline(model: str | dict[str, str], *, quiet: bool, **options: Any) -
     if quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with starting(quiet=quiet):
-        if model == "mini":
+        if isinstance(model, str) and model.partition(":")[0] == "mini":
             lean_imports()
         from show1.generation.pipeline import Show1Pipeline
         from show1.runtime.processes import own_devices

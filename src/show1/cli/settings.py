@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, TypedDict, Union, cast, get_args, get_origin, get_type_hints
 
+from show1.checkpoints.names import split_preset
 from show1.config import STAGES, CascadeSettings, StageName, StageSettings
 from show1.errors import InputError
 from show1.files import user_path
@@ -133,6 +134,26 @@ def with_expert(model: str | dict[str, str], expert: str) -> dict[str, str]:
         raise InputError("--expert is empty: give a Hub repository or a folder, such as THUDM/CogVideoX-2b")
     stages: dict[str, str] = dict(model) if isinstance(model, dict) else dict.fromkeys(map(str, STAGES), model)
     return {**stages, **{stage: expert.strip() for stage in STAGES if STAGE_TABLE[stage].takes_experts}}
+
+
+def with_preset(model: str | dict[str, str], preset: str) -> str:
+    """A model with the networks of one of its presets.
+
+    Args:
+        model: As `parse_model` gives it.
+        preset: The preset's name.
+
+    Raises:
+        InputError: The model is put together from several, or names a preset already.
+    """
+    if not preset.strip():
+        raise InputError("--preset is empty: give a name, such as fast")
+    if isinstance(model, dict) or split_preset(model)[1] is not None:
+        raise InputError(
+            f"--preset {preset} is for a model that is one cascade and names no preset; a part of several can name its "
+            f"own, such as keyframes=mini:fast"
+        )
+    return f"{model}:{preset}"
 
 
 def parse_change(pair: str) -> Change:

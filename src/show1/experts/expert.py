@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from show1.checkpoints.locate import Part
+from show1.checkpoints.cascade import Part
 from show1.config import Numerics, StageName, TranslationSettings
 from show1.diffusion import Seeds, StepCallback, noised, randn
 from show1.errors import InputError

@@ -15,8 +15,8 @@ import transformers
 from accelerate import init_empty_weights
 from torch import nn
 
+from show1.checkpoints.cascade import Part
 from show1.checkpoints.loading import Problem, check_weights, load_weights, read_scheduler_config
-from show1.checkpoints.locate import Part
 from show1.checkpoints.network_configs import check_kinds, read_network_config
 from show1.checkpoints.weight_files import GGUF, find_weights, read_headers, weight_variants
 from show1.errors import CheckpointError, Show1Error, reason_of

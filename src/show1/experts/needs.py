@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from show1.checkpoints.locate import Part
+from show1.checkpoints.cascade import Part
 from show1.checkpoints.storage import TextStorage, largest_layer_bytes, weight_bytes
 from show1.config import TranslationSettings
 from show1.errors import Show1Error, reason_of

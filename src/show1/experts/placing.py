@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from show1.checkpoints.locate import Part
+from show1.checkpoints.cascade import Part
 from show1.checkpoints.weight_files import count_parameters, find_weights
 from show1.errors import CheckpointError, MissingDependencyError, reason_of
 from show1.experts.family import ExpertFamily

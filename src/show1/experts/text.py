@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from show1.checkpoints.locate import Part
+from show1.checkpoints.cascade import Part
 from show1.checkpoints.storage import TextStorage
 from show1.experts.family import Texts
 from show1.experts.loading import names_of

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from show1.adapters.adapter_set import AdapterSet
-from show1.checkpoints.locate import Part
+from show1.checkpoints.cascade import Part
 from show1.checkpoints.weight_files import is_finite
 from show1.config import CascadeSettings, StageName
 from show1.errors import InputError, Show1Error

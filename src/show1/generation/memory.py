@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from show1.adapters.adapter_set import AdapterSet
-from show1.checkpoints.locate import Cascade
+from show1.checkpoints.cascade import Cascade
 from show1.checkpoints.storage import Storage
 from show1.checkpoints.weight_files import count_parameters
 from show1.config import STAGES, StageName, StageSettings, TranslationSettings

@@ -9,8 +9,9 @@ from typing import Any, Literal, Self, get_args
 import torch
 
 from show1.adapters.adapter_set import AdapterSet
+from show1.checkpoints.cascade import Cascade
 from show1.checkpoints.convert import save_cascade
-from show1.checkpoints.locate import Cascade, ModelLike, resolve
+from show1.checkpoints.locate import ModelLike, resolve
 from show1.checkpoints.storage import AS_COMPUTED, Storage
 from show1.config import STAGES, CascadeSettings, StageName
 from show1.experts import ExpertText, load_expert
@@ -97,10 +98,9 @@ class CascadeModel:
         """Finds (and downloads, where it is on the Hub) a cascade. Weights are read when a call needs them.
 
         Args:
-            model: `mini` (comes with the package); `showlab/show-1` (the published networks, about 40 GB); a folder:
-                a cascade folder with `show1.json`, or one that holds the published repositories by name; a Hub
-                repository of a cascade; or a mapping of stage (and `first_frame`) to a repository or folder of that
-                stage, or to a cascade to take it from.
+            model: `mini` (comes with the package); `showlab/show-1` (the published networks, about 40 GB); the folder
+                of a cascade, or one that holds the published repositories by name; a Hub repository of a cascade;
+                NAME:PRESET, such as `mini:fast`; or a mapping of stage (and `first_frame`) to one of that stage.
             stages: Only these are looked for and can be run; None: all.
             device: None: CUDA, else MPS, else the CPU. Stages may be on devices of their own, and so may the text
                 encoders: `{"text": "cpu", "translation": "cuda:1"}`, or as text "cuda:0,translation=cuda:1".

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from show1.checkpoints.cascade import Part
 from show1.checkpoints.components import NETWORK_CLASSES, check_channels, check_text_width, text_width
 from show1.checkpoints.loading import (
     Problem,
@@ -14,7 +15,7 @@ from show1.checkpoints.loading import (
     read_scheduler_config,
     rename_old_attention,
 )
-from show1.checkpoints.locate import ModelLike, Part, check_links, resolve
+from show1.checkpoints.locate import ModelLike, check_links, resolve
 from show1.checkpoints.weight_files import GGUF, check_finite, find_weights, read_shapes, read_tensors
 from show1.config import StageName
 from show1.diffusion import build_scheduler

@@ -5,16 +5,14 @@ Whoever asks for jobs or looks at them uses this; only `worker.py` runs them.
 
 import datetime
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer
 
-from show1.checkpoints.hub import KNOWN_MODELS
+from show1.checkpoints.names import absolute_model
 from show1.errors import InputError, Show1Error, reason_of
 from show1.server.jobs import Job, JobError, JobSpec, JobStatus
 from show1.stage_table import STAGE_TABLE
@@ -217,21 +215,16 @@ class JobQueue:
 
 
 def queue_name(model: str) -> str:
-    """The name of the queue of a model's jobs, the same however a folder is named: see `absolute_model`."""
-    return f"show1:{absolute_model(model)}"
+    """The name of the queue of a model's jobs, the same however a folder is named: see `absolute_model_option`."""
+    return f"show1:{absolute_model_option(model)}"
 
 
-def absolute_model(model: str) -> str:
+def absolute_model_option(model: str) -> str:
     """A model as `--model` names it, with absolute paths of the folders on this disk."""
     if model.partition("=")[0].strip() not in STAGE_TABLE:
-        return _absolute(model)
+        return absolute_model(model)
     pairs = (part.partition("=") for part in model.split(","))
-    return ",".join(f"{name.strip()}={_absolute(where.strip())}" for name, _, where in pairs)
-
-
-def _absolute(where: str) -> str:
-    folder = Path(where).expanduser()
-    return os.path.abspath(folder) if where not in KNOWN_MODELS and folder.is_dir() else where
+    return ",".join(f"{name.strip()}={absolute_model(where.strip())}" for name, _, where in pairs)
 
 
 def check_url(database: str) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from show1.checkpoints.cascade import Part
 from show1.checkpoints.components import load_components
 from show1.checkpoints.loading import read_scheduler_config, read_unet_weights
-from show1.checkpoints.locate import Part
 from show1.checkpoints.network_configs import read_network_config
 from show1.config import CascadeSettings, StageName
 from show1.diffusion import build_scheduler

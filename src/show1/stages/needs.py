@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from show1.checkpoints.cascade import Part
 from show1.checkpoints.components import NETWORK_CLASSES, text_width
 from show1.checkpoints.loading import build_empty
-from show1.checkpoints.locate import Part
 from show1.checkpoints.storage import (
     TextStorage,
     fp8_bytes,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+from show1.checkpoints.names import absolute_model
 from show1.config import StageName
 from show1.errors import InputError
 from show1.files import user_path
@@ -178,8 +179,7 @@ class CustomizationConfig(DrawOptions, StepOptions):
             object.__setattr__(self, name, tuple(_absolute(path, name) for path in getattr(self, name)))
         if self.images is not None:
             object.__setattr__(self, "images", _absolute(self.images, "images"))
-        if self.model not in ("mini", "showlab/show-1"):  # which are never folders
-            object.__setattr__(self, "model", _absolute(self.model, "model"))
+        object.__setattr__(self, "model", absolute_model(self.model))
 
     def _check_sources(self) -> None:
         if self.kind == "motion":

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from show1.adapters.adapter import unet_sha256
+from show1.checkpoints.cascade import Cascade
 from show1.checkpoints.loading import load_unet, read_scheduler_config
-from show1.checkpoints.locate import Cascade
 from show1.data.captions import read_captions
 from show1.data.reference import (
     Reference,

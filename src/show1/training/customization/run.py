@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from show1.checkpoints.locate import Cascade, resolve
+from show1.checkpoints.cascade import Cascade
+from show1.checkpoints.locate import resolve
 from show1.errors import InputError, OutputError
 from show1.files import read_json_object, sha256, user_path, write_atomically, write_json
 from show1.launch import several

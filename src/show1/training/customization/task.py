@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from show1.adapters.adapter import Adapter, unet_sha256
+from show1.checkpoints.cascade import Cascade
 from show1.checkpoints.components import NETWORK_CLASSES
 from show1.checkpoints.loading import load_network, read_scheduler_config
-from show1.checkpoints.locate import Cascade
 from show1.diffusion import build_scheduler
 from show1.errors import InputError
 from show1.networks.layers import set_temporal_dropout
