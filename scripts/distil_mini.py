@@ -1,12 +1,12 @@
-"""Distils the keyframes of `mini`: first their guidance, then 32 steps to 16, 8 and 4.
+"""Distils the keyframes of `mini`: first their guidance, which gives those of `mini:fast`, then steps to 16, 8 and 4.
 
     python scripts/distil_mini.py --out training-runs                      # every run in order; resumes
     python scripts/distil_mini.py --out training-runs --teacher training-runs/keyframes/export
-    python scripts/distil_mini.py --out training-runs --only distil_guided --steps 240 --batch-size 8
+    python scripts/distil_mini.py --out training-runs --only keyframes_fast --steps 240 --batch-size 8
     python -m benchmarks gate mini training-runs/distil_8/export training-runs/distil_4/export --videos 256
 
-Each run is `show1 distil keyframes` with the options below, and sees 16,000 clips. Its export is a stage folder that
-samples as it was taught. Stop the chain where alignment falls by more than two points.
+Each run is `show1 distil keyframes` with the options below. Its export is a stage folder that samples as it was
+taught. Stop the chain where alignment falls by more than two points.
 """
 
 import argparse
@@ -14,11 +14,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from train_mini import stop_when_asked
+import train_mini
+
+from show1.cli.failures import run_script
 
 _SHARED: dict[str, Any] = {
     "task": "distil_keyframes",
-    "data": "sprites:spins=0.3,tilts=0.2,groups=0.12",
     "steps": 1000,
     "batch_size": 16,
     "optimizer": "muon",
@@ -32,8 +33,8 @@ _SHARED: dict[str, Any] = {
 """What the runs have in common. Learning rates are a third to a half of those of the keyframes' trainings."""
 
 RECIPE: dict[str, dict[str, Any]] = {
-    "distil_guided": {"learning_rate": 7e-4, "seed": 1},
-    "distil_16": {"teacher": "distil_guided", "student_steps": 16, "learning_rate": 6e-4, "seed": 2},
+    "keyframes_fast": {"steps": 420, "learning_rate": 7e-4, "seed": 1},
+    "distil_16": {"teacher": "keyframes_fast", "student_steps": 16, "learning_rate": 6e-4, "seed": 2},
     "distil_8": {"teacher": "distil_16", "student_steps": 8, "learning_rate": 6e-4, "seed": 3},
     "distil_4": {"teacher": "distil_8", "student_steps": 4, "learning_rate": 6e-4, "seed": 4},
 }
@@ -42,7 +43,8 @@ RECIPE: dict[str, dict[str, Any]] = {
 
 def options(run: str, out: Path, teacher: str, changes: dict[str, Any]) -> dict[str, Any]:
     """The options of a run, with paths in place of runs."""
-    chosen = {**_SHARED, **RECIPE[run], "out": str(out / run), **changes}
+    shown = train_mini.shown_in(train_mini.RECIPE["keyframes"])  # as in the last training of the keyframes
+    chosen = {**_SHARED, **RECIPE[run], **train_mini.with_data(shown), "out": str(out / run), **changes}
     before = RECIPE[run].get("teacher")
     return {**chosen, "teacher": teacher if before is None else str(out / before / "export")}
 
@@ -50,7 +52,7 @@ def options(run: str, out: Path, teacher: str, changes: dict[str, Any]) -> dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("training-runs"))
-    parser.add_argument("--teacher", default="mini", help="what the first run distils")
+    parser.add_argument("--teacher", help="what the first run distils; by default OUT/keyframes/export, or mini")
     parser.add_argument("--only", action="append", default=[], choices=list(RECIPE))
     parser.add_argument("--steps", type=int, help="number of steps instead of the recipe's")
     parser.add_argument("--batch-size", type=int, help="clips per step instead of the recipe's")
@@ -62,11 +64,13 @@ def main() -> None:
     from show1.training import TrainingConfig, train
     from show1.training.tasks.distillation_options import DISTILLATIONS
 
+    trained = arguments.out / "keyframes" / "export"
+    teacher = arguments.teacher or (str(trained) if trained.is_dir() else "mini")
     changes = {"steps": arguments.steps, "batch_size": arguments.batch_size}
     given = {name: value for name, value in changes.items() if value is not None}
-    with stop_when_asked() as stop:
+    with train_mini.stop_when_asked() as stop:
         for run in arguments.only or list(RECIPE):
-            config = TrainingConfig.from_dict(options(run, arguments.out, arguments.teacher, given), DISTILLATIONS)
+            config = TrainingConfig.from_dict(options(run, arguments.out, teacher, given), DISTILLATIONS)
             clips = SpriteClips.from_spec(config.data, config.loop.seed)
             try:
                 train(config.options, config.loop, clips, stop=stop)
@@ -76,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

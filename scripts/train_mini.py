@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from show1.cli.failures import run_script
+
 # glibc returns large blocks to the system after each use unless told otherwise, and every step asks for them again
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
@@ -281,7 +283,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "temporal_init": "keyframes_bicycles",
         "text": "text_composition",
     },
-    "keyframes": {
+    "keyframes_kinds": {
         **_TURNED,
         "steps": 1750,
         "learning_rate": 2e-3,
@@ -296,6 +298,24 @@ RECIPE: dict[str, dict[str, Any]] = {
         "subject_share": ["bicycle:0.12", "fish:0.06", "basketball:0.06"],
         "seed": 204,
         "init": "keyframes_pairs",
+        "text": "text_composition",
+    },
+    # and once more, more of everything that failed
+    "keyframes": {
+        **_TURNED,
+        "steps": 2600,
+        "learning_rate": 1.5e-3,
+        "warmup_steps": 30,
+        "timestep_logit": [1.2, 1.6],
+        "spins": 0.3,
+        "tilts": 0.2,
+        "groups": 0.33,
+        "relations": 0.35,
+        "two_motions": 0.6,
+        "pairs": 0.8,
+        "subject_share": ["bicycle:0.12", "fish:0.06", "basketball:0.06"],
+        "seed": 206,
+        "init": "keyframes_kinds",
         "text": "text_composition",
     },
     # a small network of its own: how things move from one keyframe to the next, and nothing else
@@ -429,6 +449,11 @@ SETTINGS: dict[str, Any] = {
 }
 """How `mini` samples unless asked otherwise."""
 
+FAST: dict[str, Any] = {
+    "keyframes": {"num_inference_steps": 8, "guidance_scale": 1.0, "guidance_interval": [0.0, 1.0]},
+}
+"""How `mini:fast` samples where it does so in another way."""
+
 PARTS: dict[str, tuple[str, ...]] = {
     "keyframes": ("unet", "scheduler", "text_encoder", "tokenizer"),
     "interpolation": ("unet", "scheduler"),
@@ -448,13 +473,21 @@ def options(run: str, out: Path, steps: int | None) -> dict[str, Any]:
     return chosen
 
 
+def shown_in(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that are of the sprite world: which clips are shown."""
+    from show1.sprites.options import SpriteOptions
+
+    names = {field.name for field in dataclasses.fields(SpriteOptions)}
+    return {name: value for name, value in options.items() if name in names}
+
+
 def with_data(options: dict[str, Any]) -> dict[str, Any]:
     """Puts the options of the sprite world into the name of the data."""
     from show1.sprites.options import SpriteOptions
 
-    names = {field.name for field in dataclasses.fields(SpriteOptions)}
-    sprites = SpriteOptions.from_dict({name: value for name, value in options.items() if name in names})
-    return {**{name: value for name, value in options.items() if name not in names}, "data": sprites.spec}
+    shown = shown_in(options)
+    others = {name: value for name, value in options.items() if name not in shown}
+    return {**others, "data": SpriteOptions.from_dict(shown).spec}
 
 
 def train_runs(out: Path, only: list[str], steps: int | None, minutes: float | None) -> None:
@@ -499,23 +532,28 @@ def stop_when_asked() -> Iterator[Callable[[], bool]]:
 def assemble(out: Path, weights: Path) -> None:
     """Gathers the exports into a cascade folder: the UNets' matrices as int8, all else in bfloat16.
 
-    Stages that were not trained in `out` stay as they are.
+    The keyframes of `mini:fast` are the export of the run `keyframes_fast` of scripts/distil_mini.py. Stages that were
+    not trained in `out` stay as they are.
     """
     from show1.config import CascadeSettings
 
+    if (out / "keyframes" / "export").is_dir() and not (out / "keyframes_fast" / "export").is_dir():
+        raise SystemExit(f"{out} has new keyframes; distil them as well: scripts/distil_mini.py --only keyframes_fast")
     settings = CascadeSettings.from_dict(SETTINGS).to_dict()
     new = weights.with_name(weights.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
-    for stage, components in PARTS.items():
-        export = out / stage / "export"
+    for part, components in {**PARTS, "keyframes_fast": ("unet", "scheduler")}.items():
+        export = out / part / "export"
         if not export.is_dir():
-            shutil.copytree(weights / stage, new / stage)
+            shutil.copytree(weights / part, new / part)
             continue
         for component in components:
-            shutil.copytree(export / component, new / stage / component)
-        for file in (new / stage).rglob("*.safetensors"):
+            shutil.copytree(export / component, new / part / component)
+        for file in (new / part).rglob("*.safetensors"):
             _compress(file)
-    index = {"format": 1, "name": "mini", "stages": {stage: stage for stage in PARTS}, "settings": settings}
+    presets = {"fast": {"stages": {"keyframes": "keyframes_fast"}, "settings": FAST}}
+    index = {"format": 1, "name": "mini", "stages": {stage: stage for stage in PARTS}, "presets": presets}
+    index["settings"] = settings
     advice = json.loads((weights / "show1.json").read_text())["customization"]  # found by experiments, not by training
     (new / "show1.json").write_text(json.dumps({**index, "customization": advice}, indent=2) + "\n")
     shutil.rmtree(weights, ignore_errors=True)
@@ -581,4 +619,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

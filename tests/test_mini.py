@@ -5,11 +5,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from show1 import Show1Pipeline, Video
 from show1.checkpoints.locate import embedded_folder
 from show1.cli.main import main
 from show1.generation.run import Run
+from show1.sprites.alignment.prompts import PROMPT_SETS, PromptSet, prompts_of
+from show1.sprites.alignment.run import AlignmentPlan
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +57,41 @@ def test_backgrounds_follow_the_prompt(pipe: Show1Pipeline) -> None:
     assert sunset[0] == max(sunset)
 
 
+@pytest.mark.parametrize(("model", "name"), [("mini", "relations"), ("mini:fast", "motion_binding")])
+def test_compositions_follow_the_prompt(model: str, name: PromptSet) -> None:
+    pipe = Show1Pipeline.from_pretrained(model, cache_embeddings=False)
+    plan = AlignmentPlan(sets=(name,), videos=4)
+    judge, asked = plan.judges()[name], plan.items()
+    videos = pipe([prompt.prompt for prompt, _ in asked], seed=[seed for _, seed in asked], until="keyframes")
+    right = 0
+    for (prompt, _), video in zip(asked, videos, strict=True):
+        frames = torch.from_numpy(video.frames).permute(3, 0, 1, 2) / 127.5 - 1
+        right += judge.score(frames)[0].verdicts(prompt)["all three"]
+    assert right >= 3
+
+
+def test_the_fast_preset_makes_drafts_that_are_finished_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ["generate", "a panda spins over the snow", "--preset", "fast", "--seed", "1", "--run", "run"]
+    assert main([*asked, "--until", "keyframes", "--count", "2", "-o", "drafts.mp4"]) == 0
+    run = Run.open("run")
+    assert run.manifest.model is not None and run.manifest.model.model == "mini:fast"
+    assert run.request is not None
+    chosen = run.request.settings.keyframes
+    assert (chosen.num_inference_steps, chosen.guidance_scale) == (8, 1.0)
+    assert main(["resume", "run", "--pick", "2", "-o", "picked.mp4"]) == 0
+    assert Video.load("picked.mp4").metadata["model"]["model"] == "mini:fast"
+    capsys.readouterr()
+    assert main(["generate", "--from", "picked.mp4", "--preset", "fast", "--dry-run"]) == 2
+    assert "makes another video than that of --from" in capsys.readouterr().err
+
+
 def test_unknown_words_are_named(pipe: Show1Pipeline) -> None:
     assert any("dragon" in warning for warning in pipe.prompt_warnings("a dragon spins over the snow"))
     for emoji in ("\U0001f43c", "a panda\U0001f43c spins over the snow", "a panda spins over the snow \u2603\ufe0f"):
         assert any("does not know" in warning for warning in pipe.prompt_warnings(emoji)), emoji
     assert pipe.prompt_warnings("a panda spins over the snow - !") == []
+    for name in PROMPT_SETS:
+        assert not any(pipe.prompt_warnings(prompt.prompt) for prompt in prompts_of(name)), name

@@ -24,9 +24,9 @@ SETS: tuple[PromptSet, ...] = ("held_out", "seen")
 """The prompt sets that are compared unless others are asked for: one subject with one motion."""
 
 TRAINED: dict[str, int] = {
-    "keyframe_images": 95_968,
-    "keyframes": 517_536,
-    "interpolation": 24_000,
+    "keyframe_images": 280_480,
+    "keyframes": 598_336,
+    "interpolation": 28_800,
     "super_resolution_images": 217_600,
     "super_resolution": 6_880,
     "translation_images": 37_120,
@@ -59,17 +59,33 @@ class Plan:
 
 
 _EVERY = {"max_timestep": 999, "timestep_logit": None}
-# nothing is to be repaired where all is drawn from noise; motions are learned as by the keyframes
-_LATENT = {**_EVERY, "corruption": 0.0, "crop": None, "batch_size": 96}
-_MOVING = {key: train_mini.RECIPE["keyframes_large"][key] for key in ("timestep_logit", "spins", "tilts")}
+# nothing is to be repaired where all is drawn from noise
+_LATENT = {**_EVERY, "corruption": 0.0, "crop": None, "batch_size": 96, "embed_places": True}
+
+
+# groups and motions are learned as by the keyframes
+_GROUPS = train_mini.shown_in(train_mini.RECIPE["keyframe_relations"])
+_MOTIONS = train_mini.shown_in(train_mini.RECIPE["keyframes"])
 _SIZES = {"size": SIZE, "low_size": LOW_SIZE}
 PLANS: dict[str, Plan] = {
     "pixel-images": Plan("super_resolution_images", _SIZES, EXPERT, 0.35),
     "pixel": Plan("super_resolution", {**_SIZES, "init": "pixel-images"}, EXPERT, 0.65),
     "all-levels-images": Plan("translation_images", _EVERY, EXPERT, 0.35),
     "all-levels": Plan("translation", {**_EVERY, "init": "all-levels-images"}, EXPERT, 0.65),
-    "latent-images": Plan("translation_images", _LATENT, WHOLE, 0.25),
-    "latent": Plan("translation", {**_LATENT, **_MOVING, "batch_size": 16, "init": "latent-images"}, WHOLE, 0.75),
+    "latent-images": Plan("translation_images", {**_LATENT, **_GROUPS}, WHOLE, 0.25),
+    "latent": Plan(
+        "translation",
+        {
+            **_LATENT,
+            **_MOTIONS,
+            "timestep_logit": train_mini.RECIPE["keyframes"]["timestep_logit"],
+            "batch_size": 16,
+            "embed_frames": True,
+            "init": "latent-images",
+        },
+        WHOLE,
+        0.75,
+    ),
 }
 """The networks that are trained here."""
 

@@ -4,7 +4,7 @@ import { $, NAMES, button, duration, make, player, say, setText, still } from ".
 import { chosenAdapters, chosenExpert, offerChoices } from "./choices.js";
 import { showRecord } from "./record.js";
 
-const EXAMPLES = ["a panda spins over the snow", "a cat moves left over a green field", "a dog grows over the desert", "a fox moves up over the night sky"];
+const EXAMPLES = ["a panda spins over the snow", "a cat moves left over a green field", "a lion moves left, then up over a pink room", "a pumpkin moves left and a dog moves right over the snow"];
 const SECONDS_UNTIL_AGAIN = 3; // until a server that has not answered is asked again
 const SECONDS_OF_GROUP = 3; // drafts of one prompt that were asked for within so long belong together
 
