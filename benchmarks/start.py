@@ -2,6 +2,7 @@
 
     python -m benchmarks start                              # mini, in processes of their own, three times
     python -m benchmarks start --against ../other/src      # another checkout as well, in turn with this one
+    python -m benchmarks start --preset fast --until keyframes --count 8 --against ../other/src    # eight drafts
 
 Wall-clock times, and the seconds of all cores beside them, which other work on the machine disturbs less. Medians; the
 ratios are those of the medians.
@@ -99,21 +100,26 @@ def main() -> None:
     parser.add_argument("--against", type=Path, metavar="SRC", help="the src of another checkout")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each")
     parser.add_argument("--until", help="last stage")
+    parser.add_argument("--count", help="number of drafts")
+    parser.add_argument("--preset", help="preset of the model, in this checkout only")
     arguments = parser.parse_args()
     sources = {"this": Path(__file__).resolve().parent.parent / "src"}
     if arguments.against is not None:
         sources["other"] = arguments.against.resolve()
-    options = [] if arguments.until is None else ["--until", arguments.until]
+    given = {"--until": arguments.until, "--count": arguments.count}
+    options = [word for name, value in given.items() if value is not None for word in (name, value)]
+    own = [] if arguments.preset is None else ["--preset", arguments.preset]
     runs: dict[str, list[dict[str, tuple[float, float]]]] = {name: [] for name in sources}
     for _ in range(arguments.repeat):
         for name, source in sources.items():
             with tempfile.TemporaryDirectory() as folder:
-                runs[name].append(run(source, options, Path(folder)))
+                runs[name].append(run(source, options + (own if name == "this" else []), Path(folder)))
     print(table(runs))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"\n{platform.machine()}, {cores} cores, load {load}; torch {torch.__version__}, {datetime.date.today()};")
-    print(f"medians of {arguments.repeat}, `{' '.join(['show1 generate', repr(PROMPT), *options])}`")
+    print(f"medians of {arguments.repeat}, `{' '.join(['show1 generate', repr(PROMPT), *options])}`", end="")
+    print(f", this one with `{' '.join(own)}`" if own else "")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ PRESET_NAME = r"[\w.-]+"
 
 KNOWN_MODELS: dict[str, str] = {
     "mini": "the embedded cascade of the sprite world: 29x160x256, runs on any laptop, Apache-2.0",
-    "mini:fast": "the same with distilled keyframes",
+    "mini:fast": "the same with distilled keyframes and fewer steps",
     "showlab/show-1": "the published cascade of arXiv:2309.15818: 29x320x576, about 40 GB, CC BY-NC 4.0",
 }
 """Names for `from_pretrained`, with a line of description each."""
