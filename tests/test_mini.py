@@ -86,6 +86,9 @@ def test_the_fast_preset_makes_drafts_that_are_finished_later(
     capsys.readouterr()
     assert main(["generate", "--from", "picked.mp4", "--preset", "fast", "--dry-run"]) == 2
     assert "makes another video than that of --from" in capsys.readouterr().err
+    assert main(["generate", "--from", "picked.mp4", "--model", "mini", "--dry-run"]) == 2
+    assert "was made by mini:fast, whose settings do not suit mini" in capsys.readouterr().err
+    assert main(["generate", "--from", "picked.mp4", "--model", "mini:fast", "--dry-run"]) == 0
 
 
 def test_unknown_words_are_named(pipe: Show1Pipeline) -> None:

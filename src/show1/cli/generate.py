@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from show1.checkpoints.names import split_preset
 from show1.cli.consent import known_adapters, load_recorded_model
 from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Precision, Quiet, Sheet, StorageFlag, VideoAsJson
 from show1.cli.jobs import Job, probe_all, read_jobs
@@ -200,6 +201,11 @@ def generate(
         if record is not None:
             raise InputError(f"--preset {preset} makes another video than that of --from; give its prompt and --seed")
         chosen = with_preset(chosen or "mini", preset)
+    if record is not None and _differ_in_preset(chosen, record.model.model):
+        raise InputError(
+            f"{from_file} was made by {record.model.model}, whose settings do not suit {chosen}; give its prompt and "
+            "--seed in place of --from"
+        )
     if expert is not None:
         if record is not None:
             raise InputError(f"--expert makes another video than that of --from; use `show1 refine {from_file}`")
@@ -218,6 +224,14 @@ def generate(
     repeated = record if model is None and choices is None else None
     work, several = list(zip(jobs, requests, strict=True)), prompts is not None
     end_with(make_all(pipe, work, clip, several=several, repeated=repeated, quiet=quiet, as_json=as_json), len(work))
+
+
+def _differ_in_preset(chosen: str | dict[str, str] | None, recorded: str | dict[str, str]) -> bool:
+    """Whether two models are the same cascade with different presets."""
+    if not isinstance(chosen, str) or not isinstance(recorded, str):
+        return False
+    (name, preset), (other, other_preset) = split_preset(chosen), split_preset(recorded)
+    return name == other and preset != other_preset
 
 
 def _known_numbers(

@@ -52,7 +52,10 @@ Database = Annotated[
     ),
 ]
 Model = Annotated[
-    str, typer.Option("--model", "-m", metavar="MODEL", help="mini, showlab/show-1, a folder or a Hub repository.")
+    str,
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help="mini, mini:fast, showlab/show-1, a folder or a Hub repository."
+    ),
 ]
 Experts = Annotated[
     list[str] | None,

@@ -148,11 +148,10 @@ def with_preset(model: str | dict[str, str], preset: str) -> str:
     """
     if not preset.strip():
         raise InputError("--preset is empty: give a name, such as fast")
-    if isinstance(model, dict) or split_preset(model)[1] is not None:
-        raise InputError(
-            f"--preset {preset} is for a model that is one cascade and names no preset; a part of several can name its "
-            f"own, such as keyframes=mini:fast"
-        )
+    if isinstance(model, dict):
+        raise InputError(f"--preset {preset}: name it where the parts are named, such as keyframes=mini:fast")
+    if split_preset(model)[1] is not None:
+        raise InputError(f"--model {model} names a preset already; leave out --preset {preset}")
     return f"{model}:{preset}"
 
 
