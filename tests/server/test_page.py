@@ -249,13 +249,13 @@ def test_the_keyboard_alone_makes_a_draft(page: sync_api.Page, address: str) -> 
     expect(page.get_by_text("Skip to the videos")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.type("a cat moves left over the grass")
-    tiles = page.locator(".tile").count()
     for _ in range(len(page.locator(".example").all()) + 2):
         if page.evaluate("() => document.activeElement.textContent") == "Make drafts":
             break
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.locator(".tile")).to_have_count(tiles + 4)
+    card = page.locator("#history > li", has_text="a cat moves left over the grass")
+    expect(card.locator(".tile")).to_have_count(4)
     for video in httpx2.get(f"{address}/v1/videos").json()["data"]:
         httpx2.post(f"{address}/v1/videos/{video['id']}/cancel")
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
