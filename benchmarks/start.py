@@ -116,10 +116,10 @@ def main() -> None:
                 runs[name].append(run(source, options + (own if name == "this" else []), Path(folder)))
     print(table(runs))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    preset = f", this one with `{' '.join(own)}`" if own else ""
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"\n{platform.machine()}, {cores} cores, load {load}; torch {torch.__version__}, {datetime.date.today()};")
-    print(f"medians of {arguments.repeat}, `{' '.join(['show1 generate', repr(PROMPT), *options])}`", end="")
-    print(f", this one with `{' '.join(own)}`" if own else "")
+    print(f"medians of {arguments.repeat}, `{' '.join(['show1 generate', repr(PROMPT), *options])}`{preset}")
 
 
 if __name__ == "__main__":

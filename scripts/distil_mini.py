@@ -43,8 +43,8 @@ RECIPE: dict[str, dict[str, Any]] = {
 
 def options(run: str, out: Path, teacher: str, changes: dict[str, Any]) -> dict[str, Any]:
     """The options of a run, with paths in place of runs."""
-    shown = train_mini.shown_in(train_mini.RECIPE["keyframes"])  # as in the last training of the keyframes
-    chosen = {**_SHARED, **RECIPE[run], **train_mini.with_data(shown), "out": str(out / run), **changes}
+    data = train_mini.with_data(train_mini.RECIPE["keyframes"])["data"]  # as in the last training of the keyframes
+    chosen = {**_SHARED, **RECIPE[run], "data": data, "out": str(out / run), **changes}
     before = RECIPE[run].get("teacher")
     return {**chosen, "teacher": teacher if before is None else str(out / before / "export")}
 

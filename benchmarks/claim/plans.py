@@ -61,8 +61,6 @@ class Plan:
 _EVERY = {"max_timestep": 999, "timestep_logit": None}
 # nothing is to be repaired where all is drawn from noise
 _LATENT = {**_EVERY, "corruption": 0.0, "crop": None, "batch_size": 96, "embed_places": True}
-
-
 # groups and motions are learned as by the keyframes
 _GROUPS = train_mini.shown_in(train_mini.RECIPE["keyframe_relations"])
 _MOTIONS = train_mini.shown_in(train_mini.RECIPE["keyframes"])

@@ -95,6 +95,10 @@ class Index:
             raise ModelNotFoundError(f"the model {self.name!r} has no preset {name!r}{known}")
         return self.presets[name]
 
+    def folders(self, preset: Preset) -> dict[str, str]:
+        """Folder of each stage, with those of a preset in place."""
+        return {**self.subfolders, **preset.subfolders}
+
 
 def read_index(file: Path) -> Index:
     """Reads `show1.json`.
@@ -192,7 +196,7 @@ def read_stage_notes(folder: Path, part: str) -> Notes:
     if above.is_file():
         index = read_index(above)
         for preset in (Preset(), *index.presets.values()):
-            if {**index.subfolders, **preset.subfolders}.get(part) == folder.resolve().name:
+            if index.folders(preset).get(part) == folder.resolve().name:
                 return merged([preset.notes, index.notes]).of_stage(part)
     return Notes()
 

@@ -155,7 +155,7 @@ def _resolve_folder(folder: Path, options: _Options) -> Cascade:
 def _cascade_folder(folder: Path, options: _Options) -> Cascade:
     index = read_index(folder / INDEX)
     preset = index.preset(options.preset)
-    subfolders = {**index.subfolders, **preset.subfolders}
+    subfolders = index.folders(preset)
     parts: dict[str, Part] = {}
     of_preset: list[Notes] = []
     of_others: list[Notes] = []
@@ -256,7 +256,7 @@ def _cascade_on_hub(repo: str, options: _Options) -> Cascade:
             f"{{'keyframes': {repo!r}}}"
         )
     index = read_index(path / INDEX)
-    subfolders = {**index.subfolders, **index.preset(options.preset).subfolders}
+    subfolders = index.folders(index.preset(options.preset))
     wanted = {name: _components_with_text(STAGE_TABLE[name]) for name in subfolders if name in options.parts}
     needed = {f"{subfolders[name]}/{each.name}" for name, components in wanted.items() for each in components}
     if SHARED_TEXT in index.subfolders:

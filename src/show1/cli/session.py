@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from show1.checkpoints.names import split_preset
 from show1.cli.console import say, say_json, tell
 from show1.cli.lean import lean_imports
 from show1.cli.progress import duration, starting
@@ -28,7 +29,7 @@ def load_pipeline(model: str | dict[str, str], *, quiet: bool, **options: Any) -
     if quiet:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with starting(quiet=quiet):
-        if isinstance(model, str) and model.partition(":")[0] == "mini":
+        if isinstance(model, str) and split_preset(model)[0] == "mini":
             lean_imports()
         from show1.generation.pipeline import Show1Pipeline
         from show1.runtime.processes import own_devices

@@ -39,7 +39,7 @@ def check_trackers(names: Sequence[str]) -> list[str]:
 
 
 def check_tensorboard() -> None:
-    """Makes sure that TensorBoard is installed, for which every run writes.
+    """Makes sure that TensorBoard is installed, because every run writes a log for it.
 
     Raises:
         MissingDependencyError: It is not.
