@@ -2,13 +2,13 @@ import dataclasses
 
 import pytest
 import torch
-from diffusers import VideoToVideoSDPipeline
+from diffusers import AutoencoderTiny, VideoToVideoSDPipeline
 
 from show1.config import TranslationSettings
 from show1.diffusion import IndependentSeeds, PublishedSeeds, build_scheduler
 from show1.runtime.tracing import LiveTensors
-from show1.stages import PromptEmbeddings, load_stage
-from show1.stages.translation import encode
+from show1.stages import PromptEmbeddings, TranslationStage, load_stage
+from show1.stages.translation import decode, encode
 
 SETTINGS = TranslationSettings(num_inference_steps=6, guidance_scale=5.0, height=16, width=24, max_timestep=1000)
 
@@ -115,6 +115,36 @@ def test_latents_are_drawn_around_the_mean_of_the_posterior(stage):
     drawn = encode(stage.vae, frames, draw=torch.ones, frames_per_slice=2)
     expected = (posterior.mean + posterior.std) * stage.vae.config.scaling_factor
     torch.testing.assert_close(drawn, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_tiny_autoencoder_takes_the_place_of_another(stage, prompts):
+    """The network sees the same noise in its latents, which it gives scaled already and without a posterior."""
+    torch.manual_seed(3)
+    tiny = AutoencoderTiny(
+        latent_channels=4,
+        encoder_block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        num_encoder_blocks=(0, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 0),
+    ).eval()
+    frames = torch.rand(3, 3, 16, 16) * 2 - 1
+    drawn = []
+
+    def draw(shape):
+        drawn.append(shape)
+        return torch.ones(shape)
+
+    with torch.no_grad():
+        expected = tiny.encode(frames).latents
+        torch.testing.assert_close(encode(tiny, frames, draw=None), expected)
+        torch.testing.assert_close(encode(tiny, frames, draw=draw, frames_per_slice=2), expected)
+        assert drawn == [expected.shape]
+        made = torch.stack(list(decode(tiny, expected)))
+        torch.testing.assert_close(made, tiny.decode(expected).sample)
+    quick = TranslationStage(stage.unet, tiny, stage.scheduler_config)
+    settings = TranslationSettings(num_inference_steps=2, height=32, width=32, guidance_scale=1.0)
+    out = quick(clip(1), one(prompts, 0), seeds=IndependentSeeds([1]), settings=settings)
+    assert out.shape == (1, 3, 3, 32, 32) and out.isfinite().all()
 
 
 def test_a_long_video_is_seen_in_windows(stage, prompts, monkeypatch):

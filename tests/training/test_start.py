@@ -9,11 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from show1.checkpoints.locate import embedded_folder
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
 from show1.sprites.clips import SpriteClips
+from show1.sprites.options import TextOptions
+from show1.training import TASKS, TrainingConfig
 from show1.training.folders import on_this_disk
 from show1.training.tasks.cached_text import CachedText
-from show1.training.tasks.options import TranslationOptions
+from show1.training.tasks.options import InterpolationOptions, KeyframesOptions, TranslationOptions
 from show1.training.tasks.text_conditioner import TextConditioner
 from show1.video import Video
 from tests.training.tiny_training import Exports, config, losses, run
@@ -137,6 +140,41 @@ def test_a_name_that_is_nowhere_says_why(tmp_path: Path, monkeypatch: pytest.Mon
         run(config("keyframes", tmp_path, init="owner/nothing"))
     with pytest.raises(InputError, match="init: there is no folder nothing;"):
         run(config("keyframes", tmp_path, init="./nothing"))
+
+
+def test_a_whole_model_stands_for_the_stage_in_question(tmp_path: Path) -> None:
+    mini = embedded_folder()
+    asked = {"init": "mini", "text": "mini:fast", "vae": "mini"}
+    found = on_this_disk(TranslationOptions(**asked), tmp_path / "run")
+    assert [found.init, found.text, found.vae] == [
+        str(mini / part) for part in ("translation", "keyframes", "translation")
+    ]
+    for options, part in (
+        (KeyframesOptions(init="mini:fast", text="mini"), "keyframes_fast"),
+        (KeyframesOptions(init=str(mini)), "keyframes"),
+        (InterpolationOptions(init="mini"), "interpolation"),
+        (TextOptions(init="mini"), "keyframes"),
+    ):
+        assert on_this_disk(options, tmp_path / "run").init == str(mini / part)
+    with pytest.raises(ModelNotFoundError, match="the model 'mini' has no preset 'slow'"):
+        on_this_disk(KeyframesOptions(init="mini:slow"), tmp_path / "run")
+    out = tmp_path / "out"
+    run(
+        TrainingConfig.from_dict(
+            {
+                "task": "interpolation",
+                "out": str(out),
+                "data": "sprites",
+                "init": "mini",
+                "text": "mini",
+                "steps": 1,
+                "batch_size": 1,
+                "sample_every": 0,
+            },
+            TASKS,
+        )
+    )
+    assert json.loads((out / "config.json").read_text())["init"] == "mini"
 
 
 @pytest.mark.parametrize("option", ["init", "text", "vae"])

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from show1.checkpoints.loading import load_vae
 from show1.config import (
     InterpolationSettings,
     KeyframesSettings,
@@ -29,6 +30,7 @@ from show1.stages import (
     PromptEmbeddings,
     load_stage,
 )
+from show1.stages.translation import encode
 from show1.text.encoder import PromptEncoder
 from show1.text.words import split_words, word_tokenizer
 from show1.training import TASKS, TrainingConfig, networks
@@ -98,7 +100,7 @@ def test_gradients_reach_all_that_is_trained_and_nothing_else(name: str, exports
     for parameter_name, parameter in task.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, parameter_name
     trained = {n.split(".")[0] for n, p in task.named_parameters() if p.requires_grad}
-    expected = {"text": {"text", "heads"}, "vae": {"vae"}, "keyframes": {"unet", "text"}}
+    expected = {"text": {"text", "heads"}, "vae": {"vae"}, "tiny_vae": {"vae"}, "keyframes": {"unet", "text"}}
     assert trained == expected.get(name, {"unet"})
     # those that nothing brought learn at the full rate
     new = {n for n, p in task.named_parameters() if p.requires_grad and n in task.new_parameters()}
@@ -586,6 +588,51 @@ def test_the_export_is_what_was_trained(exports: Exports) -> None:
     assert not (exports["interpolation"] / "text_encoder").exists()
     vae = json.loads((exports["vae"] / "vae" / "config.json").read_text())
     assert vae["scaling_factor"] not in (1.0, 0.18215)  # measured on clips
+    tiny = json.loads((exports["tiny_vae"] / "vae" / "config.json").read_text())
+    assert tiny["_class_name"] == "AutoencoderTiny" and tiny["latent_channels"] == vae["latent_channels"]
+    assert tiny["scaling_factor"] == 1.0  # its latents are scaled already
+
+
+def test_a_tiny_autoencoder_learns_the_latents_and_images_of_another(exports: Exports) -> None:
+    task, batch = build_with_batch("tiny_vae", exports, batch_size=4)
+    task.CROP, task.CROPS = 32, 1  # whole images
+    optimizer = torch.optim.AdamW(task.vae.parameters(), lr=3e-3)
+    before = {name: value.clone() for name, value in task.teacher.state_dict().items()}
+    torch.manual_seed(0)
+    found = []
+    for _ in range(40):
+        losses = task.train()(batch)
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        found.append({name: float(value.detach()) for name, value in losses.items()})
+    assert not task.teacher.training
+    assert all(torch.equal(value, before[name]) for name, value in task.teacher.state_dict().items())
+    assert found[-1]["latents"] < 0.8 * found[0]["latents"] and found[-1]["l1"] < 0.8 * found[0]["l1"]
+    images = batch["video"][:, :, 0]
+    wanted = encode(task.teacher, images, draw=None)
+    with torch.no_grad():
+        assert_close(
+            (encode(task.vae, images, draw=None) - wanted).square().mean().item(),
+            found[-1]["latents"],
+            rtol=0.3,
+            atol=0,
+        )
+        [made, shown] = task.restore(batch)
+    assert_close(shown[:, :, 0], images)
+    assert made.shape == shown.shape and made.isfinite().all()
+
+
+def test_autoencoders_start_from_their_own_kind(exports: Exports) -> None:
+    with pytest.raises(InputError, match="init: .* holds an AutoencoderTiny; this task trains an AutoencoderKL"):
+        build("vae", exports, init=str(exports["tiny_vae"]))
+    with pytest.raises(InputError, match="init: .* holds an AutoencoderKL; this task trains an AutoencoderTiny"):
+        build("tiny_vae", exports, init=str(exports["vae"]))
+    with pytest.raises(InputError, match="vae: name the folder that holds the autoencoder to distil by --vae"):
+        build("tiny_vae", exports, vae=None)
+    again = build("tiny_vae", exports, init=str(exports["tiny_vae"]))
+    saved = load_vae(exports["tiny_vae"] / "vae", dtype=torch.float32, device="cpu")
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in again.vae.state_dict().items())
 
 
 def test_loss_of_the_task_is_the_objective(exports: Exports) -> None:

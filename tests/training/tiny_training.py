@@ -62,6 +62,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "norm_num_groups": 8,
     },
     "vae": preset("mini").network("vae") | {"block_out_channels": [32, 32, 32, 32], "latent_channels": 4},
+    "tiny_vae": preset("mini").network("tiny_vae") | {"num_decoder_blocks": [1, 1, 1, 0]},
     "text": preset("mini").network("text") | {"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2},
 }
 
@@ -72,6 +73,7 @@ VIEWS = {
     "super_resolution_images": ClipView(num_frames=29, height=16, width=16, window=1, low=(8, 8)),
     "super_resolution": ClipView(num_frames=29, height=16, width=16, window=3, low=(8, 8)),
     "vae": ClipView(num_frames=29, height=32, width=32, window=1),
+    "tiny_vae": ClipView(num_frames=29, height=32, width=32, window=1),
     "translation_images": ClipView(num_frames=29, height=32, width=32, window=1),
     "translation": ClipView(num_frames=3, height=32, width=32),
 }
@@ -156,6 +158,7 @@ INPUTS: dict[str, dict[str, str]] = {
     "super_resolution_images": {"text": "text"},
     "super_resolution": {"init": "super_resolution_images", "text": "text"},
     "vae": {},
+    "tiny_vae": {"vae": "vae"},
     "translation_images": {"text": "text", "vae": "vae"},
     "translation": {"init": "translation_images", "vae": "vae"},
 }

@@ -30,6 +30,7 @@ from show1.checkpoints.weight_files import (
     tensor_reader,
 )
 from show1.errors import CheckpointError, reason_of
+from show1.networks.autoencoder import autoencoder_class
 from show1.networks.latent_unet import latent_unet_class
 from show1.networks.layers import use_frame_convolutions
 from show1.networks.unet_3d_condition import UNet3DConditionModel
@@ -107,7 +108,7 @@ load_unet = functools.partial(load_network, UNet3DConditionModel)
 load_latent_unet = functools.partial(load_network, LatentUNet3DConditionModel)
 """Loads the translation expert's network, for (B, C, F, H, W) latents."""
 load_vae = functools.partial(load_network, AutoencoderKL)
-"""Loads the autoencoder of the expert."""
+"""Loads the autoencoder of the expert, which is an `AutoencoderTiny` where its config says so."""
 
 
 def read_unet_weights(
@@ -191,9 +192,12 @@ def build_empty(cls: type[ModelMixin], folder: Path) -> ModelMixin:
         CheckpointError: The config is missing, not JSON, or not for this class.
     """
     file = folder / "config.json"
-    config = {k: v for k, v in read_network_config(file).items() if k != "_class_name"}
+    config = read_network_config(file)
     if cls is LatentUNet3DConditionModel:
         cls = latent_unet_class(config)
+    elif cls is AutoencoderKL:
+        cls = autoencoder_class(config)
+    config.pop("_class_name", None)
     check_kinds(file, config, cls)
     try:
         with init_empty_weights(), _quiet_config():

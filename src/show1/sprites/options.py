@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from show1.errors import InputError
 from show1.options import Options
 from show1.sprites.world import check_subject_shares
+from show1.stage_table import SHARED_TEXT
 from show1.training.options import TaskOptions
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class TextOptions(TaskOptions):
     """Options of the training of a text encoder on captions of the sprite world."""
 
     task: ClassVar[str] = "text"
+    stage = SHARED_TEXT
     about: ClassVar[str] = "Train a small text encoder for captions of the sprite world, which all stages can share."
     example: ClassVar[tuple[str, ...]] = ("--data sprites",)
     implementation: ClassVar[str] = "show1.sprites.text_task:TextTask"

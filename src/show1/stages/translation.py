@@ -33,11 +33,11 @@ class TranslationStage(DenoisingStage):
         *,
         details: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Takes diffusers' latent UNet and KL-VAE.
+        """Takes diffusers' latent UNet and an autoencoder.
 
         Args:
             unet: diffusers' `UNet3DConditionModel`.
-            vae: diffusers' `AutoencoderKL`.
+            vae: diffusers' `AutoencoderKL`, or an `AutoencoderTiny` with the same latents.
             scheduler: The network's scheduler, or the config.
             details: See `DenoisingStage`.
         """
@@ -96,7 +96,7 @@ def encode(
     """Encodes frames to what the network denoises. Sampling, training and customization all call this.
 
     Args:
-        vae: diffusers' `AutoencoderKL`.
+        vae: diffusers' `AutoencoderKL` or `AutoencoderTiny`.
         frames: (N, 3, H, W) in about [-1, 1], on any device.
         draw: Gives standard normal noise of a shape, for the sample from the autoencoder's posterior; None: its mean.
         frames_per_slice: Frames that are encoded at a time, memory against speed; None: all.
@@ -110,22 +110,31 @@ def encode(
     for part in torch.split(frames, frames_per_slice or len(frames)):
         if size is not None:
             part = F.interpolate(part, size=size, mode="bilinear")
-        posterior = autoencoder.encode(part.to(computing_device(vae), autoencoder.dtype)).latent_dist
-        means.append(posterior.mean.float())
-        stds.append(posterior.std.float())
+        encoded = autoencoder.encode(_as_computed(part.to(computing_device(vae)), autoencoder))
+        if "latents" in encoded:  # a tiny autoencoder has no posterior
+            means.append(encoded.latents.float())
+        else:
+            means.append(encoded.latent_dist.mean.float())
+            stds.append(encoded.latent_dist.std.float())
     latents = torch.cat(means)
     if draw is not None:
-        latents = latents + torch.cat(stds) * draw(latents.shape).to(latents)
+        noise = draw(latents.shape).to(latents)  # drawn even if it is not used: what is drawn later stays the same
+        latents = latents + torch.cat(stds) * noise if stds else latents
     return latents * float(autoencoder.config.scaling_factor)
+
+
+def _as_computed(x: Tensor, autoencoder: Any) -> Tensor:
+    """Puts an autoencoder's input (N, C, H, W) into its precision, and into the layout in which it is fastest."""
+    return x.to(autoencoder.dtype, memory_format=torch.channels_last)
 
 
 def decode(vae: nn.Module, latents: Tensor) -> Iterator[Tensor]:
     """Decodes scaled latents (N, C, H/8, W/8) to frames (3, H, W), float32, on the CPU, one after another.
 
     Args:
-        vae: diffusers' `AutoencoderKL`.
+        vae: diffusers' `AutoencoderKL` or `AutoencoderTiny`.
         latents: As `encode` gives them.
     """
     autoencoder: Any = vae
     for one in torch.split(latents / float(autoencoder.config.scaling_factor), 1):
-        yield autoencoder.decode(one.to(autoencoder.dtype), return_dict=False)[0][0].float().cpu()
+        yield autoencoder.decode(_as_computed(one, autoencoder), return_dict=False)[0][0].float().cpu()

@@ -7,8 +7,10 @@ from pathlib import Path
 from show1.checkpoints.hub import HubOptions, fetch
 from show1.checkpoints.index import INDEX
 from show1.checkpoints.locate import resolve
+from show1.checkpoints.names import KNOWN_MODELS, absolute_model, split_preset
 from show1.checkpoints.weight_files import check_inside
 from show1.errors import InputError, ModelNotFoundError
+from show1.stage_table import SHARED_TEXT
 from show1.training.checkpoint import CONFIG
 from show1.training.options import TaskOptions
 from show1.training.tasks.distillation_options import DistillationOptions
@@ -18,7 +20,7 @@ _ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def on_this_disk(options: TaskOptions, run: Path) -> TaskOptions:
-    """Replaces names of Hub repositories among a task's folders by the folders that hold their files.
+    """Replaces names of models and Hub repositories among a task's folders by the folders that hold their files.
 
     Args:
         options: The task's options.
@@ -33,6 +35,8 @@ def on_this_disk(options: TaskOptions, run: Path) -> TaskOptions:
     found: dict[str, str] = {}
     for option, folder in options.folders().items():
         name = getattr(options, option)
+        if (inside := _in_model(options, option, run)) is not None:
+            folder, found[option] = inside, str(inside)
         if folder.exists():
             _check_links(folder)
             continue
@@ -44,6 +48,15 @@ def on_this_disk(options: TaskOptions, run: Path) -> TaskOptions:
         except ModelNotFoundError as error:
             raise InputError(f"{option}: there is no folder {folder}, and as a name on the Hub: {error}") from error
     return dataclasses.replace(options, **found)
+
+
+def _in_model(options: TaskOptions, option: str, run: Path) -> Path | None:
+    """The stage's folder in a whole model that an option names, such as `mini`; None if it names no model."""
+    name, stage = str(getattr(options, option)), {"text": SHARED_TEXT, "vae": "translation"}.get(option, options.stage)
+    if stage is None or not (split_preset(name)[0] in KNOWN_MODELS or (Path(absolute_model(name)) / INDEX).is_file()):
+        return None
+    part = resolve({stage: name}, local_files_only=(run / CONFIG).is_file(), check=False).parts[stage]
+    return part.text if option == "text" else part.path
 
 
 def _check_links(folder: Path) -> None:
@@ -70,7 +83,7 @@ def _with_teacher(options: DistillationOptions, run: Path) -> DistillationOption
 def _components(options: TaskOptions, option: str) -> tuple[str, ...]:
     """The components of a repository that an option is for."""
     if option == "vae" or not hasattr(options, "text"):
-        return ("vae", "scheduler") if option == "vae" or options.task == "vae" else _TEXT
+        return ("vae", "scheduler") if option == "vae" or options.task in ("vae", "tiny_vae") else _TEXT
     if option == "text":
         return _TEXT
     if option == "temporal_init":

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers import UNet3DConditionModel as LatentUNet
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import nn
@@ -149,6 +149,16 @@ def fresh_vae(config: Mapping[str, Any]) -> nn.Module:
     # a posterior of standard deviation 1 would drown the means at the start
     nn.init.constant_(model.quant_conv.bias[model.config.latent_channels :], -4.0)
     return model  # type: ignore[no-any-return]
+
+
+def fresh_tiny_vae(config: Mapping[str, Any], channels: int) -> nn.Module:
+    """Makes a tiny autoencoder with random weights.
+
+    Args:
+        config: Its config, of a preset.
+        channels: Channels of the latents.
+    """
+    return AutoencoderTiny(**config, latent_channels=channels)  # type: ignore[no-any-return]
 
 
 def fresh_text_encoder(config: Mapping[str, Any], vocab_size: int) -> nn.Module:

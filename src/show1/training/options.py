@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from show1.config import StageName
 from show1.data.options import DataOptions
 from show1.errors import InputError
 from show1.files import user_path
@@ -175,6 +176,9 @@ class TaskOptions(Options):
     implementation: ClassVar[str]
     """The `show1.training.tasks.base.Task` with these options as "module:class": named, because it loads torch."""
 
+    stage: ClassVar[StageName | None] = None
+    """The stage that it trains a part of, whose folder `init` means if it names a whole model; None: it may not."""
+
     shares_noise: ClassVar[bool] = False
     """Whether clips of one scene get the same noise (`ClipSource.clips_per_scene`)."""
 
@@ -183,8 +187,8 @@ class TaskOptions(Options):
     one (`show1.training.presets`). If `init` brings the network, only the sizes count."""
 
     init: str | None = None
-    """Stage folder to start from: keyframes from keyframe_images, interpolation from keyframes, and so on. None:
-    a fresh network."""
+    """Stage folder to start from: keyframes from keyframe_images, interpolation from keyframes, and so on; or a model,
+    such as `mini`, whose stage of that kind is trained on. None: a fresh network."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -58,6 +58,7 @@ def _views(pixels: tuple[int, int], enlarged: tuple[int, int], translated: tuple
         "super_resolution_images": view(29, enlarged, window=1, low=pixels),
         "super_resolution": view(29, enlarged, window=8, low=pixels),
         "vae": view(29, translated, window=1),
+        "tiny_vae": view(29, translated, window=1),
         "translation_images": view(29, translated, window=1),
         "translation": view(29, translated),
     }
@@ -139,6 +140,12 @@ _MINI: dict[str, dict[str, Any]] = {
         "mid_block_add_attention": False,
         "sample_size": 256,
     },
+    "tiny_vae": {
+        "encoder_block_out_channels": [16] * 4,
+        "num_encoder_blocks": [0, 1, 2, 3],
+        "decoder_block_out_channels": [16] * 4,
+        "num_decoder_blocks": [3, 3, 2, 0],
+    },
     "text": {
         "d_model": 128,
         "d_kv": 32,
@@ -205,6 +212,7 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
         "layers_per_block": 2,
         "sample_size": 512,
     },
+    "tiny_vae": {},  # TAESD, which diffusers' class is by default: 2.4 million
 }
 
 PRESETS: dict[str, Preset] = {

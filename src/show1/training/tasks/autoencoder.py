@@ -1,19 +1,22 @@
 """The image autoencoder of the translation stage."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 
 from show1.checkpoints.loading import load_vae
 from show1.data.clips import ClipSource
 from show1.diffusion import fold_frames
-from show1.training.networks import fresh_vae
+from show1.errors import InputError
+from show1.stages.translation import encode
+from show1.training.networks import fresh_tiny_vae, fresh_vae
 from show1.training.objective import moved
 from show1.training.presets import preset
 from show1.training.tasks.base import Batch, Sample, Task, paired, random_crop
-from show1.training.tasks.options import AutoencoderOptions
+from show1.training.tasks.options import AutoencoderOptions, TinyAutoencoderOptions
 
 
 class AutoencoderTask(Task):
@@ -30,23 +33,38 @@ class AutoencoderTask(Task):
 
     def __init__(self, options: AutoencoderOptions, source: ClipSource) -> None:
         super().__init__()
-        self.vae: Any = (
-            load_vae(Path(options.init) / "vae", dtype=torch.float32, device="cpu")
-            if options.init
-            else fresh_vae(preset(options.network).network("vae"))
-        )
+        self.vae: Any = self._initial(options.init, AutoencoderKL) or fresh_vae(preset(options.network).network("vae"))
+
+    @staticmethod
+    def _initial(folder: str | None, kind: type[Any]) -> Any:
+        """Loads the autoencoder that a training starts from; None if it names no folder."""
+        if folder is None:
+            return None
+        vae = load_vae(Path(folder) / "vae", dtype=torch.float32, device="cpu")
+        if not isinstance(vae, kind):
+            raise InputError(f"init: {folder} holds an {type(vae).__name__}; this task trains an {kind.__name__}")
+        return vae
+
+    def crops(self, batch: Batch) -> Tensor:
+        """Cuts random parts out of a batch's images, (N, 3, 64, 64)."""
+        images = fold_frames(batch["video"])
+        return torch.cat([random_crop((self.CROP, self.CROP), images)[0] for _ in range(self.CROPS)])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Task.forward`: scalars."""
-        images = fold_frames(batch["video"])
-        images = torch.cat([random_crop((self.CROP, self.CROP), images)[0] for _ in range(self.CROPS)])
+        images = self.crops(batch)
         posterior = self.vae.encode(images).latent_dist
         noise = moved(torch.randn(posterior.mean.shape), images.device)
         made = self.vae.decode(posterior.mean + posterior.std * noise).sample
-        l1 = (made - images).abs().mean()
-        edges = sum(((made - images).diff(dim=d)).abs().mean() for d in (2, 3))
+        error = self.error(made, images)
         kl = posterior.kl().mean() / posterior.mean[0].numel()
-        return {"loss": l1 + self.EDGE_WEIGHT * edges + self.KL_WEIGHT * kl, "l1": l1.detach(), "kl": kl.detach()}
+        return {**error, "loss": error["loss"] + self.KL_WEIGHT * kl, "kl": kl.detach()}
+
+    def error(self, made: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """Compares images (N, 3, H, W) by their values and by their edges."""
+        wrong = made - images
+        l1, edges = wrong.abs().mean(), sum(wrong.diff(dim=d).abs().mean() for d in (2, 3))
+        return {"loss": l1 + self.EDGE_WEIGHT * edges, "l1": l1.detach()}
 
     def export(self, folder: Path) -> None:
         """See `Task.export`."""
@@ -67,5 +85,45 @@ class AutoencoderTask(Task):
     def restore(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """See `Task.restore`: images after and before the autoencoder."""
         images = batch["video"][:, :, 0]
-        made: Tensor = self.vae.decode(self.vae.encode(images).latent_dist.mean).sample
+        latents = encode(self.vae, images, draw=None) / self.vae.config.scaling_factor
+        made: Tensor = self.vae.decode(latents).sample
         return made[:, :, None], images[:, :, None]
+
+
+class TinyAutoencoderTask(AutoencoderTask):
+    """A tiny autoencoder (diffusers' `AutoencoderTiny`, the architecture of TAESD) that learns another one's latents.
+
+    Its encoder learns to give the scaled latents of the teacher, and its decoder to draw the image of them, so that
+    a latent network that was trained with the teacher works with it.
+    """
+
+    LATENT_WEIGHT = 1.0
+
+    def __init__(self, options: TinyAutoencoderOptions, source: ClipSource) -> None:
+        Task.__init__(self)
+        assert options.vae is not None
+        self.teacher: Any = load_vae(Path(options.vae) / "vae", dtype=torch.float32, device="cpu").requires_grad_(False)
+        config, channels = preset(options.network).network("tiny_vae"), self.teacher.config.latent_channels
+        vae: Any = self._initial(options.init, AutoencoderTiny) or fresh_tiny_vae(config, channels)
+        if (own := vae.config.latent_channels) != channels:
+            raise InputError(f"init: {options.init} has latents of {own} channels, those of the teacher {channels}")
+        self.vae = vae
+
+    def train(self, mode: bool = True) -> Self:
+        """The teacher never learns."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Task.forward`: scalars."""
+        images = self.crops(batch)
+        with torch.no_grad():
+            wanted = encode(self.teacher, images, draw=None)
+            drawn = encode(self.teacher, images, draw=lambda shape: moved(torch.randn(shape), images.device))
+        error = self.error(self.vae.decode(drawn).sample, images)
+        off = (self.vae.encode(images).latents - wanted).square().mean()
+        return {**error, "loss": error["loss"] + self.LATENT_WEIGHT * off, "latents": off.detach()}
+
+    def calibrate(self, batch: Batch) -> None:
+        """See `Task.calibrate`: its latents are scaled already."""

@@ -4,14 +4,14 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from show1.checkpoints.components import text_width
 from show1.checkpoints.loading import load_unet, read_scheduler_config
-from show1.config import PUBLISHED, StageName
+from show1.config import PUBLISHED
 from show1.data.clips import ClipSource
 from show1.diffusion import IndependentSeeds, build_scheduler
 from show1.errors import InputError
@@ -70,9 +70,6 @@ class DenoisingTask(Task):
         InputError: CUDA graphs are asked for where there can be none, or a folder does not fit the task.
     """
 
-    stage: ClassVar[StageName]
-    """The stage whose network it trains."""
-
     unet: nn.Module
     options: DenoisingOptions
 
@@ -122,14 +119,14 @@ class DenoisingTask(Task):
             changes: Config keys that differ from those of the preset or of `init`.
         """
         if self.options.init is None:
-            config = preset(self.options.network).network(self.stage)
+            config = preset(self.options.network).network(self.options.stage)
             unet = fresh_pixel_unet(config, self.text.width, **changes)
         else:
             initial = load_unet(Path(self.options.init) / "unet", dtype=torch.float32, device="cpu")
             unet = adapt_pixel_unet(initial, **changes)
             self._inherited = {f"unet.{name}" for name in initial.state_dict()}
         self.unet = unet
-        self._complete(STAGE_TABLE[self.stage].in_channels, noise_level=noise_level)
+        self._complete(STAGE_TABLE[self.options.stage].in_channels, noise_level=noise_level)
         return unet
 
     def _complete(self, in_channels: int | None, *, noise_level: bool = False) -> None:
@@ -214,7 +211,7 @@ class DenoisingTask(Task):
     @property
     def cuts_prompts(self) -> bool:
         """Whether the cascade's settings, and not the stage's tokenizer, say how many tokens of a prompt are read."""
-        return STAGE_TABLE[self.stage].prompt("", PUBLISHED)[1] is not None
+        return STAGE_TABLE[self.options.stage].prompt("", PUBLISHED)[1] is not None
 
     @abstractmethod
     def learned_settings(self) -> dict[str, Any]:
@@ -232,7 +229,7 @@ class DenoisingTask(Task):
         ours = all(self.scheduler_config.get(key) == value for key, value in SAMPLING.items())
         write_notes(
             folder,
-            self.stage,
+            self.options.stage,
             learned=self.learned_settings(),
             sampling=self.suitable_sampling() if ours else None,
             max_text_tokens=self.text.length if self.cuts_prompts else None,

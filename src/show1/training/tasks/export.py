@@ -90,7 +90,7 @@ weights that the training started from.
 def _use(folder: Path, task: str) -> str:
     notes = folder / STAGE_NOTES
     if not notes.is_file():
-        option = {"vae": "--vae"}.get(task, "--text")
+        option = "--vae" if task in ("vae", "tiny_vae") else "--text"
         return f"This is a part of a stage: give this folder to `show1 train` as `{option}`."
     saved = json.loads(notes.read_text(encoding="utf-8"))
     stage = saved["stage"]

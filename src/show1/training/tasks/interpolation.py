@@ -16,8 +16,6 @@ from show1.training.tasks.options import InterpolationOptions
 class InterpolationTask(DenoisingTask):
     """The training of the interpolation network on segments of `factor + 1` frames."""
 
-    stage = "interpolation"
-
     options: InterpolationOptions
 
     def __init__(self, options: InterpolationOptions, source: ClipSource) -> None:

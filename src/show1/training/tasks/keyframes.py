@@ -19,8 +19,6 @@ from show1.training.tasks.options import DenoisingOptions
 class KeyframesTask(DenoisingTask):
     """The training of the keyframe network, on single frames or on all keyframes of a clip."""
 
-    stage = "keyframes"
-
     def __init__(self, options: DenoisingOptions, source: ClipSource) -> None:
         super().__init__(options, source, PIXEL_SCHEDULE)
         self._clips_per_scene = source.clips_per_scene

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from show1.config import StageName
 from show1.errors import InputError
 from show1.training.options import DrawOptions, LoopOptions, TaskOptions
 
@@ -39,6 +40,7 @@ class AutoencoderOptions(FrameOptions):
     """Options of the training of the image autoencoder."""
 
     task = "vae"
+    stage = "translation"
     about = "Train the image autoencoder of the translation stage."
     implementation = "show1.training.tasks.autoencoder:AutoencoderTask"
     multiple = 8
@@ -50,8 +52,36 @@ class AutoencoderOptions(FrameOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TinyAutoencoderOptions(FrameOptions):
+    """Options of the distillation of the image autoencoder into a tiny one."""
+
+    task = "tiny_vae"
+    stage = "translation"
+    about = "Distil the image autoencoder into a tiny one that has the same latents, for a faster translation."
+    example: ClassVar[tuple[str, ...]] = ("--data clips", "--vae runs/vae/export")
+    implementation = "show1.training.tasks.autoencoder:TinyAutoencoderTask"
+    multiple = 8
+
+    vae: str | None = None
+    """Stage folder (or training export) whose autoencoder is distilled."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.vae is None:
+            raise InputError("vae: name the folder that holds the autoencoder to distil by --vae")
+
+    @property
+    def reads_captions(self) -> bool:
+        """See `TaskOptions.reads_captions`: it does not."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
 class DenoisingOptions(DrawOptions, FrameOptions):
     """Options of the tasks that train a stage's denoising network."""
+
+    stage: ClassVar[StageName]
+    """The stage whose network it trains."""
 
     temporal: ClassVar[bool] = True
     """Whether the network has layers over frames."""
@@ -124,6 +154,7 @@ class KeyframeImagesOptions(DenoisingOptions):
     """Options of the keyframe network's pretraining on single frames."""
 
     task = "keyframe_images"
+    stage = "keyframes"
     about = "Train the step from text to single frames: the network that keyframes starts from."
     example: ClassVar[tuple[str, ...]] = ("--data clips", "--text runs/text/export")
     implementation = "show1.training.tasks.keyframes:KeyframesTask"
@@ -136,6 +167,7 @@ class KeyframesOptions(DenoisingOptions):
     """Options of the training of the keyframe network."""
 
     task = "keyframes"
+    stage = "keyframes"
     about = "Train the step from text to keyframes: the image network with layers over time."
     example: ClassVar[tuple[str, ...]] = (
         "--data clips",
@@ -161,6 +193,7 @@ class InterpolationOptions(DenoisingOptions):
     """Options of the training of the interpolation network."""
 
     task = "interpolation"
+    stage = "interpolation"
     about = "Train the step from two keyframes to the frames between them."
     example: ClassVar[tuple[str, ...]] = ("--data clips", "--init runs/keyframes/export", "--text runs/text/export")
     implementation = "show1.training.tasks.interpolation:InterpolationTask"
@@ -185,6 +218,7 @@ class SuperResolutionOptions(DenoisingOptions):
     """Options of the training of the super-resolution network."""
 
     task = "super_resolution"
+    stage = "super_resolution"
     about = "Train the step from windows of small frames to large ones."
     example: ClassVar[tuple[str, ...]] = (
         "--data clips",
@@ -238,6 +272,7 @@ class TranslationOptions(DenoisingOptions):
     """Options of the training of the expert."""
 
     task = "translation"
+    stage = "translation"
     about = "Train the expert: text to high-resolution latent video, for the noise levels up to --max-timestep."
     example: ClassVar[tuple[str, ...]] = (
         "--data clips",
@@ -302,6 +337,7 @@ TASKS: tuple[type[TaskOptions], ...] = (
     SuperResolutionImagesOptions,
     SuperResolutionOptions,
     AutoencoderOptions,
+    TinyAutoencoderOptions,
     TranslationImagesOptions,
     TranslationOptions,
 )

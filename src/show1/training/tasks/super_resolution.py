@@ -26,8 +26,6 @@ CROP = (48, 64)
 class SuperResolutionTask(DenoisingTask):
     """A low-resolution window, noised, and a clean first frame, to the high-resolution window; or single frames."""
 
-    stage = "super_resolution"
-
     options: SuperResolutionOptions
 
     noising_alphas: Tensor

@@ -28,8 +28,6 @@ _OVER_FRAMES = re.compile(r"temp_(convs|attentions)|transformer_in")
 class TranslationTask(DenoisingTask):
     """The training of the latent network at noise levels up to `max_timestep`: with 900, the expert."""
 
-    stage = "translation"
-
     options: TranslationOptions
 
     def __init__(self, options: TranslationOptions, source: ClipSource) -> None:

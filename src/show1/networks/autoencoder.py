@@ -1,0 +1,12 @@
+"""Autoencoders of images, between which and the latent network the stage makes no difference."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffusers import AutoencoderKL, AutoencoderTiny, ModelMixin
+
+
+def autoencoder_class(config: Mapping[str, Any]) -> type[ModelMixin]:
+    """The class of an autoencoder by its config: a KL-VAE, unless it says that it is a tiny one."""
+    kind: type[ModelMixin] = AutoencoderTiny if config.get("_class_name") == "AutoencoderTiny" else AutoencoderKL
+    return kind
