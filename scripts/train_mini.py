@@ -74,6 +74,22 @@ _BETWEEN: dict[str, Any] = {
 }
 """What the runs of the interpolation have in common."""
 
+_LATER: dict[str, Any] = {
+    "optimizer": "muon",
+    "learning_rate": 1.2e-3,
+    "lr_schedule": "linear",
+    "warmup_steps": 20,
+    "temporal_dropout": 0.0,
+    "corruption": 0.5,
+    "mixed_precision": "bf16",
+    "tilts": 0.2,
+    "groups": 0.35,
+    "relations": 0.2,
+    "two_motions": 0.5,
+    "text": "text_composition",
+}
+"""What the stages after the interpolation have in common that see compositions."""
+
 RECIPE: dict[str, dict[str, Any]] = {
     "text": {"steps": 400, "batch_size": 128, "learning_rate": 3e-3},
     "keyframe_images": {
@@ -355,7 +371,8 @@ RECIPE: dict[str, dict[str, Any]] = {
         "mixed_precision": "bf16",
         "text": "text",
     },
-    "super_resolution": {
+    "super_resolution_ordinary": {
+        "task": "super_resolution",
         "steps": 860,
         "batch_size": 8,
         "learning_rate": 1.5e-3,
@@ -372,6 +389,21 @@ RECIPE: dict[str, dict[str, Any]] = {
         "mixed_precision": "bf16",
         "init": "super_resolution_images",
         "text": "text",
+    },
+    # and how two subjects look, and one that turns off
+    "super_resolution": {
+        **_LATER,
+        "steps": 860,
+        "batch_size": 8,
+        "timestep_logit": [1.0, 1.7],
+        "noise_level": [0, 0],
+        "loss": "absolute",
+        "prediction_type": "sample",
+        "add_condition": True,
+        "spins": 0.25,
+        "ema_decay": 0.99,
+        "seed": 210,
+        "init": "super_resolution_ordinary",
     },
     "vae": {
         "steps": 6000,
@@ -396,7 +428,8 @@ RECIPE: dict[str, dict[str, Any]] = {
         "vae": "vae",
         "max_timestep": 900,
     },
-    "translation": {
+    "translation_ordinary": {
+        "task": "translation",
         "steps": 1200,
         "batch_size": 2,
         "learning_rate": 1.6e-3,
@@ -409,6 +442,51 @@ RECIPE: dict[str, dict[str, Any]] = {
         "init": "translation_images",
         "text": "text",
         "vae": "vae",
+        "max_timestep": 900,
+    },
+    "translation": {
+        **_LATER,
+        "steps": 1200,
+        "batch_size": 2,
+        "timestep_logit": [-1.2, 1.0],
+        "crop": [80, 128],
+        "spins": 0.2,
+        "ema_decay": 0.98,
+        "seed": 211,
+        "init": "translation_ordinary",
+        "vae": "vae",
+        "max_timestep": 900,
+    },
+    # the expert of mini:fast: a smaller network, and a tiny autoencoder with the same latents
+    "tiny_vae": {
+        "steps": 3000,
+        "batch_size": 8,
+        "learning_rate": 2e-3,
+        "optimizer": "muon",
+        "lr_schedule": "linear",
+        "warmup_steps": 50,
+        "ema_decay": 0.99,
+        "mixed_precision": "bf16",
+        "spins": 0.2,
+        "tilts": 0.2,
+        "groups": 0.3,
+        "seed": 1,
+        "vae": "vae",
+    },
+    "translation_fast": {
+        **_LATER,
+        "task": "translation",
+        "network": "mini-fast",
+        "steps": 3000,
+        "batch_size": 2,
+        "learning_rate": 2e-3,
+        "warmup_steps": 50,
+        "timestep_logit": [-1.3, 0.8],
+        "crop": [80, 128],
+        "spins": 0.2,
+        "ema_decay": 0.99,
+        "seed": 212,
+        "vae": "tiny_vae",
         "max_timestep": 900,
     },
 }
@@ -456,12 +534,18 @@ FAST: dict[str, Any] = {
 }
 """How `mini:fast` samples where it does so in another way."""
 
+FAST_FOLDERS = {"keyframes": "keyframes_fast", "translation": "translation_fast"}
+"""The stages that have networks of their own in `mini:fast`, and their folders."""
+
 PARTS: dict[str, tuple[str, ...]] = {
     "keyframes": ("unet", "scheduler", "text_encoder", "tokenizer"),
     "interpolation": ("unet", "scheduler"),
     "super_resolution": ("unet", "scheduler"),
     "translation": ("unet", "vae", "scheduler"),
+    "keyframes_fast": ("unet", "scheduler"),
+    "translation_fast": ("unet", "vae", "scheduler"),
 }
+"""The folders of the cascade, and what they hold."""
 
 
 def options(run: str, out: Path, steps: int | None) -> dict[str, Any]:
@@ -537,14 +621,14 @@ def assemble(out: Path, weights: Path) -> None:
     The keyframes of `mini:fast` are the export of the run `keyframes_fast` of scripts/distil_mini.py. Stages that were
     not trained in `out` stay as they are.
     """
-    from show1.config import CascadeSettings
+    from show1.config import STAGES, CascadeSettings
 
     if (out / "keyframes" / "export").is_dir() and not (out / "keyframes_fast" / "export").is_dir():
         raise SystemExit(f"{out} has new keyframes; distil them as well: scripts/distil_mini.py --only keyframes_fast")
     settings = CascadeSettings.from_dict(SETTINGS).to_dict()
     new = weights.with_name(weights.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
-    for part, components in {**PARTS, "keyframes_fast": ("unet", "scheduler")}.items():
+    for part, components in PARTS.items():
         export = out / part / "export"
         if not export.is_dir():
             shutil.copytree(weights / part, new / part)
@@ -553,8 +637,8 @@ def assemble(out: Path, weights: Path) -> None:
             shutil.copytree(export / component, new / part / component)
         for file in (new / part).rglob("*.safetensors"):
             _compress(file)
-    presets = {"fast": {"stages": {"keyframes": "keyframes_fast"}, "settings": FAST}}
-    index = {"format": 1, "name": "mini", "stages": {stage: stage for stage in PARTS}, "presets": presets}
+    presets = {"fast": {"stages": FAST_FOLDERS, "settings": FAST}}
+    index = {"format": 1, "name": "mini", "stages": {stage: stage for stage in STAGES}, "presets": presets}
     index["settings"] = settings
     advice = json.loads((weights / "show1.json").read_text())["customization"]  # found by experiments, not by training
     (new / "show1.json").write_text(json.dumps({**index, "customization": advice}, indent=2) + "\n")

@@ -527,7 +527,7 @@ def test_a_fresh_network_takes_the_latents_of_any_autoencoder() -> None:
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(InputError, match="unknown preset 'huge'; the presets are mini, show-1, tiny"):
+    with pytest.raises(InputError, match="unknown preset 'huge'; the presets are mini, mini-fast, show-1, tiny"):
         preset("huge")
 
 

@@ -106,11 +106,12 @@ def encode(
         (N, C, H/8, W/8) scaled latents, float32, on the autoencoder's device.
     """
     autoencoder: Any = vae
+    device = computing_device(vae)
     means, stds = [], []
     for part in torch.split(frames, frames_per_slice or len(frames)):
         if size is not None:
             part = F.interpolate(part, size=size, mode="bilinear")
-        encoded = autoencoder.encode(_as_computed(part.to(computing_device(vae)), autoencoder))
+        encoded = autoencoder.encode(_as_computed(part.to(device), autoencoder))
         if "latents" in encoded:  # a tiny autoencoder has no posterior
             means.append(encoded.latents.float())
         else:

@@ -183,8 +183,8 @@ class TaskOptions(Options):
     """Whether clips of one scene get the same noise (`ClipSource.clips_per_scene`)."""
 
     network: str = "mini"
-    """Preset of a fresh network and of the sizes of its clips: "mini", the embedded cascade, or "show-1", the published
-    one (`show1.training.presets`). If `init` brings the network, only the sizes count."""
+    """Preset of a fresh network and of the sizes of its clips: "mini", the embedded cascade, "mini-fast", the same
+    with a smaller expert, or "show-1", the published one (`show1.training.presets`). If `init` brings the network, only the sizes count."""
 
     init: str | None = None
     """Stage folder to start from: keyframes from keyframe_images, interpolation from keyframes, and so on; or a model,

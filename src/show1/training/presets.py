@@ -1,6 +1,7 @@
 """Architectures of fresh networks, and the clips that they learn from.
 
-`mini` is the embedded cascade, `show-1` the published one (arXiv:2309.15818). docs/train.md has their parameters.
+`mini` is the embedded cascade, `mini-fast` has the smaller expert of `mini:fast`, `show-1` is the published cascade
+(arXiv:2309.15818). docs/train.md has their parameters.
 """
 
 from dataclasses import dataclass
@@ -157,6 +158,11 @@ _MINI: dict[str, dict[str, Any]] = {
     },
 }
 
+_MINI_FAST: dict[str, dict[str, Any]] = {
+    **_MINI,
+    "translation": _MINI["translation"] | {"block_out_channels": [32, 32, 64], "attention_head_dim": 16},
+}
+
 _PUBLISHED_PIXEL: dict[str, Any] = {
     "sample_size": 64,
     "in_channels": 3,
@@ -217,6 +223,7 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
 
 PRESETS: dict[str, Preset] = {
     "mini": Preset(networks=_MINI, views=_views((20, 32), (80, 128), (160, 256)), text_tokens=24),
+    "mini-fast": Preset(networks=_MINI_FAST, views=_views((20, 32), (80, 128), (160, 256)), text_tokens=24),
     "show-1": Preset(networks=_PUBLISHED, views=_views((40, 64), (160, 256), (320, 576))),
 }
 """The presets by name."""
