@@ -2,15 +2,17 @@
 
     python scripts/autoencoder_errors.py runs/tiny_vae/export [--videos 24]
 
-Each folder holds a `vae`, with the latents of the first one: by default that of `mini`. One frame of each of some clips
-of the sprite world, 160x256, is encoded and decoded by each. Errors are in 8-bit levels; sharpness is the mean step
-between neighbouring pixels, relative to that of the frames; `latents` is the mean square by which they differ from
-those of the first folder, whose variance is about 1. `encoding` and `decoding` are core-milliseconds for one frame, in
-the precision and layout that the stage uses.
+Each folder holds a `vae`. They are compared with that of `--first`, whose latents they have learned: by default that of
+`mini`. One frame of each of some clips of the sprite world, 160x256, is encoded and decoded by each. Errors are in
+8-bit levels; sharpness is the mean step between neighbouring pixels, relative to that of the frames; `latents` is the
+mean square by which they differ from the first one's, whose variance is about 1. `encoding` and `decoding` are
+core-milliseconds for one frame, in the precision and layout that the stage uses.
 """
 
 import argparse
+import datetime
 import math
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.pages import measured_on
 from show1.checkpoints.loading import load_vae
 from show1.checkpoints.locate import embedded_folder
 from show1.cli.failures import run_script
@@ -66,9 +67,11 @@ def row(name: str, vae: nn.Module, frames: Tensor, wanted: Tensor) -> str:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", type=Path)
-    parser.add_argument("--first", type=Path, default=embedded_folder() / "translation")
-    parser.add_argument("--videos", type=int, default=24)
+    parser.add_argument("folders", nargs="*", type=Path, help="folders that hold a vae, such as exports of tiny_vae")
+    parser.add_argument(
+        "--first", type=Path, default=embedded_folder() / "translation", help="the one whose latents they have learned"
+    )
+    parser.add_argument("--videos", type=int, default=24, help="clips, of each of which one frame is used")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -82,7 +85,8 @@ def main() -> None:
             if wanted is None:
                 wanted = encode(vae, frames, draw=None, frames_per_slice=1)
             print(row(f"{type(vae).__name__}, {folder}", vae, frames, wanted), flush=True)
-    print(f"\n{measured_on()}; {arguments.videos} frames, {arguments.dtype}")
+    where = f"{platform.machine()}, torch {torch.__version__}, {datetime.date.today()}"
+    print(f"\n{len(frames)} frames, {arguments.dtype}, {where}.")
 
 
 if __name__ == "__main__":

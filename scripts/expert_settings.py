@@ -30,6 +30,7 @@ from show1.sprites.captions import caption
 from show1.sprites.scenes import SpriteWorld, render_tensor
 from show1.stages import TranslationStage, load_stage
 from show1.stages.stage import PromptEmbeddings
+from show1.stages.translation import decode, encode
 from show1.training.tasks.text_conditioner import TextConditioner
 from show1.video import Video
 
@@ -103,8 +104,8 @@ def translate(
 @torch.no_grad()
 def reconstructed(vae: Any, videos: Tensor) -> Tensor:
     """Ground truth through the autoencoder alone."""
-    frames = torch.split(fold_frames(videos), 8)
-    return unfold_frames(torch.cat([vae.decode(vae.encode(x).latent_dist.mean).sample for x in frames]), len(videos))
+    latents = encode(vae, fold_frames(videos), draw=None, frames_per_slice=8)
+    return unfold_frames(torch.stack(list(decode(vae, latents))), len(videos))
 
 
 def upscaled(low: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ _LATER: dict[str, Any] = {
     "two_motions": 0.5,
     "text": "text_composition",
 }
-"""What the stages after the interpolation have in common that see compositions."""
+"""What the trainings with compositions of the stages after the interpolation have in common."""
 
 RECIPE: dict[str, dict[str, Any]] = {
     "text": {"steps": 400, "batch_size": 128, "learning_rate": 3e-3},
@@ -390,7 +390,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "init": "super_resolution_images",
         "text": "text",
     },
-    # and how two subjects look, and one that turns off
+    # two subjects, and one that changes its way
     "super_resolution": {
         **_LATER,
         "steps": 860,

@@ -14,7 +14,7 @@ from show1.training.networks import fresh_latent_unet, fresh_pixel_unet
 from show1.training.objective import ask
 from show1.training.presets import preset
 
-TEXT_WIDTH = {"mini": 128, "show-1": 4096}
+TEXT_WIDTH = {"mini": 128, "mini-fast": 128, "show-1": 4096}
 STAGES = {
     "keyframe_images": "keyframes",
     "keyframes": "keyframes",

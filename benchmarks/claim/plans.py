@@ -28,9 +28,9 @@ TRAINED: dict[str, int] = {
     "keyframes": 598_336,
     "interpolation": 28_800,
     "super_resolution_images": 217_600,
-    "super_resolution": 6_880,
+    "super_resolution": 13_760,
     "translation_images": 37_120,
-    "translation": 2_400,
+    "translation": 4_800,
 }
 """Samples that the embedded hybrid was trained on (docs/mini.md); all ways share its text encoder and its VAE."""
 
@@ -67,12 +67,12 @@ _MOTIONS = train_mini.shown_in(train_mini.RECIPE["keyframes"])
 _SIZES = {"size": SIZE, "low_size": LOW_SIZE}
 PLANS: dict[str, Plan] = {
     "pixel-images": Plan("super_resolution_images", _SIZES, EXPERT, 0.35),
-    "pixel": Plan("super_resolution", {**_SIZES, "init": "pixel-images"}, EXPERT, 0.65),
+    "pixel": Plan("super_resolution_ordinary", {**_SIZES, "init": "pixel-images"}, EXPERT, 0.65),
     "all-levels-images": Plan("translation_images", _EVERY, EXPERT, 0.35),
-    "all-levels": Plan("translation", {**_EVERY, "init": "all-levels-images"}, EXPERT, 0.65),
+    "all-levels": Plan("translation_ordinary", {**_EVERY, "init": "all-levels-images"}, EXPERT, 0.65),
     "latent-images": Plan("translation_images", {**_LATENT, **_GROUPS}, WHOLE, 0.25),
     "latent": Plan(
-        "translation",
+        "translation_ordinary",
         {
             **_LATENT,
             **_MOTIONS,

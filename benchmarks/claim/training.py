@@ -64,7 +64,7 @@ def train_networks(
             continue
         plan = PLANS[name]
         # super-resolution has steps of single frames among those of windows, and graphs are of one shape
-        graphs = options.cuda_graphs and plan.task != "super_resolution"
+        graphs = options.cuda_graphs and plan.task != "super_resolution_ordinary"
         changes = {**plan.changes, "lr_schedule": "linear", "cuda_graphs": graphs}
         if options.steps is not None:
             changes["batch_size"] = 2
@@ -87,7 +87,7 @@ def train_networks(
 def _config(options: Options, name: str, task: str, changes: dict[str, Any]) -> TrainingConfig:
     """The options of a training by the recipe of `mini`, with the text encoder and the VAE of the model."""
     parts = resolve(options.model).parts
-    recipe = {**train_mini.RECIPE[task], **changes, "sample_every": 0, "workers": options.workers, "task": task}
+    recipe = {"task": task, **train_mini.RECIPE[task], **changes, "sample_every": 0, "workers": options.workers}
     recipe |= {"text": str(parts["keyframes"].text), "out": str(options.network(name))}
     if options.mixed_precision is not None:
         recipe["mixed_precision"] = options.mixed_precision

@@ -1,17 +1,19 @@
 """The presets: parameters of the published networks, counted without memory for them."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL
 from diffusers import UNet3DConditionModel as LatentUNet
 
+from scripts import train_mini
 from show1.errors import InputError
 from show1.networks import UNet3DConditionModel
 from show1.options import Options
 from show1.sprites.options import TextOptions
-from show1.training import TASKS, LoopOptions
+from show1.training import TASKS, LoopOptions, TrainingConfig
 from show1.training.options import names_of
 from show1.training.presets import PRESETS, preset
 
@@ -58,3 +60,11 @@ def test_options_of_tasks_and_of_the_loop_have_names_of_their_own() -> None:
     for kind in (TextOptions, *TASKS):
         assert issubclass(kind, Options) and dataclasses.is_dataclass(kind)
         assert not set(names_of(kind)) & {"task", "data", *names_of(LoopOptions)}
+
+
+def test_every_run_of_the_recipe_has_options_that_are_known() -> None:
+    runs = list(train_mini.RECIPE)
+    for number, run in enumerate(runs):
+        config = TrainingConfig.from_dict(train_mini.options(run, Path("runs"), None), [TextOptions, *TASKS])
+        starts = {Path(folder).parts[-2] for folder in config.options.folders().values()}
+        assert starts <= set(runs[:number]), run  # what has been trained by then

@@ -142,39 +142,68 @@ def test_a_name_that_is_nowhere_says_why(tmp_path: Path, monkeypatch: pytest.Mon
         run(config("keyframes", tmp_path, init="./nothing"))
 
 
-def test_a_whole_model_stands_for_the_stage_in_question(tmp_path: Path) -> None:
+def test_a_whole_model_stands_for_the_stage_in_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mini = embedded_folder()
-    asked = {"init": "mini", "text": "mini:fast", "vae": "mini"}
-    found = on_this_disk(TranslationOptions(**asked), tmp_path / "run")
-    assert [found.init, found.text, found.vae] == [
-        str(mini / part) for part in ("translation", "keyframes", "translation")
-    ]
+    found = on_this_disk(TranslationOptions(init="mini", text="mini:fast", vae="mini"), tmp_path / "run")
+    folders = [found.init, found.text, found.vae]
+    assert folders == [str(mini / part) for part in ("translation", "keyframes", "translation")]
     for options, part in (
-        (KeyframesOptions(init="mini:fast", text="mini"), "keyframes_fast"),
+        (KeyframesOptions(init="mini:fast"), "keyframes_fast"),
         (KeyframesOptions(init=str(mini)), "keyframes"),
         (InterpolationOptions(init="mini"), "interpolation"),
         (TextOptions(init="mini"), "keyframes"),
     ):
         assert on_this_disk(options, tmp_path / "run").init == str(mini / part)
-    with pytest.raises(ModelNotFoundError, match="the model 'mini' has no preset 'slow'"):
-        on_this_disk(KeyframesOptions(init="mini:slow"), tmp_path / "run")
+    layers = on_this_disk(KeyframesOptions(init="mini", temporal_init="mini:fast"), tmp_path / "run")
+    assert layers.temporal_init == str(mini / "keyframes_fast")
+    # the text encoder is that of the model, where the stage has none of its own
+    assert on_this_disk(InterpolationOptions(init="mini"), tmp_path / "run").text == str(mini / "keyframes")
+    assert on_this_disk(KeyframesOptions(init="mini"), tmp_path / "run").text is None  # learns along
+    # a cascade of one's own, with its presets, wherever the run is resumed from; a folder called mini is no model
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(mini, tmp_path / "own")
+    (tmp_path / "mini").mkdir()
+    own = KeyframesOptions(init="own:fast", text="mini")
+    assert own.init == f"{tmp_path / 'own'}:fast" and own.text == "mini"
+    assert on_this_disk(own, tmp_path / "run").init == str(tmp_path / "own/keyframes_fast")
     out = tmp_path / "out"
-    run(
-        TrainingConfig.from_dict(
-            {
-                "task": "interpolation",
-                "out": str(out),
-                "data": "sprites",
-                "init": "mini",
-                "text": "mini",
-                "steps": 1,
-                "batch_size": 1,
-                "sample_every": 0,
-            },
-            TASKS,
-        )
-    )
+    asked = {"task": "interpolation", "out": str(out), "data": "sprites", "init": "mini"}
+    run(TrainingConfig.from_dict({**asked, "steps": 1, "batch_size": 1, "sample_every": 0}, TASKS))
     assert json.loads((out / "config.json").read_text())["init"] == "mini"
+
+
+def test_the_published_model_stands_for_the_repository_of_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def fetch(name: str, components: tuple[str, ...], _: Any) -> tuple[Path, str]:
+        asked.append((name, components))
+        return tmp_path, name
+
+    monkeypatch.setattr("show1.training.folders.fetch", fetch)
+    published = "showlab/show-1"
+    on_this_disk(TranslationOptions(init=published, text=published, vae=published), tmp_path / "run")
+    assert asked == [
+        ("showlab/show-1-sr2", ("unet", "scheduler")),
+        ("showlab/show-1-base", ("text_encoder", "tokenizer")),
+        ("showlab/show-1-sr2", ("vae", "scheduler")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"init": "mini:slow"}, "init: the model 'mini' has no preset 'slow'"),
+        ({"init": "minii"}, "init: there is no folder minii; did you mean 'mini'"),
+        ({"init": "mini", "vae": "."}, "vae: .* holds no vae/; name the export of a vae training, or a model"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named_with_its_option(
+    tmp_path: Path, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        on_this_disk(TranslationOptions(**{"vae": "mini", **options}), tmp_path / "run")
 
 
 @pytest.mark.parametrize("option", ["init", "text", "vae"])

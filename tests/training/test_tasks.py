@@ -1,6 +1,7 @@
 """Every task: its loss, what it trains, its samples, and the folder that the public stages load."""
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from torch.testing import assert_close
 
 from show1.checkpoints.loading import load_vae
@@ -612,24 +614,35 @@ def test_a_tiny_autoencoder_learns_the_latents_and_images_of_another(exports: Ex
     images = batch["video"][:, :, 0]
     wanted = encode(task.teacher, images, draw=None)
     with torch.no_grad():
-        assert_close(
-            (encode(task.vae, images, draw=None) - wanted).square().mean().item(),
-            found[-1]["latents"],
-            rtol=0.3,
-            atol=0,
-        )
+        off = (encode(task.vae, images, draw=None) - wanted).square().mean()
+        assert off < 0.5 * found[0]["latents"]
         [made, shown] = task.restore(batch)
     assert_close(shown[:, :, 0], images)
     assert made.shape == shown.shape and made.isfinite().all()
 
 
-def test_autoencoders_start_from_their_own_kind(exports: Exports) -> None:
+def test_autoencoders_start_from_what_fits(exports: Exports, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="init: .* holds an AutoencoderTiny; this task trains an AutoencoderKL"):
         build("vae", exports, init=str(exports["tiny_vae"]))
     with pytest.raises(InputError, match="init: .* holds an AutoencoderKL; this task trains an AutoencoderTiny"):
         build("tiny_vae", exports, init=str(exports["vae"]))
-    with pytest.raises(InputError, match="vae: name the folder that holds the autoencoder to distil by --vae"):
+    with pytest.raises(InputError, match="vae: name the folder, or the model, whose autoencoder is distilled"):
         build("tiny_vae", exports, vae=None)
+    # latents of a teacher with three levels are larger than those of the tiny autoencoder
+    coarse = AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=4,
+    )
+    coarse.save_pretrained(tmp_path / "coarse/vae")
+    with pytest.raises(InputError, match="has latents of 4 channels, 4 times smaller than its images"):
+        build("tiny_vae", exports, vae=str(tmp_path / "coarse"))
+    # a student of scaled latents has no factor of its own
+    shutil.copytree(exports["tiny_vae"], tmp_path / "scaled")
+    config = tmp_path / "scaled/vae/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "scaling_factor": 0.5}))
+    assert build("tiny_vae", exports, init=str(tmp_path / "scaled")).vae.config.scaling_factor == 1.0
     again = build("tiny_vae", exports, init=str(exports["tiny_vae"]))
     saved = load_vae(exports["tiny_vae"] / "vae", dtype=torch.float32, device="cpu")
     assert all(torch.equal(value, saved.state_dict()[name]) for name, value in again.vae.state_dict().items())

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKL, ModelMixin
+from diffusers import AutoencoderKL, AutoencoderTiny, ModelMixin
 from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
 from torch import Tensor, nn
 
-from show1.checkpoints.network_configs import check_kinds, read_network_config
+from show1.checkpoints.network_configs import check_kinds, check_tiny_autoencoder, read_network_config
 from show1.checkpoints.storage import fill_as_fp8
 from show1.checkpoints.weight_files import (
     check_finite,
@@ -195,8 +195,9 @@ def build_empty(cls: type[ModelMixin], folder: Path) -> ModelMixin:
     config = read_network_config(file)
     if cls is LatentUNet3DConditionModel:
         cls = latent_unet_class(config)
-    elif cls is AutoencoderKL:
-        cls = autoencoder_class(config)
+    elif cls is AutoencoderKL and (cls := autoencoder_class(config)) is AutoencoderTiny:
+        config.pop("block_out_channels", None)  # saved beside what it follows from
+        check_tiny_autoencoder(file, config)
     config.pop("_class_name", None)
     check_kinds(file, config, cls)
     try:

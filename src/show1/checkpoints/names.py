@@ -9,10 +9,13 @@ from show1.stage_table import STAGE_TABLE
 PRESET_NAME = r"[\w.-]+"
 """What the name of a preset looks like, as a regular expression."""
 
+PUBLISHED_MODEL = "showlab/show-1"
+"""Name of the published cascade, whose stages are repositories of their own."""
+
 KNOWN_MODELS: dict[str, str] = {
     "mini": "the embedded cascade of the sprite world: 29x160x256, runs on any laptop, Apache-2.0",
-    "mini:fast": "the same with distilled keyframes and fewer steps",
-    "showlab/show-1": "the published cascade of arXiv:2309.15818: 29x320x576, about 40 GB, CC BY-NC 4.0",
+    "mini:fast": "the same with distilled keyframes, a smaller expert and fewer steps",
+    PUBLISHED_MODEL: "the published cascade of arXiv:2309.15818: 29x320x576, about 40 GB, CC BY-NC 4.0",
 }
 """Names for `from_pretrained`, with a line of description each."""
 

@@ -1,4 +1,4 @@
-"""Autoencoders of images, between which and the latent network the stage makes no difference."""
+"""Chooses the class of an image autoencoder from its config."""
 
 from collections.abc import Mapping
 from typing import Any

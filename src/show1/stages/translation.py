@@ -99,6 +99,7 @@ def encode(
         vae: diffusers' `AutoencoderKL` or `AutoencoderTiny`.
         frames: (N, 3, H, W) in about [-1, 1], on any device.
         draw: Gives standard normal noise of a shape, for the sample from the autoencoder's posterior; None: its mean.
+            A tiny autoencoder has no posterior, so that `draw` does not change its latents.
         frames_per_slice: Frames that are encoded at a time, memory against speed; None: all.
         size: The height and width that frames are resized to first, bilinearly; None: they are encoded as they are.
 

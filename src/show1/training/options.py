@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from show1.checkpoints.names import KNOWN_MODELS, absolute_model
 from show1.config import StageName
 from show1.data.options import DataOptions
 from show1.errors import InputError
@@ -177,14 +178,16 @@ class TaskOptions(Options):
     """The `show1.training.tasks.base.Task` with these options as "module:class": named, because it loads torch."""
 
     stage: ClassVar[StageName | None] = None
-    """The stage that it trains a part of, whose folder `init` means if it names a whole model; None: it may not."""
+    """The stage that the task trains, or trains a part of: if `init` names a whole model, its folder of this stage is
+    taken. None: `init` has to be a stage's folder."""
 
     shares_noise: ClassVar[bool] = False
     """Whether clips of one scene get the same noise (`ClipSource.clips_per_scene`)."""
 
     network: str = "mini"
     """Preset of a fresh network and of the sizes of its clips: "mini", the embedded cascade, "mini-fast", the same
-    with a smaller expert, or "show-1", the published one (`show1.training.presets`). If `init` brings the network, only the sizes count."""
+    with a smaller expert, or "show-1", the published one (`show1.training.presets`). If `init` brings the network, only
+    the sizes count."""
 
     init: str | None = None
     """Stage folder to start from: keyframes from keyframe_images, interpolation from keyframes, and so on; or a model,
@@ -192,9 +195,10 @@ class TaskOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, folder in self.folders().items():
-            if folder.exists():  # wherever the run is resumed from
-                object.__setattr__(self, name, str(folder.absolute()))
+        for name, folder in self.folders().items():  # absolute paths, wherever the run is resumed from
+            given = str(getattr(self, name))
+            if given not in KNOWN_MODELS:
+                object.__setattr__(self, name, str(folder.absolute()) if folder.exists() else absolute_model(given))
 
     def folders(self) -> dict[str, Path]:
         """Lists the folders that the options name, by option."""

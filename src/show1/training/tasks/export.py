@@ -90,7 +90,12 @@ weights that the training started from.
 def _use(folder: Path, task: str) -> str:
     notes = folder / STAGE_NOTES
     if not notes.is_file():
-        option = "--vae" if task in ("vae", "tiny_vae") else "--text"
+        if task == "tiny_vae":
+            return (
+                "Its `vae/` takes the place of the `vae/` of a translation stage whose latents it has learned. "
+                "`show1 train translation --vae THIS_FOLDER` trains an expert for it."
+            )
+        option = "--vae" if task == "vae" else "--text"
         return f"This is a part of a stage: give this folder to `show1 train` as `{option}`."
     saved = json.loads(notes.read_text(encoding="utf-8"))
     stage = saved["stage"]

@@ -52,28 +52,21 @@ class AutoencoderOptions(FrameOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyAutoencoderOptions(FrameOptions):
+class TinyAutoencoderOptions(AutoencoderOptions):
     """Options of the distillation of the image autoencoder into a tiny one."""
 
     task = "tiny_vae"
-    stage = "translation"
     about = "Distil the image autoencoder into a tiny one that has the same latents, for a faster translation."
     example: ClassVar[tuple[str, ...]] = ("--data clips", "--vae runs/vae/export")
     implementation = "show1.training.tasks.autoencoder:TinyAutoencoderTask"
-    multiple = 8
 
     vae: str | None = None
-    """Stage folder (or training export) whose autoencoder is distilled."""
+    """Stage folder (or training export, or a model such as `mini`) whose autoencoder is distilled."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.vae is None:
-            raise InputError("vae: name the folder that holds the autoencoder to distil by --vae")
-
-    @property
-    def reads_captions(self) -> bool:
-        """See `TaskOptions.reads_captions`: it does not."""
-        return False
+            raise InputError("vae: name the folder, or the model, whose autoencoder is distilled (such as --vae mini)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +83,8 @@ class DenoisingOptions(DrawOptions, FrameOptions):
     """Whether the task trains a text encoder along when no folder is given for it."""
 
     text: str | None = None
-    """Stage folder whose text encoder is used, frozen. None: that of `init`; the keyframe tasks then train it along,
-    or a fresh one."""
+    """Stage folder, or a model such as `mini`, whose text encoder is used, frozen. None: that of `init`; the keyframe
+    tasks then train it along, or a fresh one."""
 
     cache_text: bool = False
     """Computes the text states of all captions before the training, and then drops the frozen text encoder from memory,
@@ -179,8 +172,8 @@ class KeyframesOptions(DenoisingOptions):
     shares_noise = True
 
     temporal_init: str | None = None
-    """Stage folder of keyframes whose layers over frames are taken, where `init` has learned from single frames only,
-    or since then. None: those of `init`, or new ones."""
+    """Stage folder of keyframes, or a model, whose layers over frames are taken, where `init` has learned from single
+    frames only, or since then. None: those of `init`, or new ones."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -286,7 +279,7 @@ class TranslationOptions(DenoisingOptions):
     """Highest noise level that is drawn, 0 to 999. The paper's expert knows those up to 900, as the stage uses it."""
 
     vae: str | None = None
-    """Stage folder (or training export) whose autoencoder is used, frozen."""
+    """Stage folder (or training export, or a model such as `mini`) whose autoencoder is used, frozen."""
 
     crop: tuple[int, int] | None = None
     """Height and width of random crops to learn from, in pixels; None: whole frames."""
