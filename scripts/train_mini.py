@@ -457,7 +457,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "vae": "vae",
         "max_timestep": 900,
     },
-    # the expert of mini:fast: a smaller network, and a tiny autoencoder with the same latents
+    # the expert of mini:fast: a smaller network, which learns from latents of a tiny autoencoder: these come sooner
     "tiny_vae": {
         "steps": 3000,
         "batch_size": 8,
@@ -543,7 +543,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "super_resolution": ("unet", "scheduler"),
     "translation": ("unet", "vae", "scheduler"),
     "keyframes_fast": ("unet", "scheduler"),
-    "translation_fast": ("unet", "vae", "scheduler"),
+    "translation_fast": ("unet", "scheduler"),
 }
 """The folders of the cascade, and what they hold."""
 
@@ -618,8 +618,8 @@ def stop_when_asked() -> Iterator[Callable[[], bool]]:
 def assemble(out: Path, weights: Path) -> None:
     """Gathers the exports into a cascade folder: the UNets' matrices as int8, all else in bfloat16.
 
-    The keyframes of `mini:fast` are the export of the run `keyframes_fast` of scripts/distil_mini.py. Stages that were
-    not trained in `out` stay as they are.
+    The keyframes of `mini:fast` are the export of the run `keyframes_fast` of scripts/distil_mini.py, and its expert
+    has the autoencoder of the other one. Stages that were not trained in `out` stay as they are.
     """
     from show1.config import STAGES, CascadeSettings
 
@@ -637,6 +637,7 @@ def assemble(out: Path, weights: Path) -> None:
             shutil.copytree(export / component, new / part / component)
         for file in (new / part).rglob("*.safetensors"):
             _compress(file)
+    shutil.copytree(new / "translation/vae", new / "translation_fast/vae", dirs_exist_ok=True)
     presets = {"fast": {"stages": FAST_FOLDERS, "settings": FAST}}
     index = {"format": 1, "name": "mini", "stages": {stage: stage for stage in STAGES}, "presets": presets}
     index["settings"] = settings

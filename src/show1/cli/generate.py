@@ -127,8 +127,8 @@ def generate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="fast: distilled keyframes and fewer steps, of mini (the same as --model mini:fast). published or "
-            "efficient: steps of the published model; efficient takes a third of the evaluations.",
+            help="fast: distilled keyframes, a smaller expert and fewer steps, of mini (as --model mini:fast does). "
+            "published or efficient: steps of the published model; efficient takes a third of the evaluations.",
         ),
     ] = None,
     keyframes: Annotated[
