@@ -36,7 +36,7 @@ def test_check_tells_what_can_be_used(show1: Show1, clips: Path, tmp_path: Path)
     assert shown.code == 2
     lines = {line[:14].strip() or f"{number}": line[14:] for number, line in enumerate(shown.out.splitlines())}
     assert lines["clips"] == "5" and lines["2"] == "videos: 2, pictures: 1, bad: 2"
-    assert lines["usable"] == "3 for keyframe_images, super_resolution_images, vae, translation_images"
+    assert lines["usable"] == "3 for keyframe_images, super_resolution_images, vae, tiny_vae, translation_images"
     assert "1 for keyframes, translation" in shown.out and "2 for interpolation" in shown.out
     assert lines["lengths"].startswith("1.25 to 5.00 s") and lines["frame rates"] == "8 (2)"
     assert lines["sizes"] == "64x48 (2), 32x32 (1)"
