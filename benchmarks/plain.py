@@ -18,6 +18,7 @@ from torch import Tensor
 from show1.config import CascadeSettings
 from show1.networks import UNet3DConditionModel, attention, layers
 from show1.networks.unet_3d_condition import TextCache
+from show1.stages import translation
 from show1.stages.networks import PixelNetwork
 
 ORDERED = (
@@ -64,6 +65,7 @@ def plain() -> Iterator[None]:
         for cls in ORDERED:
             stack.enter_context(patch.object(cls, "published_order", True))
         stack.enter_context(patch.object(attention, "attend", fused))
+        stack.enter_context(patch.object(translation, "laid_out", lambda x, vae: x.to(vae.dtype)))
         stack.enter_context(patch.object(PixelNetwork, "encode_text", states))
         stack.enter_context(patch.object(PixelNetwork, "__call__", call))
         yield

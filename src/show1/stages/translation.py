@@ -112,7 +112,7 @@ def encode(
     for part in torch.split(frames, frames_per_slice or len(frames)):
         if size is not None:
             part = F.interpolate(part, size=size, mode="bilinear")
-        encoded = autoencoder.encode(_as_computed(part.to(device), autoencoder))
+        encoded = autoencoder.encode(laid_out(part.to(device), autoencoder))
         if "latents" in encoded:  # a tiny autoencoder has no posterior
             means.append(encoded.latents.float())
         else:
@@ -125,7 +125,7 @@ def encode(
     return latents * float(autoencoder.config.scaling_factor)
 
 
-def _as_computed(x: Tensor, autoencoder: Any) -> Tensor:
+def laid_out(x: Tensor, autoencoder: Any) -> Tensor:
     """Puts an autoencoder's input (N, C, H, W) into its precision, and into the layout in which it is fastest."""
     return x.to(autoencoder.dtype, memory_format=torch.channels_last)
 
@@ -139,4 +139,4 @@ def decode(vae: nn.Module, latents: Tensor) -> Iterator[Tensor]:
     """
     autoencoder: Any = vae
     for one in torch.split(latents / float(autoencoder.config.scaling_factor), 1):
-        yield autoencoder.decode(_as_computed(one, autoencoder), return_dict=False)[0][0].float().cpu()
+        yield autoencoder.decode(laid_out(one, autoencoder), return_dict=False)[0][0].float().cpu()
