@@ -254,6 +254,8 @@ def test_an_expert_redraws_a_video_of_the_users(show1: Show1, wan: Path) -> None
     video = Video.load("out.mkv")
     assert video.frames.shape == (7, 32, 72, 3) and video.fps == 12.0
     assert video.metadata["settings"]["translation"]["level"] == 0.4 and video.metadata["stages"] == ["translation"]
+    shown = show1("inspect", "out.mkv").out
+    assert "made from  another video, which the file does not hold" in shown and "--from" not in shown
     refused = show1("refine", "clip.mkv", "--expert", wan)
     assert refused.code == 2 and "give --prompt TEXT" in refused.err
 

@@ -22,9 +22,9 @@ def expert(request: pytest.FixtureRequest) -> DiffusersExpert:
     return make(request.param)
 
 
-@pytest.mark.parametrize("window", [33, 100])
-def test_a_window_of_the_whole_clip_is_no_window(expert, window):
-    video = clip(frames=29)
+@pytest.mark.parametrize(("frames", "window"), [(29, 29), (29, 33), (29, 100), (28, 28), (30, 30)])
+def test_a_window_of_the_whole_clip_is_no_window(expert, frames, window):
+    video = clip(frames=frames)
     whole = run(expert, video, [0], SETTINGS)
     assert torch.equal(run(expert, video, [0], replace(SETTINGS, window=window)), whole)
 

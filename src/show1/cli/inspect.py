@@ -70,7 +70,10 @@ def _inspect_video(path: Path, *, as_json: bool) -> None:
     say_fact("stages", ", ".join(f"{stage}{kept.get(stage, '')}" for stage in record.stages))
     say("settings")
     say_settings(record.settings, record.stages)
-    say_fact("again", f"show1 generate --from {quoted(path)}")
+    if record.from_prompt:
+        say_fact("again", f"show1 generate --from {quoted(path)}")
+    else:
+        say_fact("made from", "another video, which the file does not hold")
 
 
 def _inspect_adapter(path: Path, *, as_json: bool) -> None:

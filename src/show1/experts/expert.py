@@ -16,7 +16,7 @@ from show1.diffusion import Seeds, StepCallback, noised, randn
 from show1.errors import InputError
 from show1.expert_table import Expert
 from show1.experts.family import ExpertFamily, Texts
-from show1.experts.frames import cropped, padded, resized, slowed
+from show1.experts.frames import cropped, padded, padded_shape, resized, slowed
 from show1.experts.loading import names_of
 from show1.experts.packing import check_bits, gguf_of, pack
 from show1.experts.placing import add_loras, cast_to_fp8, load_placed
@@ -138,9 +138,16 @@ class DiffusersExpert:
         return drawn[:, :, :: settings.time_factor].float().cpu().contiguous()
 
     def windowed(self, settings: TranslationSettings, frames: int, latents: Tensor) -> AbstractContextManager[None]:
-        """Lets the network see windows of the latents (B, ...) of so many frames, if the settings ask for it."""
+        """Lets the network see windows of the latents (B, ...) of so many frames, if the settings ask for it.
+
+        A window is padded as a video of its length is, so that one as long as the video is none.
+        """
         axis, window = self.family.frame_axis, settings.window
-        if window is None or axis is None or window >= frames:
+        if window is None or axis is None:
+            return nullcontext()
+        multiple = self.family.frame_multiple(self.pipe)
+        window, _, _ = padded_shape((window, 1, 1), frame_multiple=multiple, size_multiple=1)
+        if window >= frames:
             return nullcontext()
         patch = getattr(self.pipe.transformer.config, "patch_size_t", None) or 1  # latent frames of a token
         ratio = (frames - 1) / max(1, latents.shape[axis] - 1)

@@ -13,6 +13,7 @@ from show1.config import CascadeSettings, Numerics, StageName
 from show1.errors import InputError
 from show1.generation.manifest import DtypeName, Environment, FewerBits, VideoModel
 from show1.generation.request import GenerationRequest, with_numerics
+from show1.stage_table import STAGE_TABLE
 
 
 class VideoRecord(Environment):
@@ -52,13 +53,22 @@ class VideoRecord(Environment):
                 f"the file does not say how it was made ({explain(error)}); only videos by show1 do"
             ) from error
 
+    @property
+    def from_prompt(self) -> bool:
+        """Whether it was made from a prompt alone, so that `to_request` can make it again."""
+        return not STAGE_TABLE[self.stages[0]].needs_video
+
     def to_request(self) -> GenerationRequest:
         """The request that makes the video again, on the model that it names.
 
         Raises:
             InputError: It was made from another video.
         """
-        request = GenerationRequest(
+        if not self.from_prompt:
+            raise InputError(
+                f"the video was made from another video by {', '.join(self.stages)}, which the file does not hold"
+            )
+        return GenerationRequest(
             prompts=(self.prompt,),
             seeds=(self.seed,),
             settings=self.settings,
@@ -66,11 +76,6 @@ class VideoRecord(Environment):
             numerics=self.numerics,
             fps=self.settings.keyframes.fps,
         )
-        if request.needs_video:
-            raise InputError(
-                f"the video was made from another video by {', '.join(self.stages)}, which the file does not hold"
-            )
-        return request
 
 
 def environment(device: torch.device, dtype: torch.dtype, storage: str = "") -> Environment:
