@@ -64,7 +64,8 @@ def train_networks(
             continue
         plan = PLANS[name]
         # super-resolution has steps of single frames among those of windows, and graphs are of one shape
-        graphs = options.cuda_graphs and plan.task != "super_resolution_ordinary"
+        task = train_mini.RECIPE[plan.task].get("task", plan.task)
+        graphs = options.cuda_graphs and task != "super_resolution"
         changes = {**plan.changes, "lr_schedule": "linear", "cuda_graphs": graphs}
         if options.steps is not None:
             changes["batch_size"] = 2

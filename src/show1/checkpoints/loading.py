@@ -30,7 +30,6 @@ from show1.checkpoints.weight_files import (
     tensor_reader,
 )
 from show1.errors import CheckpointError, reason_of
-from show1.networks.autoencoder import autoencoder_class
 from show1.networks.latent_unet import latent_unet_class
 from show1.networks.layers import use_frame_convolutions
 from show1.networks.unet_3d_condition import UNet3DConditionModel
@@ -195,7 +194,8 @@ def build_empty(cls: type[ModelMixin], folder: Path) -> ModelMixin:
     config = read_network_config(file)
     if cls is LatentUNet3DConditionModel:
         cls = latent_unet_class(config)
-    elif cls is AutoencoderKL and (cls := autoencoder_class(config)) is AutoencoderTiny:
+    elif cls is AutoencoderKL and config.get("_class_name") == "AutoencoderTiny":
+        cls = AutoencoderTiny
         config.pop("block_out_channels", None)  # saved beside what it follows from
         check_tiny_autoencoder(file, config)
     config.pop("_class_name", None)

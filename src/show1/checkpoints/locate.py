@@ -12,7 +12,7 @@ from show1.checkpoints.cascade import Cascade, Part
 from show1.checkpoints.expert_files import expert_in, expert_on_hub, expert_stage, read_notes
 from show1.checkpoints.hub import HubOptions, fetch
 from show1.checkpoints.index import INDEX, STAGE_NOTES, Notes, merged, read_index, read_stage_notes, stage_of
-from show1.checkpoints.names import KNOWN_MODELS, absolute_model, near_name, split_preset
+from show1.checkpoints.names import KNOWN_MODELS, PUBLISHED_MODEL, absolute_model, near_name, split_preset
 from show1.checkpoints.weight_files import check_inside, find_weights, read_json
 from show1.config import PRESETS, PUBLISHED, STAGES, StageName
 from show1.errors import CheckpointError, InputError, ModelNotFoundError
@@ -101,7 +101,7 @@ def _resolve_name(name: str, options: _Options) -> Cascade:
                 f"this installation lacks the embedded model (expected in {embedded_folder()}); install show1 again"
             )
         return replace(_cascade_folder(embedded_folder(), options), name="mini", model="mini")
-    if name == "showlab/show-1":
+    if name == PUBLISHED_MODEL:
         _refuse_preset(name, options)
         return _published_on_hub(options)
     folder = Path(name).expanduser()
@@ -225,7 +225,7 @@ def _published_on_hub(options: _Options) -> Cascade:
     if any(STAGE_TABLE[name].text == "shared" for name in parts):
         shared = parts[SHARED_TEXT].path if SHARED_TEXT in parts else _fetch_shared_text(options)
         parts = {n: replace(p, text=shared) if STAGE_TABLE[n].text == "shared" else p for n, p in parts.items()}
-    name = "showlab/show-1"
+    name = PUBLISHED_MODEL
     return Cascade(name=name, model=name, parts=parts, settings=PUBLISHED, variant=options.variant)
 
 

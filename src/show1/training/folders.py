@@ -16,6 +16,7 @@ from show1.stage_table import SHARED_TEXT, STAGE_TABLE
 from show1.training.checkpoint import CONFIG
 from show1.training.options import TaskOptions
 from show1.training.tasks.distillation_options import DistillationOptions
+from show1.training.tasks.options import AutoencoderOptions
 
 _TEXT = ("text_encoder", "tokenizer")
 _ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
@@ -119,7 +120,7 @@ def _with_teacher(options: DistillationOptions, run: Path) -> DistillationOption
 def _components(options: TaskOptions, option: str) -> tuple[str, ...]:
     """The components of a repository that an option is for."""
     if option == "vae" or not hasattr(options, "text"):
-        return ("vae", "scheduler") if option == "vae" or options.task in ("vae", "tiny_vae") else _TEXT
+        return ("vae", "scheduler") if option == "vae" or isinstance(options, AutoencoderOptions) else _TEXT
     if option == "text":
         return _TEXT
     if option == "temporal_init":

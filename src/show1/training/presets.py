@@ -221,9 +221,11 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
     "tiny_vae": {},  # TAESD, which diffusers' class is by default: 2.4 million
 }
 
+_MINI_VIEWS = _views((20, 32), (80, 128), (160, 256))
+
 PRESETS: dict[str, Preset] = {
-    "mini": Preset(networks=_MINI, views=_views((20, 32), (80, 128), (160, 256)), text_tokens=24),
-    "mini-fast": Preset(networks=_MINI_FAST, views=_views((20, 32), (80, 128), (160, 256)), text_tokens=24),
+    "mini": Preset(networks=_MINI, views=_MINI_VIEWS, text_tokens=24),
+    "mini-fast": Preset(networks=_MINI_FAST, views=_MINI_VIEWS, text_tokens=24),
     "show-1": Preset(networks=_PUBLISHED, views=_views((40, 64), (160, 256), (320, 576))),
 }
 """The presets by name."""
