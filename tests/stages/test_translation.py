@@ -117,6 +117,22 @@ def test_latents_are_drawn_around_the_mean_of_the_posterior(stage):
     torch.testing.assert_close(drawn, expected, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_the_autoencoder_computes_in_channels_last(stage):
+    layouts = []
+    hooks = [
+        part.register_forward_pre_hook(
+            lambda _, inputs: layouts.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+        )
+        for part in (stage.vae.encoder.conv_in, stage.vae.decoder.conv_in)
+    ]
+    latents = encode(stage.vae, clip(1)[0].transpose(0, 1), draw=None)
+    list(decode(stage.vae, latents))
+    for hook in hooks:
+        hook.remove()
+    assert len(layouts) == 4 and all(layouts)  # three frames at once, and each of them
+
+
 def test_a_tiny_autoencoder_takes_the_place_of_another(stage, prompts):
     """The network sees the same noise in its latents, which it gives scaled already and without a posterior."""
     torch.manual_seed(3)
