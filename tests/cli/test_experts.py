@@ -280,51 +280,6 @@ def test_what_cannot_be_refined_is_refused(show1: Show1, whole: Path) -> None:
     assert missing.code == 2 and "no such file" in missing.err
 
 
-@pytest.fixture(scope="session")
-def lora(wan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA for the tiny Wan, as diffusers writes it."""
-    from diffusers import WanPipeline, WanTransformer3DModel
-    from peft import LoraConfig
-    from peft.utils import get_peft_model_state_dict
-
-    network = WanTransformer3DModel.from_pretrained(wan / "transformer")
-    network.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights="gaussian"))
-    generator = torch.Generator().manual_seed(0)
-    layers = {
-        name: torch.randn(weight.shape, generator=generator)
-        for name, weight in get_peft_model_state_dict(network).items()
-    }
-    folder = tmp_path_factory.mktemp("lora")
-    WanPipeline.save_lora_weights(folder, transformer_lora_layers=layers)
-    return folder / "pytorch_lora_weights.safetensors"
-
-
-def test_a_lora_of_the_experts_family(show1: Show1, cascade: Path, wan: Path, lora: Path, tmp_path: Path) -> None:
-    command = ["refine", "clip.mkv", "-p", "a cat", "--expert", wan, "--seed", 1, "--dtype", "float32", "--quiet"]
-    command += ["--set", "translation.height=16", "--set", "translation.width=16"]
-    command += ["--set", "translation.num_inference_steps=3"]
-    frames = np.random.default_rng(0).integers(0, 255, (5, 16, 16, 3), dtype=np.uint8)
-    Video(frames=frames, fps=8.0).save("clip.mkv")
-    shutil.copyfile(lora, "mine.safetensors")
-    made = {}
-    for name, adapters in {"none": [], "0": ["mine.safetensors:0"], "1": ["mine.safetensors"]}.items():
-        options = [word for adapter in adapters for word in ("--adapter", f"translation={adapter}")]
-        out = show1(*command, *options, "-o", f"{name}.mkv", "--run", name)
-        assert out.code == 0, out.err
-        made[name] = Run.open(name).load("translation")
-    assert torch.equal(made["none"], made["0"]) and not torch.equal(made["none"], made["1"])
-    (record,) = Video.load("1.mkv").metadata["model"]["adapters"]
-    assert record["stage"] == "translation" and record["path"] == str(tmp_path / "mine.safetensors")
-    assert Video.load("1.mkv").metadata["model"]["sha256"] != Video.load("none.mkv").metadata["model"]["sha256"]
-    two = show1(*command, "--adapter", "translation=mine.safetensors:1:0.5", "-o", "x.mkv")
-    assert two.code == 2 and "has one weight, for all noise levels" in two.err
-    save_file({"some.lora_A.weight": torch.ones(2, 2), "some.lora_B.weight": torch.ones(2, 2)}, "other.safetensors")
-    other = show1(*command, "--adapter", "translation=other.safetensors", "-o", "x.mkv")
-    assert other.code == 1 and "other.safetensors" in other.err and "bug" not in other.err, other.err
-    save_file({"some.weight": torch.ones(2, 2)}, "none.safetensors")
-    assert "holds no LoRA" in show1(*command, "--adapter", "translation=none.safetensors", "-o", "x.mkv").err
-
-
 def test_the_list_of_models_knows_experts(show1: Show1) -> None:
     rows = {row["name"]: row for row in show1("models", "list", "--json").json}
     assert rows["THUDM/CogVideoX-2b"]["about"].startswith("expert (cogvideox): 2 billion parameters")
@@ -398,3 +353,14 @@ def test_a_table_with_another_kind_of_value_names_its_line(show1: Show1, cascade
     Path("rows.jsonl").write_text('{"prompt": "a cat"}\n{"prompt": "a dog", "expert_prompt": 5}\n')
     made = show1("generate", "--prompts", "rows.jsonl", "-m", cascade)
     assert made.code == 2 and "line 2: expert_prompt must be text, got 5" in made.err
+
+
+def test_the_alignment_of_an_expert_at_levels(show1: Show1, cascade: Path, wan: Path) -> None:
+    asked = ("evaluate", "alignment", "-m", cascade, "--sets", "held_out", "--videos", 1, "--level", "0.3,0.6", *SMALL)
+    judged = show1(*asked, "--expert", wan, "--out", "run", "--json")
+    assert judged.code == 0, judged.err
+    assert judged.json["sizes"]["translation-0.6"] == {"num_frames": 5, "height": 18, "width": 26}
+    refused = show1(*asked, "--expert", wan, "--set", "translation.num_inference_steps=5", "--out", "run")
+    assert refused.code == 2 and "another settings" in refused.err
+    wrong = show1(*asked, "--set", "translation.steps=3", "--out", "other")
+    assert wrong.code == 2 and "unknown option 'steps'" in wrong.err

@@ -188,11 +188,28 @@ def test_a_curve_of_noise_levels(published: Path, tmp_path: Path) -> None:
     expected = pipe(prompt.prompt, seed=seed, settings={"translation": {"level": 0.75}})
     folder = tmp_path / "run" / "videos" / f"held_out-{prompt.index:03d}-s{seed}"
     assert np.array_equal(Video.load(folder / "translation-0.75.mkv").frames, expected.frames)
+    with pytest.raises(RunError, match="another plan"):
+        evaluate_alignment(pipe, tmp_path / "run", dataclasses.replace(plan, levels=(0.3,)))
     with pytest.raises(InputError, match="levels are those of the translation, and 'keyframes' is the last stage"):
         evaluate_alignment(pipe, tmp_path / "other", dataclasses.replace(plan, until="keyframes"))
     with pytest.raises(InputError, match="trained on noise levels up to 0.893"):
         evaluate_alignment(pipe, tmp_path / "other", dataclasses.replace(plan, levels=(0.3, 0.95)))
     assert not (tmp_path / "other").exists()
+
+
+def test_other_settings_make_another_evaluation(published: Path, tmp_path: Path) -> None:
+    cascade = dataclasses.replace(resolve(published), settings=small_settings())
+    pipe = Show1Pipeline(cascade, device=torch.device("cpu"), dtype=torch.float32, memory="high")
+    plan = AlignmentPlan(sets=("held_out",), videos=1, until="keyframes")
+    changes = {"keyframes": {"guidance_scale": 2.5}}
+    evaluate_alignment(pipe, tmp_path / "run", plan, settings=changes)
+    [(prompt, seed)] = plan.items()
+    folder = tmp_path / "run" / "videos" / f"held_out-{prompt.index:03d}-s{seed}"
+    made = Video.load(folder / "keyframes.mkv").frames
+    assert np.array_equal(made, pipe(prompt.prompt, seed=seed, until="keyframes", settings=changes).frames)
+    assert not np.array_equal(made, pipe(prompt.prompt, seed=seed, until="keyframes").frames)
+    with pytest.raises(RunError, match="another settings"):
+        evaluate_alignment(pipe, tmp_path / "run", plan)
 
 
 def test_summarise_needs_no_ground_truth(judge: SceneJudge) -> None:

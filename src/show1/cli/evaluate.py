@@ -10,7 +10,7 @@ from show1.cli.console import say, say_json, tell
 from show1.cli.flags import DeviceFlag, MemoryFlag
 from show1.cli.progress import starting
 from show1.cli.session import load_pipeline
-from show1.cli.settings import parse_model
+from show1.cli.settings import apply_changes, parse_change, parse_model, with_expert
 from show1.config import StageName
 from show1.errors import InputError
 from show1.files import user_path
@@ -54,6 +54,14 @@ Levels = Annotated[
         help="Noise levels, above 0 and at most 1, from which the translation, or an expert in its place, redraws each "
         "video; it is judged at each of them.",
     ),
+]
+Expert = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Latent video model of diffusers for the translation (docs/experts.md)."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of a stage; can be repeated."),
 ]
 Dtype = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,
@@ -99,7 +107,9 @@ def alignment(
         int, typer.Option(metavar="N", min=1, help="Number of videos per set; each prompt has two seeds.")
     ] = 256,
     until: Annotated[StageName | None, typer.Option(metavar="STAGE", help="Last stage to run and judge.")] = None,
+    expert: Expert = None,
     level: Levels = None,
+    set_: Changes = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A first look: only the keyframes of 8 held-out prompts.")
     ] = False,
@@ -121,7 +131,9 @@ def alignment(
       show1 evaluate alignment --quick --out evaluations/quick
       show1 evaluate alignment --model mini --sets held_out --out evaluations/mini
       show1 evaluate alignment --level 0.2,0.4,0.6,0.8 --sets held_out --videos 32 --out evaluations/levels
+      show1 evaluate alignment --expert my-expert/ --set translation.num_inference_steps=10 --out evaluations/expert
     """
+    changes, named = [parse_change(pair) for pair in set_ or ()], parse_model(model)
     with starting(quiet=quiet or as_json):
         from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 
@@ -131,9 +143,10 @@ def alignment(
         plan = replace(plan, sets=("held_out",), videos=min(videos, 8), until=until or "keyframes")
     silent = quiet or as_json
     precision = dtype or _exact(device)
-    pipe = load_pipeline(parse_model(model), quiet=silent, memory=memory, device=device, dtype=precision)
+    named = named if expert is None else with_expert(named, expert)
+    pipe = load_pipeline(named, quiet=silent, memory=memory, device=device, dtype=precision)
     show = None if silent else lambda done, total: tell(f"{done}/{total} videos")
-    report = evaluate_alignment(pipe, out, plan, on_video=show)
+    report = evaluate_alignment(pipe, out, plan, settings=apply_changes(pipe.settings, changes), on_video=show)
     if not is_first():
         return
     if as_json:

@@ -68,7 +68,8 @@ class SpriteClips(ClipSource):
         """Gives the scene that the clip at an index shows."""
         shown, shares = self.shown, self.shown.subject_shares
         if self._drawn("groups", index, shown.groups):
-            return GroupWorld(seed=self.seed, relations=shown.relations, subject_shares=shares).scene(index)
+            world = GroupWorld(seed=self.seed, relations=shown.relations, tilts=shown.tilts, subject_shares=shares)
+            return world.scene(index)
         if self._drawn("two motions", index, shown.two_motions):
             return TwoMotionsWorld(seed=self.seed, pairs=shown.pairs, subject_shares=shares).scene(index)
         if self.clips_per_scene == 1:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from show1.errors import InputError
-from show1.sprites.scenes import Scene, SpriteWorld
+from show1.sprites.scenes import TILTS, Scene, SpriteWorld
 from show1.sprites.world import (
     BACKGROUNDS,
     COUNTS,
@@ -65,6 +65,10 @@ class GroupWorld(World):
     relations: float | None = None
     """Share of the scenes with a relation, 0 to 1, where it is another one; numbers and sizes share the rest."""
 
+    tilts: float = 0.0
+    """Share of the small and big subjects that lie at some angle, or spin from there, as their captions say, 0 to 1;
+    see `show1.sprites.scenes.SpriteWorld`."""
+
     def scene(self, index: int) -> Scene:
         """The scene at an index from 0 up.
 
@@ -81,8 +85,11 @@ class GroupWorld(World):
             motion = motions[int(rng.integers(len(motions)))]
             scene = _lay_out(subjects, how, motion, int(rng.integers(len(BACKGROUNDS))), rng)
             if self.shows(holds_held_out(scene)):
-                return scene
+                break
             attempt += 1
+        if how in SIZES and rng.random() < self.tilts:
+            scene = replace(scene, tilt=float(rng.uniform(*TILTS)))
+        return scene
 
     def _kind(self, rng: np.random.Generator) -> int:
         if self.relations is None:

@@ -20,12 +20,12 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from show1.config import STAGES, StageName
+from show1.config import STAGES, CascadeSettings, StageName
 from show1.errors import InputError
 from show1.evaluation.report import Report, spread
 from show1.evaluation.suite import Suite, identify
 from show1.files import read_json_object, write_atomically, write_json
-from show1.generation.arguments import make_request
+from show1.generation.arguments import SettingsLike, make_request, resolve_settings
 from show1.generation.pipeline import Show1Pipeline
 from show1.generation.progress import Callbacks
 from show1.options import Options
@@ -114,6 +114,7 @@ def evaluate_alignment(
     out: str | Path,
     plan: AlignmentPlan,
     *,
+    settings: SettingsLike = None,
     on_video: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Generates what is missing, scores it, and writes the report.
@@ -122,6 +123,7 @@ def evaluate_alignment(
         pipe: The model.
         out: Folder of the evaluation, new or begun.
         plan: Which videos are made.
+        settings: Changes of the model's settings, or all of them, as for `make_request`.
         on_video: Called with videos done and videos in all.
 
     Returns:
@@ -137,9 +139,10 @@ def evaluate_alignment(
         raise InputError(f"until: no stage up to {last!r} is scored; the stages are {', '.join(JUDGED)}")
     if plan.levels and stages[-1] != REDRAWN:
         raise InputError(f"levels are those of the translation, and {stages[-1]!r} is the last stage; leave them out")
-    for level in plan.levels:  # before anything is computed
-        pipe.check(make_request("a panda", model=pipe, settings={REDRAWN: {"level": level}}))
-    run = _Alignment(pipe, Path(out), plan, stages, plan.judges(), plan.items())
+    chosen = resolve_settings(pipe.settings, settings)
+    run = _Alignment(pipe, Path(out), plan, stages, plan.judges(), plan.items(), chosen)
+    for level in plan.levels or (None,):  # before anything is computed
+        pipe.check(make_request("a panda", model=pipe, settings=run.settings_at(level), until=last))
     return Suite(
         out=run.out,
         kind="an evaluation",
@@ -164,6 +167,11 @@ class _Alignment:
     stages: tuple[StageName, ...]
     judges: Mapping[PromptSet, Judge]
     items: Sequence[Item]
+    settings: CascadeSettings
+
+    def settings_at(self, level: float | None) -> CascadeSettings:
+        """The settings with another noise level of the translation; None: as they are."""
+        return self.settings if level is None else self.settings.replace(**{REDRAWN: {"level": level}})
 
     def identity(self) -> dict[str, Any]:
         """What the figures depend on, and its hash."""
@@ -177,7 +185,7 @@ class _Alignment:
             "reader_sha256": sorted({sha256 for judge in self.judges.values() for sha256 in judge.readers}),
             "model": {"name": model.name, "sha256": model.sha256},
             "dtype": str(self.pipe.dtype).removeprefix("torch."),
-            "settings": self.pipe.settings.to_dict(),
+            "settings": self.settings.to_dict(),
             "plan": {key: value for key, value in self.plan.to_dict().items() if key != "levels" or value},
             "stages": list(self.stages),
         }
@@ -204,15 +212,21 @@ class _Alignment:
 
         levels = self.plan.levels
         until = self.pipe.stages[self.pipe.stages.index(REDRAWN) - 1] if levels else self.stages[-1]
-        calls = Callbacks(on_stage_end=keep)
-        made: list[Tensor] = self.pipe(prompts, seed=seeds, until=until, callbacks=calls, output_type="pt")
+        made: list[Tensor] = self.pipe(
+            prompts,
+            seed=seeds,
+            until=until,
+            settings=self.settings,
+            callbacks=Callbacks(on_stage_end=keep),
+            output_type="pt",
+        )
         for level in levels:
             kept[f"{REDRAWN}-{level:g}"] = self.pipe(
                 prompts,
                 seed=seeds,
                 start_from=REDRAWN,
                 video=torch.stack(made),
-                settings={REDRAWN: {"level": level}},
+                settings=self.settings_at(level),
             )
         for i, item in enumerate(batch):
             self._score(item, {name: kept[name][i] for name in self.judged})
