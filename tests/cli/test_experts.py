@@ -228,58 +228,6 @@ def test_a_distilled_wan_and_one_that_diffusers_cannot_run(show1: Show1, tmp_pat
     assert other.code == 1 and "holds blocks.0.to_gate_compress.weight, which no WanTransformer3DModel" in other.err
 
 
-def test_an_expert_redraws_a_video_of_the_users(show1: Show1, wan: Path) -> None:
-    frames = np.random.default_rng(0).integers(0, 255, (7, 30, 70, 3), dtype=np.uint8)
-    Video(frames=frames, fps=12.0).save("clip.mkv")
-    settings = ["--set", "translation.num_inference_steps=3", "--seed", 1]
-    plan = show1("refine", "clip.mkv", "--prompt", "a cat", "--expert", wan, "--dry-run", "--json").json
-    assert (plan["frames"], plan["height"], plan["width"], plan["fps"]) == (7, 416, 960, 12.0)
-    assert plan["request"]["settings"]["translation"]["window"] == 81
-    asked = ["refine", "clip.mkv", "--prompt", "a cat", "--expert", wan, "--dry-run", "--json"]
-    sized = [*asked, "--set", "translation.height=32", "--set", "translation.width=72"]
-    ways = show1(*sized, "--memory", "6GB").json["plan"]
-    assert set(ways) == {"the text encoder of translation", "translation"} and ways["translation"]["peak"] < 6e9
-    assert "memory are not enough for the text encoder of translation" in show1(*sized, "--memory", "1MB").err
-    Video(frames=frames, fps=8.0).save("slow.mkv")
-    for time, factor in (((), 2), (("--time", "resample"), 2), (("--time", "keep"), 1)):
-        slow = show1(*asked[:1], "slow.mkv", *asked[2:], *time).json["request"]["settings"]["translation"]
-        assert slow["time_factor"] == factor
-    usual = show1(*asked)
-    assert usual.json["request"]["settings"]["translation"]["time_factor"] == 1 and "as it is" not in usual.err
-    near = show1(*asked, "--time", "resample")
-    assert "12 frames per second and the expert knows 16; it is shown as it is" in near.err
-    small = [*settings, "--set", "translation.height=32", "--set", "translation.width=72", "--level", 0.4]
-    made = show1("refine", "clip.mkv", "-p", "a cat", "--expert", wan, *small, "-o", "out.mkv", "--quiet")
-    assert made.code == 0, made.err
-    video = Video.load("out.mkv")
-    assert video.frames.shape == (7, 32, 72, 3) and video.fps == 12.0
-    assert video.metadata["settings"]["translation"]["level"] == 0.4 and video.metadata["stages"] == ["translation"]
-    shown = show1("inspect", "out.mkv").out
-    assert "made from  another video, which the file does not hold" in shown and "--from" not in shown
-    refused = show1("refine", "clip.mkv", "--expert", wan)
-    assert refused.code == 2 and "give --prompt TEXT" in refused.err
-
-
-@pytest.mark.parametrize("stage", ["translation", "super_resolution"])
-def test_a_stage_of_the_cascade_redraws_a_video_of_the_users(
-    show1: Show1, cascade: Path, whole: Path, stage: str
-) -> None:
-    made = show1("refine", whole, "-m", cascade, "--stage", stage, "--seed", 1, "-o", "out.mkv", "--quiet")
-    assert made.code == 0, made.err
-    video = Video.load("out.mkv")
-    assert video.frames.shape == ((5, 24, 40, 3) if stage == "translation" else (5, 16, 32, 3))
-    assert video.metadata["prompt"] == "a panda" and video.metadata["stages"] == [stage]
-
-
-def test_what_cannot_be_refined_is_refused(show1: Show1, whole: Path) -> None:
-    assert "works on no video" in show1("refine", whole, "--stage", "keyframes").err
-    paced = show1("refine", whole, "--time", "resample", "--dry-run")
-    assert paced.code == 2 and "only an expert knows a pace, and translation has none" in paced.err
-    assert "not of 'super_resolution'" in show1("refine", whole, "--stage", "super_resolution", "--expert", "x/y").err
-    missing = show1("refine", "nothing.mp4", "--prompt", "x")
-    assert missing.code == 2 and "no such file" in missing.err
-
-
 def test_the_list_of_models_knows_experts(show1: Show1) -> None:
     rows = {row["name"]: row for row in show1("models", "list", "--json").json}
     assert rows["THUDM/CogVideoX-2b"]["about"].startswith("expert (cogvideox): 2 billion parameters")
@@ -297,6 +245,8 @@ def test_weights_of_eight_bits(show1: Show1, wan: Path) -> None:
     for weights in ("plain", "fp8"):
         out = show1(*command, "--set", f"translation.weights={weights}", "-o", f"{weights}.mkv", "--run", weights)
         assert out.code == 0, out.err
+    stored = show1(*command, "--storage", "fp8", "-o", "stored.mkv", "--run", "stored")
+    assert stored.code == 0 and Run.open("stored").manifest.storage == "fp8", stored.err
     plain, small = (Run.open(weights).load("translation") for weights in ("plain", "fp8"))
     assert 0 < (plain - small).abs().mean() < 0.5 * plain.std()
     assert Video.load("fp8.mkv").metadata["settings"]["translation"]["weights"] == "fp8"

@@ -56,6 +56,17 @@ def test_relations_can_have_another_share() -> None:
         SpriteClips.from_spec("sprites:groups=1,relations=1.5")
 
 
+def test_small_and_big_subjects_can_lie_at_some_angle() -> None:
+    plain, tilted = scenes(), scenes(tilts=0.4)
+    assert [replace(scene, tilt=0.0) for scene in tilted] == plain  # upright, they are the same scenes
+    share = [bool(scene.tilt) for scene in tilted if kind(scene) == "size"]
+    assert abs(sum(share) / len(share) - 0.4) < 0.1
+    assert not any(scene.tilt for scene in tilted if kind(scene) != "size")
+    clips = SpriteClips.from_spec("sprites:groups=1,relations=0,tilts=1")
+    big = next(i for i in range(99) if clips.scene(i).sized == "big")
+    assert "a big tilted " in caption(clips.scene(big))
+
+
 def test_some_subjects_can_be_shown_more_often() -> None:
     fish, bicycle = SUBJECTS.index("fish"), SUBJECTS.index("bicycle")
     for world in (GroupWorld, TwoMotionsWorld):

@@ -51,9 +51,10 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         say_json(rows)
         return
+    width = max(len(row["name"]) for row in rows)
     for row in rows:
-        say(f"{row['name']:34} {row['about']}")
-        say(f"{'':34} {_state_line(row)}")
+        say(f"{row['name']:{width}} {row['about']}")
+        say(f"{'':{width}} {_state_line(row)}")
 
 
 @models.command()

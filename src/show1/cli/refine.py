@@ -1,10 +1,12 @@
 """`show1 refine`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Quiet, Sheet, VideoAsJson
+from show1.cli.console import tell
+from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Quiet, Sheet, StorageFlag, VideoAsJson
 from show1.cli.jobs import Job, probe_all
 from show1.cli.making import make_all
 from show1.cli.plan import show_plan
@@ -19,6 +21,7 @@ from show1.stage_table import STAGE_TABLE
 
 if TYPE_CHECKING:
     from show1.generation.pipeline import Show1Pipeline
+    from show1.generation.request import GenerationRequest
     from show1.video import Video
 
 
@@ -79,6 +82,7 @@ def refine(
     run: _Run = None,
     memory: MemoryFlag = "auto",
     device: DeviceFlag = None,
+    storage: StorageFlag = None,
     dtype: _Dtype = None,
     sheet: Sheet = None,
     codec: _Codec = None,
@@ -104,21 +108,20 @@ def refine(
     changes = [parse_change(pair) for pair in set_ or ()]
     changes += [] if level is None else [Change((stage, "level"), level)]
     _check_stage(stage, expert)
-    file, shown_in = user_path(clip, "VIDEO"), None if sheet is None else absolute(sheet)
-    video = Video.load(file)
-    path = absolute(output if output is not None else f"{file.stem}-refined.mp4")
-    target = OutputFile(path=path, sheet=shown_in, overwrite=overwrite, codec=codec, quality=quality)
+    video = Video.load(file := user_path(clip, "VIDEO"))
+    target = _target(file, output, sheet, overwrite=overwrite, codec=codec, quality=quality)
     options = {"seed": seed, "count": 1, "start_from": stage, "until": stage}
-    folder = None if run is None else user_path(run, "--run")
-    job = Job(prompt=_prompt(prompt, video), output=target, run=folder, options=options)
+    runs = None if run is None else user_path(run, "--run")
+    job = Job(prompt=_prompt(prompt, video), output=target, run=runs, options=options)
     probe_all([job])
     named = parse_model(model if expert is None else f"{stage}={expert}")
-    place: dict[str, Any] = {"device": device, "dtype": dtype, "memory": memory, "stages": [stage]}
+    place: dict[str, Any] = {"device": device, "dtype": dtype, "memory": memory, "storage": storage, "stages": [stage]}
     pipe = load_pipeline(named, quiet=quiet or as_json, **place)
     for choice in parse_adapters(adapter) or ():
         pipe.adapters.load(**choice)
     request = job.request(pipe, None, [*_suiting(pipe, stage, video, time), *changes], video)
     probe_all([job], [request])
+    _warn_of_size(stage, request, video)
     if dry_run:
         show_plan(pipe, request, job.output, clip_frames=len(video), as_json=as_json)
     else:
@@ -133,6 +136,12 @@ def _check_stage(stage: StageName, expert: str | None) -> None:
         raise InputError(f"an expert takes the place of the translation, not of {stage!r}; leave out --expert")
 
 
+def _target(file: Path, output: str | None, sheet: str | None, **how: Any) -> OutputFile:
+    """Where the result goes: by default into the current folder, under a name from the video's."""
+    path = absolute(output if output is not None else f"{file.stem}-refined.mp4")
+    return OutputFile(path=path, sheet=None if sheet is None else absolute(sheet), **how)
+
+
 def _suiting(pipe: "Show1Pipeline", stage: StageName, video: "Video", time: str | None) -> list[Change]:
     """Settings that suit the video's size and pace."""
     from show1.generation.refining import refine_settings
@@ -141,6 +150,14 @@ def _suiting(pipe: "Show1Pipeline", stage: StageName, video: "Video", time: str 
     fps = video.fps if usual or time == "resample" else None
     found = refine_settings(pipe, stage, *video.frames.shape[1:3], fps=fps, asked=not usual)
     return [Change((name, option), value) for name, options in found.items() for option, value in options.items()]
+
+
+def _warn_of_size(stage: StageName, request: "GenerationRequest", video: "Video") -> None:
+    """Says where the result is smaller than the video, or lacks a part of it."""
+    from show1.generation.refining import size_warnings
+
+    for warning in size_warnings(stage, request.settings, *video.frames.shape[1:3]):
+        tell(f"warning: {warning}", style="yellow")
 
 
 def _prompt(prompt: str | None, video: "Video") -> str:
