@@ -240,10 +240,14 @@ def test_samples(name: str, exports: Exports) -> None:
         assert caption.endswith(batch["caption"][i * 2 // len(samples)])
 
 
-def test_frozen_parts_are_in_evaluation_mode(exports: Exports) -> None:
-    task = build("translation", exports).train()
-    assert task.unet.training and not task.text.training and not task.vae.training
-    assert not any(m.training for m in task.vae.modules())
+@pytest.mark.parametrize("name", NAMES)
+def test_frozen_parts_are_in_evaluation_mode(name: str, exports: Exports) -> None:
+    task = build(name, exports).train()
+    learning = {part: any(w.requires_grad for w in module.parameters()) for part, module in task.named_children()}
+    assert any(learning.values()) and task.training
+    for part, module in task.named_children():
+        assert learning[part] or not any(each.training for each in module.modules()), part
+        assert not learning[part] or module.training, part
 
 
 def test_prompt_dropout(exports: Exports) -> None:

@@ -1,7 +1,7 @@
 """The image autoencoder of the translation stage."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
@@ -123,12 +123,6 @@ class TinyAutoencoderTask(_Autoencoding):
                 f"vae: {options.vae} has latents of {wanted[0]} channels, {wanted[1]} times smaller than its images, "
                 f"and those of the tiny autoencoder have {own} channels, {factor} times smaller; name one that fits"
             )
-
-    def train(self, mode: bool = True) -> Self:
-        """The teacher never learns."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Task.forward`: scalars."""

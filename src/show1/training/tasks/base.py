@@ -7,7 +7,7 @@ randomness comes from the global generator, which the loop seeds for every step.
 from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,15 @@ class Task(nn.Module, ABC):
 
     inherited_lr_scale: float = 1.0
     """Factor on the learning rate of the parameters that are not `new_parameters`."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode as for every module, but parts that are frozen as a whole stay in evaluation mode."""
+        super().train(mode)
+        for part in self.children():
+            weights = list(part.parameters())
+            if weights and not any(weight.requires_grad for weight in weights):
+                part.eval()
+        return self
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:

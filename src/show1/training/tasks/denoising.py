@@ -4,7 +4,7 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -153,14 +153,6 @@ class DenoisingTask(Task):
             if not getattr(self.unet, "_supports_gradient_checkpointing", False):
                 raise InputError("gradient_checkpointing: the expert's network does not support it; leave it out")
             self.unet.enable_gradient_checkpointing()  # type: ignore[operator]
-
-    def train(self, mode: bool = True) -> Self:
-        """Sets the mode as for every module, but frozen parts stay in evaluation mode."""
-        super().train(mode)
-        for part in self.children():
-            if not any(p.requires_grad for p in part.parameters()):
-                part.eval()
-        return self
 
     def new_parameters(self) -> set[str]:
         """See `Task.new_parameters`."""

@@ -9,7 +9,7 @@ max(SNR, 1).
 import copy
 import dataclasses
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,12 +120,6 @@ class DistillationTask(Task):
     def own_texts(self) -> list[str]:
         """See `Task.own_texts`: the teacher's negative prompt."""
         return [self.settings.negative_prompt]
-
-    def train(self, mode: bool = True) -> Self:
-        """Sets the mode as for every module, but the teacher stays in evaluation mode."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """See `Task.forward`: a scalar."""
