@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch.testing import assert_close
 
 from show1 import Show1Pipeline
 from show1.checkpoints.loading import load_latent_unet
 from show1.errors import InputError
-from show1.networks.latent_unet import PlacedLatentUNet
+from show1.networks.latent_unet import PlacedLatentUNet, TrainingAttention
 from show1.training.networks import embedded_latent_unet, fresh_latent_unet
 from show1.training.presets import preset
 from tests.training import tiny_training
@@ -42,6 +43,28 @@ def test_new_embeddings_change_nothing_and_then_tell_frames_and_places_apart() -
     for place in told.place_embeddings:
         torch.nn.init.normal_(place.proj.weight)
     assert (seen(told) - seen(plain)).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize(("side", "plain"), [(8, True), (32, False)])
+def test_attention_of_training_is_attention(side: int, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer = Attention(query_dim=16, heads=2, dim_head=8)
+    x = torch.randn(2, side**2, 16)
+    gradients, called = [], []
+    products = torch.baddbmm
+    monkeypatch.setattr("torch.baddbmm", lambda *a, **options: called.append(1) or products(*a, **options))
+    for processor in (AttnProcessor2_0(), TrainingAttention()):
+        layer.set_processor(processor)
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(x).square().mean().backward()
+        gradients.append(layer.to_k.weight.grad)
+        layer.zero_grad()
+    assert_close(*gradients, rtol=0.05, atol=2e-2 * float(gradients[0].abs().max()))
+    assert bool(called) == plain
+    called.clear()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        layer(x)
+    assert not called  # the fused one is as fast forwards
 
 
 @pytest.mark.parametrize("begun", ["fresh", "init"])

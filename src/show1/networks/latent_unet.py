@@ -6,10 +6,35 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+import torch
 from diffusers import UNet3DConditionModel
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 
 from show1.networks.layers import FrameEmbedding, PlaceEmbedding
+
+_FEW_KEYS = 256
+"""Up to as many, the products of queries and keys are small enough to be kept for the backward pass."""
+
+
+class TrainingAttention:
+    """An attention processor of diffusers for networks that learn.
+
+    In bfloat16 on a CPU the backward pass of torch's fused attention takes up to ten times as long as that of plain
+    matrix products, where the keys are few: over frames, to a text, and on the lower levels.
+    """
+
+    def __init__(self) -> None:
+        self._plain, self._fused = AttnProcessor(), AttnProcessor2_0()
+
+    def __call__(
+        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **options: Any
+    ) -> Tensor:
+        """Computes an attention layer, (N, Q, C) to (N, Q, C)."""
+        keys = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        slow = torch.is_grad_enabled() and torch.is_autocast_enabled("cpu") and keys.device.type == "cpu"
+        processor = self._plain if slow and keys.shape[1] <= _FEW_KEYS else self._fused
+        return processor(attn, hidden_states, encoder_hidden_states, **options)  # type: ignore[no-any-return]
 
 
 def latent_unet_class(config: Mapping[str, Any]) -> type[UNet3DConditionModel]:

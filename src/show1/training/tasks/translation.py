@@ -12,6 +12,7 @@ from show1.checkpoints.loading import load_latent_unet, load_vae
 from show1.config import TranslationSettings
 from show1.data.clips import ClipSource
 from show1.diffusion import fold_frames, unfold_frames
+from show1.networks.latent_unet import TrainingAttention
 from show1.stages import TranslationStage
 from show1.stages.translation import encode
 from show1.training.corruption import corrupted, draw_clips, left_by_super_resolution
@@ -44,6 +45,8 @@ class TranslationTask(DenoisingTask):
             config = preset(options.network).network("translation")
             self.unet = fresh_latent_unet(config, self.text.width, channels, **embeddings)
             known = self.unet.state_dict()
+        network: Any = self.unet
+        network.set_attn_processor(TrainingAttention())
         if options.init is not None:
             # layers over frames always learn at the full rate: after single images they are new
             self._inherited = {f"unet.{name}" for name in known if not _OVER_FRAMES.search(name)}
