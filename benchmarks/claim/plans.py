@@ -17,7 +17,14 @@ LOW, LOW_SIZE, SIZE = "low resolution", (80, 128), (160, 256)
 EARLIER = "hybrid, earlier keyframes"
 TRUTHS = {"ground truth": SIZE, "low-resolution truth": LOW_SIZE}
 ARMS = ("hybrid", "latent only", "pixel only", "all noise levels", "plain upscaling")
-NETWORKS = {"latent only": "latent", "pixel only": "pixel", "all noise levels": "all-levels"}
+OF_SHARE = "hybrid, same share"
+"""The hybrid with keyframes that were trained from scratch for as long as latent only, the other stages included."""
+NETWORKS = {
+    "latent only": "latent",
+    "pixel only": "pixel",
+    "all noise levels": "all-levels",
+    OF_SHARE: "keyframes",
+}
 """The network of `PLANS` that a way has in place of one of the hybrid's."""
 
 SETS: tuple[PromptSet, ...] = ("held_out", "seen")
@@ -40,6 +47,9 @@ WHOLE: tuple[str, ...] = tuple(TRAINED)
 EXPERT: tuple[str, ...] = ("translation_images", "translation")
 """The trainings of the hybrid's expert."""
 
+AFTER_KEYFRAMES: tuple[str, ...] = WHOLE[2:]
+"""The trainings of the stages after the keyframes."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -56,6 +66,9 @@ class Plan:
 
     part: float
     """Share of their floating-point operations."""
+
+    less: tuple[str, ...] = ()
+    """Trainings of the hybrid whose networks the way uses as they are: their operations are spent already."""
 
 
 _EVERY = {"max_timestep": 999, "timestep_logit": None}
@@ -84,6 +97,8 @@ PLANS: dict[str, Plan] = {
         WHOLE,
         0.75,
     ),
+    "keyframes-images": Plan("keyframe_relations", {"init": None}, WHOLE, 0.25, AFTER_KEYFRAMES),
+    "keyframes": Plan("keyframes", {"init": "keyframes-images"}, WHOLE, 0.75, AFTER_KEYFRAMES),
 }
 """The networks that are trained here."""
 
@@ -108,7 +123,7 @@ class Options:
     """Guidance of latent only."""
 
     share: float = 1.0
-    """Share of the hybrid's training compute that latent only gets."""
+    """Share of the hybrid's training compute that latent only, and the hybrid of the same share, get."""
 
     steps: int | None = None
     """Optimizer steps of small batches, whatever they compute; None: as many as the compute allows."""
@@ -120,7 +135,7 @@ class Options:
     """Stage folder of keyframes that were trained for a shorter time."""
 
     ways: tuple[str, ...] = ()
-    """Ways that are compared; empty: all."""
+    """Ways that are compared; empty: all of `ARMS`."""
 
     workers: int = 0
     """Processes that render clips in the trainings."""
@@ -143,7 +158,8 @@ class Options:
     def arms(self) -> tuple[str, ...]:
         """The ways that are compared, in order."""
         ways = self.ways or ARMS
-        return tuple(arm for arm in (*ARMS, EARLIER) if arm in ways or (arm == EARLIER and self.earlier is not None))
+        earlier = () if self.earlier is None else (EARLIER,)
+        return (*(arm for arm in (*ARMS, OF_SHARE) if arm in ways), *earlier)
 
     @property
     def needed(self) -> list[str]:
@@ -166,7 +182,7 @@ class Options:
 
     def video(self, number: int, arm: str) -> Path:
         """Returns the file of a way's video of a prompt."""
-        variant = f"-{self.share:g}-{self.guidance:g}" if arm == "latent only" else ""
+        variant = {"latent only": f"-{self.share:g}-{self.guidance:g}", OF_SHARE: f"-{self.share:g}"}.get(arm, "")
         if arm == EARLIER:
             assert self.earlier is not None
             variant = "-" + identify(_hashes(self.earlier))["id"][:8]

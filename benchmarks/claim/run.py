@@ -17,6 +17,9 @@ Five ways, with the same prompts and seeds:
 - all noise levels: the hybrid with an expert trained on all noise levels alike.
 - plain upscaling: bicubic in the expert's place.
 
+A sixth has to be asked for by `--way "hybrid, same share"`: the hybrid with keyframes that are trained from scratch, so
+that with `--share 0.2` all its trainings together take a fifth of the hybrid's operations, as those of latent only do.
+
 The hybrid's stages are those of the model (`mini`, or a cascade folder); the others are trained here by the recipe of
 `scripts/train_mini.py`, each for as many steps as take the floating-point operations of what it stands against.
 Everything that is done is kept in the folder, by a hash of what it depends on, and not done again:
@@ -43,7 +46,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.claim.plans import ARMS, LOW, PLANS, SETS, Options
+from benchmarks.claim.plans import ARMS, LOW, OF_SHARE, PLANS, SETS, Options
 from benchmarks.claim.training import train_networks
 from benchmarks.claim.ways import CORRUPTIONS, Comparison, cost_of, pipelines
 from scripts import train_mini
@@ -209,7 +212,10 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, argparse.Nam
     )
     parser.add_argument("--guidance", type=float, default=3.0, help="guidance of latent only")
     parser.add_argument(
-        "--share", type=float, default=1.0, help="share of the hybrid's training compute that latent only gets"
+        "--share",
+        type=float,
+        default=1.0,
+        help=f"share of the hybrid's training compute that latent only and {OF_SHARE!r} get",
     )
     parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="number format of the trainings' arithmetic")
     parser.add_argument("--workers", type=int, default=0, help="number of processes that render clips in the trainings")
@@ -227,8 +233,8 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, argparse.Nam
         dest="ways",
         action="append",
         default=[],
-        choices=ARMS,
-        help="compare only this way; may be given several times (default: all)",
+        choices=(*ARMS, OF_SHARE),
+        help=f"compare only this way; may be given several times (default: all but {OF_SHARE!r})",
     )
     parser.add_argument(
         "--earlier-keyframes", dest="earlier", type=Path, help="stage folder of keyframes of a shorter training"

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.claim.plans import PLANS, TRAINED, WHOLE, Options
 from scripts import train_mini
 from show1.checkpoints.locate import resolve
+from show1.errors import InputError
 from show1.files import write_json
 from show1.sprites.clips import SpriteClips
 from show1.training import TASKS, LoopOptions, TrainingConfig, train
@@ -58,6 +59,7 @@ def train_networks(
 
     Raises:
         Cancelled: `stop` returned True; the next call resumes.
+        InputError: The share is less than what the stages that a way takes as they are were trained for.
     """
     for name in only or options.needed:
         if options.training_record(name).is_file():
@@ -73,9 +75,12 @@ def train_networks(
         operations, batch_size = operations_of(config), config.loop.batch_size
         steps = options.steps
         if steps is None:
-            like = sum(TRAINED[t] * operations_of(_config(options, name, t, {"init": None})) for t in plan.like)
-            share = plan.part * (options.share if plan.like == WHOLE else 1.0)
-            steps = max(1, round(share * like / operations / batch_size))
+            spent = {t: TRAINED[t] * operations_of(_config(options, name, t, {"init": None})) for t in plan.like}
+            share = options.share if plan.like == WHOLE else 1.0
+            left = share * sum(spent.values()) - sum(spent[t] for t in plan.less)
+            if left <= 0:
+                raise InputError(f"share: the trainings of {', '.join(plan.less)} alone take more; give a larger one")
+            steps = max(1, round(plan.part * left / operations / batch_size))
         loop = dataclasses.replace(config.loop, steps=steps)
         logger.info("training %s: %d steps of %d", name, steps, batch_size)
         train(config.options, loop, SpriteClips.from_spec(config.data, loop.seed), stop=stop)

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.claim import run
-from benchmarks.claim.plans import ARMS, EARLIER, EXPERT, LOW, LOW_SIZE, PLANS, SIZE, TRAINED, WHOLE, Options
+from benchmarks.claim.plans import ARMS, EARLIER, EXPERT, LOW, LOW_SIZE, OF_SHARE, PLANS, SIZE, TRAINED, WHOLE, Options
 from benchmarks.claim.training import operations_of, train_networks
 from benchmarks.claim.ways import cost_of
 from scripts import train_mini
 from show1.config import CascadeSettings
-from show1.errors import Cancelled
+from show1.errors import Cancelled, InputError
 from show1.sprites.alignment.prompts import PromptSet
 from show1.sprites.alignment.run import AlignmentPlan
 from show1.sprites.clips import SpriteClips
@@ -107,7 +107,12 @@ def test_videos_are_made_again_only_where_what_made_them_is_another(options: Opt
     assert longer.training == options.training and longer.videos_folder == options.videos_folder
     changed = {arm for arm in ARMS if longer.video(0, arm) != options.video(0, arm)}
     assert changed == {"latent only"}
-    assert {name for name in PLANS if longer.network(name) != options.network(name)} == {"latent-images", "latent"}
+    assert {name for name in PLANS if longer.network(name) != options.network(name)} == {
+        "latent-images",
+        "latent",
+        "keyframes-images",
+        "keyframes",
+    }
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "unet.safetensors").write_text(name)
@@ -142,10 +147,12 @@ def test_networks_are_trained_one_by_one_and_once(options: Options) -> None:
     trainings.run(dataclasses.replace(options, workers=3, cuda_graphs=True), ("pixel-images", "pixel"))
     assert [config.loop.workers for config in trainings.configs] == [3, 3]
     assert [config.options.cuda_graphs for config in trainings.configs] == [True, False]
-    folders = trainings.run(options)
+    every = dataclasses.replace(options, ways=(*ARMS, OF_SHARE))
+    folders = trainings.run(every)
     assert list(folders) == list(PLANS)
     assert [config.loop.folder for config in trainings.configs] == [options.network(name) for name in PLANS]
-    assert trainings.run(options, ("latent",)) == folders and len(trainings.configs) == len(PLANS)
+    assert trainings.run(every, ("latent",)) == folders and len(trainings.configs) == len(PLANS)
+    assert {*options.needed} == {*PLANS} - {"keyframes-images", "keyframes"}
     upscaled = dataclasses.replace(options, out=options.out / "other", ways=("hybrid", "pixel only"))
     assert list(trainings.run(upscaled)) == ["pixel-images", "pixel"]
     _, given = run.parse(["--out", "claim", "--only", "latent-images", "--only", "latent"])
@@ -168,6 +175,20 @@ def test_a_training_takes_the_operations_of_what_it_stands_against(options: Opti
     steps = {names[c.loop.folder]: c.loop.steps for c in trainings.configs}
     text = run.readable(options, {"rows": [], "costs": {}, "repair": []}).markdown
     assert f"| latent | {steps['latent']} | {steps['latent'] * 16} | 0.00 | 1.0 |" in text
+
+
+def test_keyframes_of_the_same_share_take_what_the_other_stages_leave(options: Options) -> None:
+    trainings = Trainings()
+    trainings.run(dataclasses.replace(options, ways=(OF_SHARE,)))
+    images, clips = trainings.configs
+    assert images.options.task == "keyframe_images" and images.options.init is None
+    assert clips.options.init == str(options.network("keyframes-images") / "export")
+    done = sum(c.loop.steps * c.loop.batch_size * trainings.operations(c.options.task) for c in trainings.configs)
+    spent = {task: number * trainings.operations(task) for task, number in TRAINED.items()}
+    others = sum(operations for task, operations in spent.items() if not task.startswith("keyframe"))
+    assert done + others == pytest.approx(options.share * sum(spent.values()), rel=0.01)
+    with pytest.raises(InputError, match="share: the trainings of interpolation, .* alone take more"):
+        trainings.run(dataclasses.replace(options, ways=(OF_SHARE,), share=0.01))
 
 
 def test_operations_are_those_of_the_whole_training_step(tmp_path: Path) -> None:
