@@ -13,7 +13,6 @@ import argparse
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.pages import measured_on
@@ -26,15 +25,6 @@ from show1.sprites.alignment.prompts import SCENE_SETS
 from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
 
 FIGURES = ("sharpness", "flicker", "frame_distance", "clip_distance")
-
-
-def pipeline(variant: str, dtype: str) -> Show1Pipeline:
-    """The model of a variant, with its settings."""
-    model, *changes = variant.split()
-    pipe = Show1Pipeline.from_pretrained(parse_model(model), dtype=dtype)
-    settings = apply_changes(pipe.settings, [parse_change(change) for change in changes])
-    pipe.cascade = replace(pipe.cascade, settings=settings)
-    return pipe
 
 
 class Progress:
@@ -67,8 +57,11 @@ def gate_table(variants: Sequence[str], plan: AlignmentPlan, *, out: Path, dtype
         folder = out / re.sub(r"[^\w.=-]+", "_", variant).strip("_")
         evaluations.count = 0
         progress = Progress()
+        model, *changes = variant.split()
+        pipe = Show1Pipeline.from_pretrained(parse_model(model), dtype=dtype)
+        settings = apply_changes(pipe.settings, [parse_change(change) for change in changes])
         with evaluations:
-            report = evaluate_alignment(pipeline(variant, dtype), folder, plan, on_video=progress)
+            report = evaluate_alignment(pipe, folder, plan, settings=settings, on_video=progress)
         (first, began), (last, ended) = progress.seen[0], progress.seen[-1]
         videos, seconds = max(last - first, 1), ended - began
         for row in report["rows"]:

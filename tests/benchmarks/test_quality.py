@@ -14,20 +14,19 @@ SHARE = {"count": 4, "share": 0.75, "interval": [0.3, 0.95]}
 def test_each_variant_is_judged_in_a_folder_of_its_own(tmp_path, monkeypatch):
     seen = []
 
-    def evaluate(pipe, folder, plan, on_video):
-        seen.append((pipe, folder.name, plan.videos))
+    def evaluate(pipe, folder, plan, settings, on_video):
+        seen.append((pipe.cascade.name, pipe.dtype, settings.keyframes.num_inference_steps, folder.name, plan.videos))
         on_video(1, 2)
         on_video(2, 2)
         figures = dict.fromkeys(gate.FIGURES, 1.5) | {"sharpness": None}
         return {"rows": [{"name": "held out, keyframes", **dict.fromkeys(gate.CRITERIA, SHARE), **figures}]}
 
-    monkeypatch.setattr(gate, "pipeline", lambda variant, dtype: f"{variant} in {dtype}")
     monkeypatch.setattr(gate, "evaluate_alignment", evaluate)
     plan = AlignmentPlan(sets=("held_out",), videos=2)
     table = gate.gate_table(["mini", "mini keyframes.num_inference_steps=8"], plan, out=tmp_path, dtype="float32")
     assert seen == [
-        ("mini in float32", "mini", 2),
-        ("mini keyframes.num_inference_steps=8 in float32", "mini_keyframes.num_inference_steps=8", 2),
+        ("mini", torch.float32, 12, "mini", 2),
+        ("mini", torch.float32, 8, "mini_keyframes.num_inference_steps=8", 2),
     ]
     row = table.splitlines()[2]
     assert row.startswith("| mini: held out, keyframes | 4 | 0.0 |")
