@@ -87,8 +87,11 @@ def main() -> None:
     began = time.monotonic()
     pipe = Show1Pipeline.from_pretrained({"translation": options.expert}, device=options.device, dtype=options.dtype)
     found = f"{time.monotonic() - began:.0f} s to find or download it"
-    suiting = resolve_settings(pipe.settings, refine_settings(pipe, "translation", *source.frames.shape[1:3]))
-    settings = apply_changes(suiting, changes)
+    settings = apply_changes(pipe.settings, changes)
+    sized = any(change.path in (("translation", "height"), ("translation", "width")) for change in changes)
+    height, width = source.frames.shape[1:3]
+    suiting = refine_settings(pipe, "translation", (height, width), settings=settings if sized else None)
+    settings = apply_changes(resolve_settings(settings, suiting), changes)
     how = {"start_from": "translation", "video": source, "seed": options.seed}
     requests = {
         level: make_request(options.prompt, model=pipe, settings=settings.replace(translation={"level": level}), **how)

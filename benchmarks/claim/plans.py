@@ -17,13 +17,14 @@ LOW, LOW_SIZE, SIZE = "low resolution", (80, 128), (160, 256)
 EARLIER = "hybrid, earlier keyframes"
 TRUTHS = {"ground truth": SIZE, "low-resolution truth": LOW_SIZE}
 ARMS = ("hybrid", "latent only", "pixel only", "all noise levels", "plain upscaling")
-OF_SHARE = "hybrid, same share"
-"""The hybrid with keyframes that were trained from scratch for as long as latent only, the other stages included."""
+SAME_SHARE = "hybrid, same share"
+"""The hybrid with keyframes trained from scratch, so that all its trainings together take as many operations as those
+of latent only."""
 NETWORKS = {
     "latent only": "latent",
     "pixel only": "pixel",
     "all noise levels": "all-levels",
-    OF_SHARE: "keyframes",
+    SAME_SHARE: "keyframes",
 }
 """The network of `PLANS` that a way has in place of one of the hybrid's."""
 
@@ -67,7 +68,7 @@ class Plan:
     part: float
     """Share of their floating-point operations."""
 
-    less: tuple[str, ...] = ()
+    already_spent: tuple[str, ...] = ()
     """Trainings of the hybrid whose networks the way uses as they are: their operations are spent already."""
 
 
@@ -159,7 +160,7 @@ class Options:
         """The ways that are compared, in order."""
         ways = self.ways or ARMS
         earlier = () if self.earlier is None else (EARLIER,)
-        return (*(arm for arm in (*ARMS, OF_SHARE) if arm in ways), *earlier)
+        return (*(arm for arm in (*ARMS, SAME_SHARE) if arm in ways), *earlier)
 
     @property
     def needed(self) -> list[str]:
@@ -182,7 +183,7 @@ class Options:
 
     def video(self, number: int, arm: str) -> Path:
         """Returns the file of a way's video of a prompt."""
-        variant = {"latent only": f"-{self.share:g}-{self.guidance:g}", OF_SHARE: f"-{self.share:g}"}.get(arm, "")
+        variant = {"latent only": f"-{self.share:g}-{self.guidance:g}", SAME_SHARE: f"-{self.share:g}"}.get(arm, "")
         if arm == EARLIER:
             assert self.earlier is not None
             variant = "-" + identify(_hashes(self.earlier))["id"][:8]

@@ -46,7 +46,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.claim.plans import ARMS, LOW, OF_SHARE, PLANS, SETS, Options
+from benchmarks.claim.plans import ARMS, LOW, PLANS, SAME_SHARE, SETS, Options
 from benchmarks.claim.training import train_networks
 from benchmarks.claim.ways import CORRUPTIONS, Comparison, cost_of, pipelines
 from scripts import train_mini
@@ -163,8 +163,8 @@ def readable(options: Options, report: dict[str, Any]) -> Report:
     done = [_training_row(name, read_json_object(file)) for name, file in trained.items() if file.is_file()]
     parts.append(Table(("network", "steps", "samples", "PFLOP", "minutes"), done))
     parts.append(
-        f"{options.videos} prompts of {', '.join(options.sets)}, model {options.model}, guidance of latent only "
-        f"{options.guidance:g}; seconds and memory of a whole video. "
+        f"{options.videos} prompts of {', '.join(options.sets)}, model {options.model}, share {options.share:g}, "
+        f"guidance of latent only {options.guidance:g}; seconds and memory of a whole video. "
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {datetime.date.today()}."
     )
     samples = options.videos_folder / "samples.png"
@@ -215,7 +215,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, argparse.Nam
         "--share",
         type=float,
         default=1.0,
-        help=f"share of the hybrid's training compute that latent only and {OF_SHARE!r} get",
+        help=f"share of the hybrid's training compute that latent only and {SAME_SHARE!r} get",
     )
     parser.add_argument("--mixed-precision", choices=("no", "bf16"), help="number format of the trainings' arithmetic")
     parser.add_argument("--workers", type=int, default=0, help="number of processes that render clips in the trainings")
@@ -233,8 +233,8 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, argparse.Nam
         dest="ways",
         action="append",
         default=[],
-        choices=(*ARMS, OF_SHARE),
-        help=f"compare only this way; may be given several times (default: all but {OF_SHARE!r})",
+        choices=(*ARMS, SAME_SHARE),
+        help=f"compare only this way; may be given several times (default: all but {SAME_SHARE!r})",
     )
     parser.add_argument(
         "--earlier-keyframes", dest="earlier", type=Path, help="stage folder of keyframes of a shorter training"
@@ -271,6 +271,8 @@ def main(arguments: Sequence[str] | None = None, *, train: Callable[..., Any] = 
             networks = train_networks(options, given.only, stop, train=train)
         except Cancelled as stopped:
             sys.exit(f"{stopped}; run the same command to resume")
+        except InputError as error:
+            sys.exit(f"--{error}")
     if given.only:
         return
     if given.processes > 1:

@@ -61,9 +61,9 @@ def train_networks(
         Cancelled: `stop` returned True; the next call resumes.
         InputError: The share is less than what the stages that a way takes as they are were trained for.
     """
-    for name in only or options.needed:
-        if options.training_record(name).is_file():
-            continue
+    missing = [name for name in only or options.needed if not options.training_record(name).is_file()]
+    budgets = {} if options.steps is not None else budgets_of(options, missing, operations_of)
+    for name in missing:
         plan = PLANS[name]
         # super-resolution has steps of single frames among those of windows, and graphs are of one shape
         task = train_mini.RECIPE[plan.task].get("task", plan.task)
@@ -73,14 +73,7 @@ def train_networks(
             changes["batch_size"] = 2
         config = _config(options, name, plan.task, changes)
         operations, batch_size = operations_of(config), config.loop.batch_size
-        steps = options.steps
-        if steps is None:
-            spent = {t: TRAINED[t] * operations_of(_config(options, name, t, {"init": None})) for t in plan.like}
-            share = options.share if plan.like == WHOLE else 1.0
-            left = share * sum(spent.values()) - sum(spent[t] for t in plan.less)
-            if left <= 0:
-                raise InputError(f"share: the trainings of {', '.join(plan.less)} alone take more; give a larger one")
-            steps = max(1, round(plan.part * left / operations / batch_size))
+        steps = options.steps or max(1, round(budgets[name] / operations / batch_size))
         loop = dataclasses.replace(config.loop, steps=steps)
         logger.info("training %s: %d steps of %d", name, steps, batch_size)
         train(config.options, loop, SpriteClips.from_spec(config.data, loop.seed), stop=stop)
@@ -90,11 +83,39 @@ def train_networks(
     return {name: options.network(name) / "export" for name in options.needed}
 
 
+def budgets_of(
+    options: Options, names: Sequence[str], operations_of: Callable[[TrainingConfig], float]
+) -> dict[str, float]:
+    """Gives the floating-point operations that the trainings of some networks may take.
+
+    Raises:
+        InputError: The share is less than what the stages that a way takes as they are were trained for.
+    """
+    spent: dict[str, float] = {}
+    for task in {task for name in names for task in PLANS[name].like}:
+        spent[task] = TRAINED[task] * operations_of(_config(options, task, task, {"init": None}))
+    budgets = {}
+    for name in names:
+        plan = PLANS[name]
+        whole, already = (sum(spent[task] for task in tasks) for tasks in (plan.like, plan.already_spent))
+        left = (options.share if plan.like == WHOLE else 1.0) * whole - already
+        if left <= 0:
+            raise InputError(
+                f"share must be more than {already / whole:.3f} for keyframes of the same share: the stages after them "
+                f"took that much; got {options.share:g}"
+            )
+        budgets[name] = plan.part * left
+    return budgets
+
+
 def _config(options: Options, name: str, task: str, changes: dict[str, Any]) -> TrainingConfig:
     """The options of a training by the recipe of `mini`, with the text encoder and the VAE of the model."""
     parts = resolve(options.model).parts
     recipe = {"task": task, **train_mini.RECIPE[task], **changes, "sample_every": 0, "workers": options.workers}
-    recipe |= {"text": str(parts["keyframes"].text), "out": str(options.network(name))}
+    recipe |= {
+        "text": str(parts["keyframes"].text),
+        "out": str(options.network(name) if name in PLANS else options.training / name),
+    }
     if options.mixed_precision is not None:
         recipe["mixed_precision"] = options.mixed_precision
     if "vae" in recipe:

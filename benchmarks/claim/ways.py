@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.claim.plans import EARLIER, LOW, LOW_SIZE, NETWORKS, OF_SHARE, SIZE, TRUTHS, Options
+from benchmarks.claim.plans import EARLIER, LOW, LOW_SIZE, NETWORKS, SAME_SHARE, SIZE, TRUTHS, Options
 from benchmarks.kept import kept_json
 from show1 import Show1Pipeline
 from show1.config import STAGES, StageName
@@ -39,13 +39,12 @@ def pipelines(options: Options, networks: dict[str, Path]) -> dict[str, Show1Pip
     load = Show1Pipeline.from_pretrained
     pipes = {"hybrid": load(options.model)}
     for arm, name in NETWORKS.items():
-        if arm in options.arms and arm != OF_SHARE:
+        if arm in options.arms and arm != SAME_SHARE:
             stage: StageName = "super_resolution" if name == "pixel" else "translation"
             pipes[arm] = load({"keyframes": options.model, stage: networks[name]})  # the keyframes for their text
-    others = {EARLIER: options.earlier, OF_SHARE: networks.get(NETWORKS[OF_SHARE])}
-    for arm, keyframes in others.items():
-        if arm in options.arms and keyframes is not None:
-            pipes[arm] = load({**dict.fromkeys(STAGES, options.model), "keyframes": keyframes})
+    trained_less = {EARLIER: options.earlier, SAME_SHARE: networks.get(NETWORKS[SAME_SHARE])}
+    for arm in trained_less.keys() & set(options.arms):
+        pipes[arm] = load({**dict.fromkeys(STAGES, options.model), "keyframes": trained_less[arm]})
     return pipes
 
 
@@ -66,7 +65,7 @@ def make(
     if arm == LOW:
         first: Tensor = pipe(prompt, seed=seed, until="super_resolution", output_type="pt")
         return first
-    if arm in (EARLIER, OF_SHARE):
+    if arm in (EARLIER, SAME_SHARE):
         whole: Tensor = pipe(prompt, seed=seed, settings=settings, output_type="pt")
         return whole
     assert low is not None
@@ -163,7 +162,7 @@ def cost_of(options: Options, arm: str, pipes: dict[str, Show1Pipeline]) -> dict
     base, prompt, guidance = pipes["hybrid"], options.prompts[0].prompt, options.guidance
     for seed in (1, 2):
         with measure(base.device) as cost:
-            begins, low = arm not in (EARLIER, OF_SHARE, "latent only"), torch.zeros(3, 29, *LOW_SIZE)
+            begins, low = arm not in (EARLIER, SAME_SHARE, "latent only"), torch.zeros(3, 29, *LOW_SIZE)
             if begins:
                 low = make(LOW, base, None, prompt, seed, base.settings, guidance=guidance)
             if arm != LOW:

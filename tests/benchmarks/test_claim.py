@@ -13,7 +13,19 @@ import torch
 from torch import Tensor
 
 from benchmarks.claim import run
-from benchmarks.claim.plans import ARMS, EARLIER, EXPERT, LOW, LOW_SIZE, OF_SHARE, PLANS, SIZE, TRAINED, WHOLE, Options
+from benchmarks.claim.plans import (
+    ARMS,
+    EARLIER,
+    EXPERT,
+    LOW,
+    LOW_SIZE,
+    PLANS,
+    SAME_SHARE,
+    SIZE,
+    TRAINED,
+    WHOLE,
+    Options,
+)
 from benchmarks.claim.training import operations_of, train_networks
 from benchmarks.claim.ways import cost_of
 from scripts import train_mini
@@ -147,7 +159,7 @@ def test_networks_are_trained_one_by_one_and_once(options: Options) -> None:
     trainings.run(dataclasses.replace(options, workers=3, cuda_graphs=True), ("pixel-images", "pixel"))
     assert [config.loop.workers for config in trainings.configs] == [3, 3]
     assert [config.options.cuda_graphs for config in trainings.configs] == [True, False]
-    every = dataclasses.replace(options, ways=(*ARMS, OF_SHARE))
+    every = dataclasses.replace(options, ways=(*ARMS, SAME_SHARE))
     folders = trainings.run(every)
     assert list(folders) == list(PLANS)
     assert [config.loop.folder for config in trainings.configs] == [options.network(name) for name in PLANS]
@@ -179,7 +191,7 @@ def test_a_training_takes_the_operations_of_what_it_stands_against(options: Opti
 
 def test_keyframes_of_the_same_share_take_what_the_other_stages_leave(options: Options) -> None:
     trainings = Trainings()
-    trainings.run(dataclasses.replace(options, ways=(OF_SHARE,)))
+    trainings.run(dataclasses.replace(options, ways=(SAME_SHARE,)))
     images, clips = trainings.configs
     assert images.options.task == "keyframe_images" and images.options.init is None
     assert clips.options.init == str(options.network("keyframes-images") / "export")
@@ -187,8 +199,11 @@ def test_keyframes_of_the_same_share_take_what_the_other_stages_leave(options: O
     spent = {task: number * trainings.operations(task) for task, number in TRAINED.items()}
     others = sum(operations for task, operations in spent.items() if not task.startswith("keyframe"))
     assert done + others == pytest.approx(options.share * sum(spent.values()), rel=0.01)
-    with pytest.raises(InputError, match="share: the trainings of interpolation, .* alone take more"):
-        trainings.run(dataclasses.replace(options, ways=(OF_SHARE,), share=0.01))
+    few = dataclasses.replace(options, ways=("latent only", SAME_SHARE), share=0.01, out=options.out / "few")
+    least = sum(others for task, others in spent.items() if not task.startswith("keyframe")) / sum(spent.values())
+    with pytest.raises(InputError, match=f"share must be more than {least:.3f} .*; got 0.01"):
+        trainings.run(few)
+    assert len(trainings.configs) == 2  # nothing is trained before that is known
 
 
 def test_operations_are_those_of_the_whole_training_step(tmp_path: Path) -> None:
@@ -211,6 +226,7 @@ def test_the_cost_is_that_of_the_whole_way(options: Options, pipes: Any) -> None
     cost_of(options, "latent only", pipes)
     cost_of(options, EARLIER, pipes)
     assert len(pipes["hybrid"].calls) == 2 and len(pipes["latent only"].calls) == len(pipes[EARLIER].calls) == 2
+    cost_of(options, SAME_SHARE, {**pipes, SAME_SHARE: TruthPipeline(options)})
     cost_of(options, "pixel only", pipes)
     assert len(pipes["hybrid"].calls) == 4 and len(pipes["pixel only"].calls) == 2
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from show1.cli.main import main
+from tests.experts.tiny_experts import build_wan
 from tests.published_layout import build_published, small_settings
 
 
@@ -72,6 +73,12 @@ def cascade(tmp_path_factory: pytest.TempPathFactory) -> Path:
         translation={"num_inference_steps": 2},
     )
     return save_cascade(replace(found, settings=settings), folder / "tiny")
+
+
+@pytest.fixture(scope="session")
+def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Wan. Not to be changed: copy it first."""
+    return build_wan(tmp_path_factory.mktemp("wan") / "expert")
 
 
 @pytest.fixture(scope="session")

@@ -18,16 +18,10 @@ from show1.experts.placing import add_loras
 from show1.generation.run import Run
 from show1.video import Video
 from tests.cli.conftest import Show1
-from tests.experts.tiny_experts import build_ltx, build_wan
+from tests.experts.tiny_experts import build_ltx
 from tests.published_layout import T5_WIDTH
 
 Layers = dict[str, Tensor]
-
-
-@pytest.fixture(scope="session")
-def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Wan. Not to be changed: copy it first."""
-    return build_wan(tmp_path_factory.mktemp("wan") / "expert")
 
 
 def random_lora(network: torch.nn.Module, modules: list[str]) -> Layers:

@@ -41,12 +41,6 @@ def expert(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return build_wan(folder, low_noise_only=request.param != "wan")
 
 
-@pytest.fixture(scope="session")
-def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Wan. Not to be changed: copy it first."""
-    return build_wan(tmp_path_factory.mktemp("wan") / "expert")
-
-
 def test_a_video_by_an_expert_its_record_and_its_repetition(show1: Show1, cascade: Path, expert: Path) -> None:
     made = show1("generate", "a panda", "-m", cascade, "--expert", expert, *SMALL, "--seed", 3, "-o", "a.mkv", "--json")
     assert made.code == 0, made.err
@@ -311,6 +305,10 @@ def test_the_alignment_of_an_expert_at_levels(show1: Show1, cascade: Path, wan: 
     assert judged.code == 0, judged.err
     assert judged.json["sizes"]["translation-0.6"] == {"num_frames": 5, "height": 18, "width": 26}
     refused = show1(*asked, "--expert", wan, "--set", "translation.num_inference_steps=5", "--out", "run")
-    assert refused.code == 2 and "another settings" in refused.err
+    assert refused.code == 2 and "other settings" in refused.err
+    keyframes = show1("evaluate", "alignment", "-m", cascade, "--expert", wan, "--quick", "--out", "other")
+    assert keyframes.code == 2 and "leave out --expert or --until" in keyframes.err
+    twice = show1(*asked, "--set", "translation.level=0.5", "--out", "other")
+    assert twice.code == 2 and "--set translation.level and --level say the same" in twice.err
     wrong = show1(*asked, "--set", "translation.steps=3", "--out", "other")
     assert wrong.code == 2 and "unknown option 'steps'" in wrong.err

@@ -1,22 +1,20 @@
 """`show1 refine`: one stage on a video of the user's."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from show1 import Show1Pipeline
-from show1.config import StageName
-from show1.generation.refining import refine_settings
+from show1.checkpoints.locate import resolve
+from show1.config import PUBLISHED, CascadeSettings, StageName
+from show1.generation.refining import Size, refine_settings
 from show1.video import Video
 from tests.cli.conftest import Show1
-from tests.experts.tiny_experts import build_wan
 
-
-@pytest.fixture(scope="session")
-def wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Wan. Not to be changed: copy it first."""
-    return build_wan(tmp_path_factory.mktemp("wan") / "expert")
+MINI = resolve("mini").settings
 
 
 def test_an_expert_redraws_a_video_of_the_users(show1: Show1, wan: Path) -> None:
@@ -65,33 +63,70 @@ def test_a_stage_of_the_cascade_redraws_a_video_of_the_users(
 
 
 @pytest.mark.parametrize(
-    ("stage", "before", "clip", "result", "given"),
+    ("settings", "stage", "clip", "result", "seen"),
     [
-        ("super_resolution", "keyframes", (40, 64), (80, 128), (20, 32)),
-        ("super_resolution", "keyframes", (120, 160), (96, 128), (24, 32)),
-        ("super_resolution", "keyframes", (640, 360), (144, 80), (36, 20)),
-        ("translation", "super_resolution", (1080, 1920), (144, 256), (72, 128)),
-        ("translation", "super_resolution", (10, 10), (192, 192), (96, 96)),
+        (MINI, "super_resolution", (40, 64), (80, 128), (20, 32)),
+        (MINI, "super_resolution", (120, 160), (96, 128), (24, 32)),
+        (MINI, "super_resolution", (640, 360), (144, 80), (36, 20)),
+        (MINI, "super_resolution", (8, 400), (16, 720), (8, 360)),
+        (MINI, "translation", (1080, 1920), (144, 256), (72, 128)),
+        (MINI, "translation", (10, 10), (208, 208), (104, 104)),
+        (MINI, "interpolation", (640, 360), (32, 16), (32, 16)),
+        (PUBLISHED, "translation", (160, 256), (320, 576), (160, 256)),  # as in the whole cascade
+        (PUBLISHED, "translation", (320, 576), (320, 576), (151, 272)),
+        (PUBLISHED, "translation", (576, 320), (576, 320), (272, 151)),
+        (PUBLISHED, "translation", (1024, 1024), (432, 432), (204, 204)),
+        (PUBLISHED, "super_resolution", (1080, 1920), (144, 256), (36, 64)),
     ],
 )
 def test_a_stage_of_the_cascade_keeps_the_shape_of_the_video(
-    stage: StageName, before: str, clip: tuple[int, int], result: tuple[int, int], given: tuple[int, int]
+    settings: CascadeSettings, stage: StageName, clip: Size, result: Size, seen: Size
 ) -> None:
-    pipe = Show1Pipeline.from_pretrained("mini", stages=[stage])
-    changes = refine_settings(pipe, stage, *clip)
-    assert {name: (each["height"], each["width"]) for name, each in changes.items()} == {stage: result, before: given}
+    model: Any = SimpleNamespace(settings=settings, cascade=resolve("mini"))
+    changes = refine_settings(model, stage, clip)
+    sizes = {name: (each["height"], each["width"]) for name, each in changes.items()}
+    before = {"translation": "super_resolution"}.get(stage, "keyframes")
+    assert sizes == ({"keyframes": result} if stage == "interpolation" else {stage: result, before: seen})
 
 
-def test_a_size_that_cuts_off_much_is_told(show1: Show1, whole: Path) -> None:
-    wide = ["--set", "translation.height=16", "--set", "translation.width=64", "--dry-run"]
-    told = show1("refine", whole, "--stage", "translation", *wide).err
-    assert "58% of the video are cut off, because 16x64 is of another shape" in told
+@pytest.mark.parametrize(
+    ("expert", "clip", "asked", "seen"),
+    [
+        (False, (720, 1280), (720, 1280), (360, 640)),
+        (False, (720, 1280), (96, 96), (48, 48)),
+        (True, (720, 1280), (720, 1280), (720, 1280)),
+        (True, (720, 1280), (480, 480), (480, 480)),
+        (True, (100, 200), (480, 480), (100, 100)),
+        (True, (100, 150), (480, 736), (100, 150)),  # nearly of one shape
+    ],
+)
+def test_a_size_of_the_users_is_what_the_stage_works_for(
+    wan: Path, expert: bool, clip: Size, asked: Size, seen: Size
+) -> None:
+    pipe = Show1Pipeline.from_pretrained({"translation": str(wan)} if expert else "mini", stages=["translation"])
+    sizes = {"height": asked[0], "width": asked[1]}
+    changes = refine_settings(pipe, "translation", clip, settings=pipe.settings.replace(translation=sizes))
+    assert {key: changes["translation"][key] for key in sizes} == sizes
+    assert (changes["super_resolution"]["height"], changes["super_resolution"]["width"]) == seen
+
+
+def test_what_is_cut_off_is_told_and_nothing_is_stretched(show1: Show1) -> None:
+    clip = np.zeros((3, 48, 80, 3), dtype=np.uint8)
+    clip[:, :, :12], clip[:, :, -12:] = (255, 0, 0), (0, 0, 255)
+    Video(frames=clip, fps=8.0).save("clip.mkv")
+    square = ["--set", "translation.height=96", "--set", "translation.width=96"]
+    asked = ["refine", "clip.mkv", "-p", "a cat", *square, "--seed", 1, "-o", "square.mkv", "--quiet"]
+    made = show1(*asked)
+    assert made.code == 0 and "40 % of the video is cut off, because 96x96 is of another shape" in made.err
+    means = Video.load("square.mkv").frames.astype(float).mean(axis=(0, 1, 2))
+    assert means[0] < 40 and means[2] < 40, means  # the red and the blue edge are gone
+    assert show1("refine", "clip.mkv", "-p", "a cat", "--stage", "interpolation", "--dry-run").code == 0
 
 
 def test_what_cannot_be_refined_is_refused(show1: Show1, whole: Path) -> None:
     assert "works on no video" in show1("refine", whole, "--stage", "keyframes").err
     paced = show1("refine", whole, "--time", "resample", "--dry-run")
-    assert paced.code == 2 and "only an expert knows a pace, and translation has none" in paced.err
+    assert paced.code == 2 and "only experts know a frame rate, and translation is none" in paced.err
     assert "not of 'super_resolution'" in show1("refine", whole, "--stage", "super_resolution", "--expert", "x/y").err
     missing = show1("refine", "nothing.mp4", "--prompt", "x")
     assert missing.code == 2 and "no such file" in missing.err

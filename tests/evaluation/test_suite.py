@@ -75,7 +75,7 @@ def test_shards_share_a_folder_and_the_last_one_measures(tmp_path: Path) -> None
 
 def test_a_folder_takes_one_suite(tmp_path: Path) -> None:
     Squares(tmp_path).suite().run()
-    with pytest.raises(RunError, match="holds a list of squares with another numbers; name another folder"):
+    with pytest.raises(RunError, match="holds a list of squares with other numbers; name another folder"):
         Squares(tmp_path).suite(identity=identify({"numbers": 6})).run()
     (tmp_path / "squares.json").write_text("{")
     with pytest.raises(RunError, match="squares.json is damaged"):
@@ -93,7 +93,7 @@ def test_a_folder_that_was_begun_before_there_were_some_settings_resumes(tmp_pat
     report = later.suite(identity=identify({"numbers": 5, "settings": now})).run()
     assert later.made == [] and report["id"] == identify({"numbers": 5, "settings": now})["id"]
     others = PUBLISHED.replace(keyframes={"split_guidance": True}).to_dict()
-    with pytest.raises(RunError, match="with another settings"):
+    with pytest.raises(RunError, match="with other settings"):
         Squares(tmp_path).suite(identity=identify({"numbers": 5, "settings": others})).run()
 
 

@@ -203,12 +203,13 @@ def test_other_settings_make_another_evaluation(published: Path, tmp_path: Path)
     plan = AlignmentPlan(sets=("held_out",), videos=1, until="keyframes")
     changes = {"keyframes": {"guidance_scale": 2.5}}
     evaluate_alignment(pipe, tmp_path / "run", plan, settings=changes)
+    assert "1 video with keyframes.guidance_scale=2.5." in (tmp_path / "run" / "report.md").read_text()
     [(prompt, seed)] = plan.items()
     folder = tmp_path / "run" / "videos" / f"held_out-{prompt.index:03d}-s{seed}"
     made = Video.load(folder / "keyframes.mkv").frames
     assert np.array_equal(made, pipe(prompt.prompt, seed=seed, until="keyframes", settings=changes).frames)
     assert not np.array_equal(made, pipe(prompt.prompt, seed=seed, until="keyframes").frames)
-    with pytest.raises(RunError, match="another settings"):
+    with pytest.raises(RunError, match="other settings"):
         evaluate_alignment(pipe, tmp_path / "run", plan)
 
 

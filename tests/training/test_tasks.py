@@ -24,6 +24,7 @@ from show1.data.clips import Vocabulary
 from show1.diffusion import IndependentSeeds, target
 from show1.errors import InputError
 from show1.networks import UNet3DConditionModel
+from show1.networks.latent_unet import TrainingAttention
 from show1.sprites.caption_reader import parse_caption, read_caption
 from show1.sprites.captions import TILTED, TURNED
 from show1.sprites.options import TextOptions
@@ -248,6 +249,12 @@ def test_frozen_parts_are_in_evaluation_mode(name: str, exports: Exports) -> Non
     for part, module in task.named_children():
         assert learning[part] or not any(each.training for each in module.modules()), part
         assert not learning[part] or module.training, part
+
+
+def test_latent_networks_learn_with_attention_that_is_fast_backwards(exports: Exports) -> None:
+    for name in ("translation_images", "translation"):
+        processors = build(name, exports).unet.attn_processors.values()
+        assert processors and all(isinstance(each, TrainingAttention) for each in processors)
 
 
 def test_prompt_dropout(exports: Exports) -> None:

@@ -1,5 +1,6 @@
 """`show1 evaluate`: measures a model."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +11,7 @@ from show1.cli.console import say, say_json, tell
 from show1.cli.flags import DeviceFlag, MemoryFlag
 from show1.cli.progress import starting
 from show1.cli.session import load_pipeline
-from show1.cli.settings import apply_changes, parse_change, parse_model, with_expert
+from show1.cli.settings import Change, apply_changes, parse_change, parse_model, with_expert
 from show1.config import StageName
 from show1.errors import InputError
 from show1.files import user_path
@@ -133,17 +134,20 @@ def alignment(
       show1 evaluate alignment --level 0.2,0.4,0.6,0.8 --sets held_out --videos 32 --out evaluations/levels
       show1 evaluate alignment --expert my-expert/ --set translation.num_inference_steps=10 --out evaluations/expert
     """
-    changes, named = [parse_change(pair) for pair in set_ or ()], parse_model(model)
+    changes = [parse_change(pair) for pair in set_ or ()]
     with starting(quiet=quiet or as_json):
-        from show1.sprites.alignment.run import AlignmentPlan, evaluate_alignment
+        from show1.sprites.alignment.run import REDRAWN, AlignmentPlan, evaluate_alignment
 
-    chosen, levels = _prompt_sets(sets), _levels(level)
+    chosen, levels = _prompt_sets(sets), _levels(level, changes)
     plan = AlignmentPlan(sets=chosen, videos=videos, until=until, levels=levels, batch_size=batch_size)
     if quick:
         plan = replace(plan, sets=("held_out",), videos=min(videos, 8), until=until or "keyframes")
     silent = quiet or as_json
     precision = dtype or _exact(device)
-    named = named if expert is None else with_expert(named, expert)
+    if expert is not None and plan.until not in (None, REDRAWN):
+        last = plan.until
+        raise InputError(f"--expert is the {REDRAWN}, and {last!r} is the last stage; leave out --expert or --until")
+    named = parse_model(model) if expert is None else with_expert(parse_model(model), expert)
     pipe = load_pipeline(named, quiet=silent, memory=memory, device=device, dtype=precision)
     show = None if silent else lambda done, total: tell(f"{done}/{total} videos")
     report = evaluate_alignment(pipe, out, plan, settings=apply_changes(pipe.settings, changes), on_video=show)
@@ -328,7 +332,9 @@ def _prompt_sets(text: str) -> "tuple[PromptSet, ...]":
     return tuple(s for s in PROMPT_SETS if s in names)
 
 
-def _levels(text: str | None) -> tuple[float, ...]:
+def _levels(text: str | None, changes: Sequence[Change]) -> tuple[float, ...]:
+    if text is not None and ("translation", "level") in {change.path for change in changes}:
+        raise InputError("--set translation.level and --level say the same; leave one of them out")
     try:
         return tuple(float(part) for part in text.split(",")) if text is not None else ()
     except ValueError:

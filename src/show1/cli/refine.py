@@ -1,17 +1,17 @@
 """`show1 refine`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from show1.cli.console import tell
 from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Quiet, Sheet, StorageFlag, VideoAsJson
 from show1.cli.jobs import Job, probe_all
 from show1.cli.making import make_all
 from show1.cli.plan import show_plan
 from show1.cli.session import load_pipeline
-from show1.cli.settings import Change, parse_adapters, parse_change, parse_model
+from show1.cli.settings import Change, apply_changes, parse_adapters, parse_change, parse_model
 from show1.config import StageName
 from show1.errors import InputError
 from show1.files import user_path
@@ -21,7 +21,6 @@ from show1.stage_table import STAGE_TABLE
 
 if TYPE_CHECKING:
     from show1.generation.pipeline import Show1Pipeline
-    from show1.generation.request import GenerationRequest
     from show1.video import Video
 
 
@@ -37,7 +36,8 @@ _Expert = Annotated[
     str | None, typer.Option(metavar="MODEL", help="Latent video model of diffusers that redraws it (docs/experts.md).")
 ]
 _Stage = Annotated[
-    StageName, typer.Option(metavar="STAGE", help="Stage that redraws it: translation or super_resolution.")
+    StageName,
+    typer.Option(metavar="STAGE", help="Its stage: translation, super_resolution or interpolation."),
 ]
 _Model = Annotated[
     str, typer.Option("--model", "-m", metavar="MODEL", help="Model whose stage it is, without --expert.")
@@ -92,7 +92,7 @@ def refine(
     as_json: VideoAsJson = False,
     dry_run: _DryRun = False,
 ) -> None:
-    """Redraw a video of yours: details by the translation, or size by the super-resolution.
+    """Redraw a video of yours: details by the translation, size by the super-resolution, frames by the interpolation.
 
     Examples:
 
@@ -101,7 +101,8 @@ def refine(
       show1 refine clip.mp4 --prompt "a dog runs along the beach" --expert THUDM/CogVideoX-2b --level 0.5
       show1 refine small.mp4 --prompt "a panda" --stage super_resolution -o large.mp4
 
-    It is `show1 generate --start-from STAGE --until STAGE --video VIDEO`, with sizes that suit the video.
+    It is `show1 generate --start-from STAGE --until STAGE --video VIDEO`, in the video's shape, with as many pixels as
+    the stage was made for; these may be fewer than the video has.
     """
     from show1.video import Video
 
@@ -119,9 +120,8 @@ def refine(
     pipe = load_pipeline(named, quiet=quiet or as_json, **place)
     for choice in parse_adapters(adapter) or ():
         pipe.adapters.load(**choice)
-    request = job.request(pipe, None, [*_suiting(pipe, stage, video, time), *changes], video)
+    request = job.request(pipe, None, [*_suiting(pipe, stage, video, time, changes), *changes], video)
     probe_all([job], [request])
-    _warn_of_size(stage, request, video)
     if dry_run:
         show_plan(pipe, request, job.output, clip_frames=len(video), as_json=as_json)
     else:
@@ -142,22 +142,19 @@ def _target(file: Path, output: str | None, sheet: str | None, **how: Any) -> Ou
     return OutputFile(path=path, sheet=None if sheet is None else absolute(sheet), **how)
 
 
-def _suiting(pipe: "Show1Pipeline", stage: StageName, video: "Video", time: str | None) -> list[Change]:
-    """Settings that suit the video's size and pace."""
-    from show1.generation.refining import refine_settings
+def _suiting(
+    pipe: "Show1Pipeline", stage: StageName, video: "Video", time: str | None, changes: Sequence[Change]
+) -> list[Change]:
+    """Settings that suit the video's size and pace, beside the changes that the user asks for."""
+    from show1.generation.refining import refine_settings, sized_by
 
     usual = time is None and pipe.cascade.parts[stage].expert is not None
     fps = video.fps if usual or time == "resample" else None
-    found = refine_settings(pipe, stage, *video.frames.shape[1:3], fps=fps, asked=not usual)
+    sizes = {(sized_by(stage), side) for side in ("height", "width")}
+    settings = apply_changes(pipe.settings, changes) if sizes & {change.path for change in changes} else None
+    height, width = video.frames.shape[1:3]
+    found = refine_settings(pipe, stage, (height, width), settings=settings, fps=fps, asked=not usual)
     return [Change((name, option), value) for name, options in found.items() for option, value in options.items()]
-
-
-def _warn_of_size(stage: StageName, request: "GenerationRequest", video: "Video") -> None:
-    """Says where the result is smaller than the video, or lacks a part of it."""
-    from show1.generation.refining import size_warnings
-
-    for warning in size_warnings(stage, request.settings, *video.frames.shape[1:3]):
-        tell(f"warning: {warning}", style="yellow")
 
 
 def _prompt(prompt: str | None, video: "Video") -> str:

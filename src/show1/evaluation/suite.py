@@ -106,7 +106,8 @@ class Suite(Generic[ItemT]):
             return
         changed = next((k for k, v in self.identity.items() if k != "id" and not _same(k, before.get(k), v)), None)
         if changed is not None:
-            raise RunError(f"{file.parent} holds {self.kind} with another {changed}; name another folder with --out")
+            other = f"other {changed}" if changed.endswith("s") else f"another {changed}"
+            raise RunError(f"{file.parent} holds {self.kind} with {other}; name another folder with --out")
         write_json(file, self.identity)
 
     def _make_missing(self, first: int, parts: int, on_progress: Callable[[int, int], None] | None) -> None:

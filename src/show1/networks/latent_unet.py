@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from show1.networks.layers import FrameEmbedding, PlaceEmbedding
 
 _FEW_KEYS = 256
-"""Up to as many, the products of queries and keys are small enough to be kept for the backward pass."""
+"""With at most so many keys, the products of queries and keys are small enough to be kept for the backward pass."""
 
 
 class TrainingAttention:

@@ -55,6 +55,8 @@ class SpriteClips(ClipSource):
     def fingerprint(self) -> str:
         """See `ClipSource.fingerprint`: of the options, the subjects' pictures and the world's words."""
         digest = hashlib.sha256(self.spec.encode())
+        if self.shown.tilts and self.shown.groups:
+            digest.update(b"small and big ones as well")  # they stood upright before
         for name in ("sprites.png", "sprite_world.json"):
             digest.update((ASSETS / name).read_bytes())
         return digest.hexdigest()

@@ -26,8 +26,8 @@ class SpriteOptions(Options):
     """Share of the clips whose subject spins, 0 to 1. None: as often as any other motion."""
 
     tilts: float = 0.0
-    """Share of the clips of one subject, ordinary, small or big, that lies at some angle ("a tilted cat"), 0 to 1. A
-    network can then also spin subjects that it never sees spin."""
+    """Share of the clips of one subject with one motion, be it ordinary, small or big, in which it lies at some angle
+    ("a tilted cat"), 0 to 1. A network can then also spin subjects that it never sees spin."""
 
     groups: float = 0.0
     """Share of the clips that show two subjects and their relation, several subjects of one kind, or a small or big

@@ -48,6 +48,7 @@ def alignment_report(
     stages: Mapping[str, Sequence[Measurement]],
     folders: Sequence[Path],
     seeds: Sequence[int],
+    changed: Sequence[str] = (),
 ) -> Report:
     """Makes the report of an alignment evaluation, and writes the contact sheets that it shows.
 
@@ -57,6 +58,7 @@ def alignment_report(
         stages: What was measured on each video, after each stage.
         folders: Folder of each video.
         seeds: Seed of each video.
+        changed: Settings that are not the model's own, such as "keyframes.guidance_scale=5".
     """
     pictures = {}
     for stage, measured in stages.items():
@@ -69,7 +71,7 @@ def alignment_report(
     parts: list[str | Table] = [
         f"Protocol {report['protocol']}, evaluation {report['id']}; prompts {_short(report['prompts_sha256'])}, "
         f"reader {_short(report['reader_sha256'])}, weights {str(model['sha256'])[:12]}. "
-        f"{counted(report['videos'], 'video')}.",
+        f"{counted(report['videos'], 'video')}{' with ' + ', '.join(changed) if changed else ''}.",
         "Shares in percent, with 95 % intervals. FD: Fréchet distance to ground truth in the reader's features; "
         "comparable only at equal numbers of videos.",
         *tables(report["rows"]),

@@ -281,4 +281,14 @@ class _Alignment:
         """The readable report."""
         folders = [self.folder(item) for item in self.items]
         seeds = [seed for _, seed in self.items]
-        return alignment_report(self.out, report, {s: self.measurements(s) for s in self.judged}, folders, seeds)
+        measured = {name: self.measurements(name) for name in self.judged}
+        changed = sorted(set(_assignments(self.settings)) - set(_assignments(self.pipe.settings)))
+        return alignment_report(self.out, report, measured, folders, seeds, changed)
+
+
+def _assignments(settings: CascadeSettings) -> list[str]:
+    """Settings as text, such as "keyframes.guidance_scale=5"; a stage's are told apart by its name."""
+    values = settings.to_dict()
+    own = [f"{name}={value}" for name, value in values.items() if not isinstance(value, dict)]
+    stages = {name: value for name, value in values.items() if isinstance(value, dict)}
+    return own + [f"{name}.{option}={value}" for name, options in stages.items() for option, value in options.items()]

@@ -33,8 +33,7 @@ class Task(nn.Module, ABC):
         """Sets the mode as for every module, but parts that are frozen as a whole stay in evaluation mode."""
         super().train(mode)
         for part in self.children():
-            weights = list(part.parameters())
-            if weights and not any(weight.requires_grad for weight in weights):
+            if not any(weight.requires_grad for weight in part.parameters()):
                 part.eval()
         return self
 
