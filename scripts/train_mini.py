@@ -317,7 +317,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "text": "text_composition",
     },
     # and once more, more of everything that failed
-    "keyframes": {
+    "keyframes_failures": {
         **_TURNED,
         "steps": 2600,
         "learning_rate": 1.5e-3,
@@ -332,6 +332,24 @@ RECIPE: dict[str, dict[str, Any]] = {
         "subject_share": ["bicycle:0.12", "fish:0.06", "basketball:0.06"],
         "seed": 206,
         "init": "keyframes_kinds",
+        "text": "text_composition",
+    },
+    # sizes and counts again, and for the first time small and big subjects that lie at some angle
+    "keyframes": {
+        **_TURNED,
+        "steps": 2200,
+        "learning_rate": 1.5e-3,
+        "warmup_steps": 30,
+        "timestep_logit": [1.2, 1.6],
+        "spins": 0.3,
+        "tilts": 0.25,
+        "groups": 0.4,
+        "relations": 0.25,
+        "two_motions": 0.6,
+        "pairs": 0.88,
+        "subject_share": ["bicycle:0.12", "fish:0.06", "basketball:0.06"],
+        "seed": 207,
+        "init": "keyframes_failures",
         "text": "text_composition",
     },
     # a small network of its own: how things move from one keyframe to the next, and nothing else

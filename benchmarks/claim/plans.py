@@ -33,7 +33,7 @@ SETS: tuple[PromptSet, ...] = ("held_out", "seen")
 
 TRAINED: dict[str, int] = {
     "keyframe_images": 280_480,
-    "keyframes": 598_336,
+    "keyframes": 633_536,
     "interpolation": 28_800,
     "super_resolution_images": 217_600,
     "super_resolution": 13_760,
