@@ -22,11 +22,10 @@ import torch.nn.functional as F
 
 from show1 import Show1Pipeline, Video, make_request
 from show1.cli.failures import run_script
+from show1.cli.refine import suiting
 from show1.cli.settings import apply_changes, parse_change
 from show1.errors import OutputError
-from show1.generation.arguments import resolve_settings
 from show1.generation.metadata import environment
-from show1.generation.refining import refine_settings
 from show1.media import contact_sheet, save_sheet
 from show1.runtime import measure
 
@@ -87,11 +86,7 @@ def main() -> None:
     began = time.monotonic()
     pipe = Show1Pipeline.from_pretrained({"translation": options.expert}, device=options.device, dtype=options.dtype)
     found = f"{time.monotonic() - began:.0f} s to find or download it"
-    settings = apply_changes(pipe.settings, changes)
-    sized = any(change.path in (("translation", "height"), ("translation", "width")) for change in changes)
-    height, width = source.frames.shape[1:3]
-    suiting = refine_settings(pipe, "translation", (height, width), settings=settings if sized else None)
-    settings = apply_changes(resolve_settings(settings, suiting), changes)
+    settings = apply_changes(pipe.settings, [*suiting(pipe, "translation", source, "keep", changes), *changes])
     how = {"start_from": "translation", "video": source, "seed": options.seed}
     requests = {
         level: make_request(options.prompt, model=pipe, settings=settings.replace(translation={"level": level}), **how)

@@ -91,9 +91,11 @@ def budgets_of(
     Raises:
         InputError: The share is less than what the stages that a way takes as they are were trained for.
     """
-    spent: dict[str, float] = {}
-    for task in {task for name in names for task in PLANS[name].like}:
-        spent[task] = TRAINED[task] * operations_of(_config(options, task, task, {"init": None}))
+    asking = {task: name for name in names for task in PLANS[name].like}
+    spent = {
+        task: TRAINED[task] * operations_of(_config(options, name, task, {"init": None}))
+        for task, name in asking.items()
+    }
     budgets = {}
     for name in names:
         plan = PLANS[name]
@@ -112,10 +114,7 @@ def _config(options: Options, name: str, task: str, changes: dict[str, Any]) -> 
     """The options of a training by the recipe of `mini`, with the text encoder and the VAE of the model."""
     parts = resolve(options.model).parts
     recipe = {"task": task, **train_mini.RECIPE[task], **changes, "sample_every": 0, "workers": options.workers}
-    recipe |= {
-        "text": str(parts["keyframes"].text),
-        "out": str(options.network(name) if name in PLANS else options.training / name),
-    }
+    recipe |= {"text": str(parts["keyframes"].text), "out": str(options.network(name))}
     if options.mixed_precision is not None:
         recipe["mixed_precision"] = options.mixed_precision
     if "vae" in recipe:

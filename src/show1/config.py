@@ -3,7 +3,7 @@
 Settings are frozen dataclasses; variants are made with `dataclasses.replace`, and JSON is their saved form.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -260,6 +260,17 @@ class CascadeSettings(Options):
             values[name] = {**values[name], **change} if name in STAGES else change
         return self.from_dict(values)
 
+    def assignments(self, stages: Sequence[StageName] = STAGES) -> list[str]:
+        """The settings of some stages, and those that all share, as `--set` takes them: "keyframes.num_frames=8"."""
+        values = self.to_dict()
+        flat = {f"{stage}.{key}": value for stage in stages for key, value in values[stage].items()}
+        flat |= {key: value for key, value in values.items() if key not in STAGES}
+        lines = []
+        for key, value in flat.items():
+            inner = {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {key: value}
+            lines += [f"{name}={setting_text(each)}" for name, each in inner.items()]
+        return lines
+
     def with_negative_prompt(self, text: str) -> Self:
         """The settings with one negative prompt for every stage."""
         return self.replace(**{stage: {"negative_prompt": text} for stage in STAGES})
@@ -326,3 +337,10 @@ def preset_changes(name: str | None, settings: CascadeSettings) -> dict[str, dic
             f"the preset {name!r} is for the published model, and this one has settings of its own; leave it out"
         )
     return PRESETS[name]
+
+
+def setting_text(value: Any) -> str:
+    """Writes the value of a setting as `--set` takes it."""
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)
+    return "none" if value is None else str(value)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from show1.cli.console import printable, say, say_fact, say_json, tell
-from show1.config import STAGES, CascadeSettings, StageName
+from show1.config import CascadeSettings, StageName, setting_text
 from show1.generation.output import OutputFile
 from show1.options import counted
 
@@ -64,8 +64,9 @@ def show_plan(
     if brief:
         say_fact(", ".join(plan["files"]), f"seed {request.seeds[0]}: {request.prompts[0]}")
         return
-    for key in ("files", "sheet", "model", "device", "dtype", "storage", "memory"):
-        say_fact(key, ", ".join(plan[key]) if isinstance(plan[key], list) else _plain(plan[key]))
+    say_fact("files", ", ".join(plan["files"]))
+    for key in ("sheet", "model", "device", "dtype", "storage", "memory"):
+        say_fact(key, printable(setting_text(plan[key]), keep=""))
     for name, way in ways.items():
         say_fact("plan", f"{name.removeprefix('the ')}: {way}")
     say_fact("time", _in_words(plan["expected_seconds"], request))
@@ -109,18 +110,5 @@ def say_adapters(records: "Iterable[AdapterRecord]") -> None:
 
 def say_settings(settings: CascadeSettings, stages: tuple[StageName, ...]) -> None:
     """Writes settings as `--set` takes them."""
-    values = settings.to_dict()
-    flat = {f"{stage}.{key}": value for stage in stages for key, value in values[stage].items()}
-    flat |= {key: value for key, value in values.items() if key not in STAGES}
-    for key, value in flat.items():
-        if isinstance(value, dict):
-            for inner, inner_value in value.items():
-                say(f"  {key}.{inner}={_plain(inner_value)}")
-        else:
-            say(f"  {key}={_plain(value)}")
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(str(item) for item in value)
-    return "none" if value is None else printable(str(value), keep="")
+    for line in settings.assignments(stages):
+        say(f"  {printable(line, keep='')}")

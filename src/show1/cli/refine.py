@@ -120,7 +120,7 @@ def refine(
     pipe = load_pipeline(named, quiet=quiet or as_json, **place)
     for choice in parse_adapters(adapter) or ():
         pipe.adapters.load(**choice)
-    request = job.request(pipe, None, [*_suiting(pipe, stage, video, time, changes), *changes], video)
+    request = job.request(pipe, None, [*suiting(pipe, stage, video, time, changes), *changes], video)
     probe_all([job], [request])
     if dry_run:
         show_plan(pipe, request, job.output, clip_frames=len(video), as_json=as_json)
@@ -142,10 +142,10 @@ def _target(file: Path, output: str | None, sheet: str | None, **how: Any) -> Ou
     return OutputFile(path=path, sheet=None if sheet is None else absolute(sheet), **how)
 
 
-def _suiting(
+def suiting(
     pipe: "Show1Pipeline", stage: StageName, video: "Video", time: str | None, changes: Sequence[Change]
 ) -> list[Change]:
-    """Settings that suit the video's size and pace, beside the changes that the user asks for."""
+    """Changes that suit a video's size and pace, to be made before those that the user asks for."""
     from show1.generation.refining import refine_settings, sized_by
 
     usual = time is None and pipe.cascade.parts[stage].expert is not None

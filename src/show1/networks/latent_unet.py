@@ -20,7 +20,7 @@ _FEW_KEYS = 256
 class TrainingAttention:
     """An attention processor of diffusers for networks that learn.
 
-    In bfloat16 on a CPU the backward pass of torch's fused attention takes up to ten times as long as that of plain
+    In bfloat16 on a CPU the backward pass of torch's fused attention takes several times as long as that of plain
     matrix products, where the keys are few: over frames, to a text, and on the lower levels.
     """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from show1.errors import InputError
-from show1.sprites.scenes import TILTS, Scene, SpriteWorld
+from show1.sprites.scenes import Scene, SpriteWorld, tilted
 from show1.sprites.world import (
     BACKGROUNDS,
     COUNTS,
@@ -87,9 +87,7 @@ class GroupWorld(World):
             if self.shows(holds_held_out(scene)):
                 break
             attempt += 1
-        if how in SIZES and rng.random() < self.tilts:
-            scene = replace(scene, tilt=float(rng.uniform(*TILTS)))
-        return scene
+        return tilted(scene, self.tilts, rng) if how in SIZES else scene
 
     def _kind(self, rng: np.random.Generator) -> int:
         if self.relations is None:

@@ -129,6 +129,11 @@ class Scene:
         return x, y, self.scales[0] + (self.scales[1] - self.scales[0]) * time, angle
 
 
+def tilted(scene: Scene, share: float, rng: np.random.Generator) -> Scene:
+    """Returns a scene as it is or, with a chance of `share`, with its subject at some angle."""
+    return replace(scene, tilt=float(rng.uniform(*TILTS))) if rng.random() < share else scene
+
+
 def faces_away(subject: int, motion: str) -> bool:
     """Returns whether a subject is drawn looking against a motion, so that it must be mirrored."""
     return SUBJECTS[subject] in {"moves right": FACES_LEFT, "moves left": FACES_RIGHT}.get(motion, ())
@@ -169,10 +174,7 @@ class SpriteWorld(World):
         rng = self.generator(index)
         spins = None if self.spins is None else bool(rng.random() < self.spins)
         allowed = _allowed(self.split, spins, self.preferred(rng))
-        scene = self._lay_out(*allowed[int(rng.integers(len(allowed)))], rng)
-        if rng.random() < self.tilts:
-            scene = replace(scene, tilt=float(rng.uniform(*TILTS)))
-        return scene
+        return tilted(self._lay_out(*allowed[int(rng.integers(len(allowed)))], rng), self.tilts, rng)
 
     def compose(self, subject: int, motion: int, background: int, index: int = 0) -> Scene:
         """Makes a scene of a given combination; the index picks its trajectory and paint.

@@ -282,13 +282,5 @@ class _Alignment:
         folders = [self.folder(item) for item in self.items]
         seeds = [seed for _, seed in self.items]
         measured = {name: self.measurements(name) for name in self.judged}
-        changed = sorted(set(_assignments(self.settings)) - set(_assignments(self.pipe.settings)))
+        changed = sorted(set(self.settings.assignments()) - set(self.pipe.settings.assignments()))
         return alignment_report(self.out, report, measured, folders, seeds, changed)
-
-
-def _assignments(settings: CascadeSettings) -> list[str]:
-    """Settings as text, such as "keyframes.guidance_scale=5"; a stage's are told apart by its name."""
-    values = settings.to_dict()
-    own = [f"{name}={value}" for name, value in values.items() if not isinstance(value, dict)]
-    stages = {name: value for name, value in values.items() if isinstance(value, dict)}
-    return own + [f"{name}.{option}={value}" for name, options in stages.items() for option, value in options.items()]
