@@ -173,8 +173,26 @@ class Options:
         return min(self.videos, 16) if "all noise levels" in self.arms else 0
 
     def network(self, name: str) -> Path:
-        """Returns the folder of a network that is trained here; where the share matters, there is one per share."""
-        return self.training / (f"{name}-{self.share:g}" if PLANS[name].like == WHOLE else name)
+        """Returns the folder of a network that is trained here: one for everything that its training depends on."""
+        share = f"-{self.share:g}" if PLANS[name].like == WHOLE else ""
+        return self.out / "training" / f"{name}{share}-{self._training(name)['id'][:8]}"
+
+    def _training(self, name: str) -> dict[str, Any]:
+        """What the training of a network depends on, and its hash."""
+        parts, plan = resolve(self.model).parts, PLANS[name]
+        text, vae, init = parts["keyframes"].text, parts["translation"].path / "vae", plan.changes.get("init")
+        assert text is not None
+        compared = (*plan.like, *plan.already_spent)
+        return identify(
+            {
+                "taken": {path.name: _hashes(path) for path in (text / "text_encoder", vae)},
+                "recipes": {run: train_mini.RECIPE[run] for run in (plan.task, *compared)},
+                "plan": dataclasses.astuple(plan),
+                "init": None if init is None else self._training(init)["id"],
+                "budget": [{run: TRAINED[run] for run in compared}, self.share if plan.like == WHOLE else None],
+                "asked": [self.steps, self.mixed_precision],
+            }
+        )
 
     def training_record(self, name: str) -> Path:
         """Returns the file that is written when a training is complete."""
@@ -183,33 +201,23 @@ class Options:
 
     def video(self, number: int, arm: str) -> Path:
         """Returns the file of a way's video of a prompt."""
-        variant = {"latent only": f"-{self.share:g}-{self.guidance:g}", SAME_SHARE: f"-{self.share:g}"}.get(arm, "")
+        variant = f"-{self.network(NETWORKS[arm]).name}" if arm in NETWORKS else ""
+        if arm == "latent only":
+            variant += f"-{self.guidance:g}"
         if arm == EARLIER:
             assert self.earlier is not None
             variant = "-" + identify(_hashes(self.earlier))["id"][:8]
         return self.videos_folder / f"{number:03d}-{arm.replace(' ', '-').replace(',', '')}{variant}.mkv"
 
     @property
-    def training(self) -> Path:
-        """Folder of the networks that are trained here: one for everything that they depend on."""
-        parts = resolve(self.model).parts
-        text, vae = parts["keyframes"].text, parts["translation"].path / "vae"
-        assert text is not None
-        taken = {path.name: _hashes(path) for path in (text / "text_encoder", vae)}
-        plans = {name: [train_mini.RECIPE[plan.task], dataclasses.astuple(plan)] for name, plan in PLANS.items()}
-        asked = [TRAINED, self.steps, self.mixed_precision]
-        identity = identify({"taken": taken, "plans": plans, "asked": asked})
-        return self.out / f"training-{identity['id']}"
-
-    @property
     def identity(self) -> dict[str, Any]:
-        """What the videos depend on, and its hash."""
+        """What the videos depend on beside the networks that are trained here, and its hash."""
         parts = {stage: _hashes(part.path) for stage, part in resolve(self.model).parts.items()}
-        return identify({"training": self.training.name, "model": parts, "sets": self.sets})
+        return identify({"model": parts, "sets": self.sets})
 
     @property
     def videos_folder(self) -> Path:
-        """Folder of the videos: one for everything that they depend on."""
+        """Folder of the videos: one for `identity`; names of files tell the networks that are trained here."""
         return self.out / f"videos-{self.identity['id']}"
 
 

@@ -154,7 +154,7 @@ class Comparison:
         return self.options.video(number, arm).with_suffix(".json")
 
     def _repair_file(self, number: int) -> Path:
-        return self.options.videos_folder / f"{number:03d}-repair.json"
+        return self.options.videos_folder / f"{number:03d}-repair-{self.options.network('all-levels').name}.json"
 
 
 def cost_of(options: Options, arm: str, pipes: dict[str, Show1Pipeline]) -> dict[str, float]:

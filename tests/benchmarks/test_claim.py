@@ -101,7 +101,7 @@ def test_prompts_of_composition_are_judged_by_their_sets(options: Options) -> No
     sets: tuple[PromptSet, ...] = ("counts_held_out", "motion_binding_held_out")
     asked = dataclasses.replace(options, sets=sets, earlier=None, ways=("hybrid", "latent only"), guidance=5.0)
     assert [prompt.set for prompt in asked.prompts] == [*sets]
-    assert asked.videos_folder != options.videos_folder and asked.training == options.training
+    assert asked.videos_folder != options.videos_folder and asked.network("latent") == options.network("latent")
     pipes: Any = {name: TruthPipeline(asked) for name in asked.ways}
     report = run.compare(asked, pipes, no_costs)
     rows = [(row["sets"], row["name"]) for row in report["rows"]]
@@ -113,23 +113,45 @@ def test_prompts_of_composition_are_judged_by_their_sets(options: Options) -> No
 
 
 def test_videos_are_made_again_only_where_what_made_them_is_another(options: Options, tmp_path: Path) -> None:
-    quick = dataclasses.replace(options, steps=2)
-    assert quick.training != options.training and quick.videos_folder != options.videos_folder
-    longer = dataclasses.replace(options, share=0.25, guidance=2.0, videos=64)
-    assert longer.training == options.training and longer.videos_folder == options.videos_folder
-    changed = {arm for arm in ARMS if longer.video(0, arm) != options.video(0, arm)}
-    assert changed == {"latent only"}
-    assert {name for name in PLANS if longer.network(name) != options.network(name)} == {
-        "latent-images",
-        "latent",
-        "keyframes-images",
-        "keyframes",
-    }
+    ways = (*ARMS, SAME_SHARE)
+
+    def made_again(**changes: Any) -> set[str]:
+        changed = dataclasses.replace(options, **changes)
+        assert changed.videos_folder == options.videos_folder
+        return {arm for arm in ways if changed.video(0, arm) != options.video(0, arm)}
+
+    trained = {"latent only", "pixel only", "all noise levels", SAME_SHARE}
+    assert made_again(steps=2) == made_again(mixed_precision="bf16") == trained
+    assert made_again(share=0.25, videos=64) == {"latent only", SAME_SHARE}
+    assert made_again(guidance=2.0) == {"latent only"}
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "unet.safetensors").write_text(name)
     one, two = (dataclasses.replace(options, earlier=tmp_path / name) for name in ("one", "two"))
     assert one.videos_folder == two.videos_folder and one.video(0, EARLIER) != two.video(0, EARLIER)
+
+
+def test_a_network_is_trained_again_only_if_its_own_training_is_another(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: options.network(name) for name in PLANS}
+
+    def trained_again() -> set[str]:
+        return {name for name in PLANS if options.network(name) != before[name]}
+
+    def change(values: dict[str, Any], key: str, value: Any) -> set[str]:
+        with monkeypatch.context() as patch:
+            patch.setitem(values, key, value)
+            return trained_again()
+
+    assert change(PLANS, "pixel", dataclasses.replace(PLANS["pixel"], part=0.5)) == {"pixel"}
+    images = dataclasses.replace(PLANS["pixel-images"], part=0.5)
+    assert change(PLANS, "pixel-images", images) == {"pixel-images", "pixel"}  # it begins with their network
+    whole = {"latent-images", "latent", "keyframes-images", "keyframes"}
+    assert change(TRAINED, "keyframes", 1) == whole and change(TRAINED, "translation", 1) == {*PLANS}
+    recipe = {**train_mini.RECIPE["keyframe_relations"], "steps": 1}
+    assert change(train_mini.RECIPE, "keyframe_relations", recipe) == {"keyframes-images", "keyframes"}
+    assert trained_again() == set()
 
 
 class Trainings:
