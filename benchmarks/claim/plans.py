@@ -20,6 +20,8 @@ ARMS = ("hybrid", "latent only", "pixel only", "all noise levels", "plain upscal
 SAME_SHARE = "hybrid, same share"
 """The hybrid with keyframes trained from scratch, so that all its trainings together take as many operations as those
 of latent only."""
+ALONE = (EARLIER, SAME_SHARE, "latent only")
+"""Ways that do not begin with the hybrid's video of low resolution."""
 NETWORKS = {
     "latent only": "latent",
     "pixel only": "pixel",
@@ -161,6 +163,11 @@ class Options:
         ways = self.ways or ARMS
         earlier = () if self.earlier is None else (EARLIER,)
         return (*(arm for arm in (*ARMS, SAME_SHARE) if arm in ways), *earlier)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """`arms`, and before them the video of low resolution where one of them begins with it."""
+        return self.arms if set(self.arms) <= set(ALONE) else (LOW, *self.arms)
 
     @property
     def needed(self) -> list[str]:

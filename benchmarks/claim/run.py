@@ -22,21 +22,19 @@ that with `--share 0.2` all its trainings together take a fifth of the hybrid's 
 
 The hybrid's stages are those of the model (`mini`, or a cascade folder); the others are trained here by the recipe of
 `scripts/train_mini.py`, each for as many steps as take the floating-point operations of what it stands against.
-Everything that is done is kept in the folder, by a hash of what it depends on, and not done again:
+Everything that is done is kept in the folder, by hashes of what it depends on, and not done again:
 
     OUT/
-      training-ID/      the networks that are trained here
+      training/         the networks that are trained here, each in a folder of its own
       videos-ID/        all videos of all ways, and samples.png
       report.json report.md
 """
 
 import argparse
 import dataclasses
-import datetime
 import functools
 import itertools
 import logging
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -49,6 +47,7 @@ import torch
 from benchmarks.claim.plans import ARMS, LOW, PLANS, SAME_SHARE, SETS, Options
 from benchmarks.claim.training import train_networks
 from benchmarks.claim.ways import CORRUPTIONS, Comparison, cost_of, pipelines
+from benchmarks.pages import measured_on
 from scripts import train_mini
 from show1 import Show1Pipeline
 from show1.errors import Cancelled, InputError
@@ -72,7 +71,7 @@ def compare(options: Options, pipes: dict[str, Show1Pipeline], costs_of: Costs) 
     def measure() -> dict[str, Any]:
         save_samples(options)
         rows = _rows(options, comparison)
-        return {"rows": rows, "costs": costs_of((LOW, *options.arms)), "repair": _repairs(options, comparison)}
+        return {"rows": rows, "costs": costs_of(options.rows), "repair": _repairs(options, comparison)}
 
     return Suite(
         out=options.out,
@@ -93,7 +92,7 @@ def _rows(options: Options, comparison: Comparison) -> list[dict[str, Any]]:
     for sets in options.tables:
         numbers = [number for number, prompt in enumerate(options.prompts) if prompt.set in sets]
         measured = {arm: [comparison.measured(number, arm) for number in numbers] for arm in comparison.arms}
-        for arm in (LOW, *options.arms):
+        for arm in options.rows:
             real = measured["low-resolution truth" if arm == LOW else "ground truth"]
             features = [m.features for m in real if m.features is not None]
             rows.append({"sets": [*sets], **summarise(arm, measured[arm], features)})
@@ -165,7 +164,7 @@ def readable(options: Options, report: dict[str, Any]) -> Report:
     parts.append(
         f"{options.videos} prompts of {', '.join(options.sets)}, model {options.model}, share {options.share:g}, "
         f"guidance of latent only {options.guidance:g}; seconds and memory of a whole video. "
-        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {datetime.date.today()}."
+        f"{measured_on()}."
     )
     samples = options.videos_folder / "samples.png"
     return Report(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.claim.plans import EARLIER, LOW, LOW_SIZE, NETWORKS, SAME_SHARE, SIZE, TRUTHS, Options
+from benchmarks.claim.plans import ALONE, EARLIER, LOW, LOW_SIZE, NETWORKS, SAME_SHARE, SIZE, TRUTHS, Options
 from benchmarks.kept import kept_json
 from show1 import Show1Pipeline
 from show1.config import STAGES, StageName
@@ -89,7 +89,7 @@ class Comparison:
         self.options, self.pipes = options, pipes
         self.base = pipes["hybrid"]
         self.judges = AlignmentPlan(sets=options.sets).judges()
-        self.arms = (LOW, *options.arms, *TRUTHS)
+        self.arms = (*options.rows, *TRUTHS)
 
     def is_made(self, number: int) -> bool:
         """Whether the folder holds everything of a prompt."""
@@ -162,8 +162,8 @@ def cost_of(options: Options, arm: str, pipes: dict[str, Show1Pipeline]) -> dict
     base, prompt, guidance = pipes["hybrid"], options.prompts[0].prompt, options.guidance
     for seed in (1, 2):
         with measure(base.device) as cost:
-            begins, low = arm not in (EARLIER, SAME_SHARE, "latent only"), torch.zeros(3, 29, *LOW_SIZE)
-            if begins:
+            low = torch.zeros(3, 29, *LOW_SIZE)
+            if arm not in ALONE:
                 low = make(LOW, base, None, prompt, seed, base.settings, guidance=guidance)
             if arm != LOW:
                 make(arm, pipes.get(arm, base), low, prompt, seed, base.settings, guidance=guidance)

@@ -108,6 +108,8 @@ def test_prompts_of_composition_are_judged_by_their_sets(options: Options) -> No
     assert rows == [([name], way) for name in sets for way in (LOW, "hybrid", "latent only", "ground truth")]
     assert all(row["all three"]["share"] == 1.0 for row in report["rows"])
     assert {call["settings"].translation.guidance_scale for call in pipes["latent only"].calls} == {5.0}
+    alone = dataclasses.replace(asked, ways=("latent only", SAME_SHARE))
+    assert alone.rows == alone.arms == ("latent only", SAME_SHARE) and asked.rows == (LOW, "hybrid", "latent only")
     text = (options.out / "report.md").read_text()
     assert "## counts_held_out" in text and "arrangement" in text and "## motion_binding_held_out" in text
 
