@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import replay_golden
 from tests.replay_golden import load, main
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -22,7 +23,8 @@ def one_thread():
 
 
 def rounds_as_the_reference() -> bool:
-    """Whether this machine's kernels are known to round as the reference's did: Intel processors with AVX-512."""
+    """Whether this machine's kernels are known to round as the machine's did that made `tests/golden`: an Intel
+    processor with AVX-512."""
     cpu = Path("/proc/cpuinfo")
     intel = cpu.exists() and "GenuineIntel" in cpu.read_text()
     return intel and torch.backends.cpu.get_cpu_capability() == "AVX512"
@@ -52,3 +54,16 @@ def test_the_script_prints_the_difference_as_its_last_line(monkeypatch, capsys):
     main()
     last = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(r"[0-9.e-]+", last) and float(last) <= 2e-3
+
+
+def test_the_script_replays_all_runs_unless_one_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(replay_golden, "difference", lambda folder: {"keyframes": 0.5}.get(folder.name, 0.25))
+    monkeypatch.setattr(sys, "argv", ["replay_golden.py"])
+    main()
+    names = sorted(str(call.parent.relative_to(GOLDEN)) for call in GOLDEN.rglob("call.json"))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == names and lines[-1] == "0.5"
+    monkeypatch.setattr(sys, "argv", ["replay_golden.py", "--keep"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--keep needs the folder" in capsys.readouterr().err
