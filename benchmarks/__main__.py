@@ -8,6 +8,7 @@ from show1.cli.failures import run_script
 
 BENCHMARKS = {
     "cost": "parameters, operations and bytes of the published networks, counted on any machine",
+    "deep_features": "what the reuse of deep features between steps saves, and what it costs",
     "devices": "several processes against one; started by torchrun",
     "gate": "alignment of variants of a model on the same prompts",
     "gpu_full": "the whole cascade at the published sizes on a GPU, with random weights",

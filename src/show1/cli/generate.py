@@ -128,7 +128,7 @@ def generate(
         typer.Option(
             metavar="NAME",
             help="fast: distilled keyframes, a smaller expert and fewer steps, of mini (as --model mini:fast does). "
-            "published or efficient: steps of the published model; efficient takes a third of the evaluations.",
+            "published or efficient: steps of the published model; efficient takes a third of the operations.",
         ),
     ] = None,
     keyframes: Annotated[
