@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.memory import published_configs
-from benchmarks.pages import measured_on, replace_table
+from benchmarks.pages import Page, counted_on, measured_on, write_option
 from benchmarks.processes import run_module
 from show1 import Show1Pipeline, make_request
 from show1.config import PUBLISHED, STAGES
@@ -114,9 +114,8 @@ def counted_table(lengths: list[int]) -> str:
             cells = " | ".join(f"{peak / 1e9:.2f}" for peak in peaks)
             lines.append(f"| {frames} | {cells} | {max(peaks) / 1e9:.2f} | {max(peaks) / first:.2f}x |")
             print(lines[-1], flush=True)
-    lines.append(
-        "\ncounted for bfloat16, one video, both halves of guidance in one call, without the videos themselves"
-    )
+    how = "counted for bfloat16, one video, both halves of guidance in one call, without the videos themselves"
+    lines.append(f"\n{how}, {counted_on()}")
     return "\n".join(lines)
 
 
@@ -155,7 +154,7 @@ def main() -> None:
     parser.add_argument("--counted", action="store_true", help="only counts for the published sizes")
     parser.add_argument("--seams", action="store_true", help="only the seams of the expert's windows")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--write", type=Path, help="page of the documentation, whose tables are replaced")
+    write_option(parser)
     arguments = parser.parse_args()
     if arguments.one is not None:
         print(json.dumps(run(arguments.one)))
@@ -166,11 +165,11 @@ def main() -> None:
         chosen = {name: make for name, make in chosen.items() if arguments.seams == (name == "seams")}
     else:
         chosen = {"lengths": lambda: measured_table(lengths), **chosen}
+    page = Page(arguments.write, *chosen)
     for name, make in chosen.items():
         table = make()
         print(table.splitlines()[-1], "\n")
-        if arguments.write is not None:
-            replace_table(arguments.write, name, table)
+        page.write(name, table)
 
 
 if __name__ == "__main__":

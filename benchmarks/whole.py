@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from benchmarks.pages import measured_on
+from benchmarks.pages import measured_on, times
 from benchmarks.plain import plain, plain_settings
 from benchmarks.processes import run_module
 from show1 import Show1Pipeline, make_request
@@ -110,7 +110,7 @@ def whole_table(repeat: int) -> str:
         )
     peaks = [f"{way} in {dtype} {_median(r, 'peak') / 1e9:.2f} GB" for (way, dtype), r in runs.items()]
     lines.append(f"Peak memory of the process: {', '.join(peaks)}.")
-    lines.append(f"\n{measured_on()}; medians of {repeat} runs in turn, `show1 generate {PROMPT!r} --seed {SEED}`")
+    lines.append(f"\n{measured_on()}; {times(repeat)}, `show1 generate {PROMPT!r} --seed {SEED}`")
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import whole
-from benchmarks.pages import measured_on, replace_table
+from benchmarks.pages import measured_on
 from benchmarks.plain import plain, plain_settings
 from benchmarks.speed import cases, halved, latent, main, pixel, rows, timed
 from show1 import Show1Pipeline, make_request
@@ -88,6 +88,8 @@ def test_the_table_of_whole_runs(monkeypatch):
     assert lines[2] == "| text | 0 | float32 both | 2.00 | 1.00 | 2.00 |"
     assert lines[4] == "| whole command | 64 | float32 both | 10.00 | 5.00 | 2.00 |"
     assert any("differ by 0.000 levels" in line for line in lines) and lines[-1].startswith(measured_on()[:6])
+    assert "; medians of 2 runs in turn, " in lines[-1]
+    assert "; one run of each, in turn, " in whole.whole_table(1).splitlines()[-1]
 
 
 def test_tables_are_put_between_their_marks(tmp_path, monkeypatch, capsys):
@@ -99,5 +101,3 @@ def test_tables_are_put_between_their_marks(tmp_path, monkeypatch, capsys):
     text = page.read_text()
     assert text.startswith("a\n<!-- evaluations -->\n| network |") and text.endswith("c\n<!-- end -->\n")
     assert "old" not in text and measured_on()[:6] in text
-    with pytest.raises(SystemExit, match="has no table to replace"):
-        replace_table(page, "another", "table")
