@@ -72,6 +72,46 @@ class Page:
         return None if found is None else found.span(1)
 
 
+def merged(old: str, new: str) -> str:
+    """A table with the rows of a new one, and those rows of the old one whose first cell the new one does not have.
+
+    The line below a table says what its rows were measured on. Where rows differ in that, there is one line for each
+    measurement, which begins with the first cells of its rows.
+
+    Args:
+        old: What stood on the page; what is no table, or has other columns, is left out.
+        new: The table that takes precedence, with one line below it.
+    """
+    head, rows, notes = _parsed(new)
+    old_head, old_rows, old_notes = _parsed(old)
+    if old_head != head or set(old_rows) <= set(rows):
+        return new
+    rows, notes = {**old_rows, **rows}, {**old_notes, **notes}
+    lines = [*head, *(line for name in rows for line in rows[name])]
+    texts = [text for text in dict.fromkeys(notes[name] for name in rows) if text]
+    for text in texts:
+        names = "; ".join(name for name in rows if notes[name] == text)
+        lines += ["", text if len(texts) == 1 else f"{names}: {text}"]
+    return "\n".join(lines)
+
+
+def _parsed(table: str) -> tuple[list[str], dict[str, list[str]], dict[str, str]]:
+    """The head of a table, its rows by their first cells, and what stands below it for each of these."""
+    lines = table.splitlines()
+    barred = [line for line in lines if line.startswith("|")]
+    rows: dict[str, list[str]] = {}
+    for line in barred[2:]:
+        rows.setdefault(line.split("|")[1].strip(), []).append(line)
+    notes = dict.fromkeys(rows, "")
+    for line in lines:
+        if line and not line.startswith("|"):
+            before, colon, text = line.partition(": ")
+            named = before.split("; ")
+            own = bool(colon) and set(named) <= set(rows)
+            notes.update(dict.fromkeys(named if own else rows, text if own else line))
+    return barred[:2], rows, notes
+
+
 def counted_on() -> str:
     """The version of torch and the date, for what is counted and not measured."""
     return f"torch {torch.__version__}, {datetime.date.today()}"

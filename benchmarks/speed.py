@@ -4,6 +4,7 @@
     python -m benchmarks speed               # also networks of the published shapes at half width
     python -m benchmarks speed --only expert --only whole --repeat 3 --write docs/speed.md
 
+Of a page, `--write` replaces the rows of what was timed; with `--quick` or `--only`, other networks keep theirs.
 Plain is the published way (`benchmarks.plain`). Both are timed in turn, A B A B. Seconds are those of all cores, which
 other work on the machine disturbs least; medians. Weights are random where a single evaluation is timed, and `mini`'s
 own in the whole run, of which each is a process of its own.
@@ -23,7 +24,7 @@ import torch
 from diffusers import UNet3DConditionModel as LatentUNet
 from torch import Tensor, nn
 
-from benchmarks.pages import Page, measured_on, times, write_option
+from benchmarks.pages import Page, measured_on, merged, times, write_option
 from benchmarks.plain import plain, text_of_frames
 from benchmarks.whole import whole_table
 from show1.networks import UNet3DConditionModel
@@ -200,7 +201,8 @@ def main() -> None:
     page = Page(arguments.write, *(name for name, wanted in asked.items() if wanted))
     if stages:
         table = evaluations_table(arguments.quick, stages, repeat)
-        page.write("evaluations", table)
+        some = arguments.quick or len(stages) < len(STAGES)
+        page.write("evaluations", merged(page.table("evaluations"), table) if some else table)
     if "whole" in chosen:
         print()
         table = whole_table(1 if arguments.quick else repeat)

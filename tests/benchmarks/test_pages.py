@@ -1,4 +1,4 @@
-"""Tables that benchmarks write themselves: pages with their marks, and what was measured."""
+"""Tables that benchmarks write themselves: pages with their marks, rows that stay, and what was measured."""
 
 import importlib
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.pages import Page, measured_on, times
+from benchmarks.pages import Page, measured_on, merged, times
 
 ROOT = Path(__file__).parent.parent.parent
 WRITTEN = [
@@ -30,6 +30,7 @@ WRITTEN = [
 ]
 """Benchmarks with options, and the page that has their tables."""
 MARK = re.compile(r"<!-- (?!end )(.+?) -->")
+HEAD = "| network | ms |\n|---|---:|\n"
 
 
 def marks_of(monkeypatch: pytest.MonkeyPatch, page: Path, benchmark: str, options: str) -> list[str]:
@@ -76,6 +77,24 @@ def test_marks_that_are_missing_are_told_before_anything_is_measured(tmp_path):
         Page(file, "one", "two", "three")  # the first has no end of its own
     with pytest.raises(SystemExit, match="is no page: --write takes a file"):
         Page(tmp_path / "other.md", "one")
+
+
+def test_rows_of_other_networks_stay():
+    old = f"{HEAD}| a, 8x8 | 1 |\n| a, 8x8 | 2 |\n| b | 3 |\n| c | 4 |\n\nearlier"
+    once = merged(old, f"{HEAD}| b | 30 |\n| d | 5 |\n\nnow")
+    assert once.splitlines()[2:] == [
+        *("| a, 8x8 | 1 |", "| a, 8x8 | 2 |", "| b | 30 |", "| c | 4 |", "| d | 5 |", ""),
+        *("a, 8x8; c: earlier", "", "b; d: now"),
+    ]
+    twice = merged(once, f"{HEAD}| a, 8x8 | 10 |\n\nlater")
+    assert twice.splitlines()[-5:] == ["a, 8x8: later", "", "b; d: now", "", "c: earlier"]
+    rest = f"{HEAD}| a, 8x8 | 1 |\n| b | 1 |\n| c | 1 |\n| d | 1 |\n\nlater"
+    assert merged(twice, rest) == rest
+
+
+def test_what_is_no_table_or_has_other_columns_does_not_stay():
+    new = f"{HEAD}| a | 1 |\n\nnow"
+    assert merged("Not measured yet.", new) == merged("", new) == merged("| x |\n|---|\n| b |\n\nold", new) == new
 
 
 def test_one_run_has_no_median():
