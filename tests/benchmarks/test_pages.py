@@ -26,6 +26,9 @@ WRITTEN = [
     ("solver_errors", "", "samplers"),
     ("speed", "", "speed"),
     ("speed", "--quick --only expert", "speed"),
+    ("start", "", "speed"),
+    ("start", "--preset fast", "speed"),
+    ("start", "--preset fast --until keyframes --count 8", "speed"),
     ("storage", "", "memory"),
 ]
 """Benchmarks with options, and the page that has their tables."""
