@@ -3,10 +3,14 @@
     python -m benchmarks start                              # mini, in processes of their own, three times
     python -m benchmarks start --against ../other/src      # another checkout as well, in turn with this one
     python -m benchmarks start --preset fast --until keyframes --count 8 --against ../other/src    # eight drafts
+    python -m benchmarks start --beside 1                   # beside a busy process, with threads as chosen and without
 
 Wall-clock times, and the seconds of all cores beside them, which other work on the machine disturbs less. Medians; the
 ratios are those of the medians. Loading is the opening of the model, and the end of the process; each stage loads its
 own networks. Writing is that of the run folder and of the file.
+
+With `--beside N` the whole command is timed alone, beside N processes that compute all the time, and beside them with
+the variables that leave the threads to OpenMP, in turn; variables of OpenMP that the user has set are left out.
 """
 
 import argparse
@@ -21,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages import Page, measured_on, times, write_option
-from benchmarks.processes import environment
+from benchmarks.processes import OPENMP, busy, environment, without_policy
 
 PROMPT = "a panda spins over the snow"
 IMPORTS = """
@@ -128,10 +132,39 @@ def split_table(arguments: argparse.Namespace) -> str:
     return f"{table(runs)}\n\n{_measured(arguments.repeat, both)}{preset}"
 
 
+def beside_table(command: list[str], count: int, repeat: int) -> str:
+    """Times a command alone and beside busy processes, with its threads as it chooses them and without, in turn.
+
+    Args:
+        command: The command.
+        count: Number of busy processes.
+        repeat: Runs of each.
+
+    Returns:
+        Medians in Markdown, with ratios to the command alone.
+    """
+    others = f"beside {count} busy process{'es' * (count > 1)}"
+    ways = {"alone": (0, {}), others: (count, {}), f"{others}, threads left to OpenMP": (count, without_policy())}
+    taken: dict[str, list[Seconds]] = {name: [] for name in ways}
+    for _ in range(repeat):
+        for name, (number, threads) in ways.items():
+            with tempfile.TemporaryDirectory() as folder, busy(number):
+                known = environment(PYTHONPATH=str(OURS), SHOW1_CACHE=folder)
+                variables = {key: value for key, value in known.items() if key not in OPENMP} | threads
+                taken[name].append(_timed(command, variables, Path(folder))[0])
+    medians = {name: [statistics.median(each) for each in zip(*pairs, strict=True)] for name, pairs in taken.items()}
+    lines = ["| whole command | s | core-s | ratio | ratio, core-s |", "|---|---:|---:|---:|---:|"]
+    for name, pair in medians.items():
+        ratios = [value / alone for value, alone in zip(pair, medians["alone"], strict=True)]
+        lines.append(f"| {name} | {' | '.join(_number(value) for value in (*pair, *ratios))} |")
+    return "\n".join(lines)
+
+
 def table_name(arguments: argparse.Namespace) -> str:
     """The name of the table on a page, which says what was run: `start`, `start, fast, keyframes, 8 drafts`."""
     drafts = None if arguments.count is None else f"{arguments.count} drafts"
-    return ", ".join(word for word in ("start", arguments.preset, arguments.until, drafts) if word is not None)
+    beside = None if arguments.beside is None else "beside"
+    return ", ".join(word for word in ("start", arguments.preset, arguments.until, drafts, beside) if word is not None)
 
 
 def _options(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
@@ -149,15 +182,23 @@ def main() -> None:
     """Runs the command in turns and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", type=Path, metavar="SRC", help="the src of another checkout")
+    parser.add_argument("--beside", type=int, metavar="N", help="time it beside N processes that compute all the time")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each")
     parser.add_argument("--until", help="last stage")
     parser.add_argument("--count", type=int, help="number of drafts")
     parser.add_argument("--preset", help="preset of the model, in this checkout only")
     write_option(parser)
     arguments = parser.parse_args()
+    if arguments.beside is not None and (arguments.against is not None or arguments.beside < 1):
+        parser.error("--beside takes a number of processes, 1 or more, and goes without --against")
     name = table_name(arguments)
     page = Page(arguments.write, name)
-    text = split_table(arguments)
+    if arguments.beside is None:
+        text = split_table(arguments)
+    else:
+        both, own = _options(arguments)
+        measured = beside_table(generating(both + own), arguments.beside, arguments.repeat)
+        text = f"{measured}\n\n{_measured(arguments.repeat, both + own)}"
     print(text)
     page.write(name, text)
 

@@ -29,6 +29,7 @@ WRITTEN = [
     ("start", "", "speed"),
     ("start", "--preset fast", "speed"),
     ("start", "--preset fast --until keyframes --count 8", "speed"),
+    ("start", "--beside 1", "speed"),
     ("storage", "", "memory"),
 ]
 """Benchmarks with options, and the page that has their tables."""

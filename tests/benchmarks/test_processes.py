@@ -1,16 +1,24 @@
-"""Processes that benchmarks start: threads as the command line chooses them."""
+"""Processes that benchmarks start: threads as the command line chooses them, and cores that are kept busy."""
 
+import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from benchmarks import processes
-from benchmarks.processes import environment, run_module
+from benchmarks.processes import OPENMP, busy, environment, run_module, without_policy
+from show1.cli.threads import Processor, missing
 
-OPENMP = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 TOLD = f"import json, os; print(json.dumps({{name: os.environ.get(name) for name in {OPENMP!r}}}))"
+
+
+def children(parent: int) -> set[int]:
+    """The processes that a process has started and that live."""
+    return {int(word) for word in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()}
 
 
 def test_a_module_runs_with_threads_as_the_command_line_chooses_them(tmp_path, monkeypatch):
@@ -50,3 +58,38 @@ def test_a_benchmark_chooses_its_threads_before_torch_is_there():
     known = {name: value for name, value in os.environ.items() if name not in OPENMP}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=known)
     assert done.stdout.split() in (["False", "0"], ["False", "1"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not list a process's children")
+def test_busy_processes_compute_and_end_with_the_block():
+    before = children(os.getpid())
+    with pytest.raises(ZeroDivisionError), busy(2):
+        others = children(os.getpid()) - before
+        assert len(others) == 2
+        1 / 0  # noqa: B018
+    assert children(os.getpid()) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not list a process's children")
+def test_a_busy_process_ends_with_a_benchmark_that_is_killed():
+    program = "import time; from benchmarks.processes import busy\nwith busy(1): print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as benchmark:
+        assert benchmark.stdout is not None
+        benchmark.stdout.readline()
+        (other,) = children(benchmark.pid)
+        benchmark.kill()
+    ends = time.monotonic() + 60
+    while Path(f"/proc/{other}").exists() and "zombie" not in Path(f"/proc/{other}/status").read_text():
+        assert time.monotonic() < ends, "it lives on"
+        time.sleep(0.05)
+
+
+def test_without_the_policy_nothing_is_left_to_choose():
+    for load in (0.0, 3.0):
+        for quota in (None, 0.5):
+            chosen = Processor(cores=4, quota=quota, load=load).settings()
+            assert missing(chosen, without_policy()) == {}
+    assert json.loads(subprocess.check_output([sys.executable, "-c", TOLD], env=without_policy())) == {
+        "OMP_WAIT_POLICY": None,
+        **without_policy(),
+    }

@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks import start
 from benchmarks.pages import measured_on
-from benchmarks.start import _timed, main, split, table
+from benchmarks.processes import OPENMP
+from benchmarks.start import _timed, beside_table, main, split, table
 
 NAN = math.nan
 
@@ -61,3 +62,33 @@ def test_the_table_is_written_with_what_it_was_measured_on(options, name, tmp_pa
     assert "; one run of each, in turn, `show1 generate 'a panda spins over the snow'" in written[5]
     both = ["--count", "8"] if options else []
     assert seen == [(True, [*both, *options[:2]]), (False, both)]
+
+
+def test_a_command_is_timed_beside_busy_processes_in_turn(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # is left out, so that the command chooses
+    log, script = tmp_path / "log", tmp_path / "tells.py"
+    script.write_text(
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "siblings = Path(f'/proc/{os.getppid()}/task/{os.getppid()}/children')\n"
+        "others = len(siblings.read_text().split()) if siblings.is_file() else 0\n"
+        f"print(others, [os.environ.get(name) for name in {OPENMP!r}], file=Path(sys.argv[1]).open('a'))\n"
+    )
+    lines = beside_table([sys.executable, str(script), str(log)], count=2, repeat=2).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        *("| alone", "| beside 2 busy processes", "| beside 2 busy processes, threads left to OpenMP")
+    ]
+    assert lines[2].endswith("| 1.00 | 1.00 |") and all(len(line.split("|")) == 7 for line in lines)
+    chosen, left = [None] * len(OPENMP), [start.without_policy().get(name) for name in OPENMP]
+    told = [line.split(" ", 1) for line in log.read_text().splitlines()]
+    assert [variables for _, variables in told] == 2 * [str(chosen), str(chosen), str(left)]
+    more = [int(number) - int(told[0][0]) for number, _ in told]
+    assert more in (2 * [0, 2, 2], 6 * [0])  # nothing is listed where the system does not tell
+
+
+@pytest.mark.parametrize("options", [["--beside", "0"], ["--beside", "1", "--against", "src"]])
+def test_beside_takes_a_number_of_processes_and_no_other_checkout(options, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["start", *options])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--beside takes a number of processes" in capsys.readouterr().err
