@@ -43,9 +43,10 @@ class Page:
         missing = [name for name in names if self._span(name) is None]
         if missing:
             marks = " and ".join(f"`<!-- {name} -->`" for name in missing)
+            below = "it" if len(missing) == 1 else "each"
             raise SystemExit(
-                f"{file} has no table to replace: put a line with {marks}, and below each a line with `{END}`, where "
-                "the table belongs on that page"
+                f"{file} has no table to replace: put a line with {marks}, and below {below} a line with `{END}`, "
+                "where the table belongs on that page"
             )
 
     def table(self, name: str) -> str:
