@@ -4,6 +4,7 @@ import argparse
 import runpy
 import sys
 
+from benchmarks.processes import choose_threads
 from show1.cli.failures import run_script
 
 BENCHMARKS = {
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("benchmark", choices=BENCHMARKS)
     name = parser.parse_args(sys.argv[1:2]).benchmark
     sys.argv = [f"python -m benchmarks {name}", *sys.argv[2:]]
+    choose_threads()  # before torch is imported
     runpy.run_module(f"benchmarks.{name}", run_name="__main__")
 
 

@@ -11,12 +11,10 @@ are those of the weights in bfloat16.
 
 import argparse
 import dataclasses
-import datetime
 import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from benchmarks.claim.memory import CLIP, T5
-from benchmarks.pages import replace_table
+from benchmarks.pages import Page, counted_on, write_option
 from show1.config import PRESETS, PUBLISHED, CascadeSettings
 from show1.diffusion import segments, sliding_windows
 from show1.networks import UNet3DConditionModel
@@ -226,17 +224,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--preset", choices=PRESETS, default="published", help="steps of each stage")
-    parser.add_argument("--write", type=Path, help="page of the documentation, whose table is replaced")
+    write_option(parser)
     arguments = parser.parse_args()
     logging.getLogger("diffusers").setLevel(logging.ERROR)
+    name = f"cost, {arguments.preset}"
+    page = Page(arguments.write, name)
     counts = [count(part) for part in parts(PUBLISHED.replace(**PRESETS[arguments.preset]))]
     if arguments.json:
         print(json.dumps([dataclasses.asdict(each) for each in counts], indent=2))
         return
-    text = f"{table(counts)}\n\ncounted on the meta device, torch {torch.__version__}, {datetime.date.today()}"
+    text = f"{table(counts)}\n\ncounted on the meta device, {counted_on()}"
     print(text)
-    if arguments.write is not None:
-        replace_table(arguments.write, f"cost, {arguments.preset}", text)
+    page.write(name, text)
 
 
 if __name__ == "__main__":

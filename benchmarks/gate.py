@@ -2,6 +2,7 @@
 
     python -m benchmarks gate mini "mini keyframes.num_inference_steps=8" --videos 64
     python -m benchmarks gate mini runs/keyframes_8/export --videos 256 --batch-size 8
+    python -m benchmarks gate mini mini:fast --videos 64 --write docs/distil.md
 
 Each variant is a model as `show1 generate --model` takes it, followed by changes of its settings as `--set`
 takes them. The same prompts and seeds are generated with each, and judged as `show1 evaluate alignment` does.
@@ -15,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.pages import measured_on
+from benchmarks.pages import Page, measured_on, write_option
 from benchmarks.whole import Evaluations
 from show1.cli.settings import apply_changes, parse_change, parse_model
 from show1.evaluation.report import percent, rounded
@@ -84,7 +85,9 @@ def main() -> None:
     parser.add_argument("--until", default="keyframes")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--dtype", default="bfloat16")
+    write_option(parser)
     arguments = parser.parse_args()
+    page = Page(arguments.write, "gate")
     plan = AlignmentPlan(
         sets=tuple(arguments.sets.split(",")),
         videos=arguments.videos,
@@ -93,6 +96,7 @@ def main() -> None:
     )
     text = gate_table(arguments.variants, plan, out=arguments.out, dtype=arguments.dtype)
     print(text.splitlines()[-1])
+    page.write("gate", text)
 
 
 if __name__ == "__main__":

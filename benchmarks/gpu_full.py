@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from benchmarks.claim.memory import CLIP, T5
 from benchmarks.cost import IMAGE, count, parts, table
-from benchmarks.pages import measured_on, replace_table
+from benchmarks.pages import Page, measured_on, write_option
 from benchmarks.plain import plain, plain_settings
 from benchmarks.whole import Evaluations
 from show1.config import PUBLISHED, CascadeSettings, StageName
@@ -209,8 +208,9 @@ def report(found: list[Measured]) -> str:
 def main() -> None:
     """Runs or counts, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", type=Path, help="page of the documentation, whose table is replaced")
+    write_option(parser)
     arguments = parser.parse_args()
+    page = Page(arguments.write, "published sizes")
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     if torch.cuda.is_available():
         device = torch.device("cuda")
@@ -224,8 +224,7 @@ def main() -> None:
         text = f"{table([count(part) for part in parts()])}\n\nThis machine has no GPU: counted, not measured."
         text += f" {dataclasses.asdict(PUBLISHED)['max_text_tokens']} tokens of text, torch {torch.__version__}."
     print(text)
-    if arguments.write is not None:
-        replace_table(arguments.write, "published sizes", text)
+    page.write("published sizes", text)
 
 
 if __name__ == "__main__":

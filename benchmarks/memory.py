@@ -4,6 +4,8 @@
     python -m benchmarks memory --experts          # counts latent video models in place of the expert
     python -m benchmarks memory --measure          # compares counted and measured peaks at half width, on the CPU
     python -m benchmarks memory --quick            # both, but measures the keyframes only: minutes on two cores
+    python -m benchmarks memory --quick --write docs/memory.md
+    python -m benchmarks memory --experts --write docs/experts.md
 
 Counts come from traces of the networks on the meta device. What is measured is the process's own memory (RssAnon of
 Linux, without the pages of mapped files) while a network is loaded and called once, sampled every few milliseconds. It
@@ -32,7 +34,7 @@ from torch import nn
 from transformers import CLIPTextConfig, T5Config, UMT5Config
 
 from benchmarks.claim.memory import CLIP, T5
-from benchmarks.pages import measured_on
+from benchmarks.pages import Page, counted_on, measured_on, write_option
 from show1.checkpoints.cascade import Part
 from show1.checkpoints.components import NETWORK_CLASSES
 from show1.checkpoints.loading import build_empty, load_network
@@ -152,13 +154,24 @@ def counted_experts(folder: Path) -> dict[str, Need]:
     return found
 
 
-def report_plans(needs: dict[str, Need], budgets_gb: tuple[float, ...] = BUDGETS) -> None:
+def plans_table(
+    needs: dict[str, Need], budgets_gb: tuple[float, ...] = BUDGETS, beside: str = "activations per row"
+) -> str:
+    """What parts take, and how they would be computed within budgets; Markdown.
+
+    Args:
+        needs: The parts.
+        budgets_gb: The budgets.
+        beside: What a part takes beside its weights.
+    """
     budgets = " | ".join(f"within {budget:g} GB" for budget in budgets_gb)
-    print(f"| part | weights, GB | activations per row, GB | {budgets} |")
-    print("|---|---:|---:|" + "---|" * len(budgets_gb))
+    lines = [f"| part | weights, GB | {beside}, GB | {budgets} |"]
+    lines.append("|---|---:|---:|" + "---|" * len(budgets_gb))
     for name, need in needs.items():
         cells = [_planned({name: need}, budget) for budget in budgets_gb]
-        print(f"| {name} | {need.weights / 1e9:.2f} | {need.row / 1e9:.2f} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | {need.weights / 1e9:.2f} | {need.row / 1e9:.2f} | {' | '.join(cells)} |")
+    lines.append(f"\ncounted, bfloat16; {counted_on()}")
+    return "\n".join(lines)
 
 
 def _planned(needs: dict[str, Need], budget: float) -> str:
@@ -214,11 +227,13 @@ def network_call(need_rows: int, stage: str, settings: CascadeSettings, unet: An
     return call_unet(unet, (frames, height, width), settings.max_text_tokens, rows=need_rows, device="cpu")
 
 
-def compare(folder: Path, stages: tuple[str, ...]) -> None:
+def compared_table(folder: Path, stages: tuple[str, ...]) -> str:
+    """Measures calls of networks at half width, and compares with the counts; Markdown, printed as it comes."""
     give_back_what_is_freed()
     settings, parts = PUBLISHED, published_configs(folder, divisor=2)
     needs = counted_needs(parts, settings, torch.bfloat16)
-    print("| stage | counted | measured | counted / measured |\n|---|---|---:|---:|")
+    lines = ["| stage | counted | measured | counted / measured |", "|---|---|---:|---:|"]
+    print("\n".join(lines), flush=True)
     for stage in stages:
         component = parts[stage].path / "unet"
         network: Any = build_empty(NETWORK_CLASSES[STAGE_TABLE[stage].unet.kind], component)
@@ -233,28 +248,39 @@ def compare(folder: Path, stages: tuple[str, ...]) -> None:
         for way in ways(alone):
             call = functools.partial(network_call, 1 if way.split_guidance else 2, stage, settings)
             peak = measured_peak(parts[stage], stage, call, streamed=way.streamed)
-            print(f"| {stage} | {way} | {peak / 1e9:.2f} GB | {way.peak / peak:.2f} |", flush=True)
+            lines.append(f"| {stage} | {way} | {peak / 1e9:.2f} GB | {way.peak / peak:.2f} |")
+            print(lines[-1], flush=True)
+    lines.append(f"\n{measured_on()}")
+    print(lines[-1])
+    return "\n".join(lines)
 
 
 def main() -> None:
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true", help="compare with what real calls take, at half width")
     parser.add_argument("--experts", action="store_true", help="count latent video models in place of the expert")
     parser.add_argument("--stage", action="append", choices=STAGES, help="measure only these stages")
     parser.add_argument("--quick", action="store_true", help="count, and measure the keyframes")
+    write_option(parser)
     arguments = parser.parse_args()
-    if arguments.experts:
-        with tempfile.TemporaryDirectory() as folder:
-            report_plans(counted_experts(Path(folder)), (16.0, 8.0, 4.0))
-        print("\ncounted, bfloat16")
-    elif arguments.quick or not arguments.measure:
-        with tempfile.TemporaryDirectory() as folder:
-            report_plans(counted_needs(published_configs(Path(folder)), PUBLISHED, torch.bfloat16))
-        print("\ncounted, bfloat16")
-    if arguments.quick or arguments.measure:
-        with tempfile.TemporaryDirectory() as folder:
-            compare(Path(folder), ("keyframes",) if arguments.quick else tuple(arguments.stage or STAGES))
-    print(f"\n{measured_on()}")
+    measured = arguments.quick or arguments.measure
+    counted = "memory, experts" if arguments.experts else "memory"
+    asked = {counted: arguments.experts or arguments.quick or not arguments.measure, "memory, measured": measured}
+    page = Page(arguments.write, *(name for name, wanted in asked.items() if wanted))
+    if asked[counted]:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            if arguments.experts:
+                table = plans_table(counted_experts(folder), (16.0, 8.0, 4.0), "a step beside them")
+            else:
+                table = plans_table(counted_needs(published_configs(folder), PUBLISHED, torch.bfloat16))
+        print(f"{table}\n")
+        page.write(counted, table)
+    if measured:
+        with tempfile.TemporaryDirectory() as name:
+            stages = ("keyframes",) if arguments.quick else tuple(arguments.stage or STAGES)
+            page.write("memory, measured", compared_table(Path(name), stages))
 
 
 if __name__ == "__main__":

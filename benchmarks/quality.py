@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.gate import gate_table
 from benchmarks.length import seams_table
-from benchmarks.pages import replace_table
+from benchmarks.pages import Page, write_option
 from benchmarks.solver_errors import SAMPLED, errors_table
 from show1.sprites.alignment.run import AlignmentPlan
 
@@ -28,20 +28,17 @@ def main() -> None:
     parser.add_argument("--until", help="last stage; by default the model's last")
     parser.add_argument("--quick", action="store_true", help="4 videos of keyframes, and solver errors of Gaussians")
     parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument(
-        "--write", type=Path, help="page of the documentation, whose tables of the gate and of seams are replaced"
-    )
+    write_option(parser)
     arguments = parser.parse_args()
+    page = Page(arguments.write, "gate", "seams")
     videos, until = (4, "keyframes") if arguments.quick else (arguments.videos, arguments.until)
     plan = AlignmentPlan(sets=("held_out",), videos=videos, until=until, batch_size=min(8, videos))
-    found = {
-        "gate": gate_table(["mini", *arguments.variants], plan, out=arguments.out, dtype=arguments.dtype),
-        "solver errors": errors_table(["gaussians"] if arguments.quick else SAMPLED),
-        "seams": seams_table(),
-    }
-    print("\n".join(text.splitlines()[-1] for text in found.values()))
-    for name in ("gate", "seams") if arguments.write is not None else ():
-        replace_table(arguments.write, name, found[name])
+    gate = gate_table(["mini", *arguments.variants], plan, out=arguments.out, dtype=arguments.dtype)
+    page.write("gate", gate)
+    errors = errors_table(["gaussians"] if arguments.quick else SAMPLED)
+    seams = seams_table()
+    page.write("seams", seams)
+    print("\n".join(text.splitlines()[-1] for text in (gate, errors, seams)))
 
 
 if __name__ == "__main__":

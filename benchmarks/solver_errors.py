@@ -13,13 +13,12 @@ schedule on, as the published one. An error is the root mean square of a sample'
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.pages import measured_on, replace_table
+from benchmarks.pages import Page, measured_on, write_option
 from show1.checkpoints.locate import embedded_folder
 from show1.config import TimeGrid
 from show1.diffusion import IndependentSeeds, build_scheduler, sample, set_timesteps
@@ -152,12 +151,12 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=SAMPLED)
     parser.add_argument("--videos", type=int, default=2, choices=[1, 2])
     parser.add_argument("--guidance", type=float, help="guidance scale of mini's networks; by default as mini uses")
-    parser.add_argument("--write", type=Path, help="page of the documentation, whose table is replaced")
+    write_option(parser)
     arguments = parser.parse_args()
+    page = Page(arguments.write, "solver errors")
     text = errors_table(arguments.only or SAMPLED, videos=arguments.videos, guidance=arguments.guidance)
     print(text.splitlines()[-1])
-    if arguments.write is not None:
-        replace_table(arguments.write, "solver errors", text)
+    page.write("solver errors", text)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     python -m benchmarks speed               # also networks of the published shapes at half width
     python -m benchmarks speed --only expert --only whole --repeat 3 --write docs/speed.md
 
+Of a page, `--write` replaces the rows of what was timed; with `--quick` or `--only`, other networks keep theirs.
 Plain is the published way (`benchmarks.plain`). Both are timed in turn, A B A B. Seconds are those of all cores, which
 other work on the machine disturbs least; medians. Weights are random where a single evaluation is timed, and `mini`'s
 own in the whole run, of which each is a process of its own.
@@ -17,14 +18,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import UNet3DConditionModel as LatentUNet
 from torch import Tensor, nn
 
-from benchmarks.pages import measured_on, replace_table
+from benchmarks.pages import Page, measured_on, merged, times, write_option
 from benchmarks.plain import plain, text_of_frames
 from benchmarks.whole import whole_table
 from show1.networks import UNet3DConditionModel
@@ -177,7 +177,7 @@ def evaluations_table(quick: bool, stages: list[str], repeat: int) -> str:
         for row in itertools.chain(*(rows(case, repeat) for case in cases(quick) if case.stage in stages)):
             lines.append(row)
             print(row, flush=True)
-    lines.append(f"\n{measured_on()}; random weights, medians of {repeat} calls in turn")
+    lines.append(f"\n{measured_on()}; random weights, {times(repeat, 'call')}")
     print(lines[-1])
     return "\n".join(lines)
 
@@ -191,20 +191,23 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only mini, and the whole run once")
     parser.add_argument("--only", action="append", choices=[*STAGES, "whole"], help="only evaluations of this stage")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--write", type=Path, help="page of the documentation, whose tables are replaced")
+    write_option(parser)
     arguments = parser.parse_args()
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     chosen = arguments.only or [*STAGES, "whole"]
     repeat = min(arguments.repeat, 3) if arguments.quick else arguments.repeat
-    tables = {}
-    if stages := [stage for stage in STAGES if stage in chosen]:
-        tables["evaluations"] = evaluations_table(arguments.quick, stages, repeat)
+    stages = [stage for stage in STAGES if stage in chosen]
+    asked = {"evaluations": bool(stages), "whole run": "whole" in chosen}
+    page = Page(arguments.write, *(name for name, wanted in asked.items() if wanted))
+    if stages:
+        table = evaluations_table(arguments.quick, stages, repeat)
+        some = arguments.quick or len(stages) < len(STAGES)
+        page.write("evaluations", merged(page.table("evaluations"), table) if some else table)
     if "whole" in chosen:
         print()
-        tables["whole run"] = whole_table(1 if arguments.quick else repeat)
-        print(tables["whole run"])
-    for name, table in tables.items() if arguments.write is not None else ():
-        replace_table(arguments.write, name, table)
+        table = whole_table(1 if arguments.quick else repeat)
+        print(table)
+        page.write("whole run", table)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """A whole generation by `mini`, plain and ours in turn: time per stage, evaluations, peak memory. `speed` prints it.
 
-Each run is a process of its own, which this module's `main` is. The time of a stage includes the loading of its
-networks, that of the whole begins when the package is imported.
+Each run is a process of its own, which this module's `main` is, with threads as the command line chooses them. The time
+of a stage includes the loading of its networks, that of the whole begins when the package is imported.
 """
 
 import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import nullcontext
@@ -19,8 +17,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from benchmarks.pages import measured_on
+from benchmarks.pages import measured_on, times
 from benchmarks.plain import plain, plain_settings
+from benchmarks.processes import run_module
 from show1 import Show1Pipeline, make_request
 from show1.generation.progress import Callbacks
 from show1.runtime import choose_dtype
@@ -80,14 +79,11 @@ def run(way: str, dtype: str, video: Path) -> dict[str, Any]:
 
 def in_process(way: str, dtype: str, folder: Path) -> dict[str, Any]:
     """Runs `run` in a new process with an empty cache, and adds the frames and the core seconds of all."""
-    command = [sys.executable, "-m", "benchmarks.whole", way, dtype, str(folder / "video.npy")]
-    before = os.times()
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "SHOW1_CACHE": str(folder)})
+    video, before = folder / "video.npy", os.times()
+    found = run_module("benchmarks.whole", way, dtype, str(video), cache=folder)
     after = os.times()
-    if done.returncode:
-        raise SystemExit(f"the run of mini failed: {done.stderr[-2000:]}")
     spent = after.children_user + after.children_system - before.children_user - before.children_system
-    return {**json.loads(done.stdout.splitlines()[-1]), "whole": spent, "frames": np.load(folder / "video.npy")}
+    return {**found, "whole": spent, "frames": np.load(video)}
 
 
 def whole_table(repeat: int) -> str:
@@ -114,7 +110,7 @@ def whole_table(repeat: int) -> str:
         )
     peaks = [f"{way} in {dtype} {_median(r, 'peak') / 1e9:.2f} GB" for (way, dtype), r in runs.items()]
     lines.append(f"Peak memory of the process: {', '.join(peaks)}.")
-    lines.append(f"\n{measured_on()}; medians of {repeat} runs in turn, `show1 generate {PROMPT!r} --seed {SEED}`")
+    lines.append(f"\n{measured_on()}; {times(repeat)}, `show1 generate {PROMPT!r} --seed {SEED}`")
     return "\n".join(lines)
 
 

@@ -50,6 +50,15 @@ def test_one_command_prints_the_whole_gate(tmp_path, monkeypatch, capsys):
     assert page.read_text() == "<!-- gate -->\ng\n<!-- end -->\n<!-- seams -->\ns\n<!-- end -->\n"
 
 
+def test_the_gate_alone_is_written_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gate, "gate_table", lambda variants, plan, **_: f"{variants} {plan.videos}")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- gate -->\n<!-- end -->\n")
+    monkeypatch.setattr(sys, "argv", ["gate", "mini", "other", "--videos", "2", "--write", str(page)])
+    gate.main()
+    assert page.read_text() == "<!-- gate -->\n['mini', 'other'] 2\n<!-- end -->\n"
+
+
 def test_errors_are_against_the_exact_path():
     def run(steps, grid):
         return torch.full((3, 1, 1, 2, 2), 2 / 127.5 if steps < 900 else 0.0)

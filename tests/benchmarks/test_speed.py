@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from benchmarks import whole
-from benchmarks.pages import measured_on, replace_table
+from benchmarks.pages import measured_on
 from benchmarks.plain import plain, plain_settings
-from benchmarks.speed import cases, halved, latent, main, pixel, rows, timed
+from benchmarks.speed import STAGES, Case, cases, halved, latent, main, pixel, rows, timed
 from show1 import Show1Pipeline, make_request
 from show1.networks import attention
 from show1.training.presets import preset
@@ -88,6 +88,8 @@ def test_the_table_of_whole_runs(monkeypatch):
     assert lines[2] == "| text | 0 | float32 both | 2.00 | 1.00 | 2.00 |"
     assert lines[4] == "| whole command | 64 | float32 both | 10.00 | 5.00 | 2.00 |"
     assert any("differ by 0.000 levels" in line for line in lines) and lines[-1].startswith(measured_on()[:6])
+    assert "; medians of 2 runs in turn, " in lines[-1]
+    assert "; one run of each, in turn, " in whole.whole_table(1).splitlines()[-1]
 
 
 def test_tables_are_put_between_their_marks(tmp_path, monkeypatch, capsys):
@@ -99,5 +101,22 @@ def test_tables_are_put_between_their_marks(tmp_path, monkeypatch, capsys):
     text = page.read_text()
     assert text.startswith("a\n<!-- evaluations -->\n| network |") and text.endswith("c\n<!-- end -->\n")
     assert "old" not in text and measured_on()[:6] in text
-    with pytest.raises(SystemExit, match="has no table to replace"):
-        replace_table(page, "another", "table")
+
+
+def test_rows_of_networks_that_were_not_timed_stay(tmp_path, monkeypatch, capsys):
+    head = "| network | precision of plain, ours | plain, core-ms | ours, core-ms | ratio |\n|---|---|---:|---:|---:|"
+    old = "\n".join(f"| mini {name} | float32 both | 999 | 9 | 111.00 |" for name in ("keyframes", "expert"))
+    page = tmp_path / "page.md"
+    page.write_text(f"<!-- evaluations -->\n{head}\n{old}\n\nearlier\n<!-- end -->\n")
+    idle = lambda dtype: (lambda: None, lambda: sum(range(10**5)))  # noqa: E731
+    made = [Case(stage=name, name=f"mini {name}", calls=idle) for name in ("keyframes", "expert")]
+    monkeypatch.setattr("benchmarks.speed.cases", lambda quick: iter(made))
+    monkeypatch.setattr(sys, "argv", ["speed", "--only", "expert", "--repeat", "1", "--write", str(page)])
+    main()
+    text = page.read_text()
+    assert "| mini keyframes | float32 both | 999 | 9 | 111.00 |" in text and "mini keyframes: earlier" in text
+    assert "| mini expert | float32 both | 999" not in text and "| mini expert | bfloat16 both | " in text
+    assert text.splitlines()[-2].endswith("random weights, one call of each, in turn")
+    monkeypatch.setattr(sys, "argv", ["speed", *(f"--only={name}" for name in STAGES), "--write", str(page)])
+    main()
+    assert "999" not in page.read_text() and "earlier" not in page.read_text()
