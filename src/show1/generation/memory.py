@@ -69,9 +69,8 @@ class Planner:
         if self.budget is not None:
             stages = [stage for stage in request.stages if stage not in done]
             needs = self.needs(request, frames, stages, dtype=dtype, devices=devices)
-            for name, need in needs.items():
-                place = devices.of(name if name in stages else TEXT)
-                self._ways |= choose_ways({name: need}, self.budget, taken=_taken(place))
+            taken = {name: _taken(devices.of(name if name in stages else TEXT)) for name in needs}
+            self._ways = choose_ways(needs, self.budget, taken=taken)
         return dict(self._ways)
 
     def needs(
