@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -23,6 +24,7 @@ from show1.runtime import Cost, Devices, give_back_what_is_freed, taken_memory
 from show1.runtime.devices import TEXT
 from show1.runtime.plan import Need, Way, choose_ways, ways
 from show1.runtime.processes import helpers
+from show1.runtime.workspaces import Kind, with_workspaces
 from show1.stage_table import STAGE_TABLE
 from show1.stages.needs import stage_need, text_need
 
@@ -32,6 +34,8 @@ _Found = TypeVar("_Found")
 
 CPU_SCRATCH = 300_000_000
 """Bytes for what a plan does not count on a CPU: workspaces of kernels, and layers between file and memory."""
+_VIDEO_BYTES = 3 * 4
+"""Bytes of a pixel of a video that waits in memory: three float32 channels."""
 _TOKENS = 77
 """Tokens of a prompt where the settings set no limit."""
 
@@ -117,7 +121,8 @@ class Planner:
             options = {"frames": shapes[stage][0] or 1, "prompts": prompts, "dtype": dtype}
             if (both := self._expert(stage, getattr(request.settings, stage), devices, options)) is not None:
                 found |= {self.text_of(stage): both.text, stage: both.networks}
-        return found
+        videos = _video_bytes(request, frames)
+        return {name: _placed(need, name, devices, videos) for name, need in found.items()}
 
     def _expert(
         self, stage: StageName, settings: TranslationSettings, devices: Devices, options: Mapping[str, Any]
@@ -225,6 +230,43 @@ def weights_on(cascade: Cascade, devices: Devices, dtype: torch.dtype) -> dict[t
         part = TEXT if component == "text_encoder" else STAGE_TABLE[row].stage
         found.setdefault(devices.of(part), set()).add(file)
     return {device: count_parameters(files) * dtype.itemsize for device, files in found.items()}
+
+
+def _placed(need: Need, name: str, devices: Devices, videos: Mapping[StageName, int]) -> Need:
+    """What a part takes with what is beside its tensors: a GPU's workspaces, or the videos in a process's memory.
+
+    Args:
+        need: What its tensors take.
+        name: A stage, or a text encoder.
+        devices: Where the parts compute.
+        videos: Bytes of the videos of each stage.
+    """
+    stage = next((stage for stage in STAGES if stage == name), None)
+    device = devices.of(stage or TEXT)
+    if device.type == "cuda":
+        kind: Kind = "text"
+        if stage is not None:
+            kind = "latent" if STAGE_TABLE[stage].unet.kind == "latent_unet" else "pixel"
+        return with_workspaces(need, kind)
+    if device.type == "cpu" and stage is not None:
+        return dataclasses.replace(need, beside=need.beside + videos[stage])
+    return need
+
+
+def _video_bytes(request: GenerationRequest, frames: int | None) -> dict[StageName, int]:
+    """Bytes of the input and the output of each stage, which wait in the computer's memory while it runs.
+
+    Args:
+        request: What is asked for.
+        frames: Frames of the video that it begins with, if it begins with one.
+    """
+    found: dict[StageName, int] = {}
+    before = (frames or 1) * math.prod(request.input_size) if request.needs_video else 0
+    for stage, shape in request.shapes(frames).items():
+        pixels = math.prod(length or 1 for length in shape)
+        found[stage] = (before + pixels) * len(request.prompts) * _VIDEO_BYTES
+        before = pixels
+    return found
 
 
 def _taken(device: torch.device) -> int:

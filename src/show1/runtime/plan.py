@@ -34,6 +34,8 @@ class Need:
     """`other` where an autoencoder works in tiles; None: it cannot."""
     fp8: int | None = None
     """All of its weights where most are kept in 8 bits; None: they cannot."""
+    beside: int = 0
+    """What is taken beside all this while it is computed, in whatever way: videos, and what kernels take at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,7 @@ def ways(need: Need) -> Iterator[Way]:
     for weights, other, kind in _kinds(need):
         for samples, split in sizes:
             rows = -(-samples * (2 if need.guided and not split else 1) // need.processes)
-            peak = weights + max(rows * need.row, other)
+            peak = weights + max(rows * need.row, other) + need.beside
             if least is None or peak < least:
                 least = peak
                 yield Way(samples=samples, split_guidance=split, peak=peak, **kind)
@@ -107,7 +109,7 @@ def choose_ways(needs: Mapping[str, Need], budget: int, *, taken: Mapping[str, i
     chosen, least = {}, {}
     for name, need in needs.items():
         known, before = list(ways(need)), 0 if taken is None else taken[name]
-        least[name] = before + known[-1].peak
+        least[name] = before + before // 50 + known[-1].peak  # what is taken differs a little from run to run
         fitting = next((way for way in known if before + way.peak <= budget), None)
         if fitting is not None:
             chosen[name] = fitting
