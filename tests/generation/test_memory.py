@@ -17,13 +17,14 @@ from show1 import Callbacks, Run, Show1Pipeline, make_request
 from show1.errors import InputError, OutOfMemory
 from show1.networks import UNet3DConditionModel
 from show1.runtime import Devices
-from show1.runtime.plan import ways
+from show1.runtime.plan import Need, ways
 from show1.runtime.workspaces import with_workspaces
 from show1.stages import InterpolationStage
 from tests.published_layout import small_changes
 
 PROMPT = "a burning lamborghini driving on rainbow."
 STAGES = ("keyframes", "interpolation", "super_resolution", "translation")
+SIZES = ("weights", "largest_layer", "row")
 
 
 @pytest.fixture
@@ -86,6 +87,33 @@ def test_videos_count_on_a_cpu_and_workspaces_on_a_gpu(budgeted: Callable[..., S
     assert pipe.needs(later, 7)["translation"].beside == 3 * 4 * 7 * (
         height * width + math.prod(later.final_shape[1:3])
     )
+
+
+def test_a_text_encoder_whose_texts_are_cached_is_not_counted(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOW1_CACHE", str(tmp_path))
+    monkeypatch.setattr("show1.generation.memory.taken_memory", lambda _: 0)
+    monkeypatch.setattr("show1.generation.memory.CPU_SCRATCH", 0)
+    options: dict[str, Any] = {"device": "cpu", "dtype": torch.float64}
+    pipe = Show1Pipeline.from_pretrained(published, memory="40GB", **options)
+    asked: dict[str, Any] = {"model": pipe, "seed": 5, "settings": small_changes()}
+    request, last = make_request(PROMPT, until="keyframes", **asked), make_request(PROMPT, **asked)
+    text, other = "the text encoder of keyframes", "the text encoder of translation"
+    assert list(pipe.needs(request)) == list(pipe.plan(request)) == [text, "keyframes"]
+    pipe.encode(request)
+    assert list(pipe.needs(request)) == list(pipe.plan(request)) == ["keyframes"]
+    assert [name for name in pipe.needs(last) if name not in STAGES] == [other]
+    avoiding = make_request(PROMPT, until="keyframes", negative_prompt="blur", **asked)
+    assert list(pipe.needs(avoiding)) == [text, "keyframes"]
+    assert list(pipe.needs(make_request([PROMPT, "a panda"], until="keyframes", **asked))) == [text, "keyframes"]
+
+    least = list(ways(pipe.needs(request)["keyframes"]))[-1].peak
+    monkeypatch.setattr("show1.generation.memory.text_need", lambda *_, **__: Need(**dict.fromkeys(SIZES, 9 * least)))
+    small = Show1Pipeline.from_pretrained(published, memory=least, **options)
+    assert list(small.plan(request)) == ["keyframes"]
+    with pytest.raises(InputError, match="not enough for the text encoder of keyframes"):
+        small.plan(avoiding)
 
 
 @pytest.mark.slow

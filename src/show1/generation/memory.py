@@ -17,8 +17,9 @@ from show1.checkpoints.storage import Storage
 from show1.checkpoints.weight_files import count_parameters
 from show1.config import STAGES, StageName, StageSettings, TranslationSettings
 from show1.errors import OutOfMemory
-from show1.experts import ExpertNeeds, expert_needs
+from show1.experts import ExpertNeeds, ExpertText, expert_needs
 from show1.generation.manifest import FewerBits
+from show1.generation.prompts import is_cached
 from show1.generation.request import GenerationRequest
 from show1.runtime import Cost, Devices, give_back_what_is_freed, taken_memory
 from show1.runtime.devices import TEXT
@@ -27,6 +28,7 @@ from show1.runtime.processes import helpers
 from show1.runtime.workspaces import Kind, with_workspaces
 from show1.stage_table import STAGE_TABLE
 from show1.stages.needs import stage_need, text_need
+from show1.text.encoder import PromptEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,14 @@ _TOKENS = 77
 class Planner:
     """Chooses how the parts of a cascade are computed: its text encoders and its stages."""
 
-    def __init__(self, cascade: Cascade, adapters: AdapterSet, budget: int | None, storage: Storage) -> None:
+    def __init__(
+        self,
+        cascade: Cascade,
+        adapters: AdapterSet,
+        budget: int | None,
+        storage: Storage,
+        encoder_of: Callable[[StageName], PromptEncoder | ExpertText],
+    ) -> None:
         """Plans nothing yet.
 
         Args:
@@ -51,11 +60,13 @@ class Planner:
             adapters: Those in use.
             budget: Bytes of memory that a generation may take; None: no limit.
             storage: How weights are stored.
+            encoder_of: Gives the text encoder of a stage, whose network need not be in memory.
         """
         self.budget = budget
         self.storage = storage
         self._cascade = cascade
         self._adapters = adapters
+        self._encoder_of = encoder_of
         self._known: dict[Hashable, Any] = {}
         self._ways: dict[str, Way] = {}
 
@@ -88,7 +99,8 @@ class Planner:
     ) -> dict[str, Need]:
         """What the text encoders and the stages of a request take; found in seconds, without weights.
 
-        An expert whose pipeline cannot be traced is left out, with a warning.
+        Text encoders are left out whose texts are all in the cache of embeddings, and an expert whose pipeline cannot
+        be traced, with a warning.
 
         Args:
             request: What is asked for.
@@ -98,6 +110,7 @@ class Planner:
             devices: Where they compute.
         """
         shapes, prompts, found = request.shapes(frames), len(request.prompts), {}
+        texts = {self.text_of(stage) for stage in stages if not self._is_cached(request, stage)}
         experts = [stage for stage in stages if self._cascade.parts[stage].expert is not None]
         stages = [stage for stage in stages if stage not in experts]
         for stage in stages:
@@ -122,7 +135,14 @@ class Planner:
             if (both := self._expert(stage, getattr(request.settings, stage), devices, options)) is not None:
                 found |= {self.text_of(stage): both.text, stage: both.networks}
         videos = _video_bytes(request, frames)
-        return {name: _placed(need, name, devices, videos) for name, need in found.items()}
+        needed = {name: need for name, need in found.items() if name in texts or name in STAGES}
+        return {name: _placed(need, name, devices, videos) for name, need in needed.items()}
+
+    def _is_cached(self, request: GenerationRequest, stage: StageName) -> bool:
+        """Whether a stage's texts are all in the cache of embeddings, under the names of a text encoder in memory."""
+        encoder = self._encoder_of(stage)
+        encoder.streamed = None  # as the pipeline leaves it where no plan holds the text encoder
+        return is_cached(request, stage, encoder)
 
     def _expert(
         self, stage: StageName, settings: TranslationSettings, devices: Devices, options: Mapping[str, Any]
