@@ -3,7 +3,6 @@
 import inspect
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -357,16 +356,3 @@ def test_a_dry_run_predicts_the_time_by_earlier_runs(show1: Show1, cascade: Path
     steps = show1(*asked, "--json").json["request"]["settings"]["keyframes"]["num_inference_steps"]
     assert longer["expected_seconds"] == {"keyframes": pytest.approx(3 * took * 10 / steps)}
     assert show1(*asked, "--json", "--dtype", "float64").json["expected_seconds"] == {}
-
-
-def test_the_command_shows_the_plan_and_keeps_to_it(show1: Show1, cascade: Path) -> None:
-    plan = show1("generate", PROMPT, "--model", cascade, "--memory", "40GB", "--dry-run")
-    assert plan.code == 0, plan.err
-    assert re.search(r"super_resolution: 0\.\d\d GB, 1 sample a call", plan.out)
-    as_json = show1("generate", PROMPT, "--model", cascade, "--memory", "40GB", "--dry-run", "--json").json
-    assert as_json["budget_bytes"] == 40 * 10**9
-    assert as_json["plan"]["keyframes"]["streamed"] is False
-    refused = show1("generate", PROMPT, "--model", cascade, "--memory", "much")
-    assert refused.code == 2 and "such as '6GB'" in refused.err
-    small = show1("generate", PROMPT, "--model", cascade, "--memory", "1MB")
-    assert small.code == 2 and "are not enough for" in small.err

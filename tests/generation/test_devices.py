@@ -48,7 +48,9 @@ def test_a_budget_holds_on_each_device(published: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("show1.generation.memory.CPU_SCRATCH", 0)
     monkeypatch.setattr("show1.generation.memory.taken_memory", lambda device: asked.append(str(device)) or 0)
     devices = {"text": "cpu:1", "translation": "cpu:2"}
-    pipe = Show1Pipeline.from_pretrained(published, device=devices, memory="1GB", dtype="float32")
+    pipe = Show1Pipeline.from_pretrained(
+        published, device=devices, memory="1GB", dtype="float32", cache_embeddings=False
+    )
     plan = pipe.plan(make_request(PROMPT, model=pipe, settings=small_changes()))
     assert len(plan) == 6
     assert Counter(asked) == {"cpu": 3, "cpu:1": 2, "cpu:2": 1}

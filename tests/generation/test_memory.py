@@ -1,6 +1,8 @@
 """Memory budgets: whatever the plan, the video is the same."""
 
+import dataclasses
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,15 @@ from transformers import T5EncoderModel
 from show1 import Callbacks, Run, Show1Pipeline, make_request
 from show1.errors import InputError, OutOfMemory
 from show1.networks import UNet3DConditionModel
-from show1.runtime.plan import ways
+from show1.runtime import Devices
+from show1.runtime.plan import Need, ways
+from show1.runtime.workspaces import with_workspaces
 from show1.stages import InterpolationStage
 from tests.published_layout import small_changes
 
 PROMPT = "a burning lamborghini driving on rainbow."
 STAGES = ("keyframes", "interpolation", "super_resolution", "translation")
+SIZES = ("weights", "largest_layer", "row")
 
 
 @pytest.fixture
@@ -60,6 +65,55 @@ def test_a_budget_that_cannot_be_kept_is_refused_before_the_work(budgeted: Calla
     pipe = budgeted("50KB")
     with pytest.raises(InputError, match="0.00 GB of memory are not enough for .*allow more"):
         pipe(PROMPT, settings=small_changes())
+
+
+def test_videos_count_on_a_cpu_and_workspaces_on_a_gpu(budgeted: Callable[..., Show1Pipeline]) -> None:
+    pipe = budgeted("low")
+    request = make_request([PROMPT, PROMPT], model=pipe, seed=5, settings=small_changes())
+    place: dict[str, Any] = {"dtype": torch.float64, "devices": Devices(torch.device("cuda"))}
+    alone = pipe._planner.needs(request, None, request.stages, **(place | {"devices": Devices(torch.device("meta"))}))
+    on_gpu, on_cpu = pipe._planner.needs(request, None, request.stages, **place), pipe.needs(request)
+    sizes = {stage: math.prod(shape) for stage, shape in request.shapes().items()}  # type: ignore[arg-type]
+    before = dict(zip(STAGES, [0, *sizes.values()], strict=False))
+    for name, need in alone.items():
+        kind: Any = "latent" if name == "translation" else "pixel" if name in STAGES else "text"
+        assert on_gpu[name] == with_workspaces(need, kind)
+        videos = 2 * 3 * 4 * (before[name] + sizes[name]) if name in STAGES else 0
+        assert on_cpu[name] == dataclasses.replace(need, beside=videos)
+    begin: dict[str, Any] = {"start_from": "translation", "video": torch.zeros(1, 3, 7, 16, 32)}
+    later = make_request(PROMPT, model=pipe, settings=small_changes(), **begin)
+    height, width = later.input_size
+    assert (height, width) == (16, 32)
+    assert pipe.needs(later, 7)["translation"].beside == 3 * 4 * 7 * (
+        height * width + math.prod(later.final_shape[1:3])
+    )
+
+
+def test_a_text_encoder_whose_texts_are_cached_is_not_counted(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOW1_CACHE", str(tmp_path))
+    monkeypatch.setattr("show1.generation.memory.taken_memory", lambda _: 0)
+    monkeypatch.setattr("show1.generation.memory.CPU_SCRATCH", 0)
+    options: dict[str, Any] = {"device": "cpu", "dtype": torch.float64}
+    pipe = Show1Pipeline.from_pretrained(published, memory="40GB", **options)
+    asked: dict[str, Any] = {"model": pipe, "seed": 5, "settings": small_changes()}
+    request, last = make_request(PROMPT, until="keyframes", **asked), make_request(PROMPT, **asked)
+    text, other = "the text encoder of keyframes", "the text encoder of translation"
+    assert list(pipe.needs(request)) == list(pipe.plan(request)) == [text, "keyframes"]
+    pipe.encode(request)
+    assert list(pipe.needs(request)) == list(pipe.plan(request)) == ["keyframes"]
+    assert [name for name in pipe.needs(last) if name not in STAGES] == [other]
+    avoiding = make_request(PROMPT, until="keyframes", negative_prompt="blur", **asked)
+    assert list(pipe.needs(avoiding)) == [text, "keyframes"]
+    assert list(pipe.needs(make_request([PROMPT, "a panda"], until="keyframes", **asked))) == [text, "keyframes"]
+
+    least = list(ways(pipe.needs(request)["keyframes"]))[-1].peak
+    monkeypatch.setattr("show1.generation.memory.text_need", lambda *_, **__: Need(**dict.fromkeys(SIZES, 9 * least)))
+    small = Show1Pipeline.from_pretrained(published, memory=least, **options)
+    assert list(small.plan(request)) == ["keyframes"]
+    with pytest.raises(InputError, match="not enough for the text encoder of keyframes"):
+        small.plan(avoiding)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Memory plans: the fastest way for each part that keeps to a budget."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -36,13 +38,27 @@ def test_without_guidance_there_is_nothing_to_split_and_details_keep_weights_in_
 @pytest.mark.parametrize(("budget", "peak"), [(1000, 220), (220, 220), (219, 160), (120, 120), (119, 115), (25, 25)])
 def test_the_fastest_way_within_the_budget(budget: int, peak: int) -> None:
     assert choose_ways({"stage": NEED}, budget)["stage"].peak == peak
-    assert choose_ways({"stage": NEED}, budget + 50, taken=50)["stage"].peak == peak
+    assert choose_ways({"stage": NEED}, budget + 50, taken={"stage": 50})["stage"].peak == peak
 
 
 def test_a_budget_that_cannot_be_kept_says_what_could() -> None:
     gigabytes = Need(weights=8 * 10**9, largest_layer=10**9, row=10**9)
-    with pytest.raises(InputError, match=r"1\.50 GB of memory are not enough for the stage, which takes 3\.25 GB"):
-        choose_ways({"the stage": gigabytes}, 1_500_000_000, taken=250_000_000)
+    with pytest.raises(InputError, match=r"1\.50 GB of memory are not enough for the stage, which takes 3\.26 GB"):
+        choose_ways({"the stage": gigabytes}, 1_500_000_000, taken={"the stage": 250_000_000})
+
+
+def test_the_size_that_is_named_is_enough_for_all_parts() -> None:
+    needs = {
+        "the first": Need(weights=541_000_000, largest_layer=1, row=0, streamable=False),
+        "the second": Need(weights=1_891_234_567, largest_layer=1, row=0, streamable=False),
+        "the third": Need(weights=700_000_000, largest_layer=1, row=0, streamable=False),
+    }
+    taken = dict.fromkeys(needs, 30_000_000) | {"the third": 100_000_000}
+    with pytest.raises(InputError, match=r"0\.50 GB .* the second, which takes 1\.93 GB") as refused:
+        choose_ways(needs, 500_000_000, taken=taken)
+    named = re.search(r"takes (\d+\.\d+ GB)", str(refused.value))
+    assert named is not None
+    assert set(choose_ways(needs, parse_size(named[1]), taken=taken)) == set(needs)
 
 
 @pytest.mark.parametrize(

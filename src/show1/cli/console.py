@@ -40,12 +40,21 @@ def say(text: str) -> None:
 
 def say_fact(name: str, value: object) -> None:
     """Writes a name and a value to stdout, on one line whatever the value holds."""
-    say(f"{name:10} {printable(str(value), keep='')}")
+    say(_fact(name, value))
+
+
+def tell_fact(name: str, value: object) -> None:
+    """Writes a name and a value to stderr, as `say_fact` does to stdout."""
+    tell(_fact(name, value))
 
 
 def tell(text: str, *, style: str | None = None) -> None:
     """Writes a line for people to stderr."""
     ERR.print(printable(text), markup=False, emoji=False, style=style)
+
+
+def _fact(name: str, value: object) -> str:
+    return f"{name:10} {printable(str(value), keep='')}"
 
 
 def printable(text: str, *, keep: str = "\n\t") -> str:

@@ -4,14 +4,21 @@ from typing import Annotated, Literal
 
 import typer
 
-MemoryFlag = Annotated[
-    str,
+_MEMORY = (
+    "low keeps one network in memory at a time, high keeps all; auto{} decides by the machine. A size such as 6GB is a "
+    "budget that the generation keeps to."
+)
+MemoryFlag = Annotated[str, typer.Option(metavar="auto|low|high|SIZE", help=_MEMORY.format(""))]
+ShownMemoryFlag = Annotated[
+    str | None,
     typer.Option(
+        "--memory",
         metavar="auto|low|high|SIZE",
-        help="low keeps one network in memory at a time, high keeps all; auto decides by the machine. A size such as "
-        "6GB is a budget that the generation keeps to.",
+        help=f"{_MEMORY.format(', the default,')} What each part is predicted to take is then shown first.",
+        show_default=False,
     ),
 ]
+"""None: it was not given, which means `auto`."""
 DeviceFlag = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,7 @@ import typer
 
 from show1.checkpoints.names import split_preset
 from show1.cli.consent import known_adapters, load_recorded_model
-from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Precision, Quiet, Sheet, StorageFlag, VideoAsJson
+from show1.cli.flags import DeviceFlag, Overwrite, Precision, Quiet, Sheet, ShownMemoryFlag, StorageFlag, VideoAsJson
 from show1.cli.jobs import Job, probe_all, read_jobs
 from show1.cli.making import end_with, make_all
 from show1.cli.plan import show_plan
@@ -109,7 +109,7 @@ def generate(
             "precedence.",
         ),
     ] = None,
-    memory: MemoryFlag = "auto",
+    memory: ShownMemoryFlag = None,
     device: DeviceFlag = None,
     storage: StorageFlag = None,
     dtype: Annotated[
@@ -211,19 +211,20 @@ def generate(
             raise InputError(f"--expert makes another video than that of --from; use `show1 refine {from_file}`")
         chosen = with_expert(chosen or "mini", expert)
     precision, stored = _known_numbers(jobs, record, device)
-    place: dict[str, Any] = {"device": device, "dtype": dtype or precision, "memory": memory}
+    place: dict[str, Any] = {"device": device, "dtype": dtype or precision, "memory": memory or "auto"}
     place["storage"] = stored if storage is None else storage
     pipe = _open_pipeline(chosen, record, source, choices, quiet=quiet or as_json, **place)
     requests = [job.request(pipe, record, changes, clip) for job in jobs]
     probe_all(jobs, requests, resuming=prompts is not None)
+    said = {"as_json": as_json, "count_memory": memory is not None}
     if dry_run:
         for job, request in zip(jobs, requests, strict=True):
             frames = None if clip is None else len(clip)
-            show_plan(pipe, request, job.output, clip_frames=frames, as_json=as_json, brief=prompts is not None)
+            show_plan(pipe, request, job.output, clip_frames=frames, brief=prompts is not None, **said)
         return
     repeated = record if model is None and choices is None else None
     work, several = list(zip(jobs, requests, strict=True)), prompts is not None
-    end_with(make_all(pipe, work, clip, several=several, repeated=repeated, quiet=quiet, as_json=as_json), len(work))
+    end_with(make_all(pipe, work, clip, several=several, repeated=repeated, quiet=quiet, **said), len(work))
 
 
 def _differ_in_preset(chosen: str | dict[str, str] | None, recorded: str | dict[str, str]) -> bool:

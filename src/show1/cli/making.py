@@ -10,6 +10,7 @@ import typer
 from show1.cli.console import say_json, tell
 from show1.cli.failures import RUNTIME, describe, report
 from show1.cli.jobs import Job
+from show1.cli.plan import tell_plan
 from show1.cli.progress import duration, shown
 from show1.cli.session import keeping, tell_later_stages, tell_result
 from show1.errors import Cancelled
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from show1.generation.pipeline import Show1Pipeline
     from show1.generation.request import GenerationRequest
     from show1.generation.run import Run
+    from show1.runtime.plan import Way
     from show1.video import Video
 
 
@@ -41,6 +43,7 @@ def make_all(
     repeated: "VideoRecord | None",
     quiet: bool,
     as_json: bool,
+    count_memory: bool = False,
 ) -> "list[Failed]":
     """Makes the videos. Of several prompts, one that fails does not stop the others.
 
@@ -52,12 +55,15 @@ def make_all(
         repeated: How the video that is repeated as it is was made, if one is.
         quiet: Whether to show no progress.
         as_json: Whether to write JSON: an object, or of several prompts one per line.
+        count_memory: Whether to say, without a budget too, what each part is predicted to take.
 
     Returns:
         Those of several prompts that failed.
     """
     failed: list[Failed] = []
     took: list[float] = []
+    told: dict[str, Way] = {}
+    length = None if clip is None else len(clip)
     for number, (job, request) in enumerate(work, start=1):
         if several and not quiet and not as_json:
             left = f", about {duration(sum(took) / len(took) * (len(work) - number + 1))} left" if took else ""
@@ -65,24 +71,19 @@ def make_all(
         with _going_on(job, failed, as_json=as_json) if several else nullcontext():
             began = time.monotonic()
             run, made_here = begin_run(job)
-            was_finished = set(request.stages) <= set(run.finished_stages)
+            done = run.finished_stages
+            was_finished = set(request.stages) <= set(done)
             with keeping(run, made_here=made_here):
+                if not quiet and not as_json:
+                    told = tell_plan(pipe, request, length, done=done, count_memory=count_memory, told=told)
                 with shown(quiet=quiet or as_json) as callbacks:
                     videos = pipe.generate(request, run, video=clip, callbacks=callbacks)
                 _warn_of_other_weights(videos, repeated, request)
                 files = job.output.write(videos, keep_same=several)
             took += [] if was_finished else [time.monotonic() - began]
-            tell_result(
-                run,
-                videos,
-                files,
-                job.output,
-                began=None if was_finished else began,
-                available=pipe.stages,
-                quiet=quiet,
-                as_json=as_json,
-                compact=several,
-            )
+            how = {"quiet": quiet, "as_json": as_json, "compact": several}
+            since = None if was_finished else began
+            tell_result(run, videos, files, job.output, began=since, available=pipe.stages, **how)
     if several and work and not quiet and not as_json and work[0][1].stages[-1] != pipe.stages[-1]:
         example = next((job.run for job, _ in work if job.is_begun), None)
         if example is not None:

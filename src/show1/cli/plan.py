@@ -1,8 +1,9 @@
-"""What a request would do: its settings as `--set` takes them, its adapters, its files."""
+"""What a request would do: its settings as `--set` takes them, its adapters, its files, and what it takes."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from show1.cli.console import printable, say, say_fact, say_json, tell
+from show1.cli.console import printable, say, say_fact, say_json, tell, tell_fact
 from show1.config import CascadeSettings, StageName, setting_text
 from show1.generation.output import OutputFile
 from show1.options import counted
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from show1.adapters.record import AdapterRecord
     from show1.generation.pipeline import Show1Pipeline
     from show1.generation.request import GenerationRequest
+    from show1.runtime.plan import Way
 
 
 def show_plan(
@@ -22,6 +24,7 @@ def show_plan(
     *,
     clip_frames: int | None,
     as_json: bool,
+    count_memory: bool,
     brief: bool = False,
 ) -> None:
     """Writes what would be done.
@@ -32,19 +35,19 @@ def show_plan(
         output: The files to write.
         clip_frames: Frames of the video that the first stage works on; None: it works on none.
         as_json: Whether to write JSON.
+        count_memory: Whether to predict, without a budget too, what the parts take.
         brief: Whether it is one of many: one line each.
     """
     _, height, width, fps = request.final_shape
     frames = request.shapes(clip_frames)[request.stages[-1]][0]
     assert frames is not None, "known for every stage whose input is known"
     _warn(pipe, request)
-    ways = pipe.plan(request, clip_frames)
-    adapters = [adapter.record for adapter in pipe.adapters]
+    ways = _ways(pipe, request, clip_frames, count_memory=count_memory)
     plan: dict[str, Any] = {
         "files": output.files(len(request.prompts)),
         "sheet": output.sheet,
         "model": pipe.cascade.model,
-        "adapters": [record.to_dict() for record in adapters],
+        "adapters": [adapter.record.to_dict() for adapter in pipe.adapters],
         "device": str(pipe.devices),
         "dtype": str(pipe.dtype).removeprefix("torch."),
         "storage": str(pipe.storage) or "as computed",
@@ -67,14 +70,71 @@ def show_plan(
     say_fact("files", ", ".join(plan["files"]))
     for key in ("sheet", "model", "device", "dtype", "storage", "memory"):
         say_fact(key, printable(setting_text(plan[key]), keep=""))
-    for name, way in ways.items():
-        say_fact("plan", f"{name.removeprefix('the ')}: {way}")
-    say_fact("time", _in_words(plan["expected_seconds"], request))
-    say_adapters(adapters)
+    for fact in _facts(ways, plan["expected_seconds"], request.stages):
+        say_fact(*fact)
+    say_adapters(adapter.record for adapter in pipe.adapters)
     say_fact("prompt", request.prompts[0])
     say_fact("seeds", f"{', '.join(str(s) for s in request.seeds)} ({request.numerics} numerics)")
     say_fact("video", f"{counted(frames, 'frame')} of {height}x{width} (height x width), {fps:g} frames/s")
     say_settings(request.settings, request.stages)
+
+
+def tell_plan(
+    pipe: "Show1Pipeline",
+    request: "GenerationRequest",
+    clip_frames: int | None,
+    *,
+    done: Collection[StageName] = (),
+    count_memory: bool = False,
+    told: "dict[str, Way] | None" = None,
+) -> "dict[str, Way]":
+    """Writes to stderr what the parts of a request will take, before they are computed, as `show_plan` writes it.
+
+    Args:
+        pipe: The model. Without a budget there is nothing to write, unless `count_memory` asks for it.
+        request: What is asked for.
+        clip_frames: Frames of the video that the first stage works on; None: it works on none.
+        done: Stages that are finished.
+        count_memory: Whether to predict, without a budget too, what the parts take.
+        told: The ways that were written last; they are not written again.
+
+    Returns:
+        The ways that are written now, or were before.
+    """
+    left = tuple(stage for stage in request.stages if stage not in done)
+    if not left or (pipe.budget is None and not count_memory):
+        return told or {}
+    ways = _ways(pipe, request, clip_frames, done=done, count_memory=count_memory)
+    expected = {stage: value for stage, value in _expected(pipe, request, clip_frames).items() if stage in left}
+    if ways != told:
+        for fact in _facts(ways, expected, left):
+            tell_fact(*fact)
+    return ways
+
+
+def _ways(
+    pipe: "Show1Pipeline",
+    request: "GenerationRequest",
+    frames: int | None,
+    *,
+    done: Collection[StageName] = (),
+    count_memory: bool,
+) -> "dict[str, Way]":
+    """How the parts will be computed: as a budget asks for it, or else in the fastest way, if that is counted."""
+    from show1.runtime.plan import ways
+
+    if pipe.budget is not None:
+        return pipe.plan(request, frames, done=done)
+    needs = pipe.needs(request, frames, done=done) if count_memory else {}
+    return {name: next(ways(need)) for name, need in needs.items()}
+
+
+def _facts(
+    ways: "dict[str, Way]", expected: "dict[StageName, float]", stages: tuple[StageName, ...]
+) -> list[tuple[str, str]]:
+    """A line for each part with the way it is computed and its predicted peak, and one with the time."""
+    parts = [("plan", f"{name.removeprefix('the ')}: {way}") for name, way in ways.items()]
+    return [*parts, ("time", _in_words(expected, stages))]
 
 
 def _expected(pipe: "Show1Pipeline", request: "GenerationRequest", frames: int | None) -> "dict[StageName, float]":
@@ -86,9 +146,9 @@ def _expected(pipe: "Show1Pipeline", request: "GenerationRequest", frames: int |
     return expected_seconds(request, frames, model=pipe.cascade.name, now=now)
 
 
-def _in_words(seconds: "dict[StageName, float]", request: "GenerationRequest") -> str:
-    """Says how long the stages will take."""
-    unknown = [stage for stage in request.stages if stage not in seconds]
+def _in_words(seconds: "dict[StageName, float]", stages: tuple[StageName, ...]) -> str:
+    """Says how long stages will take."""
+    unknown = [stage for stage in stages if stage not in seconds]
     if not seconds:
         return "unknown, until a run in runs/ has been made with this model, device and precision"
     known = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from show1.cli.flags import DeviceFlag, MemoryFlag, Overwrite, Quiet, Sheet, StorageFlag, VideoAsJson
+from show1.cli.flags import DeviceFlag, Overwrite, Quiet, Sheet, ShownMemoryFlag, StorageFlag, VideoAsJson
 from show1.cli.jobs import Job, probe_all
 from show1.cli.making import make_all
 from show1.cli.plan import show_plan
@@ -80,7 +80,7 @@ def refine(
     seed: _Seed = None,
     set_: _Set = None,
     run: _Run = None,
-    memory: MemoryFlag = "auto",
+    memory: ShownMemoryFlag = None,
     device: DeviceFlag = None,
     storage: StorageFlag = None,
     dtype: _Dtype = None,
@@ -116,16 +116,17 @@ def refine(
     job = Job(prompt=_prompt(prompt, video), output=target, run=runs, options=options)
     probe_all([job])
     named = parse_model(model if expert is None else f"{stage}={expert}")
-    place: dict[str, Any] = {"device": device, "dtype": dtype, "memory": memory, "storage": storage, "stages": [stage]}
-    pipe = load_pipeline(named, quiet=quiet or as_json, **place)
+    place: dict[str, Any] = {"device": device, "dtype": dtype, "storage": storage, "stages": [stage]}
+    pipe = load_pipeline(named, quiet=quiet or as_json, memory=memory or "auto", **place)
     for choice in parse_adapters(adapter) or ():
         pipe.adapters.load(**choice)
     request = job.request(pipe, None, [*suiting(pipe, stage, video, time, changes), *changes], video)
     probe_all([job], [request])
+    said = {"as_json": as_json, "count_memory": memory is not None}
     if dry_run:
-        show_plan(pipe, request, job.output, clip_frames=len(video), as_json=as_json)
+        show_plan(pipe, request, job.output, clip_frames=len(video), **said)
     else:
-        make_all(pipe, [(job, request)], video, several=False, repeated=None, quiet=quiet, as_json=as_json)
+        make_all(pipe, [(job, request)], video, several=False, repeated=None, quiet=quiet, **said)
 
 
 def _check_stage(stage: StageName, expert: str | None) -> None:

@@ -8,7 +8,8 @@ import typer
 
 from show1.cli.consent import load_recorded_model
 from show1.cli.console import tell
-from show1.cli.flags import MemoryFlag, Overwrite, Precision, Quiet, Sheet, VideoAsJson
+from show1.cli.flags import Overwrite, Precision, Quiet, Sheet, ShownMemoryFlag, VideoAsJson
+from show1.cli.plan import tell_plan
 from show1.cli.progress import shown
 from show1.cli.session import keeping, quoted, short, tell_result
 from show1.cli.settings import apply_changes, parse_change
@@ -16,6 +17,8 @@ from show1.errors import RunError
 from show1.generation.output import OutputFile, absolute, default_path, free_path, numbered
 
 if TYPE_CHECKING:
+    from show1.config import CascadeSettings
+    from show1.generation.pipeline import Show1Pipeline
     from show1.generation.run import Run
 
 
@@ -49,7 +52,7 @@ def resume(
     output: Output = None,
     sheet: Sheet = None,
     set_: Changes = None,
-    memory: MemoryFlag = "auto",
+    memory: ShownMemoryFlag = None,
     device: _Device = None,
     dtype: Annotated[
         Precision | None, typer.Option(help="Precision of the networks. By default that with which the run began.")
@@ -78,7 +81,7 @@ def resume(
     if run.request is None or model is None:
         raise RunError(f"{directory} was stopped before it began; begin again with `show1 generate`")
     remedy = f"get it first (`show1 models download {{model}}`), then `show1 resume {quoted(directory)}`"
-    place = {"memory": memory, "stages": model.stages, **_placement(run, device, dtype)}
+    place = {"memory": memory or "auto", "stages": model.stages, **_placement(run, device, dtype)}
     pipe = load_recorded_model(model.model, run.path, remedy=remedy, quiet=quiet or as_json, **place)
     pipe.adapters.load_recorded(run.adapters)
     if pick is not None:
@@ -95,10 +98,20 @@ def resume(
         if output is None and not quiet and not as_json and short(target.path) == target.path:
             tell(f"the video goes to {target.path}, which the run was begun for; --output names another file")
     with keeping(run):
+        if memory is not None and not quiet and not as_json:
+            _tell_plan(pipe, run, settings)
         with shown(quiet=quiet or as_json) as callbacks:
             videos = pipe.resume(run, settings=settings, callbacks=callbacks)
         files = target.write(videos, keep_same=True)
     tell_result(run, videos, files, target, began=began, available=pipe.stages, quiet=quiet, as_json=as_json)
+
+
+def _tell_plan(pipe: "Show1Pipeline", run: "Run", settings: "CascadeSettings") -> None:
+    """Says what the stages that are left will take."""
+    clip = run.load_input()
+    frames = None if clip is None else clip.shape[2]
+    request = run.begun_request.with_settings(settings)
+    tell_plan(pipe, request, frames, done=run.finished_stages, count_memory=True)
 
 
 def _placement(run: "Run", device: str | None, dtype: str | None) -> dict[str, Any]:

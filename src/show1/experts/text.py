@@ -1,7 +1,7 @@
 """The text states of an expert, by its own text encoders."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -116,19 +116,20 @@ class ExpertText:
             place |= {"prepare": prepare, "whole_first": True, "streamed": False}
         return load_placed(self._part, self._family, self._names, **place)
 
+    def is_cached(self, texts: Iterable[str]) -> bool:
+        """Whether `embed` would find texts in the cache, so that it needs no text encoder."""
+        if self._cache is None or self._cache.is_empty:  # an empty one is no reason to hash large files
+            return False
+        return all(self._known(self._cache, text)[1] is not None for text in dict.fromkeys(texts))
+
     def _encode_one(self, text: str) -> Texts:
         """The states of one text, (1, ...) each; all or none of them are in the cache."""
-        device, cache, keys = self._place["device"], self._cache, {}
+        device, cache = self._place["device"], self._cache
+        keys: dict[str, str] = {}
         if cache is not None:
-            smaller = f" {self._stored}" if self._stored is not None and not self.streamed else ""
-            place = {"dtype": self._place["dtype"], "device": device.type, "max_tokens": self._family.text_length}
-            keys = {
-                n: cache.key(encoder=f"{self._identity} {n}{smaller}", prompt=text, **place)
-                for n in self._family.text_states
-            }
-            known = {name: cache.get(key) for name, key in keys.items()}
-            if all(states is not None for states in known.values()):
-                return {name: states.to(device) for name, states in known.items() if states is not None}
+            keys, known = self._known(cache, text)
+            if known is not None:
+                return {name: states.to(device) for name, states in known.items()}
         if self._pipe is None:
             self._pipe = self._loaded()
         with torch.no_grad():
@@ -137,3 +138,22 @@ class ExpertText:
             for name, key in keys.items():
                 cache.put(key, states[name])
         return states
+
+    def _known(self, cache: EmbeddingCache, text: str) -> tuple[dict[str, str], Texts | None]:
+        """The names of a text's entries in the cache, and its states, or None if one is not there."""
+        smaller = f" {self._stored}" if self._stored is not None and not self.streamed else ""
+        place = {
+            "dtype": self._place["dtype"],
+            "device": self._place["device"].type,
+            "max_tokens": self._family.text_length,
+        }
+        keys = {
+            n: cache.key(encoder=f"{self._identity} {n}{smaller}", prompt=text, **place)
+            for n in self._family.text_states
+        }
+        known: Texts = {}
+        for name, key in keys.items():
+            if (states := cache.get(key)) is None:
+                return keys, None
+            known[name] = states
+        return keys, known

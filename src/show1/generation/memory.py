@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -16,15 +17,18 @@ from show1.checkpoints.storage import Storage
 from show1.checkpoints.weight_files import count_parameters
 from show1.config import STAGES, StageName, StageSettings, TranslationSettings
 from show1.errors import OutOfMemory
-from show1.experts import ExpertNeeds, expert_needs
+from show1.experts import ExpertNeeds, ExpertText, expert_needs
 from show1.generation.manifest import FewerBits
+from show1.generation.prompts import is_cached
 from show1.generation.request import GenerationRequest
 from show1.runtime import Cost, Devices, give_back_what_is_freed, taken_memory
 from show1.runtime.devices import TEXT
 from show1.runtime.plan import Need, Way, choose_ways, ways
 from show1.runtime.processes import helpers
+from show1.runtime.workspaces import Kind, with_workspaces
 from show1.stage_table import STAGE_TABLE
 from show1.stages.needs import stage_need, text_need
+from show1.text.encoder import PromptEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +36,8 @@ _Found = TypeVar("_Found")
 
 CPU_SCRATCH = 300_000_000
 """Bytes for what a plan does not count on a CPU: workspaces of kernels, and layers between file and memory."""
+_VIDEO_BYTES = 3 * 4
+"""Bytes of a pixel of a video that waits in memory: three float32 channels."""
 _TOKENS = 77
 """Tokens of a prompt where the settings set no limit."""
 
@@ -39,7 +45,14 @@ _TOKENS = 77
 class Planner:
     """Chooses how the parts of a cascade are computed: its text encoders and its stages."""
 
-    def __init__(self, cascade: Cascade, adapters: AdapterSet, budget: int | None, storage: Storage) -> None:
+    def __init__(
+        self,
+        cascade: Cascade,
+        adapters: AdapterSet,
+        budget: int | None,
+        storage: Storage,
+        encoder_of: Callable[[StageName], PromptEncoder | ExpertText],
+    ) -> None:
         """Plans nothing yet.
 
         Args:
@@ -47,11 +60,13 @@ class Planner:
             adapters: Those in use.
             budget: Bytes of memory that a generation may take; None: no limit.
             storage: How weights are stored.
+            encoder_of: Gives the text encoder of a stage, whose network need not be in memory.
         """
         self.budget = budget
         self.storage = storage
         self._cascade = cascade
         self._adapters = adapters
+        self._encoder_of = encoder_of
         self._known: dict[Hashable, Any] = {}
         self._ways: dict[str, Way] = {}
 
@@ -69,9 +84,8 @@ class Planner:
         if self.budget is not None:
             stages = [stage for stage in request.stages if stage not in done]
             needs = self.needs(request, frames, stages, dtype=dtype, devices=devices)
-            for name, need in needs.items():
-                place = devices.of(name if name in stages else TEXT)
-                self._ways |= choose_ways({name: need}, self.budget, taken=_taken(place))
+            taken = {name: _taken(devices.of(name if name in stages else TEXT)) for name in needs}
+            self._ways = choose_ways(needs, self.budget, taken=taken)
         return dict(self._ways)
 
     def needs(
@@ -85,7 +99,8 @@ class Planner:
     ) -> dict[str, Need]:
         """What the text encoders and the stages of a request take; found in seconds, without weights.
 
-        An expert whose pipeline cannot be traced is left out, with a warning.
+        Text encoders are left out whose texts are all in the cache of embeddings, and an expert whose pipeline cannot
+        be traced, with a warning.
 
         Args:
             request: What is asked for.
@@ -95,6 +110,7 @@ class Planner:
             devices: Where they compute.
         """
         shapes, prompts, found = request.shapes(frames), len(request.prompts), {}
+        texts = {self.text_of(stage) for stage in stages if not self._is_cached(request, stage)}
         experts = [stage for stage in stages if self._cascade.parts[stage].expert is not None]
         stages = [stage for stage in stages if stage not in experts]
         for stage in stages:
@@ -118,7 +134,15 @@ class Planner:
             options = {"frames": shapes[stage][0] or 1, "prompts": prompts, "dtype": dtype}
             if (both := self._expert(stage, getattr(request.settings, stage), devices, options)) is not None:
                 found |= {self.text_of(stage): both.text, stage: both.networks}
-        return found
+        videos = _video_bytes(request, frames)
+        needed = {name: need for name, need in found.items() if name in texts or name in STAGES}
+        return {name: _placed(need, name, devices, videos) for name, need in needed.items()}
+
+    def _is_cached(self, request: GenerationRequest, stage: StageName) -> bool:
+        """Whether a stage's texts are all in the cache of embeddings, under the names of a text encoder in memory."""
+        encoder = self._encoder_of(stage)
+        encoder.streamed = None  # as the pipeline leaves it where no plan holds the text encoder
+        return is_cached(request, stage, encoder)
 
     def _expert(
         self, stage: StageName, settings: TranslationSettings, devices: Devices, options: Mapping[str, Any]
@@ -226,6 +250,43 @@ def weights_on(cascade: Cascade, devices: Devices, dtype: torch.dtype) -> dict[t
         part = TEXT if component == "text_encoder" else STAGE_TABLE[row].stage
         found.setdefault(devices.of(part), set()).add(file)
     return {device: count_parameters(files) * dtype.itemsize for device, files in found.items()}
+
+
+def _placed(need: Need, name: str, devices: Devices, videos: Mapping[StageName, int]) -> Need:
+    """What a part takes with what is beside its tensors: a GPU's workspaces, or the videos in a process's memory.
+
+    Args:
+        need: What its tensors take.
+        name: A stage, or a text encoder.
+        devices: Where the parts compute.
+        videos: Bytes of the videos of each stage.
+    """
+    stage = next((stage for stage in STAGES if stage == name), None)
+    device = devices.of(stage or TEXT)
+    if device.type == "cuda":
+        kind: Kind = "text"
+        if stage is not None:
+            kind = "latent" if STAGE_TABLE[stage].unet.kind == "latent_unet" else "pixel"
+        return with_workspaces(need, kind)
+    if device.type == "cpu" and stage is not None:
+        return dataclasses.replace(need, beside=need.beside + videos[stage])
+    return need
+
+
+def _video_bytes(request: GenerationRequest, frames: int | None) -> dict[StageName, int]:
+    """Bytes of the input and the output of each stage, which wait in the computer's memory while it runs.
+
+    Args:
+        request: What is asked for.
+        frames: Frames of the video that it begins with, if it begins with one.
+    """
+    found: dict[StageName, int] = {}
+    before = (frames or 1) * math.prod(request.input_size) if request.needs_video else 0
+    for stage, shape in request.shapes(frames).items():
+        pixels = math.prod(length or 1 for length in shape)
+        found[stage] = (before + pixels) * len(request.prompts) * _VIDEO_BYTES
+        before = pixels
+    return found
 
 
 def _taken(device: torch.device) -> int:

@@ -78,7 +78,7 @@ class CascadeModel:
         self._hashes: dict[str, str] = {}
         self.adapters = AdapterSet(cascade, on_change=lambda stage: self._stages.discard(stage))
         """The adapters in use: `pipe.adapters.load(file)`, `set_weight`, `unload`, `fuse`."""
-        self._planner = Planner(cascade, self.adapters, budget, storage)
+        self._planner = Planner(cascade, self.adapters, budget, storage, self._encoder)
 
     @classmethod
     def from_pretrained(
@@ -136,8 +136,8 @@ class CascadeModel:
         cascade = resolve(model, stages=stages, variant=variant, revision=revision, local_files_only=local_files_only)
         asked: Any = "low" if budget is not None else memory
         policy = choose_memory(asked, weights_on(cascade, places, precision) if memory == "auto" else {})
-        cache = EmbeddingCache() if cache_embeddings else None
-        keeping: dict[str, Any] = {"memory": policy, "budget": budget, "embedding_cache": cache, "storage": stored}
+        keeping: dict[str, Any] = {"memory": policy, "budget": budget, "storage": stored}
+        keeping["embedding_cache"] = EmbeddingCache() if cache_embeddings else None
         return cls(cascade, device=places, dtype=precision, **keeping)
 
     @property
@@ -178,13 +178,11 @@ class CascadeModel:
     @property
     def loaded(self) -> tuple[str, ...]:
         """The stages in memory, and `text` if a text encoder is."""
-        text = ("text",) if any(e.loaded for e in self._encoders.values()) else ()
-        return (*text, *self._stages.loaded)
+        return (*(["text"] if any(e.loaded for e in self._encoders.values()) else []), *self._stages.loaded)
 
     def __repr__(self) -> str:
         adapters = "".join(f", adapter {a.record.name} {a.record.shown_weight}" for a in self.adapters)
-        precision = str(self.dtype).removeprefix("torch.")
-        stages = ", ".join(self.stages)
+        precision, stages = str(self.dtype).removeprefix("torch."), ", ".join(self.stages)
         return f"<{type(self).__name__} {self.cascade.name}: {stages}; {self.devices} {precision}{adapters}>"
 
     def to(
@@ -222,14 +220,18 @@ class CascadeModel:
         self._stages = Residency(self.memory, self.device)
         return self
 
-    def needs(self, request: GenerationRequest, frames: int | None = None) -> dict[str, Need]:
-        """What a request's parts take of memory, by text encoder and stage; found in seconds, without weights.
+    def needs(
+        self, request: GenerationRequest, frames: int | None = None, *, done: Collection[StageName] = ()
+    ) -> dict[str, Need]:
+        """What stages, and text encoders whose texts are not cached, take of memory; found in seconds, without weights.
 
         Args:
             request: What is asked for.
             frames: Frames of the video that it begins with, if it begins with one.
+            done: Stages that are finished.
         """
-        return self._planner.needs(request, frames, request.stages, dtype=self.dtype, devices=self.devices)
+        left = [stage for stage in request.stages if stage not in done]
+        return self._planner.needs(request, frames, left, dtype=self.dtype, devices=self.devices)
 
     def plan(
         self, request: GenerationRequest, frames: int | None = None, *, done: Collection[StageName] = ()
@@ -304,8 +306,7 @@ class CascadeModel:
         stages = request.stages if stages is None else stages
         encoders = {stage: self._encoder(stage) for stage in stages}
         for stage, encoder in encoders.items():
-            streamed = self._planner.is_streamed(self._planner.text_of(stage))
-            encoder.streamed = bool(streamed) if isinstance(encoder, PromptEncoder) else streamed
+            encoder.streamed = self._planner.is_streamed(self._planner.text_of(stage))
         texts: dict[StageName, PromptEmbeddings] = {}
         for encoder in dict.fromkeys(encoders.values()):
             try:
@@ -387,13 +388,12 @@ class CascadeModel:
         if part.expert is not None:
             loras = [(Path(a.record.path), a.record.weight) for a in self.adapters.active((name,))]
             return load_expert(part, **self._place(name), loras=loras, **self._planner.keeping(name))
-        noises = self.adapters.start_noises(name)
         options: dict[str, Any] = dict(
             part_folders={part: files.path for part, files in self.cascade.parts.items()},
             **self._place(name),
             deltas=self.adapters.deltas(name),
             detail_deltas=self.adapters.detail_deltas(name) if self.adapters.has_detail_weights(name) else None,
-            start_noise=[StartNoise(noise=noise, weight=weight) for noise, weight in noises],
+            start_noise=[StartNoise(noise=noise, weight=by) for noise, by in self.adapters.start_noises(name)],
             streamed=bool(self._planner.is_streamed(name)),
             fp8=self.storage.networks == "fp8",
         )

@@ -15,17 +15,30 @@ from show1.text.unread import SHOWN
 
 def encoded(request: GenerationRequest, stage: StageName, encoder: PromptEncoder | ExpertText) -> PromptEmbeddings:
     """The text states of a request's prompts for a stage, by the stage's encoder."""
-    to_text = STAGE_TABLE[stage].prompt
-    prompts = [to_text(p, request.settings)[0] for p in request.prompts_of(stage)]
-    one = getattr(request.settings, stage).negative_prompt
-    avoided = request.negative_prompts or (one,) * len(prompts)
-    negatives = [to_text(p, request.settings)[0] for p in avoided]
-    _, length = to_text(one, request.settings)
+    prompts, negatives, length = _texts(request, stage)
     if isinstance(encoder, ExpertText):
         return encoder.embed(prompts, negatives)
     return PromptEmbeddings(
         prompt_embeds=encoder.encode(prompts, length), negative_prompt_embeds=encoder.encode(negatives, length)
     )
+
+
+def is_cached(request: GenerationRequest, stage: StageName, encoder: PromptEncoder | ExpertText) -> bool:
+    """Whether `encoded` would find all text states of a stage in the cache, so that no text encoder is read."""
+    prompts, negatives, length = _texts(request, stage)
+    if isinstance(encoder, ExpertText):
+        return encoder.is_cached((*prompts, *negatives))
+    return encoder.is_cached((*prompts, *negatives), length)
+
+
+def _texts(request: GenerationRequest, stage: StageName) -> tuple[list[str], list[str], int | None]:
+    """The texts for a stage's encoder, what to avoid in each, and the limit in tokens (None: the tokenizer's)."""
+    to_text = STAGE_TABLE[stage].prompt
+    prompts = [to_text(p, request.settings)[0] for p in request.prompts_of(stage)]
+    one = getattr(request.settings, stage).negative_prompt
+    avoided = request.negative_prompts or (one,) * len(prompts)
+    negatives = [to_text(p, request.settings)[0] for p in avoided]
+    return prompts, negatives, to_text(one, request.settings)[1]
 
 
 def told_prompts(request: GenerationRequest, stages: Sequence[StageName]) -> dict[str, list[StageName]]:

@@ -34,6 +34,8 @@ class Need:
     """`other` where an autoencoder works in tiles; None: it cannot."""
     fp8: int | None = None
     """All of its weights where most are kept in 8 bits; None: they cannot."""
+    beside: int = 0
+    """What is taken beside all this while it is computed, in whatever way: videos, and what kernels take at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,7 @@ def ways(need: Need) -> Iterator[Way]:
     for weights, other, kind in _kinds(need):
         for samples, split in sizes:
             rows = -(-samples * (2 if need.guided and not split else 1) // need.processes)
-            peak = weights + max(rows * need.row, other)
+            peak = weights + max(rows * need.row, other) + need.beside
             if least is None or peak < least:
                 least = peak
                 yield Way(samples=samples, split_guidance=split, peak=peak, **kind)
@@ -93,28 +95,31 @@ def _kinds(need: Need) -> Iterator[tuple[int, int, dict[str, bool]]]:
             yield size, need.tiled, {**how, "tiled": True}
 
 
-def choose_ways(needs: Mapping[str, Need], budget: int, *, taken: int = 0) -> dict[str, Way]:
+def choose_ways(needs: Mapping[str, Need], budget: int, *, taken: Mapping[str, int] | None = None) -> dict[str, Way]:
     """Chooses the fastest way for each part that keeps to a budget, with one part in memory at a time.
 
     Args:
         needs: The parts, by name.
         budget: Bytes.
-        taken: Bytes that are taken already, whatever is computed.
+        taken: Bytes that are taken already where a part computes, whatever is computed; None: none are.
 
     Raises:
-        InputError: A part takes more, whatever is done.
+        InputError: A part takes more, whatever is done. The size that is named is enough for all parts.
     """
-    chosen = {}
+    chosen, least = {}, {}
     for name, need in needs.items():
-        known = list(ways(need))
-        fitting = next((way for way in known if taken + way.peak <= budget), None)
-        if fitting is None:
-            least = taken + known[-1].peak
-            raise InputError(
-                f"{budget / 1e9:.2f} GB of memory are not enough for {name}, which takes {least / 1e9:.2f} GB at "
-                "least; allow more, or ask for fewer frames or a smaller size"
-            )
-        chosen[name] = fitting
+        known, before = list(ways(need)), 0 if taken is None else taken[name]
+        least[name] = before + before // 50 + known[-1].peak  # what is taken differs a little from run to run
+        fitting = next((way for way in known if before + way.peak <= budget), None)
+        if fitting is not None:
+            chosen[name] = fitting
+    if len(chosen) < len(needs):
+        largest = max(least, key=lambda name: least[name])
+        enough = -(-least[largest] // 10**7) / 100  # rounded up, so that it is enough
+        raise InputError(
+            f"{budget / 1e9:.2f} GB of memory are not enough for {largest}, which takes {enough:.2f} GB at least; "
+            "allow more, or ask for fewer frames or a smaller size"
+        )
     return chosen
 
 

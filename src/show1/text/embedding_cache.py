@@ -34,6 +34,11 @@ class EmbeddingCache:
         self._pruned = False
         self.folder = folder if folder is not None else cache_dir() / "embeddings"
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no entries."""
+        return next(self.folder.glob("*/*.safetensors"), None) is None
+
     def key(self, *, encoder: str, prompt: str, max_tokens: int, dtype: torch.dtype, device: str) -> str:
         """Hashes everything that an entry depends on.
 

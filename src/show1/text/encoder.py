@@ -63,8 +63,8 @@ class PromptEncoder:
         self._device = torch.device(device)
         self._variant = variant
         self._stored = stored
-        self.streamed = False
-        """Whether the network, when it is read next, leaves its weights in the files."""
+        self.streamed: bool | None = False
+        """Whether the network, when it is read next, leaves its weights in the files; None: it does not."""
 
     @property
     def text_encoder(self) -> nn.Module:
@@ -75,7 +75,7 @@ class PromptEncoder:
                 dtype=self._dtype,
                 device=self._device,
                 variant=self._variant,
-                streamed=self.streamed,
+                streamed=bool(self.streamed),
                 stored=self._stored,
             )
         return self._text_encoder
@@ -140,11 +140,32 @@ class PromptEncoder:
         """Finds what of some captions is not read, where they are cut to `max_tokens`."""
         return unread(self._tokenize, self.tokenizer.unk_token_id, captions, max_tokens or self.max_tokens)
 
+    def is_cached(self, prompts: Iterable[str], max_tokens: int | None = None) -> bool:
+        """Whether `encode` would find prompts in the cache, so that it needs no network.
+
+        Args:
+            prompts: Cleaned texts.
+            max_tokens: As for `encode`.
+        """
+        if self._cache is None or self._cache.is_empty:  # an empty one is no reason to hash large files
+            return False
+        length = max_tokens or self.max_tokens
+        return all(self._known(self._cache, prompt, length)[1] is not None for prompt in dict.fromkeys(prompts))
+
     def _encode_one(self, prompt: str, length: int) -> Tensor:
         if self._cache is None:
             return self._compute(prompt, length)
+        key, known = self._known(self._cache, prompt, length)
+        if known is not None:
+            return known.to(self._device)
+        embeds = self._compute(prompt, length)
+        self._cache.put(key, embeds)
+        return embeds
+
+    def _known(self, cache: EmbeddingCache, prompt: str, length: int) -> tuple[str, Tensor | None]:
+        """The name of a prompt's entry in the cache, and its states (L, D), or None if they are not there."""
         smaller = f" {self._stored}" if self._stored is not None and not self.streamed else ""
-        key = self._cache.key(
+        key = cache.key(
             encoder=f"{self.identity}{smaller}",
             prompt=prompt,
             max_tokens=length,
@@ -153,11 +174,8 @@ class PromptEncoder:
         )
         config = read_network_config(self._folder / "text_encoder" / "config.json")
         width = config.get("d_model", config.get("hidden_size"))
-        if (known := self._cache.get(key)) is not None and known.shape == (length, width):
-            return known.to(self._device)
-        embeds = self._compute(prompt, length)
-        self._cache.put(key, embeds)
-        return embeds
+        known = cache.get(key)
+        return key, known if known is not None and known.shape == (length, width) else None
 
     def _tokenize(self, text: str, **options: Any) -> Any:
         """Calls the tokenizer, whose files decide what can go wrong: a pattern in them may have no end, for instance.
