@@ -18,6 +18,7 @@ from show1.runtime import (
     explained_memory,
     free_memory,
     measure,
+    offloading_options,
     placement,
 )
 
@@ -73,6 +74,15 @@ def test_cached_files_of_a_container_count_as_free(
     assert placement._cgroup_available(tmp_path) == 650
     (tmp_path / limit).write_text("max\n")
     assert placement._cgroup_available(tmp_path) is None
+
+
+def test_weights_are_pinned_before_the_first_call_only_if_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    card, free = torch.device("cuda"), 12_000
+    monkeypatch.setattr("show1.runtime.placement.free_memory", lambda device: free if device.type == "cpu" else 0)
+    assert not offloading_options(card, 10_000)["low_cpu_mem_usage"]
+    assert offloading_options(card, 10_001)["low_cpu_mem_usage"]
+    assert offloading_options(card, 10_000)["use_stream"]
+    assert offloading_options(torch.device("cpu"), 10**15) == {"offload_type": "leaf_level", "use_stream": False}
 
 
 def test_devices_and_precisions() -> None:

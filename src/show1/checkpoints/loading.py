@@ -33,6 +33,7 @@ from show1.errors import CheckpointError, reason_of
 from show1.networks.latent_unet import latent_unet_class
 from show1.networks.layers import use_frame_convolutions
 from show1.networks.unet_3d_condition import UNet3DConditionModel
+from show1.runtime import offloading_options
 
 Rename = Callable[[str], str | None]
 """Maps a tensor's name in the file to its name in the network, or to None for a tensor to leave out."""
@@ -97,7 +98,8 @@ def load_network(
         fill=functools.partial(fill_as_fp8, dtype=dtype, device=place) if fp8 and not streamed else None,
     )
     if from_ram:
-        model.enable_group_offload(onload_device=place, offload_type="leaf_level", use_stream=True)
+        weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+        model.enable_group_offload(onload_device=place, **offloading_options(place, weights))
     network: Network = model.eval()
     return network
 

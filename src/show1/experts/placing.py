@@ -12,7 +12,7 @@ from show1.checkpoints.weight_files import count_parameters, find_weights
 from show1.errors import CheckpointError, MissingDependencyError, reason_of
 from show1.experts.family import ExpertFamily
 from show1.experts.loading import load_pipeline, quiet
-from show1.runtime import free_memory, is_out_of_memory
+from show1.runtime import free_memory, is_out_of_memory, offloading_options
 
 
 def load_placed(
@@ -78,9 +78,10 @@ def cast_to_fp8(pipe: Any, dtype: torch.dtype) -> bool:
 
 def offload(pipe: Any, device: torch.device) -> None:
     """Keeps a pipeline's weights in the computer's memory; each layer's come to the device whenever it runs."""
-    streams = device.type == "cuda"
-    cpu = torch.device("cpu")
-    pipe.enable_group_offload(device, offload_device=cpu, offload_type="leaf_level", use_stream=streams)
+    modules = (part for part in pipe.components.values() if isinstance(part, torch.nn.Module))
+    weights = sum(tensor.nbytes for module in modules for tensor in (*module.parameters(), *module.buffers()))
+    options = offloading_options(device, weights)
+    pipe.enable_group_offload(device, offload_device=torch.device("cpu"), **options)
 
 
 def add_loras(pipe: Any, loras: Sequence[tuple[Path, float]]) -> None:

@@ -16,6 +16,7 @@ from show1.runtime.placement import (
     free_memory,
     give_back_what_is_freed,
     is_out_of_memory,
+    offloading_options,
 )
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "give_back_what_is_freed",
     "is_out_of_memory",
     "measure",
+    "offloading_options",
     "taken_memory",
 ]

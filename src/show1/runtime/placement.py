@@ -115,6 +115,24 @@ def free_memory(device: torch.device) -> int | None:
     return min(limits, default=None)
 
 
+def offloading_options(device: torch.device, weights: int) -> dict[str, Any]:
+    """Options of diffusers' `enable_group_offload` for layers whose weights come from the computer's memory.
+
+    On a card, weights are copied while the layer before computes, out of pinned memory. Pinning all of them takes as
+    much memory again until the first call; where that is not free, each layer's weights are pinned when they are
+    copied, which is slower.
+
+    Args:
+        device: Where the layers compute.
+        weights: Bytes of all weights, which are in the computer's memory already.
+    """
+    options: dict[str, Any] = {"offload_type": "leaf_level", "use_stream": device.type == "cuda"}
+    if options["use_stream"]:
+        free = free_memory(torch.device("cpu"))
+        options["low_cpu_mem_usage"] = free is not None and free < 1.2 * weights
+    return options
+
+
 class Residency(Generic[T]):
     """Holds loaded stages: at most one with `low`, all with `high`."""
 
