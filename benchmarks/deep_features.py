@@ -2,13 +2,15 @@
 
     python -m benchmarks deep_features             # what it saves, and alignment of keyframes of mini with it
     python -m benchmarks deep_features --counted   # only what it saves, on any machine, in a minute
+    python -m benchmarks deep_features --write docs/samplers.md
 
 At every Nth step the whole pixel UNet is computed. At the steps between, only its first level is: the down block of the
 full resolution, and the last up block, which takes what the levels below gave at the last whole step. Fewer steps save
-operations too, so each row with reuse stands beside a row without it that takes at most a tenth more operations.
+operations too, so a row without reuse that takes as many operations follows each row with it.
 """
 
 import argparse
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,13 +22,15 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gate import gate_table
+from benchmarks.pages import Page, measured_on, write_option
 from show1.checkpoints.loading import load_unet
 from show1.checkpoints.locate import resolve
 from show1.networks.unet_3d_condition import TextCache, UNet3DConditionModel
+from show1.sprites.alignment.prompts import PromptSet
 from show1.sprites.alignment.run import AlignmentPlan
 from show1.training.presets import preset
 
-VARIANTS: tuple[tuple[int, int], ...] = ((32, 1), (32, 2), (32, 3), (24, 1), (20, 1), (16, 1), (12, 1), (12, 2))
+VARIANTS: tuple[tuple[int, int], ...] = ((32, 1), (32, 2), (18, 1), (12, 1), (12, 2), (7, 1))
 """Steps of the keyframes, and at how many of them one is whole."""
 
 
@@ -134,32 +138,49 @@ def share(unet: UNet3DConditionModel, size: tuple[int, int, int]) -> float:
     return counts[1] / counts[0]
 
 
+def judged_table(variants: Sequence[tuple[int, int]], plan: AlignmentPlan, *, out: Path, dtype: str) -> str:
+    """Judges keyframes of `mini` as `python -m benchmarks gate` does.
+
+    Args:
+        variants: Numbers of steps, and at how many of them one is whole.
+        plan: Which videos are made.
+        out: Where videos are kept.
+        dtype: Precision.
+
+    Returns:
+        The gate's table in Markdown, with a row for each variant.
+    """
+    head: list[str] = []
+    rows = []
+    for steps, every in variants:
+        with DeepFeatures(every):
+            model = [f"mini keyframes.num_inference_steps={steps}"]
+            *head, row, _, _ = gate_table(model, plan, out=out / f"every-{every}", dtype=dtype).splitlines()
+        said = f"{steps} steps" if every == 1 else f"{steps} steps, {len(range(0, steps, every))} of them whole"
+        rows.append(re.sub(r"^\| [^|]+", f"| {said} ", row))
+    return "\n".join((*head, *rows, "", f"{measured_on()}; {dtype}"))
+
+
 def main() -> None:
-    """Prints the tables."""
+    """Prints the shares and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counted", action="store_true", help="judge no videos")
     parser.add_argument("--out", type=Path, default=Path("evaluations/deep_features"))
     parser.add_argument("--videos", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--dtype", default="bfloat16")
+    write_option(parser)
     arguments = parser.parse_args()
-    for name, share in shares().items():
-        print(f"{name}: the first level takes {100 * share:.0f} % of a call")
-    if not arguments.counted:
-        plan = AlignmentPlan(
-            sets=("held_out",), videos=arguments.videos, until="keyframes", batch_size=arguments.batch_size
-        )
-        judge(VARIANTS, plan, out=arguments.out, dtype=arguments.dtype)
-
-
-def judge(variants: Sequence[tuple[int, int]], plan: AlignmentPlan, *, out: Path, dtype: str) -> None:
-    """Prints the gate's table of each variant: steps of the keyframes of `mini`, and at how many one is whole."""
-    for steps, every in variants:
-        print(f"\n{steps} steps, whole at every {every}:")
-        with DeepFeatures(every):
-            gate_table(
-                [f"mini keyframes.num_inference_steps={steps}"], plan, out=out / f"whole-at-every-{every}", dtype=dtype
-            )
+    page = Page(arguments.write, "deep features")
+    for name, part in shares().items():
+        print(f"{name}: the first level takes {100 * part:.0f} % of a call")
+    if arguments.counted:
+        return
+    held_out: tuple[PromptSet, ...] = ("held_out",)
+    plan = AlignmentPlan(sets=held_out, videos=arguments.videos, until="keyframes", batch_size=arguments.batch_size)
+    text = judged_table(VARIANTS, plan, out=arguments.out, dtype=arguments.dtype)
+    print(text)
+    page.write("deep features", text)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 WRITTEN = [
     ("cost", "", "speed"),
     ("cost", "--preset efficient", "speed"),
+    ("deep_features", "", "samplers"),
     ("gate", "mini", "distil"),
     ("gate", "mini", "samplers"),
     ("gpu_full", "", "speed"),
