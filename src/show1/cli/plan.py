@@ -70,7 +70,7 @@ def show_plan(
     say_fact("files", ", ".join(plan["files"]))
     for key in ("sheet", "model", "device", "dtype", "storage", "memory"):
         say_fact(key, printable(setting_text(plan[key]), keep=""))
-    for fact in _facts(ways, plan["expected_seconds"], request.stages):
+    for fact in _facts(pipe, ways, plan["expected_seconds"], request.stages):
         say_fact(*fact)
     say_adapters(adapter.record for adapter in pipe.adapters)
     say_fact("prompt", request.prompts[0])
@@ -107,7 +107,7 @@ def tell_plan(
     ways = _ways(pipe, request, clip_frames, done=done, count_memory=count_memory)
     expected = {stage: value for stage, value in _expected(pipe, request, clip_frames).items() if stage in left}
     if ways != told:
-        for fact in _facts(ways, expected, left):
+        for fact in _facts(pipe, ways, expected, left):
             tell_fact(*fact)
     return ways
 
@@ -130,10 +130,14 @@ def _ways(
 
 
 def _facts(
-    ways: "dict[str, Way]", expected: "dict[StageName, float]", stages: tuple[StageName, ...]
+    pipe: "Show1Pipeline", ways: "dict[str, Way]", expected: "dict[StageName, float]", stages: tuple[StageName, ...]
 ) -> list[tuple[str, str]]:
     """A line for each part with the way it is computed and its predicted peak, and one with the time."""
+    from show1.runtime import taken_memory
+
     parts = [("plan", f"{name.removeprefix('the ')}: {way}") for name, way in ways.items()]
+    if parts and pipe.device.type == "cpu":  # budgets of other devices are for what is computed there
+        parts.append(("plan", f"beside each of these: {taken_memory(pipe.device) / 1e9:.2f} GB of the process itself"))
     return [*parts, ("time", _in_words(expected, stages))]
 
 
