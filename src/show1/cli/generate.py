@@ -127,8 +127,9 @@ def generate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="fast: distilled keyframes, a smaller expert and fewer steps, of mini (as --model mini:fast does). "
-            "published or efficient: steps of the published model; efficient takes a third of the operations.",
+            help="fast: distilled keyframes, a smaller expert and fewer steps, of mini (as --model mini:fast does); its "
+            "compositions fail more often. published or efficient: steps of the published model; efficient takes a "
+            "third of the operations.",
         ),
     ] = None,
     keyframes: Annotated[
