@@ -7,7 +7,8 @@
 
 Wall-clock times, and the seconds of all cores beside them, which other work on the machine disturbs less. Medians; the
 ratios are those of the medians. Loading is the opening of the model, and the end of the process; each stage loads its
-own networks. Writing is that of the run folder and of the file.
+own networks. Writing is that of the run folder and of the file. Beside another checkout they are one part, because not
+every version tells when the run folder is made.
 
 With `--beside N` the whole command is timed alone, beside N processes that compute all the time, and beside them with
 the variables that leave the threads to OpenMP, in turn; variables of OpenMP that the user has set are left out.
@@ -51,13 +52,14 @@ Seconds = tuple[float, float]
 """Wall-clock seconds, and those of all cores."""
 
 
-def run(source: Path, options: list[str], folder: Path) -> dict[str, Seconds]:
+def run(source: Path, options: list[str], folder: Path, *, joined: bool) -> dict[str, Seconds]:
     """One command in a new folder, with an empty cache.
 
     Args:
         source: The `src` of a checkout.
         options: Further options of `show1 generate`.
         folder: Where to work.
+        joined: Whether loading and writing are one part.
 
     Returns:
         Seconds by part: wall clock, and of all cores (NaN where the command does not tell).
@@ -66,7 +68,7 @@ def run(source: Path, options: list[str], folder: Path) -> dict[str, Seconds]:
     imports, _ = _timed([sys.executable, "-c", IMPORTS], variables, folder)
     (wall, cores), out = _timed(generating(options), variables, folder)
     result: dict[str, Any] = json.loads(out)
-    return {"imports": imports, **split(result, wall - imports[0]), "whole": (wall, cores)}
+    return {"imports": imports, **split(result, wall - imports[0], joined=joined), "whole": (wall, cores)}
 
 
 def generating(options: list[str]) -> list[str]:
@@ -74,16 +76,20 @@ def generating(options: list[str]) -> list[str]:
     return [sys.executable, "-c", COMMAND, "generate", PROMPT, "--seed", "1", "-o", "video.mp4", "--json", *options]
 
 
-def split(result: dict[str, Any], seconds: float) -> dict[str, Seconds]:
+def split(result: dict[str, Any], seconds: float, *, joined: bool = False) -> dict[str, Seconds]:
     """What a command spent without its imports, by part.
 
     Args:
         result: What `show1 generate --json` tells.
         seconds: Wall-clock seconds of the command, without its imports.
+        joined: Whether loading and writing are one part.
     """
     stages = {name: float(cost["seconds"]) for name, cost in result["stages"].items()}
     making = float(result["seconds"])  # from the making of the run folder until the file is there
-    parts = {"loading": seconds - making, **stages, "writing": making - sum(stages.values())}
+    if joined:
+        parts = {**stages, "loading, writing": seconds - sum(stages.values())}
+    else:
+        parts = {"loading": seconds - making, **stages, "writing": making - sum(stages.values())}
     return {name: (wall, UNKNOWN) for name, wall in parts.items()}
 
 
@@ -127,7 +133,8 @@ def split_table(arguments: argparse.Namespace) -> str:
     for _ in range(arguments.repeat):
         for name, source in sources.items():
             with tempfile.TemporaryDirectory() as folder:
-                runs[name].append(run(source, both + (own if name == "this" else []), Path(folder)))
+                options = both + (own if name == "this" else [])
+                runs[name].append(run(source, options, Path(folder), joined=len(sources) > 1))
     preset = f", this one with `{' '.join(own)}`" if own else ""
     return f"{table(runs)}\n\n{_measured(arguments.repeat, both)}{preset}"
 

@@ -38,6 +38,12 @@ def test_loading_and_writing_are_told_apart():
     parts = {name: wall for name, (wall, _) in split(result, 7.0).items()}
     assert parts == {"loading": 2.0, "text": 0.5, "keyframes": 4.0, "writing": 0.5}
     assert list(parts) == ["loading", "text", "keyframes", "writing"]
+    joined = split(result, 7.0, joined=True)
+    assert {name: wall for name, (wall, _) in joined.items()} == {
+        "text": 0.5,
+        "keyframes": 4.0,
+        "loading, writing": 2.5,
+    }
 
 
 @pytest.mark.parametrize(
@@ -46,7 +52,7 @@ def test_loading_and_writing_are_told_apart():
 def test_the_table_is_written_with_what_it_was_measured_on(options, name, tmp_path, monkeypatch, capsys):
     seen = []
 
-    def run(source, given, folder):
+    def run(source, given, folder, *, joined):
         seen.append((source == start.OURS, given))
         return {"whole": (2.0, 3.0)}
 
