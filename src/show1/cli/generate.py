@@ -127,7 +127,7 @@ def generate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="fast: distilled keyframes, a smaller expert and fewer steps, of mini (as --model mini:fast does); its "
+            help="fast: distilled keyframes, a smaller expert and fewer steps, of mini (as --model mini:fast does); "
             "compositions fail more often. published or efficient: steps of the published model; efficient takes a "
             "third of the operations.",
         ),
