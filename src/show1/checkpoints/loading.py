@@ -20,7 +20,7 @@ from diffusers import UNet3DConditionModel as LatentUNet3DConditionModel
 from torch import Tensor, nn
 
 from show1.checkpoints.network_configs import check_kinds, check_tiny_autoencoder, read_network_config
-from show1.checkpoints.storage import fill_as_fp8
+from show1.checkpoints.storage import fill_as_fp8, weight_bytes
 from show1.checkpoints.weight_files import (
     check_finite,
     find_weights,
@@ -98,8 +98,7 @@ def load_network(
         fill=functools.partial(fill_as_fp8, dtype=dtype, device=place) if fp8 and not streamed else None,
     )
     if from_ram:
-        weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-        model.enable_group_offload(onload_device=place, **offloading_options(place, weights))
+        model.enable_group_offload(onload_device=place, **offloading_options(place, weight_bytes(model)))
     network: Network = model.eval()
     return network
 

@@ -105,8 +105,8 @@ def tell_plan(
     if not left or (pipe.budget is None and not count_memory):
         return told or {}
     ways = _ways(pipe, request, clip_frames, done=done, count_memory=count_memory)
-    expected = {stage: value for stage, value in _expected(pipe, request, clip_frames).items() if stage in left}
     if ways != told:
+        expected = {stage: value for stage, value in _expected(pipe, request, clip_frames).items() if stage in left}
         for fact in _facts(pipe, ways, expected, left):
             tell_fact(*fact)
     return ways

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from show1.checkpoints.cascade import Part
+from show1.checkpoints.storage import weight_bytes
 from show1.checkpoints.weight_files import count_parameters, find_weights
 from show1.errors import CheckpointError, MissingDependencyError, reason_of
 from show1.experts.family import ExpertFamily
@@ -78,9 +79,8 @@ def cast_to_fp8(pipe: Any, dtype: torch.dtype) -> bool:
 
 def offload(pipe: Any, device: torch.device) -> None:
     """Keeps a pipeline's weights in the computer's memory; each layer's come to the device whenever it runs."""
-    modules = (part for part in pipe.components.values() if isinstance(part, torch.nn.Module))
-    weights = sum(tensor.nbytes for module in modules for tensor in (*module.parameters(), *module.buffers()))
-    options = offloading_options(device, weights)
+    networks = (part for part in pipe.components.values() if isinstance(part, torch.nn.Module))
+    options = offloading_options(device, sum(map(weight_bytes, networks)))
     pipe.enable_group_offload(device, offload_device=torch.device("cpu"), **options)
 
 
